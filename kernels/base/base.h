@@ -1,0 +1,30 @@
+/* The ground floor of the house: what every room stands on. Nothing here knows a tensor, a rank or a file format.
+ *
+ *     vg_status load(const char *path)
+ *     {
+ *         FILE *f = fopen(path, "rb");
+ *         VG_CHECK(f, VG_E_DATA, "%s: %s; check data.shards", path, strerror(errno));
+ *         ...
+ *     }
+ *     VG_TRY(load(path));                  passes an error on
+ *
+ * status.h  one error type, one sentence      memory.h  checked sizes, the arena     log.h     lines for people
+ * clock.h   monotonic seconds                 random.h  counter-based Philox         bf16.h    bfloat16
+ * text.h    growing strings, nearest word     file.h    whole files, atomic rename */
+#ifndef VG_BASE_BASE_H
+#define VG_BASE_BASE_H
+
+#include "kernels/base/bf16.h"
+#include "kernels/base/clock.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/memory.h"
+#include "kernels/base/random.h"
+#include "kernels/base/status.h"
+#include "kernels/base/text.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#endif

@@ -1,0 +1,110 @@
+#define _POSIX_C_SOURCE 200809L
+#include "kernels/base/file.h"
+
+#include "kernels/base/memory.h"
+#include "kernels/base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static vg_status read_all(int fd, const char *path, size_t size, char *data)
+{
+    size_t done = 0;
+    while (done < size) {
+        const ssize_t n = read(fd, data + done, size - done);
+        if (n < 0 && errno == EINTR) continue;
+        VG_CHECK(n >= 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+        VG_CHECK(n > 0, VG_E_DATA, "%s: ended after %zu of %zu bytes; it changed while it was read", path, done, size);
+        done += (size_t)n;
+    }
+    return VG_OK;
+}
+
+vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    VG_CHECK(fd >= 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+    struct stat info;
+    char *bytes = NULL;
+    vg_status st = VG_OK;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) st = vg_fail(VG_E_DATA, "%s: not a regular file", path);
+    const size_t n = st == VG_OK ? (size_t)info.st_size : 0;
+    if (st == VG_OK && n > max_bytes)
+        st = vg_fail(VG_E_DATA, "%s: %zu bytes, more than the %zu allowed here", path, n, max_bytes);
+    if (st == VG_OK && !(bytes = vg_new0(n + 1))) st = vg_fail(VG_E_NOMEM, "%s: no memory for %zu bytes", path, n);
+    if (st == VG_OK) st = read_all(fd, path, n, bytes);
+    close(fd);
+    if (st != VG_OK) {
+        free(bytes);
+        return st;
+    }
+    *data = bytes;
+    if (size) *size = n;
+    return VG_OK;
+}
+
+static vg_status write_all(int fd, const char *path, const char *data, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        const ssize_t n = write(fd, data + done, size - done);
+        if (n < 0 && errno == EINTR) continue;
+        VG_CHECK(n >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+        done += (size_t)n;
+    }
+    VG_CHECK(fsync(fd) == 0, VG_E_STORAGE, "%s: fsync: %s", path, strerror(errno));
+    return VG_OK;
+}
+
+vg_status vg_sync_directory(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    const int rc = fsync(fd), why = errno;
+    close(fd);
+    VG_CHECK(rc == 0, VG_E_STORAGE, "%s: fsync: %s", path, strerror(why));
+    return VG_OK;
+}
+
+vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
+{
+    vg_text part = {0};
+    char *copy = NULL;
+    vg_status st = vg_text_add(&part, "%s.partial", path);
+    int fd = -1;
+    if (st == VG_OK && (fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
+        st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
+    if (st == VG_OK) {
+        st = write_all(fd, part.data, data, size);
+        if (close(fd) != 0 && st == VG_OK) st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
+        if (st == VG_OK && rename(part.data, path) != 0)
+            st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
+        if (st != VG_OK) unlink(part.data);
+    }
+    if (st == VG_OK && !(copy = vg_copy_string(path))) st = vg_fail(VG_E_NOMEM, "%s: no memory", path);
+    if (st == VG_OK) st = vg_sync_directory(dirname(copy));
+    free(copy);
+    free(part.data);
+    return st;
+}
+
+vg_status vg_make_directories(const char *path)
+{
+    char partial[PATH_MAX];
+    VG_CHECK(strlen(path) < sizeof partial, VG_E_STORAGE, "%s: the path is too long", path);
+    strcpy(partial, path);
+    for (char *c = partial + 1;; c++) {
+        if (*c != '/' && *c != '\0') continue;
+        const char end = *c;
+        *c = '\0';
+        VG_CHECK(mkdir(partial, 0755) == 0 || errno == EEXIST, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
+        if (end == '\0') return VG_OK;
+        *c = '/';
+    }
+}

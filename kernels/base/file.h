@@ -1,0 +1,23 @@
+/* Whole files. Reading says what is wrong with the input (VG_E_DATA); writing what is wrong with the storage. */
+#ifndef VG_BASE_FILE_H
+#define VG_BASE_FILE_H
+
+#include "kernels/base/status.h"
+
+#include <stddef.h>
+
+/* Reads a file of at most max_bytes into heap memory with a NUL behind it (not counted in *size; size may be NULL).
+ * The caller frees *data. Errors: VG_E_DATA (absent, unreadable, too large), VG_E_NOMEM. */
+vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size);
+
+/* Writes path so that it is whole or absent: a temporary name beside it, fsync, rename, fsync of the directory.
+ * Errors: VG_E_STORAGE; the old file is then untouched. */
+vg_status vg_file_write_atomic(const char *path, const void *data, size_t size);
+
+/* mkdir -p. Errors: VG_E_STORAGE. */
+vg_status vg_make_directories(const char *path);
+
+/* fsync of a directory, which makes renames inside it last. Errors: VG_E_STORAGE. */
+vg_status vg_sync_directory(const char *path);
+
+#endif

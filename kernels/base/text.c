@@ -1,0 +1,80 @@
+#include "kernels/base/text.h"
+
+#include "kernels/base/memory.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n)
+{
+    VG_TRY(vg_grow(&text->data, &text->capacity, text->length + n + 1, 1));
+    if (n) memcpy(text->data + text->length, bytes, n);
+    text->length += n;
+    text->data[text->length] = '\0';
+    return VG_OK;
+}
+
+vg_status vg_text_add(vg_text *text, const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    const int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    vg_status st = n < 0 ? vg_fail(VG_E_BUG, "text format '%s' failed", format)
+                         : vg_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1);
+    if (st == VG_OK) {
+        vsnprintf(text->data + text->length, (size_t)n + 1, format, again);
+        text->length += (size_t)n;
+    }
+    va_end(again);
+    return st;
+}
+
+int vg_edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 63 };
+    const size_t n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST) return INT_MAX;
+    int row[LONGEST + 1];
+    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            const int same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+            int best = diagonal + !same;
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+const char *vg_nearest_word(const char *word, const char *const *words, size_t n)
+{
+    const char *nearest = NULL;
+    int least = INT_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const int distance = vg_edit_distance(word, words[i]);
+        if (distance < least) {
+            least = distance;
+            nearest = words[i];
+        }
+    }
+    const int allowed = 1 + (int)strlen(word) / 3;
+    return least <= allowed ? nearest : NULL;
+}
+
+char *vg_copy_string(const char *s)
+{
+    const size_t n = strlen(s) + 1;
+    char *copy = vg_new0(n);
+    if (copy) memcpy(copy, s, n);
+    return copy;
+}

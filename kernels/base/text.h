@@ -1,0 +1,27 @@
+/* Growing strings, and the nearest word for a mistyped one. */
+#ifndef VG_BASE_TEXT_H
+#define VG_BASE_TEXT_H
+
+#include "kernels/base/status.h"
+
+#include <stddef.h>
+
+/* A string that grows; zeroed is empty; `data` is NUL-terminated once something was added. free(data) releases it. */
+typedef struct vg_text {
+    char *data;
+    size_t length, capacity;
+} vg_text;
+
+vg_status vg_text_add(vg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n);
+
+/* Single-character edits (insert, delete, replace) from a to b, case ignored. Words over 63 bytes count as unlike. */
+int vg_edit_distance(const char *a, const char *b);
+
+/* The nearest of n words by vg_edit_distance, NULL when even the nearest is more than a third of the word away. */
+const char *vg_nearest_word(const char *word, const char *const *words, size_t n);
+
+/* A heap copy, NULL when there is no memory. */
+char *vg_copy_string(const char *s);
+
+#endif

@@ -1,0 +1,94 @@
+/* The ground floor: status, random numbers, text, files, memory. */
+#define _DEFAULT_SOURCE /* mkdtemp */
+#include "kernels/base/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void philox_gives_the_published_vectors(void **state)
+{
+    (void)state; /* known-answer vectors of the Random123 distribution, philox 4x32 10 */
+    const uint32_t zero[4] = {0}, ones[4] = {~0u, ~0u, ~0u, ~0u};
+    const uint32_t expected_zero[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+    const uint32_t expected_ones[4] = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
+    uint32_t out[4];
+    vg_philox(zero, (vg_rng_key){{0, 0}}, out);
+    assert_memory_equal(out, expected_zero, sizeof out);
+    vg_philox(ones, (vg_rng_key){{~0u, ~0u}}, out);
+    assert_memory_equal(out, expected_ones, sizeof out);
+}
+
+static void an_error_keeps_its_sentence_and_gains_its_place(void **state)
+{
+    (void)state;
+    assert_int_equal(vg_fail(VG_E_DATA, "byte %d is odd", 7), VG_E_DATA);
+    assert_int_equal(vg_fail_at(VG_E_DATA, "%s", "a.h5"), VG_E_DATA);
+    assert_string_equal(vg_error_text(), "a.h5: byte 7 is odd");
+    assert_int_equal(vg_exit_code(VG_E_DATA), 65);
+}
+
+static void a_mistyped_word_finds_its_neighbour(void **state)
+{
+    (void)state;
+    const char *words[] = {"micro_batch", "global_batch", "seed"};
+    assert_string_equal(vg_nearest_word("micro_bacth", words, 3), "micro_batch");
+    assert_null(vg_nearest_word("zzzzzz", words, 3));
+}
+
+static void an_atomic_write_reads_back(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/vlgtr-base-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    vg_text path = {0};
+    vg_text_add(&path, "%s/a/b", dir);
+    assert_int_equal(vg_make_directories(path.data), VG_OK);
+    vg_text_add(&path, "/file");
+    assert_int_equal(vg_file_write_atomic(path.data, "hello", 5), VG_OK);
+    char *data = NULL;
+    size_t size = 0;
+    assert_int_equal(vg_file_read(path.data, 100, &data, &size), VG_OK);
+    assert_int_equal(size, 5);
+    assert_string_equal(data, "hello");
+    assert_int_equal(vg_file_read(path.data, 4, &data, &size), VG_E_DATA);
+    assert_non_null(strstr(vg_error_text(), path.data));
+    free(data);
+    free(path.data);
+}
+
+static void an_arena_is_zeroed_and_aligned(void **state)
+{
+    (void)state;
+    vg_arena arena = {0};
+    assert_int_equal(vg_arena_init(&arena, 3 << 20), VG_OK);
+    assert_int_equal((size_t)arena.base % (2 << 20), 0);
+    assert_int_equal(arena.base[(3 << 20) - 1], 0);
+    vg_arena_release(&arena);
+    assert_null(arena.base);
+}
+
+static void bf16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    assert_int_equal(vg_bf16_from(1.0F), 0x3f80);
+    assert_int_equal(vg_bf16_from(1.0F + 0x1p-8F), 0x3f80); /* a tie goes to the even neighbour */
+    assert_int_equal(vg_bf16_from(1.0F + 0x3p-8F), 0x3f82);
+    assert_true(vg_bf16_to_float(0x3f82) == 1.015625F);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(philox_gives_the_published_vectors),
+        cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
+        cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
+        cmocka_unit_test(an_atomic_write_reads_back),
+        cmocka_unit_test(an_arena_is_zeroed_and_aligned),
+        cmocka_unit_test(bf16_rounds_to_nearest_even),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
