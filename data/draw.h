@@ -1,0 +1,51 @@
+/* Pictures for people: boxes and phrases on photographs, and galleries of them. One home, used by predict, eval and
+ * shard inspect. */
+#ifndef VG_DATA_DRAW_H
+#define VG_DATA_DRAW_H
+
+#include "kernels/base/base.h"
+
+/* 8-bit RGB, rows top down. */
+typedef struct vg_image {
+    uint8_t *pixels; /* [height,width,3], heap */
+    int width, height;
+} vg_image;
+
+void vg_image_release(vg_image *image);
+
+/* Decodes JPEG or PNG bytes (told apart by their first bytes): grey is replicated, alpha dropped, EXIF orientation
+ * ignored, at most 2^28 pixels. A JPEG whose end is missing is accepted when `partial_ok`. Errors: VG_E_DATA. */
+vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out);
+vg_status vg_image_read(const char *path, vg_image *out);
+
+/* Stretches to width x height by separable antialiased bicubic (a = -0.5), fixed-point-free fp32 sums in fixed order,
+ * rounded to nearest: the same bits everywhere. out is [height,width,3]. scratch is grown as needed (the caller frees).
+ * Source: vl-gtr-model 1.5 and 7; equals PIL's BICUBIC within one level. */
+typedef struct vg_resize_scratch {
+    float *data;
+    size_t capacity;
+} vg_resize_scratch;
+vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t *out, vg_resize_scratch *scratch);
+
+/* A box to draw: corners in pixels, a colour 0xRRGGBB, and an optional label (may be NULL). */
+typedef struct vg_drawn_box {
+    float xyxy[4];
+    uint32_t colour;
+    const char *label;
+} vg_drawn_box;
+
+/* Draws boxes with labels onto the image. Errors: VG_E_NOMEM. */
+vg_status vg_draw_boxes(vg_image *image, const vg_drawn_box *boxes, int n_boxes);
+
+/* A contact sheet: n tiles of tile_side pixels in `columns` columns, each image fitted into its tile with its caption
+ * below. The caller releases *out. */
+vg_status vg_draw_gallery(const vg_image *images, const char *const *captions, int n, int columns, int tile_side,
+                          vg_image *out);
+
+/* Writes a PNG. Errors: VG_E_STORAGE. */
+vg_status vg_image_write_png(const char *path, const vg_image *image);
+/* Encodes a PNG or a JPEG (quality 1..100) into heap memory; the caller frees. */
+vg_status vg_image_encode_png(const vg_image *image, unsigned char **bytes, size_t *n);
+vg_status vg_image_encode_jpeg(const vg_image *image, int quality, unsigned char **bytes, size_t *n);
+
+#endif

@@ -1,0 +1,58 @@
+/* Shards: a dataset as a few HDF5 files, and a *split*, which is the view of them that training and evaluation read.
+ *
+ *     VG_TRY(vg_split_open(paths, n_paths, "train", &split));
+ *     for (int64_t i = 0; i < vg_split_sentence_count(split); i++) {
+ *         vg_sentence s;
+ *         vg_split_sentence(split, i, &s);                  borrowed: text, boxes, ids
+ *         VG_TRY(vg_split_read_image(split, s.image, &bytes, &n));
+ *     }
+ *     vg_split_close(split);
+ *
+ * A shard holds encoded images as they came (JPEG or PNG bytes), boxes in pixels of the stored image, phrases, split and
+ * source ids, and a hash per sample; any HDF5 tool opens it (docs in data/FORMAT.md). Readers trust nothing: every
+ * offset, length, id and box is checked when a shard is opened; image bytes are read by pread outside HDF5's lock. */
+#ifndef VG_DATA_SHARD_H
+#define VG_DATA_SHARD_H
+
+#include "kernels/base/base.h"
+
+enum { VG_SHARD_VERSION = 1 };
+
+typedef struct vg_split vg_split;
+
+/* One phrase and the boxes it means. Pointers are borrowed from the split. */
+typedef struct vg_sentence {
+    int64_t sentence_id; /* of the source data set */
+    int64_t ref_id;      /* of the source data set */
+    int64_t image;       /* index within the split */
+    const char *text;    /* UTF-8, NUL-terminated */
+    size_t text_bytes;
+    const float *boxes; /* [n_boxes,4]  x1 y1 x2 y2, pixels of the stored image */
+    int n_boxes;        /* 0 for a phrase that names nothing in the image */
+    const char *kind;   /* phrase type such as "attribute" or "relation" for reports; "" when the source has none */
+} vg_sentence;
+
+typedef struct vg_image_info {
+    int64_t image_id; /* of the source data set */
+    int width, height;
+    int64_t first_sentence, n_sentences; /* the sentences of an image lie together */
+    const char *file_name;
+} vg_image_info;
+
+/* Opens the split over shard files (or folders holding *.h5; sorted by name). The split holds only its own images and
+ * sentences, in shard order. Errors: VG_E_DATA naming the shard and the place; an unknown split lists those there are. */
+vg_status vg_split_open(const char *const *paths, int n_paths, const char *split, vg_split **out);
+void vg_split_close(vg_split *split);
+
+int64_t vg_split_image_count(const vg_split *split);
+int64_t vg_split_sentence_count(const vg_split *split);
+void vg_split_sentence(const vg_split *split, int64_t index, vg_sentence *out); /* 0 <= index < count */
+void vg_split_image(const vg_split *split, int64_t index, vg_image_info *out);
+const char *vg_split_name(const vg_split *split);
+uint64_t vg_split_hash(const vg_split *split); /* of every record hash, in order: equal hash, equal data */
+
+/* The encoded bytes of an image into *bytes (heap, grown as needed with *capacity; the caller frees). Thread-safe.
+ * Errors: VG_E_DATA (hash differs), VG_E_STORAGE (an I/O error after retries). */
+vg_status vg_split_read_image(const vg_split *split, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n);
+
+#endif
