@@ -83,8 +83,7 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
     if (st == VG_OK) {
         st = write_all(fd, part.data, data, size);
         if (close(fd) != 0 && st == VG_OK) st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
-        if (st == VG_OK && rename(part.data, path) != 0)
-            st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
+        if (st == VG_OK && rename(part.data, path) != 0) st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
         if (st != VG_OK) unlink(part.data);
     }
     if (st == VG_OK && !(copy = vg_copy_string(path))) st = vg_fail(VG_E_NOMEM, "%s: no memory", path);

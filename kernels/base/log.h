@@ -1,5 +1,6 @@
 /* Lines for people, on standard error: `vlgtr: ` before a run's own words, `vlgtr [rank 3 on node7]: ` before news that
- * one rank alone has. Lower case, the exact cause, units after numbers; a warning names the file, the sample, the way out. */
+ * one rank alone has. Lower case, the exact cause, units after numbers; a warning names the file, the sample, the way
+ * out. */
 #ifndef VG_BASE_LOG_H
 #define VG_BASE_LOG_H
 

@@ -49,8 +49,8 @@ vg_status vg_arena_init(vg_arena *arena, size_t size_bytes)
     const size_t size = vg_round_up(size_bytes ? size_bytes : 1, HUGE_PAGE_BYTES);
     /* One huge page more than asked, so that an aligned run of the right length lies inside. */
     unsigned char *map = mmap(NULL, size + HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    VG_CHECK(map != MAP_FAILED, VG_E_NOMEM, "no memory for an arena of %zu MiB; lower train.micro_batch or the image size",
-             size >> 20);
+    VG_CHECK(map != MAP_FAILED, VG_E_NOMEM,
+             "no memory for an arena of %zu MiB; lower train.micro_batch or the image size", size >> 20);
     unsigned char *base = (unsigned char *)vg_round_up((size_t)map, HUGE_PAGE_BYTES);
     if (base > map) munmap(map, (size_t)(base - map));
     const size_t tail = HUGE_PAGE_BYTES - (size_t)(base - map);

@@ -1,4 +1,5 @@
-/* Checked sizes, zeroed heap objects, and the arena: one mapping made once, in huge pages where the system gives them. */
+/* Checked sizes, zeroed heap objects, and the arena: one mapping made once, in huge pages where the system gives them.
+ */
 #ifndef VG_BASE_MEMORY_H
 #define VG_BASE_MEMORY_H
 

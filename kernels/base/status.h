@@ -31,9 +31,9 @@ vg_status vg_fail(vg_status status, const char *format, ...) __attribute__((form
 vg_status vg_fail_at(vg_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Passes an error on. */
-#define VG_TRY(call)                        \
-    do {                                    \
-        const vg_status vg_try_ = (call);   \
+#define VG_TRY(call)                          \
+    do {                                      \
+        const vg_status vg_try_ = (call);     \
         if (vg_try_ != VG_OK) return vg_try_; \
     } while (0)
 
@@ -44,10 +44,10 @@ vg_status vg_fail_at(vg_status status, const char *format, ...) __attribute__((f
     } while (0)
 
 /* Clean-up that goes on after a failure: keeps the first error in st. */
-#define VG_KEEP(st, call)                          \
-    do {                                           \
-        const vg_status vg_keep_ = (call);         \
-        if ((st) == VG_OK) (st) = vg_keep_;        \
+#define VG_KEEP(st, call)                   \
+    do {                                    \
+        const vg_status vg_keep_ = (call);  \
+        if ((st) == VG_OK) (st) = vg_keep_; \
     } while (0)
 
 #endif

@@ -1,0 +1,122 @@
+/* The compute seam: what a backend is, and what a kernel gets.
+ *
+ * A backend is a table of kernels, one per row of ops.def (NULL where it has none: planning names them), and the few
+ * passes over flat parameter ranges that a step needs outside the graph. A kernel enqueues on its stream, never waits,
+ * never allocates: scratch memory is node->workspace, sized by workspace_bytes when the program is planned. */
+#ifndef VG_KERNELS_BACKEND_H
+#define VG_KERNELS_BACKEND_H
+
+#include "kernels/tensor.h"
+
+typedef enum vg_op {
+#define VG_OP(name, n_in, n_out, shape, grad, cost) VG_OP_##name,
+#include "kernels/ops.def"
+#undef VG_OP
+    VG_OP_COUNT
+} vg_op;
+
+typedef enum vg_act { VG_ACT_NONE, VG_ACT_RELU, VG_ACT_GELU, VG_ACT_SIGMOID } vg_act;
+
+enum { VG_MAX_IN = 12, VG_MAX_OUT = 12 };
+
+/* A tensor at run time; data is NULL for an operand that is absent. */
+typedef struct vg_operand {
+    void *data;
+    vg_dtype dtype;
+    vg_shape shape;
+} vg_operand;
+
+/* Attributes, by operation; see ops.def for their meaning. */
+typedef union vg_attr {
+    struct {
+        int patch;
+    } patchify;
+    struct {
+        vg_act act;
+    } linear; /* also act_grad */
+    struct {
+        float eps;
+    } layernorm;
+    struct {
+        int64_t count;
+    } repeat;
+    struct {
+        int heads, head_size;
+        int q_col, k_col, v_col, k2_col, v2_col; /* first column of head 0 */
+        float scale;
+        bool mask_second;
+        float dropout;
+        vg_rng_key key;
+    } attention;
+    struct {
+        int32_t pad;
+    } embed;
+    struct {
+        int64_t first, count;
+    } slice;
+    struct {
+        float p;
+        vg_rng_key key;
+    } dropout;
+    struct {
+        float eos, cost_class, cost_l1, cost_giou;
+    } detr_loss;
+    struct {
+        int gh, gw;
+    } align;
+} vg_attr;
+
+typedef struct vg_node {
+    vg_op op;
+    int n_in, n_out; /* of the row; operands past the last present one have NULL data */
+    vg_operand in[VG_MAX_IN], out[VG_MAX_OUT];
+    vg_attr attr;
+    bool accumulate;    /* outputs that are parameter gradients add to what is there */
+    void *workspace;    /* workspace_bytes, 64-byte aligned; contents are undefined */
+    const void *packed; /* prepared form of a frozen weight (pack), or NULL */
+} vg_node;
+
+/* Where work is queued. The CPU's stream is a number of threads and runs at once. */
+typedef struct vg_stream {
+    int n_threads;
+} vg_stream;
+
+typedef vg_status (*vg_kernel)(vg_stream *stream, const vg_node *node);
+
+/* One AdamW pass over a flat range (Loshchilov and Hutter 2019, algorithm 2, as torch.optim.AdamW orders it):
+ *   g = grad * clip;  p -= lr * decay * p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
+ *   p -= lr / bias1 * m / (sqrt(v) / sqrt(bias2) + eps)
+ * Tables hold one entry per block of VG_PARAM_BLOCK floats. `average`, when not NULL, becomes d*average + (1-d)*p. */
+typedef struct vg_adamw {
+    float *param, *moment1, *moment2, *average;
+    const float *grad;
+    int64_t n_blocks;
+    const float *block_lr, *block_decay; /* [n_blocks] learning rate and weight decay of this step */
+    float beta1, beta2, eps, clip, average_decay;
+    double bias1, bias2; /* 1 - beta^t */
+} vg_adamw;
+
+typedef struct vg_backend {
+    const char *name;
+    vg_kernel kernels[VG_OP_COUNT];
+    size_t (*workspace_bytes)(const vg_node *node, int n_threads); /* operand data pointers are not read */
+    size_t (*packed_bytes)(const vg_node *node);                   /* 0: nothing to prepare for this node */
+    void (*pack)(const vg_node *node, void *packed); /* node->in[1] is a frozen weight, final until re-planned */
+    void (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
+                int64_t n); /* dst = a + b; dst may be a */
+    void (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums); /* in order, fp64 */
+    void (*adamw)(vg_stream *stream, const vg_adamw *args);
+    const char *(*profile)(void); /* numerics profile: instruction set path and library versions; bits hold within it */
+} vg_backend;
+
+/* The CPU backend: the embedded default and the definition of each operation. */
+const vg_backend *vg_backend_cpu(void);
+
+/* Wraps another backend: poisons outputs with NaN before each kernel and checks afterwards that inputs are unchanged
+ * and that every element of every output was written. Slow; for tests and --check. */
+const vg_backend *vg_backend_check(void);
+
+/* Name of an operation, as in ops.def. */
+const char *vg_op_name(vg_op op);
+
+#endif

@@ -1,0 +1,53 @@
+/* Parameters live in one flat space. The trainable ones of a stage lie in one fp32 master buffer in the order in which
+ * backward completes their gradients; gradients, moments and the average mirror the offsets. Frozen ones lie in a
+ * second buffer. Every parameter starts at a multiple of VG_PARAM_BLOCK floats: a block belongs to one parameter and is
+ * the unit of the learning-rate table, the norm and the hash. Padding is 0 in every buffer and stays so.
+ *
+ *     vg_params *p; VG_TRY(vg_params_new(&p));
+ *     ... builders call vg_params_add, the trainer fills values with vg_params_data ...
+ *     VG_TRY(vg_params_layout(p, order, n_order));      stage entry: values move, moments are fresh */
+#ifndef VG_KERNELS_PARAMS_H
+#define VG_KERNELS_PARAMS_H
+
+#include "kernels/tensor.h"
+
+enum { VG_PARAM_BLOCK = 1024 };
+
+typedef struct vg_param {
+    char *name; /* `vision.blocks.0.norm1.weight`: see the model's naming */
+    vg_shape shape;
+    int64_t count;  /* elements */
+    bool trainable; /* of the current layout */
+    int64_t offset; /* floats, in master when trainable, else in frozen */
+} vg_param;
+
+typedef struct vg_params {
+    vg_param *items;
+    int n;
+    size_t capacity;
+    int64_t n_trainable, n_frozen;            /* floats with padding */
+    float *master, *moment1, *moment2;        /* [n_trainable] */
+    float *frozen;                            /* [n_frozen] */
+    vg_arena trainable_memory, frozen_memory; /* hold the above */
+} vg_params;
+
+vg_status vg_params_new(vg_params **out);
+void vg_params_free(vg_params *params);
+
+/* The index of a parameter, made on first use (frozen, zero) and found afterwards. Errors: VG_E_SHAPE when the name is
+ * known with another shape. New parameters have storage only after the next vg_params_layout. */
+vg_status vg_params_add(vg_params *params, const char *name, const vg_shape *shape, int *index);
+int vg_params_find(const vg_params *params, const char *name); /* -1 when there is none */
+
+/* Lays the space out anew: order[n_order] are the trainable ones, first-complete first; all others are frozen. Values
+ * are kept, moments are zero. Pointers into the old buffers are void. Errors: VG_E_NOMEM (everything is then as it
+ * was). */
+vg_status vg_params_layout(vg_params *params, const int *order, int n_order);
+
+/* Where a parameter's values are now, [count] floats. */
+float *vg_params_data(const vg_params *params, int index);
+
+/* Bytes of master + both moments (+ one gradient buffer per n_gradients) and of the frozen buffer for a layout. */
+size_t vg_params_bytes(const vg_params *params, int n_gradients);
+
+#endif
