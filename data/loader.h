@@ -10,10 +10,11 @@
  *     }
  *     vg_loader_close(loader);
  *
- * A *sample* is one image with up to P phrases of it: an image's phrases of the split, in an order keyed by (seed, epoch,
- * image), are cut into runs of P, so an epoch holds every phrase exactly once. N samples make an epoch; position p is
- * sample permutation(p / N, p % N) (data/sampler.h). A *slot* is one phrase; a micro-batch has m images and m * P slots,
- * slot i * P + j belonging to image i, so the slots of one image lie together. Nothing here knows ranks or models. */
+ * A *sample* is one image with up to P phrases of it: an image's phrases of the split, in an order keyed by (seed,
+ * epoch, image), are cut into runs of P, so an epoch holds every phrase exactly once. N samples make an epoch; position
+ * p is sample permutation(p / N, p % N) (data/sampler.h). A *slot* is one phrase; a micro-batch has m images and m * P
+ * slots, slot i * P + j belonging to image i, so the slots of one image lie together. Nothing here knows ranks or
+ * models. */
 #ifndef VG_DATA_LOADER_H
 #define VG_DATA_LOADER_H
 
@@ -25,11 +26,11 @@ typedef struct vg_loader vg_loader;
 
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
-    int images;       /* m */
-    int phrases;      /* P, phrase slots per image */
-    int side;         /* S, pixels: images are stretched to S x S */
-    int text_tokens;  /* Lt, token slots per phrase, a multiple of 8 */
-    int max_targets;  /* T, box slots per phrase */
+    int images;      /* m */
+    int phrases;     /* P, phrase slots per image */
+    int side;        /* S, pixels: images are stretched to S x S */
+    int text_tokens; /* Lt, token slots per phrase, a multiple of 8 */
+    int max_targets; /* T, box slots per phrase */
 } vg_batch_shape;
 
 /* One micro-batch. The buffers are the caller's (pinned or not), allocated once by vg_batch_init or by hand. */
@@ -45,7 +46,7 @@ typedef struct vg_batch {
     int64_t *sentences;    /* [m*P]      index of the sentence in the split's table (vg_split), -1 for an empty slot */
     int64_t first_position;
     vg_batch_shape shape;
-    vg_arena memory;       /* holds the buffers when vg_batch_init made them */
+    vg_arena memory; /* holds the buffers when vg_batch_init made them */
 } vg_batch;
 
 /* Allocates the buffers of a batch in one arena. Errors: VG_E_NOMEM. */
@@ -58,9 +59,9 @@ typedef struct vg_loader_spec {
     const vg_tokenizer *tokenizer;
     vg_batch_shape shape;
     uint64_t seed;
-    bool shuffle;        /* false: sentences in table order (evaluation), and positions past the end are empty slots */
-    int n_workers;       /* threads; 0 reads in the caller's thread */
-    double max_bad;      /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
+    bool shuffle;   /* false: sentences in table order (evaluation), and positions past the end are empty slots */
+    int n_workers;  /* threads; 0 reads in the caller's thread */
+    double max_bad; /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 
 /* Samples in an epoch for a split read with P phrases per sample. Local. */
@@ -70,12 +71,13 @@ int64_t vg_loader_epoch_size(const vg_split *split, int phrases);
 vg_status vg_loader_open(const vg_loader_spec *spec, vg_batch *batches, int n_batches, vg_loader **out);
 void vg_loader_close(vg_loader *loader);
 
-/* Queues the micro-batch whose first image is stream position `first_position` (image i is position first_position + i).
- * Never blocks; at most 1024 may be queued. Local. Errors: VG_E_BUG when the queue is full. */
+/* Queues the micro-batch whose first image is stream position `first_position` (image i is position first_position +
+ * i). Never blocks; at most 1024 may be queued. Local. Errors: VG_E_BUG when the queue is full. */
 vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
 /* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is quarantined by id,
- * logged once, and its slots are empty. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that lasts. */
+ * logged once, and its slots are empty. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that
+ * lasts. */
 vg_status vg_loader_take(vg_loader *loader, vg_batch **out);
 void vg_loader_give_back(vg_loader *loader, vg_batch *batch);
 

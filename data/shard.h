@@ -8,8 +8,8 @@
  *     }
  *     vg_split_close(split);
  *
- * A shard holds encoded images as they came (JPEG or PNG bytes), boxes in pixels of the stored image, phrases, split and
- * source ids, and a hash per sample; any HDF5 tool opens it (docs in data/FORMAT.md). Readers trust nothing: every
+ * A shard holds encoded images as they came (JPEG or PNG bytes), boxes in pixels of the stored image, phrases, split
+ * and source ids, and a hash per sample; any HDF5 tool opens it (docs in data/FORMAT.md). Readers trust nothing: every
  * offset, length, id and box is checked when a shard is opened; image bytes are read by pread outside HDF5's lock. */
 #ifndef VG_DATA_SHARD_H
 #define VG_DATA_SHARD_H
@@ -40,7 +40,8 @@ typedef struct vg_image_info {
 } vg_image_info;
 
 /* Opens the split over shard files (or folders holding *.h5; sorted by name). The split holds only its own images and
- * sentences, in shard order. Errors: VG_E_DATA naming the shard and the place; an unknown split lists those there are. */
+ * sentences, in shard order. Errors: VG_E_DATA naming the shard and the place; an unknown split lists those there are.
+ */
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *split, vg_split **out);
 void vg_split_close(vg_split *split);
 

@@ -22,14 +22,14 @@ typedef struct vg_special_ids {
 vg_status vg_tokenizer_open(const char *folder, vg_tokenizer **out);
 void vg_tokenizer_close(vg_tokenizer *tokenizer);
 
-/* Encodes n bytes of UTF-8 (leading and trailing white space is trimmed; case is kept; invalid bytes are encoded byte by
- * byte): the first max_tokens - 2 pieces between <s> and </s>. ids holds max_tokens (at least 2); *n_ids is the count.
- * Special-token text inside a phrase is plain text. Safe to call from several threads. Errors: VG_E_NOMEM. */
+/* Encodes n bytes of UTF-8 (leading and trailing white space is trimmed; case is kept; invalid bytes are encoded byte
+ * by byte): the first max_tokens - 2 pieces between <s> and </s>. ids holds max_tokens (at least 2); *n_ids is the
+ * count. Special-token text inside a phrase is plain text. Safe to call from several threads. Errors: VG_E_NOMEM. */
 vg_status vg_tokenizer_encode(const vg_tokenizer *tokenizer, const char *text, size_t n, int max_tokens, int32_t *ids,
                               int *n_ids);
 
 vg_special_ids vg_tokenizer_special_ids(const vg_tokenizer *tokenizer);
-int32_t vg_tokenizer_size(const vg_tokenizer *tokenizer); /* largest id + 1 */
+int32_t vg_tokenizer_size(const vg_tokenizer *tokenizer);  /* largest id + 1 */
 uint64_t vg_tokenizer_hash(const vg_tokenizer *tokenizer); /* XXH3 of both files; equal hash, equal ids */
 
 #endif
