@@ -1,0 +1,74 @@
+/* The process group: who we are, and the few collectives that a training run needs. The implementation is chosen at
+ * vg_comm_open: MPI when a launcher started this process, otherwise a group of one that needs no MPI at run time.
+ *
+ *     vg_comm *comm; VG_TRY(vg_comm_open(&comm));
+ *     vg_status st = work_of_this_rank_alone();
+ *     VG_TRY(vg_comm_agree(comm, st));              all ranks leave together, with the same sentence
+ *     VG_TRY(vg_comm_sum_i64(comm, counts, 2));
+ *     VG_TRY(vg_comm_close(comm));
+ *
+ * `Collective` means: made by all ranks, in the same order, or the job hangs. `Local` calls never wait. All calls come
+ * from the thread that opened the group. Buffers are host memory, borrowed for the call.
+ *
+ * A peer that dies: no call here has a time-out of its own. mpirun ends the whole job about two seconds after a rank
+ * died; srun does so only with --kill-on-bad-exit=1 (-K1), without it the others wait for ever. A host that is cut off
+ * is noticed by mpirun's own keep-alive, eight minutes later by default (see jobs/). */
+#ifndef VG_DIST_COMM_H
+#define VG_DIST_COMM_H
+
+#include "kernels/base/base.h"
+
+typedef struct vg_comm vg_comm;
+
+/* Collective. Opens the group: MPI (thread level FUNNELED, errors are returned) where OMPI_COMM_WORLD_SIZE, PMI_RANK or
+ * PMIX_RANK is set, else a group of one. Tells the log who speaks (vg_log_identify). Once per process.
+ * VLGTR_WINDOW_RANKS=n lets at most n neighbouring ranks of a host share memory; the others count as on another host
+ * (1: none share). Errors: VG_E_COMM, VG_E_CONFIG (that variable), VG_E_NOMEM. */
+vg_status vg_comm_open(vg_comm **out);
+
+/* Finalizes and frees; makes no barrier of its own. NULL is fine. Errors: VG_E_COMM; the group is gone all the same. */
+vg_status vg_comm_close(vg_comm *comm);
+
+/* Local. The host name is cut at 63 bytes; local ranks are those that share memory, counted in rank order. */
+int vg_comm_rank(const vg_comm *comm);
+int vg_comm_size(const vg_comm *comm);
+int vg_comm_local_rank(const vg_comm *comm);
+int vg_comm_local_size(const vg_comm *comm);
+const char *vg_comm_host(const vg_comm *comm);
+
+/* Collective. Returns the same status everywhere: VG_OK when all came with VG_OK, else the worst (any failure is worse
+ * than VG_E_STOPPED), of the lowest rank that has it. With more than one rank its sentence becomes everyone's, as
+ * `rank 3 on node7: ...`. One small all-reduce when all is well. */
+vg_status vg_comm_agree(vg_comm *comm, vg_status status);
+
+/* Collective. data[bytes] of root, everywhere. bytes is the same on all ranks. */
+vg_status vg_comm_broadcast(vg_comm *comm, void *data, size_t bytes, int root);
+
+/* Collective. A heap string of root, everywhere; NULL stays NULL. The ranks other than root come with *text == NULL and
+ * free what they get. Errors: VG_E_COMM, VG_E_NOMEM. */
+vg_status vg_comm_broadcast_text(vg_comm *comm, char **text, int root);
+
+/* Collective. x[n] becomes the sum or the largest over all ranks, element by element. */
+vg_status vg_comm_sum_i64(vg_comm *comm, int64_t *x, int n);
+vg_status vg_comm_max_i64(vg_comm *comm, int64_t *x, int n);
+
+/* Collective. `bytes` of each rank, in rank order: at rank 0, or everywhere. `all` [size, bytes] is touched only where
+ * the result goes. */
+vg_status vg_comm_gather(vg_comm *comm, const void *mine, size_t bytes, void *all);
+vg_status vg_comm_allgather(vg_comm *comm, const void *mine, size_t bytes, void *all);
+
+/* Collective. As vg_comm_gather, each rank with a length of its own: rank 0 gets the joined bytes in heap memory with a
+ * NUL behind (not counted); the others get NULL and 0. Errors: VG_E_COMM, VG_E_NOMEM (on all ranks alike). */
+vg_status vg_comm_gather_text(vg_comm *comm, const void *mine, size_t bytes, char **all, size_t *all_bytes);
+
+/* Collective. Nobody leaves before everybody came. */
+vg_status vg_comm_barrier(vg_comm *comm);
+
+/* Collective. Compares data[bytes] (a numerics profile, a hash) with that of rank 0. Errors: VG_E_COMM, on all ranks,
+ * naming `what` and the first rank that differs. */
+vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char *what);
+
+/* Ends the job at once, without the others' consent, with this exit code. Does not return. */
+_Noreturn void vg_comm_abort(vg_comm *comm, int exit_code);
+
+#endif

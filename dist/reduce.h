@@ -1,0 +1,63 @@
+/* The canonical sum: the gradients of micro-batches 0..K-1 (leaves) are added in one fixed binary tree, so that the
+ * bits of the total do not depend on how many ranks computed them.
+ *
+ *     for stride = 1, 2, 4, .. < K:   g[i] += g[i + stride]   for each i divisible by 2 * stride with i + stride < K
+ *
+ * Rank r owns the leaves r*c .. min(K, (r+1)*c) - 1, c = K / R rounded up (the last ranks may own fewer, or none). It
+ * adds the aligned sub-trees inside its run as they complete, like a binary counter; exactly one is left when c is a
+ * power of two, a few otherwise. Those of the ranks of one host lie in a shared window, where each rank sums one slice
+ * of all of them, in one pass; equal slices of the hosts are then exchanged, summed in tree order, and handed round.
+ *
+ *     vg_reducer_leaves(r, &first, &count);
+ *     for (int i = first; i < first + count; i++) {
+ *         float *g = vg_reducer_leaf(r);              a place for the gradient of leaf i
+ *         ... write g, never its padding ...
+ *         vg_reducer_push(r, false);
+ *     }
+ *     VG_TRY(vg_reducer_finish(r, &total)); */
+#ifndef VG_DIST_REDUCE_H
+#define VG_DIST_REDUCE_H
+
+#include "dist/comm.h"
+
+typedef struct vg_reducer vg_reducer;
+
+/* dst = a + b over n floats; dst may be a. NULL stands for a plain loop. */
+typedef void (*vg_sum_fn)(void *context, float *dst, const float *a, const float *b, int64_t n);
+
+/* Local. The leaves of one rank of R. */
+void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count);
+
+/* Collective. A reducer for totals of n floats over n_leaves leaves; comm, sum and context are kept until it is freed.
+ * Buffers are made and zeroed here: a step allocates nothing. Where /dev/shm is too small for the shared window, plain
+ * memory and messages take its place, with a warning and the same bits. Errors: VG_E_CONFIG (more ranks than leaves),
+ * VG_E_NOMEM, VG_E_COMM. */
+vg_status vg_reducer_new(vg_comm *comm, int64_t n, int n_leaves, vg_sum_fn sum, void *context, vg_reducer **out);
+
+/* Collective (the window is given back by all). */
+void vg_reducer_free(vg_reducer *reducer);
+
+/* Local. The leaves that this rank owns. */
+void vg_reducer_leaves(const vg_reducer *reducer, int *first, int *count);
+
+/* Local. Where the next leaf's gradient goes, [n], until it is pushed. Contents are undefined except for what no leaf
+ * ever wrote, which is 0: padding that is left alone stays 0 in the total. */
+float *vg_reducer_leaf(vg_reducer *reducer);
+
+/* Local. The leaf is written and joins the tree; `empty` makes it a leaf of zeros that nobody computed. */
+void vg_reducer_push(vg_reducer *reducer, bool empty);
+
+/* Collective. After the rank's last leaf: the rest of the tree. *total [n] is the same on all ranks, valid until the
+ * next vg_reducer_leaf, and the next step's first leaf follows. Ranks of a host share it: do not write. Errors:
+ * VG_E_COMM, VG_E_BUG (a leaf is missing). */
+vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
+
+/* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
+ * host holds once. Messages between hosts need up to 64 MiB a rank more. */
+size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
+
+/* Collective. The same tree over fp64 values, for logged losses: own [count, n] of this rank's leaves in order,
+ * total [n] everywhere. */
+vg_status vg_tree_sum_f64(vg_comm *comm, int n_leaves, const double *own, int n, double *total);
+
+#endif
