@@ -1,0 +1,105 @@
+/* Checkpoints. One is a folder `step-00000030` that holds
+ *
+ *     weights.safetensors            every parameter, trainable or frozen, fp32; opens in any safetensors reader
+ *     optimizer-00000-of-00004 ..    the AdamW moments, one piece per rank that saved; safetensors inside
+ *     manifest.json                  step, position, seed, configuration, profile, size and hash of every file
+ *
+ * The manifest is the commit: it is written last and renamed into place, and a folder without one does not exist.
+ *
+ *     vg_checkpoint_state state = {.params = params, .step = 30, ...};
+ *     st = vg_checkpoint_save(comm, "run/checkpoints", &state, 3, &path);      at a step boundary
+ *
+ *     VG_TRY(vg_checkpoint_choose(comm, "run/checkpoints", &path));            resuming; path NULL: start afresh
+ *     VG_TRY(vg_checkpoint_open(path, &info));                                 info->step, ->stage, ->configuration ..
+ *     VG_TRY(vg_checkpoint_load_weights(path, params));
+ *     ... vg_params_layout for info->stage ...
+ *     VG_TRY(vg_checkpoint_load_moments(path, params));
+ *
+ * Everything is matched by parameter name, so it may be loaded on any number of ranks and by builds that order the flat
+ * space otherwise. Nothing in a checkpoint is trusted: sizes, names and shapes are checked before use. */
+#ifndef VG_CHECKPOINTS_CHECKPOINT_H
+#define VG_CHECKPOINTS_CHECKPOINT_H
+
+#include "dist/comm.h"
+#include "kernels/params.h"
+
+/* A number kept beside the state: a best metric, a running mean. */
+typedef struct vg_checkpoint_number {
+    const char *key;
+    double value; /* finite */
+} vg_checkpoint_number;
+
+/* Where a run stands. All ranks bring the same. Borrowed for the call. */
+typedef struct vg_checkpoint_state {
+    const vg_params *params; /* weights: all ranks hold the same. Moments: each rank at least its vg_slice_of (reduce.h)
+                                of the n_trainable floats, in VG_PARAM_BLOCK units */
+    int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
+    uint64_t seed;
+    uint64_t generation;            /* of this run, job id and restart count; later runs have larger ones */
+    const char *configuration;      /* the resolved YAML */
+    const char *configuration_hash; /* of what decides the bits */
+    const char *profile;            /* numerics profile */
+    const vg_checkpoint_number *numbers;
+    int n_numbers;
+    bool compress; /* moments byte-shuffled and zstd-compressed instead of raw */
+} vg_checkpoint_state;
+
+/* Collective. Writes folder/step-<step>, then its manifest, verifies it, and deletes older checkpoints beyond the
+ * newest `keep` (0 keeps all) and leftovers of failed saves. One of the same step is replaced when it does not verify
+ * and left as it is otherwise. *path_out (may be NULL): the checkpoint, heap. Errors, on all ranks alike, with older
+ * checkpoints intact and the unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or the newest checkpoint
+ * belongs to a later generation), VG_E_NOMEM, VG_E_COMM. */
+vg_status vg_checkpoint_save(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, int keep,
+                             char **path_out);
+
+/* Collective. The checkpoint to go on from: `path` itself when it is one (then it must verify), else the newest in that
+ * folder that verifies, with a loud warning for each that does not. Rank 0 decides; the others wait until a slow shared
+ * file system shows it to them. *out is a heap copy on every rank, NULL when there is no checkpoint at all. Errors:
+ * VG_E_STORAGE when there are some and none verifies, VG_E_COMM. */
+vg_status vg_checkpoint_choose(vg_comm *comm, const char *path, char **out);
+
+typedef struct vg_checkpoint_file {
+    char *name;
+    uint64_t bytes, hash; /* XXH3, 64 bits */
+} vg_checkpoint_file;
+
+/* A manifest. */
+typedef struct vg_checkpoint_info {
+    int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
+    uint64_t seed, generation;
+    char *configuration, *configuration_hash, *profile;
+    vg_checkpoint_number *numbers; /* keys are owned by the info */
+    int n_numbers;
+    vg_checkpoint_file *files; /* weights.safetensors first, then the optimizer pieces in order */
+    int n_files;
+} vg_checkpoint_info;
+
+/* Local. Reads and checks a manifest. Errors: VG_E_STORAGE (absent, malformed, newer format), VG_E_NOMEM. */
+vg_status vg_checkpoint_open(const char *path, vg_checkpoint_info **out);
+void vg_checkpoint_info_free(vg_checkpoint_info *info);
+
+/* Local. A number by key, or `otherwise`. */
+double vg_checkpoint_number_of(const vg_checkpoint_info *info, const char *key, double otherwise);
+
+/* Local. Fills params->master and ->frozen by name; tensors that params does not know are passed over. Errors:
+ * VG_E_STORAGE (unreadable; a parameter is missing or has another shape; params may then be partly filled). */
+vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);
+
+/* Local. Fills params->moment1 and ->moment2 of the current layout. Errors: VG_E_STORAGE (as above; a trainable
+ * parameter whose moments are not all there). */
+vg_status vg_checkpoint_load_moments(const char *path, vg_params *params);
+
+/* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_STORAGE, naming the file. */
+vg_status vg_checkpoint_verify(const char *path);
+
+/* Local. The paths of the checkpoints in a folder (those with a manifest), oldest first; heap array of heap strings.
+ * A folder that is absent has none. */
+vg_status vg_checkpoint_list(const char *folder, char ***paths, int *n);
+void vg_checkpoint_list_free(char **paths, int n);
+
+/* Local. Writes weights as one safetensors file. prefix "vision." or "text." keeps the parameters of one tower and
+ * strips it (names as timm and transformers have them); NULL or "" keeps all. Errors: VG_E_STORAGE, VG_E_USAGE (no
+ * parameter has that prefix). */
+vg_status vg_checkpoint_export(const char *path, const char *prefix, const char *out);
+
+#endif
