@@ -1,0 +1,25 @@
+/* Inside the CPU backend: the kernels by name, the instruction set they run on, and who needs scratch memory. */
+#ifndef VG_KERNELS_CPU_CPU_IMPL_H
+#define VG_KERNELS_CPU_CPU_IMPL_H
+
+#include "kernels/backend.h"
+
+#define VG_OP(name, n_in, n_out, shape, grad, cost) vg_status vg_cpu_##name(vg_stream *stream, const vg_node *node);
+#include "kernels/ops.def"
+#undef VG_OP
+
+/* Instruction sets with kernels of their own; the bits differ between them, never within one. */
+typedef enum vg_isa { VG_ISA_BASE, VG_ISA_AVX2, VG_ISA_AVX512 } vg_isa;
+
+/* The best one this machine has; the environment variable VLGTR_ISA (base, avx2 or avx512) lowers it, so that unlike
+ * machines can agree on one. */
+vg_isa vg_cpu_isa(void);
+
+/* Scratch bytes that a kernel wants in node->workspace; kernels without a line here want none. */
+size_t vg_cpu_attention_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_attention_grad_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_layernorm_grad_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_detr_loss_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_align_loss_workspace(const vg_node *node, int n_threads);
+
+#endif
