@@ -12,6 +12,8 @@
 
 typedef struct vg_tokenizer vg_tokenizer;
 
+enum { VG_TEXT_BYTES_MAX = 1 << 14 };
+
 /* Ids of the five pieces every vocabulary must hold; `mask` may be absent (-1). */
 typedef struct vg_special_ids {
     int32_t bos, pad, eos, unk, mask;
@@ -23,8 +25,9 @@ vg_status vg_tokenizer_open(const char *folder, vg_tokenizer **out);
 void vg_tokenizer_close(vg_tokenizer *tokenizer);
 
 /* Encodes n bytes of UTF-8 (leading and trailing white space is trimmed; case is kept; invalid bytes are encoded byte
- * by byte): the first max_tokens - 2 pieces between <s> and </s>. ids holds max_tokens (at least 2); *n_ids is the
- * count. Special-token text inside a phrase is plain text. Safe to call from several threads. Errors: VG_E_NOMEM. */
+ * by byte): the first max_tokens - 2 pieces between <s> and </s>. Of a longer text the first VG_TEXT_BYTES_MAX bytes
+ * are read, far more than 512 tokens of prose need. ids holds max_tokens (at least 2); *n_ids is the count.
+ * Special-token text inside a phrase is plain text. Safe to call from several threads. Errors: VG_E_NOMEM. */
 vg_status vg_tokenizer_encode(const vg_tokenizer *tokenizer, const char *text, size_t n, int max_tokens, int32_t *ids,
                               int *n_ids);
 
