@@ -1,0 +1,101 @@
+"""Records the fixtures of tests/fixtures/parity: python tests/parity/record.py [case...]
+
+Values are those of an fp64 run (the truth); an fp32 run of the same PyTorch code beside it says how far PyTorch itself
+is from them. --double and --single print one run's totals without recording. The same machine gives the same files.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import numpy as np
+import safetensors.numpy
+import torch
+
+import oracle
+import philox
+from cases import CASES
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "parity"
+SMALLEST_MARGIN = 1e-3
+
+
+def run(c, dtype):
+    """All values of one step: forward, losses and the gradient of everything."""
+    W, x = oracle.weights(c, dtype), oracle.inputs(c)
+    image, rows = oracle.towers(c, W, x)
+    out = oracle.forward(c, W, x, image, rows)
+    for name in ("image", "text", "logits", "boxes"):
+        out[name].retain_grad()
+    oracle.criterion(c, W, x, out)
+    out["total"].backward()
+    values = {"value." + k: v.detach() for k, v in out.items() if torch.is_tensor(v) and not k.startswith("align_a")}
+    values["value.pos_embed"] = W["vision.pos_embed"].detach()
+    for name in ("image", "text", "logits", "boxes"):
+        values["grad." + name] = out[name].grad
+    for name, w in W.items():
+        values["grad." + name] = torch.zeros_like(w) if w.grad is None else w.grad
+    return {k: v.double().numpy() for k, v in values.items()}, out, x
+
+
+def sample_indices(n, k):
+    """At most k flat indices of n: one from each k-th part, jittered by Philox."""
+    if n <= k:
+        return np.arange(n)
+    words = philox.stream(philox.key_of(0, "sample"), k).astype(np.int64)
+    return np.arange(k) * n // k + words % (n // k)
+
+
+def pack(truth, single, k):
+    """Samples one after another, and per tensor: count, norm, largest magnitude, largest error of PyTorch's fp32."""
+    samples, stats = [], []
+    for name, x in truth.items():
+        flat = x.reshape(-1)
+        stats.append([flat.size, np.sqrt((flat**2).sum()), np.abs(flat).max(), np.abs(flat - single[name].reshape(-1)).max()])
+        samples.append(flat[sample_indices(flat.size, k)].astype(np.float32))
+    return {"samples": np.concatenate(samples), "stats": np.array(stats)}
+
+
+def write(name, tensors, description):
+    """Metadata under one key, so that the file's bytes do not depend on a hash order."""
+    data = safetensors.numpy.save(tensors, {"case": json.dumps(description)})
+    (FIXTURES / f"{name}.safetensors").write_bytes(data)
+
+
+def record(name, c):
+    truth, out, x = run(c, torch.float64)
+    single, out32, _ = run(c, torch.float32)
+    if out["margin"] < SMALLEST_MARGIN:
+        raise SystemExit(f"{name}: a matching is decided by {out['margin']:.1e} only; choose another seed")
+    assert (out["match"] == out32["match"]).all()
+    tensors = pack(truth, single, c["samples"])
+    tensors.update({k: v for k, v in x.items() if k != "pixels"}, match=out["match"], scales=out["scales"])
+    write(name, tensors, {"config": c, "names": list(truth)})
+    largest = {kind: max(np.abs(v).max() for k, v in truth.items() if k.startswith(kind)) for kind in ("value", "grad")}
+    # Some gradients are 0 but for rounding (a key's bias): errors are judged against a thousandth of the largest, too.
+    floor = {k: max(np.abs(v).max(), 1e-3 * largest[k.split(".")[0]]) for k, v in truth.items()}
+    error, worst = max((np.abs(single[k] - truth[k]).max() / floor[k], k) for k in truth)
+    return f"total {truth['value.total']:.9f} margin {out['margin']:.4f} fp32 worst {error:.1e} of {worst}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help="all when none is named")
+    parser.add_argument("--double", action="store_true")
+    parser.add_argument("--single", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    for name in args.cases or CASES:
+        start = time.time()
+        if args.double or args.single:
+            _, out, _ = run(CASES[name], torch.float64 if args.double else torch.float32)
+            line = f"total {float(out['total']):.9f} margin {out['margin']:.4f}"
+        else:
+            line = record(name, CASES[name])
+        print(f"{name}: {line}, {time.time() - start:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
