@@ -16,10 +16,19 @@ typedef enum vg_isa { VG_ISA_BASE, VG_ISA_AVX2, VG_ISA_AVX512 } vg_isa;
 vg_isa vg_cpu_isa(void);
 
 /* Scratch bytes that a kernel wants in node->workspace; kernels without a line here want none. */
+size_t vg_cpu_linear_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_linear_dx_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_linear_dw_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_attention_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_attention_grad_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_layernorm_grad_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_detr_loss_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_align_loss_workspace(const vg_node *node, int n_threads);
+
+/* The prepared form of a frozen weight. */
+size_t vg_cpu_linear_packed_bytes(const vg_node *node);
+void vg_cpu_linear_pack(const vg_node *node, void *packed);
+size_t vg_cpu_linear_dx_packed_bytes(const vg_node *node);
+void vg_cpu_linear_dx_pack(const vg_node *node, void *packed);
 
 #endif

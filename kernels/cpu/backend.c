@@ -1,0 +1,89 @@
+/* The table of the CPU backend. */
+#include "kernels/cpu/cpu_impl.h"
+#include "kernels/cpu/flat_impl.h"
+#include "kernels/cpu/gemm_impl.h"
+
+/* Until they are written. */
+#define NOT_YET(name) extern vg_status vg_cpu_##name(vg_stream *stream, const vg_node *node) __attribute__((weak));
+NOT_YET(patchify)
+NOT_YET(layernorm)
+NOT_YET(add)
+NOT_YET(add_rows)
+NOT_YET(repeat)
+NOT_YET(attention)
+NOT_YET(vit_tokens)
+NOT_YET(text_embed)
+NOT_YET(slice_tokens)
+NOT_YET(concat_tokens)
+NOT_YET(stack)
+NOT_YET(dropout)
+NOT_YET(detr_loss)
+NOT_YET(align_loss)
+NOT_YET(layernorm_grad)
+NOT_YET(attention_grad)
+NOT_YET(sum_rows)
+NOT_YET(vit_tokens_grad)
+NOT_YET(text_embed_grad)
+NOT_YET(slice_tokens_grad)
+NOT_YET(concat_tokens_grad)
+NOT_YET(stack_grad)
+#pragma weak vg_cpu_attention_workspace
+#pragma weak vg_cpu_attention_grad_workspace
+#pragma weak vg_cpu_layernorm_grad_workspace
+#pragma weak vg_cpu_detr_loss_workspace
+#pragma weak vg_cpu_align_loss_workspace
+
+static size_t workspace_bytes(const vg_node *node, int n_threads)
+{
+    size_t (*bytes)(const vg_node *, int) = NULL;
+    switch (node->op) {
+    case VG_OP_linear: bytes = vg_cpu_linear_workspace; break;
+    case VG_OP_linear_dx: bytes = vg_cpu_linear_dx_workspace; break;
+    case VG_OP_linear_dw: bytes = vg_cpu_linear_dw_workspace; break;
+    case VG_OP_attention: bytes = vg_cpu_attention_workspace; break;
+    case VG_OP_attention_grad: bytes = vg_cpu_attention_grad_workspace; break;
+    case VG_OP_layernorm_grad: bytes = vg_cpu_layernorm_grad_workspace; break;
+    case VG_OP_detr_loss: bytes = vg_cpu_detr_loss_workspace; break;
+    case VG_OP_align_loss: bytes = vg_cpu_align_loss_workspace; break;
+    default: break;
+    }
+    return bytes ? bytes(node, n_threads) : 0;
+}
+
+static size_t packed_bytes(const vg_node *node)
+{
+    if (node->op == VG_OP_linear) return vg_cpu_linear_packed_bytes(node);
+    return node->op == VG_OP_linear_dx ? vg_cpu_linear_dx_packed_bytes(node) : 0;
+}
+
+static void pack(const vg_node *node, void *packed)
+{
+    if (node->op == VG_OP_linear) vg_cpu_linear_pack(node, packed);
+    if (node->op == VG_OP_linear_dx) vg_cpu_linear_dx_pack(node, packed);
+}
+
+static const char *profile(void)
+{
+    return vg_gemm_isa_get()->name;
+}
+
+const vg_backend *vg_backend_cpu(void)
+{
+    static const vg_backend cpu = {
+        .name = "cpu",
+        .kernels =
+            {
+#define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = vg_cpu_##name,
+#include "kernels/ops.def"
+#undef VG_OP
+            },
+        .workspace_bytes = workspace_bytes,
+        .packed_bytes = packed_bytes,
+        .pack = pack,
+        .sum = vg_cpu_sum,
+        .sum_squares = vg_cpu_sum_squares,
+        .adamw = vg_cpu_adamw,
+        .profile = profile,
+    };
+    return &cpu;
+}

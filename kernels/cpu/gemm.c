@@ -1,0 +1,156 @@
+/* The loops around the tiles. K is cut into spans, so that a packed block of A always fits the second-level cache; a
+ * span is a multiple of VG_GEMM_RUN, and the sums of earlier spans wait in the workspace and are added to in order, so
+ * spans do not show in the bits either. */
+#include "kernels/cpu/cpu_impl.h"
+#include "kernels/cpu/gemm_impl.h"
+
+#include <omp.h>
+
+enum { SPAN = 16 * VG_GEMM_RUN, A_BLOCK_FLOATS = 96 * 1024, MAX_BLOCK_ROWS = 256 };
+
+const vg_gemm_isa *vg_gemm_isa_get(void)
+{
+#if defined(__x86_64__)
+    const vg_isa isa = vg_cpu_isa();
+    return isa == VG_ISA_AVX512 ? &vg_gemm_avx512 : isa == VG_ISA_AVX2 ? &vg_gemm_avx2 : &vg_gemm_openblas;
+#else
+    return &vg_gemm_openblas;
+#endif
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Number of pieces of `size` that cover n. */
+static int64_t pieces(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
+/* Where things lie in the workspace, and how the work is cut. */
+typedef struct layout {
+    const vg_gemm_isa *isa;
+    int64_t row_panels, column_panels;
+    int64_t span;         /* the longest */
+    int64_t block_panels; /* of mr rows: a block of A */
+    float *partial;       /* [column_panels][row_panels*mr][nr] sums of earlier spans, or NULL */
+    float *b;             /* [column_panels][k][nr], or NULL when B is packed */
+    float *threads;       /* per thread: a block of A, then its sums */
+    size_t thread_floats, total_floats;
+} layout;
+
+static layout plan(const vg_gemm *g, int n_threads, float *workspace)
+{
+    layout l = {.isa = vg_gemm_isa_get(), .span = least(g->k, SPAN)};
+    const int64_t mr = l.isa->mr, nr = l.isa->nr;
+    l.row_panels = pieces(g->m, mr);
+    l.column_panels = pieces(g->n, nr);
+    l.block_panels = least(MAX_BLOCK_ROWS / mr, A_BLOCK_FLOATS / (mr * l.span) + 1);
+    l.block_panels = least(l.block_panels, l.row_panels);
+    const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
+    const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * g->k), 16);
+    l.thread_floats = vg_round_up((size_t)(l.block_panels * mr * l.span), 16) +
+                      vg_round_up((size_t)(l.block_panels * mr * nr), 16) + 16;
+    l.total_floats = partial + b + (size_t)n_threads * l.thread_floats;
+    if (workspace) {
+        l.partial = partial ? workspace : NULL;
+        l.b = b ? workspace + partial : NULL;
+        l.threads = workspace + partial + b;
+    }
+    return l;
+}
+
+size_t vg_gemm_workspace(const vg_gemm *g, int n_threads)
+{
+    return plan(g, n_threads, NULL).total_floats * sizeof(float);
+}
+
+size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
+{
+    const int64_t nr = vg_gemm_isa_get()->nr;
+    return (size_t)(pieces(n, nr) * nr * k) * sizeof(float);
+}
+
+static void pack_b(const vg_gemm *g, const vg_gemm_isa *isa, int64_t first, int64_t end, float *packed)
+{
+    for (int64_t j = first; j < end; j++)
+        isa->pack(packed + j * isa->nr * g->k, isa->nr, g->b + j * isa->nr * g->b_column, g->b_column, g->b_step,
+                  (int)least(isa->nr, g->n - j * isa->nr), g->k, NULL);
+}
+
+void vg_gemm_pack(const vg_gemm *g, float *packed)
+{
+    const vg_gemm_isa *isa = vg_gemm_isa_get();
+    pack_b(g, isa, 0, pieces(g->n, isa->nr), packed);
+}
+
+/* One thread's part: row panels first_row..end_row, column panels first_column..end_column. */
+typedef struct part {
+    int64_t first_row, end_row, first_column, end_column;
+} part;
+
+/* The n_threads threads form a grid, the one whose largest part is smallest. */
+static part part_of(const layout *l, int thread, int n_threads)
+{
+    int best = 1;
+    int64_t least_work = INT64_MAX;
+    for (int across = 1; across <= n_threads; across++) {
+        if (n_threads % across) continue;
+        const int64_t work = pieces(l->row_panels, n_threads / across) * pieces(l->column_panels, across);
+        if (work < least_work) {
+            least_work = work;
+            best = across;
+        }
+    }
+    const int down = n_threads / best, row = thread / best, column = thread % best;
+    return (part){l->row_panels * row / down, l->row_panels * (row + 1) / down, l->column_panels * column / best,
+                  l->column_panels * (column + 1) / best};
+}
+
+/* The sums of a block of A (packed, n_panels of [length][mr]) with column panel j over one span. */
+static void block_sums(const vg_gemm_isa *isa, const float *a, int64_t n_panels, const float *b, int64_t length,
+                       float *sums, bool add)
+{
+    for (int64_t p = 0; p < length; p += VG_GEMM_RUN)
+        for (int64_t i = 0; i < n_panels; i++)
+            isa->tile(least(VG_GEMM_RUN, length - p), a + (i * length + p) * isa->mr, b + p * isa->nr,
+                      sums + i * isa->mr * isa->nr, add || p > 0);
+}
+
+static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
+{
+    const vg_gemm_isa *isa = l->isa;
+    const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
+    float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
+    for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
+        const int64_t n_panels = least(l->block_panels, mine.end_row - i);
+        const int64_t n_rows = least(n_panels * mr, g->m - i * mr);
+        for (int64_t p = 0; p < n_panels; p++)
+            isa->pack(a + p * length * mr, (int)mr, g->a + (i + p) * mr * g->a_row + start * g->a_step, g->a_row,
+                      g->a_step, (int)least(mr, g->m - (i + p) * mr), length, g->a_scale ? g->a_scale + start : NULL);
+        for (int64_t j = mine.first_column; j < mine.end_column; j++) {
+            float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
+            block_sums(isa, a, n_panels, b + (j * g->k + start) * nr, length, sums, start > 0);
+            if (start + length == g->k) isa->finish(g, sums, i * mr, n_rows, j * nr);
+        }
+    }
+}
+
+void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
+{
+    const layout l = plan(g, stream->n_threads, workspace);
+    if (l.isa->prepare) l.isa->prepare();
+#pragma omp parallel num_threads(stream->n_threads) if (stream->n_threads > 1)
+    {
+        const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
+        if (!g->packed) {
+            pack_b(g, l.isa, l.column_panels * thread / n_threads, l.column_panels * (thread + 1) / n_threads, l.b);
+#pragma omp barrier
+        }
+        const part mine = part_of(&l, thread, n_threads);
+        for (int64_t start = 0; start < g->k; start += l.span)
+            run_part(g, &l, mine, g->packed ? g->packed : l.b, start, l.threads + (size_t)thread * l.thread_floats);
+    }
+}

@@ -1,0 +1,61 @@
+/* Matrix products of the CPU backend: C = finish(A B), where finish is what a layer does to a sum before it is stored.
+ *
+ * Every element of A B is one sum over k: runs of VG_GEMM_RUN products, each a chain of fused multiply-adds from zero,
+ * are added in order. Neither M, nor the thread count, nor the place in a tile shows in the bits (edge tiles are padded
+ * with zeros and computed like full ones); the AVX2 and AVX-512 paths agree bit for bit.
+ *
+ * B is packed in panels of nr columns, all of K one after another ([n_panels][k][nr]); A in blocks of mr rows, as much
+ * at a time as the second-level cache holds. A panel of C is finished while it is in the first-level cache. */
+#ifndef VG_GEMM_IMPL_H
+#define VG_GEMM_IMPL_H
+
+#include "kernels/backend.h"
+
+enum { VG_GEMM_RUN = 256 };
+
+/* What becomes of sum [i,j]: c = add + scale * act(sum + bias), z = sum + bias. NULL operands are left out. */
+typedef struct vg_gemm_finish {
+    float *c, *z;              /* [m,n]; c may be add */
+    const float *add;          /* [m,n] */
+    const float *bias, *scale; /* [n] */
+    vg_act act;
+} vg_gemm_finish;
+
+typedef struct vg_gemm {
+    int64_t m, n, k;
+    const float *a, *b;
+    int64_t a_row, a_step;    /* A(i,k) = a[i * a_row + k * a_step]; one of both is 1 */
+    int64_t b_column, b_step; /* B(k,j) = b[j * b_column + k * b_step]; one of both is 1 */
+    const float *a_scale;     /* [k] multiplies the columns of A; or NULL */
+    const float *packed;      /* B, from vg_gemm_pack; or NULL */
+    vg_gemm_finish finish;
+} vg_gemm;
+
+/* Only m, n, k and packed (NULL or not) are read. */
+size_t vg_gemm_workspace(const vg_gemm *g, int n_threads);
+void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace);
+
+size_t vg_gemm_packed_bytes(int64_t n, int64_t k);
+void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
+
+/* --- one instruction set: the kernels that the loops above are made of --- */
+
+typedef struct vg_gemm_isa {
+    const char *name;
+    int mr, nr;
+    void (*prepare)(void); /* before the threads of a product start; or NULL */
+    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. */
+    void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
+                 const float *scale);
+    /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */
+    void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add);
+    /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
+    void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
+    /* dz = dy * act'(y_or_z), n elements */
+    void (*act_grad)(vg_act act, const float *dy, const float *y_or_z, float *dz, int64_t n);
+} vg_gemm_isa;
+
+extern const vg_gemm_isa vg_gemm_openblas, vg_gemm_avx2, vg_gemm_avx512;
+const vg_gemm_isa *vg_gemm_isa_get(void);
+
+#endif

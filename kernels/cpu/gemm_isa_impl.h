@@ -1,0 +1,95 @@
+/* The parts of a vg_gemm_isa that read alike for every width of vector: packing, finishing, act_grad. Included once by
+ * each gemm_<isa>.c, after its vectors and after it has defined NR. */
+#ifndef VG_GEMM_ISA_IMPL_H
+#define VG_GEMM_ISA_IMPL_H
+
+#include "kernels/cpu/gemm_impl.h"
+#include "kernels/cpu/vector_math_impl.h"
+
+#include <string.h>
+
+static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
+                 const float *scale)
+{
+    for (int64_t p = 0; p < k; p++, dst += width)
+        for (int i = 0; i < width; i++) {
+            const float x = i < n_lanes ? src[i * lane + p * step] : 0.0F;
+            dst[i] = scale ? x * scale[p] : x;
+        }
+}
+
+static inline vf load_some(const float *p, int count)
+{
+    if (count == VF_LANES) return vf_load(p);
+    float x[VF_LANES] = {0};
+    memcpy(x, p, (size_t)count * sizeof *x);
+    return vf_load(x);
+}
+
+static inline void store_some(float *p, vf v, int count)
+{
+    if (count == VF_LANES) {
+        vf_store(p, v);
+        return;
+    }
+    float x[VF_LANES];
+    vf_store(x, v);
+    memcpy(p, x, (size_t)count * sizeof *x);
+}
+
+static inline vf activate(vg_act act, vf z)
+{
+    switch (act) {
+    case VG_ACT_RELU: return vf_max(vf_set(0.0F), z);
+    case VG_ACT_GELU: return vf_gelu(z);
+    case VG_ACT_SIGMOID: return vf_sigmoid(z);
+    case VG_ACT_NONE: break;
+    }
+    return z;
+}
+
+/* One vector of one row; at is its place in C, count how many lanes are inside. */
+static inline void finish_vector(const vg_gemm_finish *f, vf sum, int64_t at, int64_t column, int count)
+{
+    if (f->bias) sum = sum + load_some(f->bias + column, count);
+    if (f->z) store_some(f->z + at, sum, count);
+    const vf y = activate(f->act, sum);
+    const vf scale = f->scale ? load_some(f->scale + column, count) : vf_set(1.0F);
+    const vf add = f->add ? load_some(f->add + at, count) : vf_set(0.0F);
+    store_some(f->c + at, f->scale || f->add ? vf_fma(scale, y, add) : y, count);
+}
+
+static void finish(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j)
+{
+    const int n_columns = g->n - j < NR ? (int)(g->n - j) : NR;
+    const int whole = n_columns / VF_LANES * VF_LANES;
+    for (int64_t r = 0; r < n_rows; r++, sums += NR) {
+        const int64_t at = (i + r) * g->n + j;
+        for (int v = 0; v < whole; v += VF_LANES) finish_vector(&g->finish, vf_load(sums + v), at + v, j + v, VF_LANES);
+        if (whole < n_columns)
+            finish_vector(&g->finish, vf_load(sums + whole), at + whole, j + whole, n_columns - whole);
+    }
+}
+
+static inline vf slope_times(vg_act act, vf dy, vf x)
+{
+    switch (act) {
+    case VG_ACT_RELU: return vf_if_positive(x, dy, vf_set(0.0F));
+    case VG_ACT_GELU: return dy * vf_gelu_slope(x);
+    case VG_ACT_SIGMOID: return dy * (x * (vf_set(1.0F) - x));
+    case VG_ACT_NONE: break;
+    }
+    return dy;
+}
+
+static void act_grad(vg_act act, const float *dy, const float *y_or_z, float *dz, int64_t n)
+{
+    const int64_t whole = n / VF_LANES * VF_LANES;
+    for (int64_t i = 0; i < whole; i += VF_LANES)
+        vf_store(dz + i, slope_times(act, vf_load(dy + i), vf_load(y_or_z + i)));
+    const int rest = (int)(n - whole);
+    if (rest)
+        store_some(dz + whole, slope_times(act, load_some(dy + whole, rest), load_some(y_or_z + whole, rest)), rest);
+}
+
+#endif

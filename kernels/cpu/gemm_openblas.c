@@ -1,0 +1,28 @@
+/* The portable path: OpenBLAS on tiles of one fixed shape, single-threaded, so that whatever it does with a tile it
+ * does for every row and column alike. */
+#include "kernels/cpu/vector_scalar_impl.h"
+
+enum { MR = 48, NR = 48 };
+#include "kernels/cpu/gemm_isa_impl.h"
+
+#include <cblas.h>
+
+/* Its own threads would cut a tile in ways that hang on their number. */
+static void prepare(void)
+{
+    openblas_set_num_threads(1);
+}
+
+static void tile(int64_t k, const float *a, const float *b, float *c, bool add)
+{
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, MR, NR, (int)k, 1.0F, a, MR, b, NR, add ? 1.0F : 0.0F, c, NR);
+}
+
+const vg_gemm_isa vg_gemm_openblas = {.name = "cpu openblas tile48x48 v1",
+                                      .mr = MR,
+                                      .nr = NR,
+                                      .prepare = prepare,
+                                      .pack = pack,
+                                      .tile = tile,
+                                      .finish = finish,
+                                      .act_grad = act_grad};

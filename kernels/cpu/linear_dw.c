@@ -1,0 +1,125 @@
+/* G = dz^T x over the rows in order. Without gamma it goes straight to dW; with gamma it waits in the workspace, since
+ * dgamma needs it as it is. */
+#include "kernels/cpu/cpu_impl.h"
+#include "kernels/cpu/gemm_impl.h"
+
+#include <omp.h>
+
+typedef struct weights {
+    int64_t n_rows, n, k; /* rows of dz and x; dz has n columns, x has k */
+    const float *dz, *x, *w, *b, *gamma;
+    float *dw, *db, *dgamma;
+    bool accumulate;
+    float *sums;    /* [n] column sums of dz */
+    float *product; /* G [n,k], where it is kept */
+} weights;
+
+static weights weights_of(const vg_node *node)
+{
+    const vg_operand *in = node->in, *out = node->out;
+    return (weights){.n_rows = vg_shape_rows(&in[0].shape),
+                     .n = vg_shape_last(&in[0].shape),
+                     .k = vg_shape_last(&in[1].shape),
+                     .dz = in[0].data,
+                     .x = in[1].data,
+                     .w = in[2].data,
+                     .b = in[3].data,
+                     .gamma = in[4].data,
+                     .dw = out[0].data,
+                     .db = out[1].data,
+                     .dgamma = out[2].data,
+                     .accumulate = node->accumulate};
+}
+
+static vg_gemm product(const weights *w)
+{
+    return (vg_gemm){.m = w->n,
+                     .n = w->k,
+                     .k = w->n_rows,
+                     .a = w->dz,
+                     .a_row = 1,
+                     .a_step = w->n,
+                     .b = w->x,
+                     .b_column = 1,
+                     .b_step = w->k};
+}
+
+static size_t sums_bytes(const weights *w)
+{
+    return vg_round_up((size_t)w->n * sizeof(float), 64);
+}
+
+size_t vg_cpu_linear_dw_workspace(const vg_node *node, int n_threads)
+{
+    const weights w = weights_of(node);
+    const vg_gemm g = product(&w);
+    const bool has_gamma = node->in[4].shape.rank > 0;
+    const size_t product_bytes = has_gamma ? vg_round_up((size_t)(w.n * w.k) * sizeof(float), 64) : 0;
+    return sums_bytes(&w) + product_bytes + vg_gemm_workspace(&g, n_threads);
+}
+
+/* Columns first..end-1 of the column sums, rows in order. */
+static void column_sums(const weights *w, int64_t first, int64_t end)
+{
+    for (int64_t j = first; j < end; j++) w->sums[j] = 0;
+    for (int64_t i = 0; i < w->n_rows; i++) {
+        const float *row = w->dz + i * w->n;
+        for (int64_t j = first; j < end; j++) w->sums[j] += row[j];
+    }
+}
+
+static void put(float *where, float value, bool accumulate)
+{
+    *where = accumulate ? *where + value : value;
+}
+
+/* <w[i], G[i]>: sixteen partial sums, then those in order. */
+static float row_dot(const float *a, const float *b, int64_t k)
+{
+    float sums[16] = {0}, total = 0;
+    for (int64_t j = 0; j < k; j++) sums[j % 16] += a[j] * b[j];
+    for (int l = 0; l < 16; l++) total += sums[l];
+    return total;
+}
+
+/* What is left to do for outputs first..end-1 once the sums and G are there. */
+static void spread(const weights *w, int64_t first, int64_t end)
+{
+    for (int64_t i = first; i < end; i++) {
+        const float gamma = w->gamma ? w->gamma[i] : 1.0F;
+        if (w->db) put(w->db + i, gamma * w->sums[i], w->accumulate);
+        if (!w->gamma) continue;
+        const float *g = w->product + i * w->k;
+        if (w->dgamma) {
+            const float bias = w->b ? w->b[i] * w->sums[i] : 0.0F;
+            put(w->dgamma + i, row_dot(w->w + i * w->k, g, w->k) + bias, w->accumulate);
+        }
+        for (int64_t j = 0; w->dw && j < w->k; j++) put(w->dw + i * w->k + j, gamma * g[j], w->accumulate);
+    }
+}
+
+vg_status vg_cpu_linear_dw(vg_stream *stream, const vg_node *node)
+{
+    weights w = weights_of(node);
+    unsigned char *memory = node->workspace;
+    w.sums = (float *)memory;
+    memory += sums_bytes(&w);
+    if (w.gamma) {
+        w.product = (float *)memory;
+        memory += vg_round_up((size_t)(w.n * w.k) * sizeof(float), 64);
+    }
+    if (w.dw || w.dgamma) {
+        vg_gemm g = product(&w);
+        g.finish.c = w.gamma ? w.product : w.dw;
+        g.finish.add = w.accumulate && !w.gamma ? w.dw : NULL;
+        vg_gemm_run(stream, &g, memory);
+    }
+#pragma omp parallel num_threads(stream->n_threads) if (stream->n_threads > 1)
+    {
+        const int64_t thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
+        const int64_t first = w.n * thread / n_threads, end = w.n * (thread + 1) / n_threads;
+        if (w.db || w.dgamma) column_sums(&w, first, end);
+        spread(&w, first, end);
+    }
+    return VG_OK;
+}
