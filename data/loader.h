@@ -24,6 +24,8 @@
 
 typedef struct vg_loader vg_loader;
 
+enum { VG_LOADER_QUEUE = 1024 };
+
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
     int images;      /* m */
@@ -59,9 +61,11 @@ typedef struct vg_loader_spec {
     const vg_tokenizer *tokenizer;
     vg_batch_shape shape;
     uint64_t seed;
-    bool shuffle;   /* false: sentences in table order (evaluation), and positions past the end are empty slots */
-    int n_workers;  /* threads; 0 reads in the caller's thread */
-    double max_bad; /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
+    bool shuffle;       /* false: sentences in table order (evaluation), and positions past the end are empty slots */
+    bool blind;         /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    int n_workers;      /* threads; 0 reads in the caller's thread */
+    size_t cache_bytes; /* stretched images kept in memory, first come, up to this size; the bits do not change */
+    double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 
 /* Samples in an epoch for a split read with P phrases per sample. Local. */
@@ -72,12 +76,13 @@ vg_status vg_loader_open(const vg_loader_spec *spec, vg_batch *batches, int n_ba
 void vg_loader_close(vg_loader *loader);
 
 /* Queues the micro-batch whose first image is stream position `first_position` (image i is position first_position +
- * i). Never blocks; at most 1024 may be queued. Local. Errors: VG_E_BUG when the queue is full. */
+ * i). Never blocks; at most VG_LOADER_QUEUE may be queued. Local. Errors: VG_E_BUG when the queue is full. */
 vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
 /* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is quarantined by id,
- * logged once, and its slots are empty. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that
- * lasts. */
+ * logged once, and its slots are empty. Boxes without an area are left out; of more than T the first T are taken, with
+ * one warning. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that lasts (that micro-batch is
+ * then gone), VG_E_BUG when nothing is wanted or no buffer was given back. */
 vg_status vg_loader_take(vg_loader *loader, vg_batch **out);
 void vg_loader_give_back(vg_loader *loader, vg_batch *batch);
 

@@ -1,0 +1,39 @@
+/* The loader's two halves: loader_fill.c turns a stream position into one image and its slots, loader.c has the queue
+ * and the threads. */
+#ifndef VG_DATA_LOADER_IMPL_H
+#define VG_DATA_LOADER_IMPL_H
+
+#include "data/draw.h"
+#include "data/loader.h"
+
+#include <pthread.h>
+
+/* What the workers share: the table of samples, the cache and the quarantine. */
+typedef struct vg_filler {
+    vg_loader_spec spec;
+    int64_t n_images, n_samples;
+    int64_t *first_sample; /* [n_images+1] image k owns samples first_sample[k] .. first_sample[k+1]-1 */
+    pthread_mutex_t lock;  /* guards what follows */
+    uint8_t **cached;      /* [n_images] stretched pixels; once there they stay until release */
+    size_t cache_left_bytes;
+    bool *bad; /* [n_images] */
+    int64_t n_quarantined;
+    bool warned_of_targets;
+} vg_filler;
+
+/* One worker's memory, grown as needed; zeroed is empty. */
+typedef struct vg_fill_scratch {
+    unsigned char *encoded;
+    size_t encoded_capacity;
+    vg_resize_scratch resize;
+} vg_fill_scratch;
+
+vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
+void vg_filler_release(vg_filler *filler);
+void vg_fill_scratch_release(vg_fill_scratch *scratch);
+
+/* Fills image i of the batch and its slots from stream position `position`. Thread-safe for different (batch, i).
+ * Errors: as vg_loader_take. */
+vg_status vg_fill_image(vg_filler *filler, vg_fill_scratch *scratch, vg_batch *batch, int i, int64_t position);
+
+#endif

@@ -1,0 +1,560 @@
+/* The loader over a split that lives in memory: this file answers the vg_split_* calls itself, so that every fault can
+ * be ordered. */
+#define _DEFAULT_SOURCE /* usleep */
+#include "data/draw.h"
+#include "data/loader.h"
+#include "data/sampler.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- a split in memory ---- */
+
+enum { IMAGES = 9, SENTENCES = 22, MOST_BOXES = 6 };
+
+/* Phrases per image; one image has none. */
+static const int n_phrases[IMAGES] = {3, 1, 0, 5, 2, 4, 1, 3, 3};
+
+typedef struct fake_image {
+    unsigned char *bytes;
+    size_t n;
+    vg_image_info info;
+    char name[32];
+} fake_image;
+
+struct vg_split {
+    fake_image images[IMAGES];
+    vg_sentence sentences[SENTENCES];
+    char texts[SENTENCES][48];
+    float boxes[SENTENCES][MOST_BOXES * 4];
+    int storage_fails_at; /* image index, -1 for none */
+    useconds_t slow_us;   /* every read takes that long */
+    atomic_int n_reads;
+};
+
+int64_t vg_split_image_count(const vg_split *s)
+{
+    (void)s;
+    return IMAGES;
+}
+
+int64_t vg_split_sentence_count(const vg_split *s)
+{
+    (void)s;
+    return SENTENCES;
+}
+
+void vg_split_sentence(const vg_split *s, int64_t index, vg_sentence *out)
+{
+    if (index < 0 || index >= SENTENCES) abort();
+    *out = s->sentences[index];
+}
+
+void vg_split_image(const vg_split *s, int64_t index, vg_image_info *out)
+{
+    if (index < 0 || index >= IMAGES) abort();
+    *out = s->images[index].info;
+}
+
+const char *vg_split_name(const vg_split *s)
+{
+    (void)s;
+    return "fake";
+}
+
+vg_status vg_split_read_image(const vg_split *s, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n)
+{
+    atomic_fetch_add(&((vg_split *)s)->n_reads, 1);
+    if (s->slow_us) usleep(s->slow_us);
+    VG_CHECK(image != s->storage_fails_at, VG_E_STORAGE, "fake.h5: Input/output error");
+    VG_TRY(vg_grow(bytes, capacity, s->images[image].n, 1));
+    memcpy(*bytes, s->images[image].bytes, s->images[image].n);
+    *n = s->images[image].n;
+    return VG_OK;
+}
+
+static void fake_picture(fake_image *f, int k)
+{
+    vg_image image = {.width = 20 + 3 * k, .height = 31 - 2 * k};
+    image.pixels = malloc((size_t)(3 * image.width * image.height));
+    for (int i = 0; i < 3 * image.width * image.height; i++) image.pixels[i] = (uint8_t)(i * (7 + k) + 40 * k + i % 11);
+    if (vg_image_encode_png(&image, &f->bytes, &f->n) != VG_OK) abort();
+    snprintf(f->name, sizeof f->name, "picture%d.png", k);
+    f->info = (vg_image_info){.image_id = 100 + k, .width = image.width, .height = image.height, .file_name = f->name};
+    vg_image_release(&image);
+}
+
+static vg_split *fake_split(void)
+{
+    vg_split *s = calloc(1, sizeof *s);
+    s->storage_fails_at = -1;
+    int next = 0;
+    for (int k = 0; k < IMAGES; k++) {
+        fake_picture(&s->images[k], k);
+        s->images[k].info.first_sentence = next;
+        s->images[k].info.n_sentences = n_phrases[k];
+        for (int j = 0; j < n_phrases[k]; j++, next++) {
+            snprintf(s->texts[next], sizeof *s->texts, "the red circle number %d of picture %d", j, k);
+            for (int c = 0; c < 4; c++) s->boxes[next][c] = (float)(c < 2 ? 1.25 + j : 4.5 + c + k);
+            s->sentences[next] = (vg_sentence){.sentence_id = 1000 + next,
+                                               .image = k,
+                                               .text = s->texts[next],
+                                               .text_bytes = strlen(s->texts[next]),
+                                               .boxes = s->boxes[next],
+                                               .n_boxes = 1,
+                                               .kind = ""};
+        }
+    }
+    assert_int_equal(next, SENTENCES);
+    return s;
+}
+
+static void fake_split_free(vg_split *s)
+{
+    for (int k = 0; k < IMAGES; k++) free(s->images[k].bytes);
+    free(s);
+}
+
+/* ---- a loader over it ---- */
+
+typedef struct bench {
+    vg_split *split;
+    vg_tokenizer *tokenizer;
+    vg_loader_spec spec;
+    vg_batch batches[4];
+    vg_loader *loader;
+} bench;
+
+static const vg_batch_shape shape = {.images = 3, .phrases = 2, .side = 14, .text_tokens = 16, .max_targets = 3};
+
+static int bench_new(void **state)
+{
+    bench *b = calloc(1, sizeof *b);
+    b->split = fake_split();
+    assert_int_equal(vg_tokenizer_open(FIXTURES "/tokenizer", &b->tokenizer), VG_OK);
+    for (int k = 0; k < 4; k++) assert_int_equal(vg_batch_init(&b->batches[k], &shape), VG_OK);
+    b->spec = (vg_loader_spec){.split = b->split,
+                               .tokenizer = b->tokenizer,
+                               .shape = shape,
+                               .seed = 11,
+                               .shuffle = true,
+                               .n_workers = 2,
+                               .max_bad = 0};
+    *state = b;
+    return 0;
+}
+
+static int bench_free(void **state)
+{
+    bench *b = *state;
+    vg_loader_close(b->loader);
+    for (int k = 0; k < 4; k++) vg_batch_release(&b->batches[k]);
+    vg_tokenizer_close(b->tokenizer);
+    fake_split_free(b->split);
+    free(b);
+    return 0;
+}
+
+static void bench_open(bench *b)
+{
+    if (vg_loader_open(&b->spec, b->batches, 4, &b->loader) != VG_OK) fail_msg("%s", vg_error_text());
+}
+
+static void bench_close(bench *b)
+{
+    vg_loader_close(b->loader);
+    b->loader = NULL;
+}
+
+static vg_batch *take(bench *b)
+{
+    vg_batch *batch = NULL;
+    if (vg_loader_take(b->loader, &batch) != VG_OK) fail_msg("%s", vg_error_text());
+    return batch;
+}
+
+static vg_batch *want_and_take(bench *b, int64_t position)
+{
+    assert_int_equal(vg_loader_want(b->loader, position), VG_OK);
+    return take(b);
+}
+
+/* ---- what a slot holds ---- */
+
+/* Everything a slot says, checked against the split directly. */
+static void assert_slot_is(const bench *b, const vg_batch *batch, int slot, int64_t sentence)
+{
+    vg_sentence s;
+    vg_image_info info;
+    int32_t ids[16] = {0};
+    int n = 0;
+    vg_split_sentence(b->split, sentence, &s);
+    vg_split_image(b->split, s.image, &info);
+    assert_int_equal(batch->filled[slot], 1);
+    assert_int_equal(batch->sentences[slot], sentence);
+    assert_int_equal(vg_tokenizer_encode(b->tokenizer, s.text, s.text_bytes, 16, ids, &n), VG_OK);
+    for (int k = n; k < 16; k++) ids[k] = vg_tokenizer_special_ids(b->tokenizer).pad;
+    assert_int_equal(batch->token_counts[slot], n);
+    assert_memory_equal(batch->token_ids + 16 * slot, ids, sizeof ids);
+    assert_int_equal(batch->n_targets[slot], 1);
+    const float *t = batch->targets + (size_t)slot * 12;
+    assert_true(t[0] == (float)((s.boxes[0] + (double)s.boxes[2]) / 2 / info.width));
+    assert_true(t[1] == (float)((s.boxes[1] + (double)s.boxes[3]) / 2 / info.height));
+    assert_true(t[2] == (float)(((double)s.boxes[2] - s.boxes[0]) / info.width));
+    assert_true(t[3] == (float)(((double)s.boxes[3] - s.boxes[1]) / info.height));
+    for (int k = 4; k < 12; k++) assert_true(t[k] == 0);
+}
+
+static void assert_slot_is_empty(const bench *b, const vg_batch *batch, int slot)
+{
+    const vg_special_ids special = vg_tokenizer_special_ids(b->tokenizer);
+    assert_int_equal(batch->filled[slot], 0);
+    assert_int_equal(batch->sentences[slot], -1);
+    assert_int_equal(batch->n_targets[slot], 0);
+    assert_int_equal(batch->token_counts[slot], 2);
+    assert_int_equal(batch->token_ids[16 * slot], special.bos);
+    assert_int_equal(batch->token_ids[16 * slot + 1], special.eos);
+    for (int k = 2; k < 16; k++) assert_int_equal(batch->token_ids[16 * slot + k], special.pad);
+    for (int k = 0; k < 12; k++) assert_true(batch->targets[12 * slot + k] == 0);
+}
+
+static void assert_pixels_are(const bench *b, const vg_batch *batch, int i, int64_t index)
+{
+    uint8_t expected[14 * 14 * 3] = {0};
+    if (index >= 0) {
+        vg_image image;
+        vg_resize_scratch scratch = {0};
+        assert_int_equal(vg_image_decode(b->split->images[index].bytes, b->split->images[index].n, false, &image),
+                         VG_OK);
+        assert_int_equal(vg_image_resize(&image, 14, 14, expected, &scratch), VG_OK);
+        free(scratch.data);
+        vg_image_release(&image);
+    }
+    assert_memory_equal(batch->pixels + (size_t)i * sizeof expected, expected, sizeof expected);
+}
+
+static void a_batch_in_table_order_holds_what_the_split_says(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    bench_open(b);
+    assert_int_equal(vg_loader_epoch_size(b->split, 2), 2 + 1 + 0 + 3 + 1 + 2 + 1 + 2 + 2);
+    const vg_batch *batch = want_and_take(b, 0); /* image 0: sentences 0 1 | 2 -   image 1: sentence 3 - */
+    const int64_t sentences[] = {0, 1, 2, -1, 3, -1}, images[] = {0, 0, 1};
+    assert_int_equal(batch->first_position, 0);
+    for (int slot = 0; slot < 6; slot++) {
+        const uint32_t key[] = {0, (uint32_t)slot % 2, (uint32_t)slot / 2, 0};
+        assert_int_equal(batch->image_index[slot], slot / 2);
+        assert_memory_equal(batch->keys + 4 * slot, key, sizeof key);
+        if (sentences[slot] >= 0)
+            assert_slot_is(b, batch, slot, sentences[slot]);
+        else
+            assert_slot_is_empty(b, batch, slot);
+    }
+    for (int i = 0; i < 3; i++) assert_pixels_are(b, batch, i, images[i]);
+}
+
+static void positions_past_the_end_of_the_table_are_empty(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    bench_open(b);
+    const vg_batch *batch = want_and_take(b, 13); /* the last of 14 samples, and two beyond */
+    assert_slot_is(b, batch, 0, 21);
+    assert_pixels_are(b, batch, 0, 8);
+    for (int slot = 1; slot < 6; slot++) assert_slot_is_empty(b, batch, slot);
+    assert_pixels_are(b, batch, 1, -1);
+    assert_pixels_are(b, batch, 2, -1);
+}
+
+static void every_epoch_holds_every_phrase_once(void **state)
+{
+    bench *b = *state;
+    bench_open(b);
+    int64_t first_of_epoch[3] = {0};
+    int64_t position = 0;
+    for (int epoch = 0; epoch < 3; epoch++) {
+        int count[SENTENCES] = {0};
+        for (int64_t end = 14 * (epoch + 1); position < end;
+             position++) { /* a batch per position: only image 0 is read */
+            vg_batch *batch = want_and_take(b, position);
+            for (int slot = 0; slot < 2; slot++) {
+                if (!batch->filled[slot]) continue;
+                assert_slot_is(b, batch, slot, batch->sentences[slot]);
+                count[batch->sentences[slot]]++;
+            }
+            if (position == end - 14) first_of_epoch[epoch] = batch->sentences[0];
+            vg_loader_give_back(b->loader, batch);
+        }
+        for (int k = 0; k < SENTENCES; k++) assert_int_equal(count[k], 1);
+    }
+    assert_false(first_of_epoch[0] == first_of_epoch[1] && first_of_epoch[1] == first_of_epoch[2]);
+}
+
+/* ---- the same bits, however it is run ---- */
+
+/* All buffers of 12 batches (2.5 epochs), one after the other. */
+static vg_text run_of_batches(bench *b, int n_workers, size_t cache_bytes, int ahead)
+{
+    enum { BATCHES = 12 };
+    vg_text bits = {0};
+    b->spec.n_workers = n_workers;
+    b->spec.cache_bytes = cache_bytes;
+    bench_open(b);
+    int wanted = 0;
+    for (int taken = 0; taken < BATCHES; taken++) {
+        for (; wanted < BATCHES && wanted < taken + ahead; wanted++)
+            assert_int_equal(vg_loader_want(b->loader, 3 * wanted), VG_OK);
+        vg_batch *batch = take(b);
+        assert_int_equal(batch->first_position, 3 * taken);
+        vg_text_add_bytes(&bits, batch->pixels, 3 * 14 * 14 * 3);
+        vg_text_add_bytes(&bits, batch->token_ids, 6 * 16 * sizeof(int32_t));
+        vg_text_add_bytes(&bits, batch->token_counts, 6 * sizeof(int32_t));
+        vg_text_add_bytes(&bits, batch->image_index, 6 * sizeof(int32_t));
+        vg_text_add_bytes(&bits, batch->targets, 6 * 3 * 4 * sizeof(float));
+        vg_text_add_bytes(&bits, batch->n_targets, 6 * sizeof(int32_t));
+        vg_text_add_bytes(&bits, batch->filled, 6 * sizeof(int32_t));
+        vg_text_add_bytes(&bits, batch->keys, 6 * 4 * sizeof(uint32_t));
+        vg_text_add_bytes(&bits, batch->sentences, 6 * sizeof(int64_t));
+        vg_loader_give_back(b->loader, batch);
+    }
+    bench_close(b);
+    return bits;
+}
+
+static void bits_do_not_depend_on_threads_cache_or_how_far_ahead(void **state)
+{
+    bench *b = *state;
+    const vg_text plain = run_of_batches(b, 0, 0, 1);
+    const struct {
+        int workers, ahead;
+        size_t cache_bytes;
+    } runs[] = {{1, 1, 0}, {3, 4, 0}, {3, 12, 0}, {2, 6, 14 * 14 * 3 * 4}, {0, 2, 1 << 20}, {4, 12, 1 << 20}};
+    for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
+        vg_text other = run_of_batches(b, runs[k].workers, runs[k].cache_bytes, runs[k].ahead);
+        assert_int_equal(other.length, plain.length);
+        assert_memory_equal(other.data, plain.data, plain.length);
+        free(other.data);
+    }
+    b->spec.seed++;
+    vg_text other = run_of_batches(b, 0, 0, 1);
+    assert_memory_not_equal(other.data, plain.data, plain.length);
+    free(other.data);
+    free(plain.data);
+}
+
+static void a_cached_image_is_read_once(void **state)
+{
+    bench *b = *state;
+    free(run_of_batches(b, 0, 14 * 14 * 3 * IMAGES, 1).data);
+    assert_int_equal(b->split->n_reads, IMAGES - 1); /* one image has no phrase */
+    b->split->n_reads = 0;
+    free(run_of_batches(b, 0, 14 * 14 * 3 - 1, 1).data);
+    assert_int_equal(b->split->n_reads, 36);
+}
+
+static void a_blind_loader_hides_the_text_and_nothing_else(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->spec.blind = true;
+    bench_open(b);
+    vg_batch *batch = want_and_take(b, 0);
+    assert_int_equal(batch->token_counts[0], 2);
+    assert_int_equal(batch->token_ids[1], vg_tokenizer_special_ids(b->tokenizer).eos);
+    vg_sentence s;
+    vg_split_sentence(b->split, 0, &s);
+    int n = 0;
+    assert_int_equal(vg_tokenizer_encode(b->tokenizer, s.text, s.text_bytes, 16, batch->token_ids, &n), VG_OK);
+    batch->token_counts[0] = n;
+    assert_slot_is(b, batch, 0, 0);
+}
+
+/* ---- boxes ---- */
+
+static void boxes_without_area_are_left_out_and_surplus_ones_too(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    const float boxes[MOST_BOXES][4] = {{5, 5, 5, 9},   {1, 1, 3, 3}, {4, 4, 3, 8},
+                                        {NAN, 0, 3, 3}, {2, 2, 6, 6}, {0, 0, 9, 9}};
+    memcpy(b->split->boxes[0], boxes, sizeof boxes);
+    b->split->sentences[0].n_boxes = 6;
+    b->split->sentences[1].n_boxes = 0;
+    for (int k = 0; k < 5; k++) memcpy(b->split->boxes[2] + 4 * k, boxes[5], sizeof boxes[5]);
+    b->split->sentences[2].n_boxes = 5;
+    bench_open(b);
+    const vg_batch *batch = want_and_take(b, 0);
+    assert_int_equal(batch->n_targets[0], 3);
+    assert_true(batch->targets[0] == 2.0F / 20 && batch->targets[4] == 4.0F / 20 && batch->targets[8] == 4.5F / 20);
+    assert_int_equal(batch->n_targets[1], 0);
+    assert_int_equal(batch->filled[1], 1); /* a phrase that names nothing is still a sample */
+    assert_int_equal(batch->n_targets[2], 3);
+}
+
+/* ---- faults ---- */
+
+static void a_bad_image_is_quarantined_and_its_slots_are_empty(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->spec.max_bad = 0.2; /* of 14 samples: 2 */
+    b->split->images[0].bytes[40] ^= 0x55;
+    bench_open(b);
+    for (int again = 0; again < 2; again++) {
+        vg_batch *batch = want_and_take(b, 0);
+        for (int slot = 0; slot < 4; slot++) assert_slot_is_empty(b, batch, slot);
+        assert_pixels_are(b, batch, 0, -1);
+        assert_slot_is(b, batch, 4, 3);
+        vg_loader_give_back(b->loader, batch);
+        assert_int_equal(vg_loader_stats_get(b->loader).quarantined, 2);
+    }
+}
+
+static void a_picture_of_another_size_than_its_record_is_bad(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->split->images[0].info.width++;
+    bench_open(b);
+    vg_batch *batch = NULL;
+    vg_loader_want(b->loader, 0);
+    assert_int_equal(vg_loader_take(b->loader, &batch), VG_E_DATA); /* max_bad is 0 */
+    assert_null(batch);
+    assert_non_null(strstr(vg_error_text(), "2 of 14 samples of split fake"));
+}
+
+static void too_many_bad_images_end_the_run(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->spec.max_bad = 0.2;
+    for (int k = 0; k < IMAGES; k++) b->split->images[k].n = 20; /* cut off */
+    bench_open(b);
+    vg_batch *batch = NULL;
+    vg_loader_want(b->loader, 0);
+    assert_int_equal(vg_loader_take(b->loader, &batch), VG_E_DATA);
+    assert_non_null(strstr(vg_error_text(), "data.max_bad"));
+}
+
+static void a_storage_error_is_told_for_its_own_batch(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->split->storage_fails_at = 3; /* samples 3 4 5 */
+    bench_open(b);
+    for (int64_t position = 0; position < 9; position += 3)
+        assert_int_equal(vg_loader_want(b->loader, position), VG_OK);
+    vg_batch *batch = take(b);
+    vg_batch *failed = NULL;
+    assert_slot_is(b, batch, 0, 0);
+    assert_int_equal(vg_loader_take(b->loader, &failed), VG_E_STORAGE);
+    assert_null(failed);
+    assert_non_null(strstr(vg_error_text(), "fake.h5"));
+    assert_int_equal(take(b)->first_position, 6);
+    assert_int_equal(vg_loader_stats_get(b->loader).quarantined, 0);
+}
+
+/* ---- the queue ---- */
+
+static void misuse_of_the_queue_is_told(void **state)
+{
+    bench *b = *state;
+    vg_batch *batch = NULL;
+    bench_open(b);
+    assert_int_equal(vg_loader_take(b->loader, &batch), VG_E_BUG);
+    assert_int_equal(vg_loader_want(b->loader, -1), VG_E_BUG);
+    for (int k = 0; k < VG_LOADER_QUEUE; k++) assert_int_equal(vg_loader_want(b->loader, k), VG_OK);
+    assert_int_equal(vg_loader_want(b->loader, 0), VG_E_BUG);
+    for (int k = 0; k < 4; k++) take(b);
+    assert_int_equal(vg_loader_take(b->loader, &batch), VG_E_BUG);
+    assert_non_null(strstr(vg_error_text(), "give one back"));
+}
+
+static void a_spec_that_cannot_be_is_refused(void **state)
+{
+    bench *b = *state;
+    b->spec.shape.text_tokens = 12;
+    assert_int_equal(vg_loader_open(&b->spec, b->batches, 4, &b->loader), VG_E_BUG);
+    b->spec.shape.text_tokens = 24; /* the batches have 16 */
+    assert_int_equal(vg_loader_open(&b->spec, b->batches, 4, &b->loader), VG_E_BUG);
+    b->spec.shape = shape;
+    assert_int_equal(vg_loader_open(&b->spec, b->batches, 1, &b->loader), VG_E_BUG);
+    assert_null(b->loader);
+}
+
+static void closing_in_the_middle_ends_cleanly(void **state)
+{
+    bench *b = *state;
+    b->split->slow_us = 2000;
+    b->spec.n_workers = 4;
+    for (int round = 0; round < 5; round++) {
+        bench_open(b);
+        for (int k = 0; k < 40; k++) assert_int_equal(vg_loader_want(b->loader, 3 * k), VG_OK);
+        for (int k = 0; k < round; k++) take(b);
+        bench_close(b);
+    }
+}
+
+static void the_wait_is_measured(void **state)
+{
+    bench *b = *state;
+    b->split->slow_us = 20000;
+    b->spec.n_workers = 1;
+    bench_open(b);
+    want_and_take(b, 0);
+    assert_true(vg_loader_stats_get(b->loader).wait_s >= 0.03); /* three reads, one of them perhaps begun before */
+}
+
+static void a_batch_keeps_its_buffers_apart(void **state)
+{
+    bench *b = *state;
+    vg_batch *batch = &b->batches[0];
+    memset(batch->pixels, 1, 3 * 14 * 14 * 3);
+    memset(batch->token_ids, 2, 6 * 16 * 4);
+    memset(batch->targets, 3, 6 * 3 * 4 * 4);
+    memset(batch->keys, 4, 6 * 4 * 4);
+    memset(batch->sentences, 5, 6 * 8);
+    assert_int_equal(batch->pixels[3 * 14 * 14 * 3 - 1], 1);
+    assert_int_equal(batch->token_ids[95], 0x02020202);
+    assert_int_equal(batch->keys[23], 0x04040404);
+    assert_int_equal((uintptr_t)batch->targets % 64, 0);
+    vg_batch other;
+    vg_batch_shape huge = shape;
+    huge.images = huge.phrases = huge.text_tokens = huge.max_targets = 1 << 30;
+    assert_int_equal(vg_batch_init(&other, &huge), VG_E_NOMEM);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, bench_new, bench_free)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(a_batch_in_table_order_holds_what_the_split_says),
+        CASE(positions_past_the_end_of_the_table_are_empty),
+        CASE(every_epoch_holds_every_phrase_once),
+        CASE(bits_do_not_depend_on_threads_cache_or_how_far_ahead),
+        CASE(a_cached_image_is_read_once),
+        CASE(a_blind_loader_hides_the_text_and_nothing_else),
+        CASE(boxes_without_area_are_left_out_and_surplus_ones_too),
+        CASE(a_bad_image_is_quarantined_and_its_slots_are_empty),
+        CASE(a_picture_of_another_size_than_its_record_is_bad),
+        CASE(too_many_bad_images_end_the_run),
+        CASE(a_storage_error_is_told_for_its_own_batch),
+        CASE(misuse_of_the_queue_is_told),
+        CASE(a_spec_that_cannot_be_is_refused),
+        CASE(closing_in_the_middle_ends_cleanly),
+        CASE(the_wait_is_measured),
+        CASE(a_batch_keeps_its_buffers_apart),
+    };
+    return cmocka_run_group_tests_name("loader", tests, NULL, NULL);
+}
