@@ -3,36 +3,6 @@
 #include "kernels/cpu/flat_impl.h"
 #include "kernels/cpu/gemm_impl.h"
 
-/* Until they are written. */
-#define NOT_YET(name) extern vg_status vg_cpu_##name(vg_stream *stream, const vg_node *node) __attribute__((weak));
-NOT_YET(patchify)
-NOT_YET(layernorm)
-NOT_YET(add)
-NOT_YET(add_rows)
-NOT_YET(repeat)
-NOT_YET(attention)
-NOT_YET(vit_tokens)
-NOT_YET(text_embed)
-NOT_YET(slice_tokens)
-NOT_YET(concat_tokens)
-NOT_YET(stack)
-NOT_YET(dropout)
-NOT_YET(detr_loss)
-NOT_YET(align_loss)
-NOT_YET(layernorm_grad)
-NOT_YET(attention_grad)
-NOT_YET(sum_rows)
-NOT_YET(vit_tokens_grad)
-NOT_YET(text_embed_grad)
-NOT_YET(slice_tokens_grad)
-NOT_YET(concat_tokens_grad)
-NOT_YET(stack_grad)
-#pragma weak vg_cpu_attention_workspace
-#pragma weak vg_cpu_attention_grad_workspace
-#pragma weak vg_cpu_layernorm_grad_workspace
-#pragma weak vg_cpu_detr_loss_workspace
-#pragma weak vg_cpu_align_loss_workspace
-
 static size_t workspace_bytes(const vg_node *node, int n_threads)
 {
     size_t (*bytes)(const vg_node *, int) = NULL;

@@ -31,4 +31,20 @@ void vg_cpu_linear_pack(const vg_node *node, void *packed);
 size_t vg_cpu_linear_dx_packed_bytes(const vg_node *node);
 void vg_cpu_linear_dx_pack(const vg_node *node, void *packed);
 
+/* The number of this thread inside a parallel region, 0 .. n_threads - 1: it names the thread's scratch, never a
+ * result. */
+int vg_cpu_thread(void);
+
+/* out[c] = the sum over i = 0..n-1, in order, of x[i * stride + c], for c < columns; added to what is there when
+ * `accumulate`. */
+void vg_cpu_sum_slices(const vg_stream *stream, const float *x, int64_t n, int64_t stride, int64_t columns,
+                       bool accumulate, float *out);
+
+/* An index operand [n_slots] must name images 0..n_images-1 in order; without one, slot b is image b. */
+vg_status vg_cpu_check_index(const vg_operand *index, int64_t n_slots, int64_t n_images);
+static inline int64_t vg_cpu_image_of(const vg_operand *index, int64_t slot)
+{
+    return index->data ? ((const int32_t *)index->data)[slot] : slot;
+}
+
 #endif

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_impl.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,4 +22,9 @@ vg_isa vg_cpu_isa(void)
     if (cap && !strcmp(cap, "base")) return VG_ISA_BASE;
     if (cap && !strcmp(cap, "avx2") && best > VG_ISA_AVX2) return VG_ISA_AVX2;
     return best;
+}
+
+int vg_cpu_thread(void)
+{
+    return omp_get_thread_num();
 }

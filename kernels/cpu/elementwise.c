@@ -1,0 +1,88 @@
+/* Sums, repetitions and stacks: everything here is bound by memory. */
+#include "kernels/cpu/cpu_impl.h"
+
+#include <string.h>
+
+enum { CHUNK = 8192, SUM_COLUMNS = 64 };
+
+static int64_t chunk_end(int64_t first, int64_t n)
+{
+    return first + CHUNK < n ? first + CHUNK : n;
+}
+
+vg_status vg_cpu_add(vg_stream *stream, const vg_node *node)
+{
+    const float *a = node->in[0].data, *b = node->in[1].data;
+    float *y = node->out[0].data;
+    const int64_t n = vg_shape_count(&node->in[0].shape);
+#pragma omp parallel for num_threads(stream->n_threads)
+    for (int64_t first = 0; first < n; first += CHUNK)
+        for (int64_t i = first, end = chunk_end(first, n); i < end; i++) y[i] = a[i] + b[i];
+    return VG_OK;
+}
+
+vg_status vg_cpu_add_rows(vg_stream *stream, const vg_node *node)
+{
+    const float *x = node->in[0].data, *p = node->in[1].data;
+    float *y = node->out[0].data;
+    const int64_t period = vg_shape_count(&node->in[1].shape);
+    const int64_t n = period ? vg_shape_count(&node->in[0].shape) / period : 0;
+#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t first = 0; first < period; first += CHUNK)
+            for (int64_t i = first, end = chunk_end(first, period); i < end; i++)
+                y[r * period + i] = x[r * period + i] + p[i];
+    return VG_OK;
+}
+
+vg_status vg_cpu_repeat(vg_stream *stream, const vg_node *node)
+{
+    const float *p = node->in[0].data;
+    float *y = node->out[0].data;
+    const int64_t period = vg_shape_count(&node->in[0].shape);
+#pragma omp parallel for num_threads(stream->n_threads)
+    for (int64_t r = 0; r < node->attr.repeat.count; r++) memcpy(y + r * period, p, (size_t)period * sizeof *p);
+    return VG_OK;
+}
+
+void vg_cpu_sum_slices(const vg_stream *stream, const float *x, int64_t n, int64_t stride, int64_t columns,
+                       bool accumulate, float *out)
+{
+#pragma omp parallel for num_threads(stream->n_threads)
+    for (int64_t first = 0; first < columns; first += SUM_COLUMNS) {
+        const int64_t width = first + SUM_COLUMNS < columns ? SUM_COLUMNS : columns - first;
+        float sum[SUM_COLUMNS] = {0};
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t c = 0; c < width; c++) sum[c] += x[i * stride + first + c];
+        for (int64_t c = 0; c < width; c++) out[first + c] = accumulate ? out[first + c] + sum[c] : sum[c];
+    }
+}
+
+vg_status vg_cpu_sum_rows(vg_stream *stream, const vg_node *node)
+{
+    const int64_t period = vg_shape_count(&node->out[0].shape);
+    const int64_t n = period ? vg_shape_count(&node->in[0].shape) / period : 0;
+    vg_cpu_sum_slices(stream, node->in[0].data, n, period, period, node->accumulate, node->out[0].data);
+    return VG_OK;
+}
+
+vg_status vg_cpu_stack(vg_stream *stream, const vg_node *node)
+{
+    const int64_t size = vg_shape_count(&node->in[0].shape);
+    float *y = node->out[0].data;
+#pragma omp parallel for num_threads(stream->n_threads)
+    for (int l = 0; l < node->n_in; l++)
+        if (node->in[l].data) memcpy(y + l * size, node->in[l].data, (size_t)size * sizeof *y);
+    return VG_OK;
+}
+
+vg_status vg_cpu_stack_grad(vg_stream *stream, const vg_node *node)
+{
+    const float *dy = node->in[0].data;
+    const int64_t layers = node->in[0].shape.dim[0];
+    const int64_t size = layers ? vg_shape_count(&node->in[0].shape) / layers : 0;
+#pragma omp parallel for num_threads(stream->n_threads)
+    for (int l = 0; l < node->n_out; l++)
+        if (l < layers && node->out[l].data) memcpy(node->out[l].data, dy + l * size, (size_t)size * sizeof *dy);
+    return VG_OK;
+}
