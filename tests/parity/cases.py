@@ -29,6 +29,13 @@ def changed(base, **changes):
     return out
 
 
+FULL = changed(
+    TINY, side=224, text_tokens=24, samples=64,
+    vision={"patch": 14, "width": 384, "depth": 12, "heads": 6, "mlp": 1536, "registers": 4, "table": 37},
+    text={"width": 768, "depth": 12, "heads": 12, "mlp": 3072, "vocab": 50265, "positions": 514},
+    fusion__d=256, fusion__heads=8, fusion__ffn=2048, fusion__decoder_layers=6, fusion__queries=10,
+)
+
 SEED = changed(TINY, samples=1024)
 STRONG = changed(SEED, fusion__text_tokens="all", fusion__encoder_layers=1)
 SMALL = changed(STRONG, samples=64)

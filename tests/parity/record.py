@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
+import ops
 import oracle
 import philox
 from cases import CASES
@@ -79,6 +80,31 @@ def record(name, c):
     return f"total {truth['value.total']:.9f} margin {out['margin']:.4f} fp32 worst {error:.1e} of {worst}"
 
 
+def record_ops():
+    """One file for all operations: operands as they are, results in full."""
+    tensors, rows, names = {}, [], {}
+
+    def store(v, name):
+        if v is None:
+            return None
+        if id(v) not in names:
+            names[id(v)] = name, v  # holds v, so that its id stays its own
+            tensors[name] = np.ascontiguousarray(v)
+        return names[id(v)][0]
+
+    for op, case, attr, operands in ops.cases():
+        truth, single = (ops.run(op, attr, operands, dtype) for dtype in (torch.float64, torch.float32))
+        errors = [0.0 if t is None else float(np.abs(t.astype(np.float64) - s).max()) for t, s in zip(truth, single)]
+        parts = op in ("detr_loss", "align_loss")  # whose first output is fp64
+        rounded = {id(t): t if t is None or t.dtype != np.float64 or parts and not i else t.astype(np.float32) for i, t in enumerate(truth)}
+        label = f"{op}.{case}"
+        inputs = [store(v, f"{label}.in{i}") for i, v in enumerate(operands)]
+        outputs = [store(rounded[id(t)], f"{label}.out{i}") for i, t in enumerate(truth)]
+        rows.append({"op": op, "case": case, "attr": attr, "in": inputs, "out": outputs, "error": errors})
+    write("ops", tensors, rows)
+    return f"{len(rows)} cases of {len({r['op'] for r in rows})} operations"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="case", help="all when none is named")
@@ -87,9 +113,11 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     FIXTURES.mkdir(parents=True, exist_ok=True)
-    for name in args.cases or CASES:
+    for name in args.cases or ["ops", *CASES]:
         start = time.time()
-        if args.double or args.single:
+        if name == "ops":
+            line = record_ops()
+        elif args.double or args.single:
             _, out, _ = run(CASES[name], torch.float64 if args.double else torch.float32)
             line = f"total {float(out['total']):.9f} margin {out['margin']:.4f}"
         else:
