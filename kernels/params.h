@@ -18,7 +18,7 @@ typedef struct vg_param {
     vg_shape shape;
     int64_t count;  /* elements */
     bool trainable; /* of the current layout */
-    int64_t offset; /* floats, in master when trainable, else in frozen */
+    int64_t offset; /* floats, in master when trainable, else in frozen; -1 before a layout knows it */
 } vg_param;
 
 typedef struct vg_params {
@@ -27,6 +27,8 @@ typedef struct vg_params {
     size_t capacity;
     int64_t n_trainable, n_frozen;            /* floats with padding */
     float *master, *moment1, *moment2;        /* [n_trainable] */
+    float *average;                           /* [n_trainable], NULL unless kept; starts as a copy of master */
+    bool keep_average;                        /* set before vg_params_layout */
     float *frozen;                            /* [n_frozen] */
     vg_arena trainable_memory, frozen_memory; /* hold the above */
 } vg_params;
@@ -40,14 +42,20 @@ vg_status vg_params_add(vg_params *params, const char *name, const vg_shape *sha
 int vg_params_find(const vg_params *params, const char *name); /* -1 when there is none */
 
 /* Lays the space out anew: order[n_order] are the trainable ones, first-complete first; all others are frozen. Values
- * are kept, moments are zero. Pointers into the old buffers are void. Errors: VG_E_NOMEM (everything is then as it
- * was). */
+ * are kept, moments are zero. Pointers into the old buffers are void. Errors: VG_E_NOMEM, VG_E_BUG (an index that is
+ * unknown or comes twice); everything is then as it was. */
 vg_status vg_params_layout(vg_params *params, const int *order, int n_order);
 
-/* Where a parameter's values are now, [count] floats. */
+/* Gives a frozen parameter another shape and values (copied): a position table resampled to another grid. Pointers into
+ * the frozen buffer are void. Errors: VG_E_NOMEM, VG_E_BUG (trainable, or not laid out); everything is then as it was.
+ */
+vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape, const float *values);
+
+/* Where a parameter's values are now, [count] floats; NULL before the first layout that knows it. */
 float *vg_params_data(const vg_params *params, int index);
 
-/* Bytes of master + both moments (+ one gradient buffer per n_gradients) and of the frozen buffer for a layout. */
+/* Bytes of the current layout: master, both moments, the average where kept, n_gradients buffers that mirror master,
+ * and the frozen buffer. */
 size_t vg_params_bytes(const vg_params *params, int n_gradients);
 
 #endif
