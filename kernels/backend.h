@@ -19,7 +19,7 @@ typedef enum vg_act { VG_ACT_NONE, VG_ACT_RELU, VG_ACT_GELU, VG_ACT_SIGMOID } vg
 
 enum { VG_MAX_IN = 12, VG_MAX_OUT = 12 };
 
-/* A tensor at run time; data is NULL for an operand that is absent. */
+/* A tensor at run time. An absent operand is all zero: data NULL, rank 0 (present ones have a rank of 1 or more). */
 typedef struct vg_operand {
     void *data;
     vg_dtype dtype;

@@ -1,0 +1,89 @@
+/* Inside a program: nodes with their operands, and where each operand lies. Private to kernels/. */
+#ifndef VG_KERNELS_PROGRAM_IMPL_H
+#define VG_KERNELS_PROGRAM_IMPL_H
+
+#include "kernels/graph_impl.h"
+
+typedef enum vg_place {
+    VG_PLACE_ARENA,    /* offset bytes into the arena */
+    VG_PLACE_CONSTANT, /* offset bytes into the program's constants */
+    VG_PLACE_INPUT,    /* input `index` */
+    VG_PLACE_PARAM,    /* `offset` bytes behind the start of parameter `index` */
+    VG_PLACE_GRADIENT, /* the same place in the gradient buffer */
+    VG_PLACES
+} vg_place;
+
+typedef struct vg_location {
+    vg_place place;
+    int index;
+    size_t offset;
+} vg_location;
+
+/* One operand of one node and where it lies. */
+typedef struct vg_ref {
+    int node;
+    bool is_output;
+    int slot;
+    vg_location at;
+} vg_ref;
+
+typedef struct vg_refs {
+    vg_ref *items;
+    size_t n, capacity;
+} vg_refs;
+
+/* A run of bytes in the arena that is alive from node `first` to node `last`. */
+typedef struct vg_temporary {
+    int first, last;
+    size_t bytes, offset;
+} vg_temporary;
+
+/* Gives every temporary an offset, a multiple of 64, so that no two that are alive together overlap. Errors:
+ * VG_E_NOMEM. */
+vg_status vg_place_temporaries(vg_temporary *temporaries, size_t n, size_t *arena_bytes);
+
+typedef struct vg_program_input {
+    char *name;
+    void *data;
+    bool read; /* by a node that is alive */
+} vg_program_input;
+
+typedef struct vg_program_output {
+    char *name;
+    vg_location at;
+    vg_shape shape;
+} vg_program_output_entry;
+
+/* What a program knows of a node beside its operands. */
+typedef struct vg_node_info {
+    int scope;
+    int temporary;       /* its workspace, -1 for none */
+    int frozen;          /* the parameter in its second operand that may be packed, -1 for none */
+    size_t packed_bytes; /* of it */
+    double seconds;      /* spent while profiling */
+    int64_t runs;
+} vg_node_info;
+
+struct vg_program {
+    const vg_backend *backend;
+    vg_stream stream;
+    vg_params *params;
+    vg_node *nodes;
+    vg_node_info *infos;
+    int n_nodes;
+    vg_refs refs[VG_PLACES];
+    vg_temporary *temporaries;
+    size_t n_temporaries, arena_bytes;
+    vg_program_input *inputs;
+    vg_program_output_entry *outputs;
+    size_t n_inputs, n_outputs;
+    char **scopes;
+    size_t n_scopes;
+    vg_arena constants, packed;
+    size_t constants_bytes;
+    unsigned char *arena;
+    float *gradients;
+    bool profiling;
+};
+
+#endif
