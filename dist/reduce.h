@@ -57,7 +57,7 @@ void vg_reducer_push(vg_reducer *reducer, bool empty);
 vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
 
 /* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
- * host holds once. Messages between hosts need up to 64 MiB a rank more. */
+ * host holds once. Messages between hosts need 2 MiB a rank more. */
 size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
 
 /* Collective. The same tree over fp64 values, for logged losses: own [count, n] of this rank's leaves in order,

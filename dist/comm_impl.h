@@ -1,0 +1,52 @@
+/* What an implementation of the process group brings. Everything else in comm.h is built on these rows. */
+#ifndef VG_DIST_COMM_IMPL_H
+#define VG_DIST_COMM_IMPL_H
+
+#include "dist/comm.h"
+
+/* One piece of an exchange. Messages between two ranks meet in the order in which each names them. */
+typedef struct vg_message {
+    int peer;
+    void *data;
+    size_t bytes; /* at most VG_MESSAGE_BYTES */
+} vg_message;
+
+enum { VG_MESSAGE_BYTES = 1 << 30, VG_HOST_BYTES = 64 };
+
+/* Memory that the local ranks share. */
+typedef struct vg_window {
+    unsigned char **of; /* [local_size]: where the piece of each local rank lies here; NULL without a window */
+    void *handle;
+} vg_window;
+
+/* All collective over the group, `fence` over the local ranks. Buffers as in comm.h. */
+typedef struct vg_comm_ops {
+    vg_status (*close)(vg_comm *comm);
+    vg_status (*barrier)(vg_comm *comm);
+    vg_status (*broadcast)(vg_comm *comm, void *data, size_t bytes, int root); /* at most VG_MESSAGE_BYTES */
+    vg_status (*reduce_i64)(vg_comm *comm, int64_t *x, int n, bool largest);   /* sum or largest */
+    vg_status (*gather)(vg_comm *comm, const void *mine, size_t bytes, void *all, bool everywhere);
+    vg_status (*exchange)(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs, int n_recvs);
+    /* A window with `bytes` of each rank, page-aligned, untouched. window->of stays NULL on all ranks, after one log
+     * line, where some host has no room for it. */
+    vg_status (*share)(vg_comm *comm, size_t bytes, vg_window *window);
+    vg_status (*unshare)(vg_comm *comm, vg_window *window);
+    vg_status (*fence)(vg_comm *comm, vg_window *window); /* what a local rank wrote before, all see afterwards */
+    void (*abort)(vg_comm *comm, int exit_code);
+} vg_comm_ops;
+
+struct vg_comm {
+    const vg_comm_ops *ops;
+    int rank, size, local_rank, local_size;
+    int leader; /* the group rank of local rank 0: names the host */
+    char host[VG_HOST_BYTES];
+    void *backend; /* of the implementation */
+    void *scratch; /* grows on first use, so that later steps allocate nothing */
+    size_t scratch_bytes;
+};
+
+/* The implementations: they fill a zeroed group. */
+vg_status vg_comm_self_open(vg_comm *comm);
+vg_status vg_comm_mpi_open(vg_comm *comm);
+
+#endif

@@ -1,0 +1,67 @@
+/* Who adds what: leaves, slices, and the nodes of the tree. */
+#include "dist/tree_impl.h"
+
+#include <assert.h>
+
+void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count)
+{
+    const int64_t each = ((int64_t)n_leaves + n_ranks - 1) / n_ranks;
+    const int64_t begin = each * rank < n_leaves ? each * rank : n_leaves;
+    const int64_t end = begin + each < n_leaves ? begin + each : n_leaves;
+    *first = (int)begin;
+    *count = (int)(end - begin);
+}
+
+void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count)
+{
+    const int64_t blocks = n / unit + (n % unit != 0);
+    const int64_t each = blocks / n_ranks, more = blocks % n_ranks; /* the first `more` ranks have one more */
+    const int64_t begin = each * rank + (rank < more ? rank : more);
+    const int64_t end = begin + each + (rank < more);
+    *first = begin * unit < n ? begin * unit : n;
+    *count = (end * unit < n ? end * unit : n) - *first;
+}
+
+static bool is_left(const vg_tree_node *node)
+{
+    return (node->start >> node->level) % 2 == 0;
+}
+
+static vg_tree_node lifted(int n_leaves, vg_tree_node node)
+{
+    while (is_left(&node) && node.start + ((int64_t)1 << node.level) >= n_leaves &&
+           ((int64_t)1 << node.level) < n_leaves)
+        node.level++;
+    return node;
+}
+
+static bool siblings(const vg_tree_node *left, const vg_tree_node *right)
+{
+    return left->level == right->level && is_left(left) && right->start == left->start + ((int64_t)1 << left->level);
+}
+
+int vg_tree_push(int n_leaves, vg_tree_node *stack, int *depth, vg_tree_node node)
+{
+    int joins = 0;
+    stack[(*depth)++] = lifted(n_leaves, node);
+    while (*depth > 1 && siblings(&stack[*depth - 2], &stack[*depth - 1])) {
+        vg_tree_node joined = stack[--*depth - 1];
+        joined.level++;
+        stack[*depth - 1] = lifted(n_leaves, joined);
+        joins++;
+    }
+    return joins;
+}
+
+int vg_tree_of_rank(int n_leaves, int n_ranks, int rank, vg_tree_node *nodes, int *n_slots)
+{
+    int first, count, depth = 0;
+    vg_leaves_of(n_leaves, n_ranks, rank, &first, &count);
+    *n_slots = 0;
+    for (int i = first; i < first + count; i++) {
+        assert(depth < VG_TREE_DEPTH);
+        if (depth + 1 > *n_slots) *n_slots = depth + 1;
+        vg_tree_push(n_leaves, nodes, &depth, (vg_tree_node){.start = i, .owner = rank, .slot = depth});
+    }
+    return depth;
+}

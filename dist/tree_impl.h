@@ -1,0 +1,26 @@
+/* The shape of the canonical sum. A node is a sub-tree: the leaves start .. start + 2^level - 1 that exist. A node
+ * whose right sibling would begin beyond the last leaf is its own parent, and is always named by its highest such
+ * level, so that two nodes are siblings exactly when their names say so. */
+#ifndef VG_DIST_TREE_IMPL_H
+#define VG_DIST_TREE_IMPL_H
+
+#include "dist/reduce.h"
+
+typedef struct vg_tree_node {
+    int start, level;
+    int owner; /* the rank that holds its sum, or the group of ranks */
+    int slot;  /* which of the owner's buffers */
+} vg_tree_node;
+
+/* Puts a node on a stack of nodes in leaf order and joins the top two for as long as they are siblings, like a binary
+ * counter. A joined node takes owner and slot of its left part. Returns how many joins there were. */
+int vg_tree_push(int n_leaves, vg_tree_node *stack, int *depth, vg_tree_node node);
+
+/* Enough room for the stack or the nodes of one rank: 2 * 31 + 2. */
+enum { VG_TREE_DEPTH = 64 };
+
+/* What is left of a rank's leaves when all are pushed, slot = place in its stack: nodes [VG_TREE_DEPTH]. Returns their
+ * number; *n_slots is the most buffers that were in use at a time. */
+int vg_tree_of_rank(int n_leaves, int n_ranks, int rank, vg_tree_node *nodes, int *n_slots);
+
+#endif
