@@ -34,11 +34,13 @@ typedef struct vg_drawn_box {
     const char *label;
 } vg_drawn_box;
 
-/* Draws boxes with labels onto the image. Errors: VG_E_NOMEM. */
+/* Draws boxes with labels onto the image, at most 32767 pixels a side; a box that is not finite is left out, a label
+ * that is too long is cut. Errors: VG_E_NOMEM. */
 vg_status vg_draw_boxes(vg_image *image, const vg_drawn_box *boxes, int n_boxes);
 
 /* A contact sheet: n tiles of tile_side pixels in `columns` columns, each image fitted into its tile with its caption
- * below. The caller releases *out. */
+ * (may be NULL) below, in up to three lines; a line feed starts a new one. The caller releases *out. Errors: VG_E_USAGE
+ * (over 32767 pixels a side), VG_E_NOMEM. */
 vg_status vg_draw_gallery(const vg_image *images, const char *const *captions, int n, int columns, int tile_side,
                           vg_image *out);
 

@@ -155,14 +155,16 @@ static void piece_merge(const vg_bpe *bpe, const char *bytes, size_t n, piece *p
 
 /* ---- encoding ---- */
 
-/* Bytes of the piece at text[at]; a byte that is not UTF-8 is a piece of its own. */
+/* Bytes of the piece at text[at]; a byte that is not UTF-8 is a piece of its own. Without JIT, PCRE2 leaps over such
+ * bytes even in an anchored pattern, so where the match starts is looked at. */
 static vg_status piece_length(const vg_tokenizer *t, const char *text, size_t n, size_t at, pcre2_match_data *match,
                               size_t *length)
 {
     const int rc = pcre2_match(t->pattern, (PCRE2_SPTR)text, n, at, 0, match, NULL);
     VG_CHECK(rc > 0 || rc == PCRE2_ERROR_NOMATCH, VG_E_NOMEM, "splitting a phrase of %zu bytes failed (PCRE2 error %d)",
              n, rc);
-    *length = rc > 0 ? pcre2_get_ovector_pointer(match)[1] - at : 1;
+    const PCRE2_SIZE *found = pcre2_get_ovector_pointer(match);
+    *length = rc > 0 && found[0] == at ? found[1] - at : 1;
     return VG_OK;
 }
 
