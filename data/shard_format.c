@@ -1,0 +1,169 @@
+/* What the writer and the reader of shards agree on: row types, record hashes, the way HDF5 is spoken to. */
+#include "data/shard_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "record hashes are taken over little-endian values");
+
+/* ---- row types ---- */
+
+typedef enum { FIELD_I32, FIELD_U32, FIELD_I64, FIELD_U64 } field_type;
+
+typedef struct field {
+    const char *name;
+    size_t offset;
+    field_type type;
+} field;
+
+static const field image_fields[] = {
+    {"image_id", offsetof(vg_shard_image, image_id), FIELD_I64},
+    {"width", offsetof(vg_shard_image, width), FIELD_I32},
+    {"height", offsetof(vg_shard_image, height), FIELD_I32},
+    {"offset", offsetof(vg_shard_image, offset), FIELD_U64},
+    {"length", offsetof(vg_shard_image, length), FIELD_U64},
+    {"hash", offsetof(vg_shard_image, hash), FIELD_U64},
+    {"name_offset", offsetof(vg_shard_image, name_offset), FIELD_U64},
+    {"name_length", offsetof(vg_shard_image, name_length), FIELD_U32},
+    {"record", offsetof(vg_shard_image, record), FIELD_U64},
+};
+
+static const field sentence_fields[] = {
+    {"sentence_id", offsetof(vg_shard_sentence, sentence_id), FIELD_I64},
+    {"ref_id", offsetof(vg_shard_sentence, ref_id), FIELD_I64},
+    {"image", offsetof(vg_shard_sentence, image), FIELD_I64},
+    {"text_offset", offsetof(vg_shard_sentence, text_offset), FIELD_U64},
+    {"text_length", offsetof(vg_shard_sentence, text_length), FIELD_U32},
+    {"first_box", offsetof(vg_shard_sentence, first_box), FIELD_I64},
+    {"n_boxes", offsetof(vg_shard_sentence, n_boxes), FIELD_I32},
+    {"split", offsetof(vg_shard_sentence, split), FIELD_I32},
+    {"kind", offsetof(vg_shard_sentence, kind), FIELD_I32},
+    {"record", offsetof(vg_shard_sentence, record), FIELD_U64},
+};
+
+enum {
+    N_IMAGE_FIELDS = sizeof image_fields / sizeof *image_fields,
+    N_SENTENCE_FIELDS = sizeof sentence_fields / sizeof *sentence_fields,
+};
+
+static hid_t field_h5_type(field_type type, bool in_memory)
+{
+    switch (type) {
+    case FIELD_I32: return in_memory ? H5T_NATIVE_INT32 : H5T_STD_I32LE;
+    case FIELD_U32: return in_memory ? H5T_NATIVE_UINT32 : H5T_STD_U32LE;
+    case FIELD_I64: return in_memory ? H5T_NATIVE_INT64 : H5T_STD_I64LE;
+    case FIELD_U64: return in_memory ? H5T_NATIVE_UINT64 : H5T_STD_U64LE;
+    }
+    return H5I_INVALID_HID;
+}
+
+static hid_t row_type(const field *fields, size_t n, size_t row_bytes, bool in_memory)
+{
+    const hid_t type = H5Tcreate(H5T_COMPOUND, row_bytes);
+    for (size_t i = 0; type >= 0 && i < n; i++)
+        H5Tinsert(type, fields[i].name, fields[i].offset, field_h5_type(fields[i].type, in_memory));
+    if (!in_memory && type >= 0) H5Tpack(type);
+    return type;
+}
+
+hid_t vg_shard_image_type(bool in_memory)
+{
+    return row_type(image_fields, N_IMAGE_FIELDS, sizeof(vg_shard_image), in_memory);
+}
+
+hid_t vg_shard_sentence_type(bool in_memory)
+{
+    return row_type(sentence_fields, N_SENTENCE_FIELDS, sizeof(vg_shard_sentence), in_memory);
+}
+
+static bool type_fits(hid_t type, const field *fields, size_t n)
+{
+    if (H5Tget_class(type) != H5T_COMPOUND) return false;
+    for (size_t i = 0; i < n; i++) {
+        const int member = H5Tget_member_index(type, fields[i].name);
+        if (member < 0 || H5Tget_member_class(type, (unsigned)member) != H5T_INTEGER) return false;
+    }
+    return true;
+}
+
+bool vg_shard_image_type_fits(hid_t type)
+{
+    return type_fits(type, image_fields, N_IMAGE_FIELDS);
+}
+
+bool vg_shard_sentence_type_fits(hid_t type)
+{
+    return type_fits(type, sentence_fields, N_SENTENCE_FIELDS);
+}
+
+/* ---- record hashes ---- */
+
+uint64_t vg_shard_image_record(const vg_shard_tables *t, const vg_shard_image *image)
+{
+    const uint64_t values[] = {
+        (uint64_t)image->image_id, (uint64_t)image->width, (uint64_t)image->height, image->length, image->hash,
+        image->name_length};
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, values, sizeof values);
+    XXH3_64bits_update(&state, t->text + image->name_offset, image->name_length);
+    return XXH3_64bits_digest(&state);
+}
+
+uint64_t vg_shard_sentence_record(const vg_shard_tables *t, const vg_shard_sentence *s)
+{
+    const uint64_t values[] = {(uint64_t)s->sentence_id, (uint64_t)s->ref_id, (uint64_t)t->images[s->image].image_id,
+                               s->text_length, (uint64_t)s->n_boxes};
+    const char *split = t->splits[s->split], *kind = t->kinds[s->kind];
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, values, sizeof values);
+    XXH3_64bits_update(&state, t->text + s->text_offset, s->text_length);
+    if (s->n_boxes) XXH3_64bits_update(&state, t->boxes[s->first_box], (size_t)s->n_boxes * sizeof *t->boxes);
+    XXH3_64bits_update(&state, split, strlen(split) + 1);
+    XXH3_64bits_update(&state, kind, strlen(kind) + 1);
+    return XXH3_64bits_digest(&state);
+}
+
+uint64_t vg_shard_content(const vg_shard_tables *t)
+{
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    for (size_t i = 0; i < t->n_images; i++)
+        XXH3_64bits_update(&state, &t->images[i].record, sizeof t->images[i].record);
+    for (size_t i = 0; i < t->n_sentences; i++)
+        XXH3_64bits_update(&state, &t->sentences[i].record, sizeof t->sentences[i].record);
+    return XXH3_64bits_digest(&state);
+}
+
+/* ---- HDF5 ---- */
+
+void vg_h5_quiet(void)
+{
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+static herr_t keep_first_reason(unsigned n, const H5E_error2_t *error, void *reason)
+{
+    if (n == 0) snprintf(reason, 160, "%s", error->desc ? error->desc : "no reason given");
+    return 0;
+}
+
+vg_status vg_h5_fail(vg_status status, const char *path, const char *what)
+{
+    char reason[160] = "no reason given";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_reason, reason);
+    if (status == VG_E_STORAGE) return vg_fail(status, "%s: %s (HDF5: %s)", path, what, reason);
+    return vg_fail(status, "%s: %s (HDF5: %s); the shard is cut short or damaged, import it again", path, what, reason);
+}
+
+hid_t vg_h5_access(void)
+{
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_file_locking(access, false, true);
+    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+    return access;
+}

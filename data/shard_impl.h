@@ -1,0 +1,112 @@
+/* Inside a shard: the rows of its tables, one opened shard, and what its writer and its reader share. The layout is
+ * described for people in data/FORMAT.md. */
+#ifndef VG_DATA_SHARD_IMPL_H
+#define VG_DATA_SHARD_IMPL_H
+
+#include "data/shard.h"
+
+#include <sys/types.h>
+
+#include <hdf5.h>
+
+#define VG_SHARD_FORMAT "VL-GTR shard"
+
+enum {
+    VG_SHARD_CHUNK_BYTES = 8 << 20,
+    VG_SHARD_NAME_BYTES = 64,     /* a split or kind, with its NUL */
+    VG_SHARD_MAX_NAMES = 4096,    /* splits or kinds in a shard */
+    VG_SHARD_MAX_SIDE = 1 << 20,  /* pixels */
+    VG_SHARD_MAX_TEXT = 1 << 16,  /* bytes of a phrase or file name */
+    VG_SHARD_MAX_BOXES = 1 << 16, /* boxes of a phrase */
+    VG_SHARD_MAX_IMAGE = 1 << 30, /* encoded bytes */
+};
+
+typedef struct vg_shard_image {
+    int64_t image_id;
+    int32_t width, height;
+    uint64_t offset, length; /* of the encoded bytes in /bytes */
+    uint64_t hash;           /* XXH3-64 of them */
+    uint64_t name_offset;    /* of the file name in /text */
+    uint32_t name_length;
+    uint64_t record; /* hash of all of the above by value, see vg_shard_image_record */
+} vg_shard_image;
+
+typedef struct vg_shard_sentence {
+    int64_t sentence_id, ref_id;
+    int64_t image; /* row of /images; the sentences of an image lie together */
+    uint64_t text_offset;
+    uint32_t text_length;
+    int64_t first_box;
+    int32_t n_boxes;
+    int32_t split, kind; /* rows of /splits and /kinds */
+    uint64_t record;
+} vg_shard_sentence;
+
+typedef char vg_shard_name[VG_SHARD_NAME_BYTES];
+
+/* Where a shard comes from. */
+typedef struct vg_shard_origin {
+    vg_shard_name source, split_by;
+    uint64_t inputs; /* hash of what went in, to know a finished shard again; 0 when unknown */
+} vg_shard_origin;
+
+/* The tables of a shard. */
+typedef struct vg_shard_tables {
+    vg_shard_image *images;
+    vg_shard_sentence *sentences;
+    float (*boxes)[4];
+    char *text; /* NUL behind each string */
+    vg_shard_name *splits, *kinds;
+    size_t n_images, n_sentences, n_boxes, n_text, n_splits, n_kinds;
+    uint64_t n_bytes;     /* of /bytes */
+    uint64_t chunk_bytes; /* no image straddles a multiple of this, unless it is larger and starts on one */
+} vg_shard_tables;
+
+/* An opened shard: everything but the images in memory, and checked. */
+typedef struct vg_shard {
+    char *path;
+    int fd;
+    vg_shard_tables tables;
+    uint64_t *chunk_at; /* file offset of each chunk of /bytes */
+    size_t n_chunks;
+    vg_shard_origin origin;
+    uint64_t content;                                           /* hash of all records */
+    ssize_t (*pread)(int fd, void *to, size_t n, off_t offset); /* pread(2), which tests replace */
+} vg_shard;
+
+/* Opens and checks one shard file. Errors: VG_E_DATA naming file, table and row; VG_E_NOMEM. */
+vg_status vg_shard_open(const char *path, vg_shard **out);
+void vg_shard_close(vg_shard *shard);
+
+/* The encoded bytes of image row i, hash checked; as vg_split_read_image. Thread-safe. */
+vg_status vg_shard_read_image(const vg_shard *shard, size_t i, unsigned char **bytes, size_t *capacity, size_t *n);
+
+/* Checks every row of tables that claim to lie in `path`. Errors: VG_E_DATA. */
+vg_status vg_shard_check(const char *path, const vg_shard_tables *tables);
+/* What is wrong with one row, NULL when nothing is. `end` is the end of the bytes of the image before and moves on;
+ * `before` is the image of the sentence before, -1 at first. */
+const char *vg_shard_image_fault(const vg_shard_tables *tables, const vg_shard_image *image, uint64_t *end);
+const char *vg_shard_sentence_fault(const vg_shard_tables *tables, const vg_shard_sentence *sentence, int64_t before);
+void vg_shard_tables_release(vg_shard_tables *tables);
+
+/* Hashes of rows by value (texts, boxes and names instead of their places), and of all rows in order. */
+uint64_t vg_shard_image_record(const vg_shard_tables *tables, const vg_shard_image *image);
+uint64_t vg_shard_sentence_record(const vg_shard_tables *tables, const vg_shard_sentence *sentence);
+uint64_t vg_shard_content(const vg_shard_tables *tables);
+
+/* Compound types of the rows: packed little-endian in files, the C structs in memory. The caller closes them. */
+hid_t vg_shard_image_type(bool in_memory);
+hid_t vg_shard_sentence_type(bool in_memory);
+/* True when a compound type of a file has every field of the row as an integer. */
+bool vg_shard_image_type_fits(hid_t type);
+bool vg_shard_sentence_type_fits(hid_t type);
+
+/* Silences HDF5's own printing; its reason then goes into our sentence. */
+void vg_h5_quiet(void);
+vg_status vg_h5_fail(vg_status status, const char *path, const char *what);
+
+/* Properties for opening and making files: no locks (shared file systems refuse them, and names are renamed into
+ * place instead), the checksummed 1.10 format. */
+hid_t vg_h5_access(void);
+
+#endif

@@ -1,0 +1,251 @@
+#define _POSIX_C_SOURCE 200809L
+/* A split: the images and sentences of several shards that carry one split name, numbered through. */
+#include "data/shard_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+typedef struct split_image {
+    int32_t shard;
+    int64_t row, first_sentence, n_sentences;
+} split_image;
+
+typedef struct split_sentence {
+    int64_t row, image;
+} split_sentence;
+
+struct vg_split {
+    char *name;
+    vg_shard **shards;
+    size_t n_shards, shards_capacity;
+    split_image *images;
+    size_t n_images, images_capacity;
+    split_sentence *sentences;
+    size_t n_sentences, sentences_capacity;
+    uint64_t hash;
+};
+
+/* ---- files ---- */
+
+typedef struct path_list {
+    char **path;
+    size_t n, capacity;
+} path_list;
+
+static void paths_release(path_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) free(list->path[i]);
+    free(list->path);
+}
+
+static vg_status paths_add(path_list *list, const char *folder, const char *name)
+{
+    vg_text text = {0};
+    VG_TRY(vg_grow(&list->path, &list->capacity, list->n + 1, sizeof *list->path));
+    VG_TRY(folder ? vg_text_add(&text, "%s/%s", folder, name) : vg_text_add(&text, "%s", name));
+    list->path[list->n++] = text.data;
+    return VG_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static vg_status folder_list(const char *folder, path_list *list)
+{
+    const size_t first = list->n;
+    DIR *dir = opendir(folder);
+    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
+    vg_status st = VG_OK;
+    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot && dot != entry->d_name && strcmp(dot, ".h5") == 0) st = paths_add(list, folder, entry->d_name);
+    }
+    closedir(dir);
+    VG_TRY(st);
+    VG_CHECK(list->n > first, VG_E_DATA, "%s: no *.h5 in this folder; make them with 'vlgtr shard import'", folder);
+    qsort(list->path + first, list->n - first, sizeof *list->path, by_name);
+    return VG_OK;
+}
+
+static vg_status paths_expand(const char *const *paths, int n_paths, path_list *list)
+{
+    for (int i = 0; i < n_paths; i++) {
+        struct stat info;
+        VG_CHECK(stat(paths[i], &info) == 0, VG_E_DATA, "%s: %s", paths[i], strerror(errno));
+        VG_TRY(S_ISDIR(info.st_mode) ? folder_list(paths[i], list) : paths_add(list, NULL, paths[i]));
+    }
+    VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");
+    return VG_OK;
+}
+
+/* ---- the view ---- */
+
+static int32_t split_row(const vg_shard_tables *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_splits; i++)
+        if (strcmp(t->splits[i], name) == 0) return (int32_t)i;
+    return -1;
+}
+
+static vg_status sentence_add(vg_split *split, size_t shard, const vg_shard_sentence *s, size_t row)
+{
+    const split_image *last = split->n_images ? &split->images[split->n_images - 1] : NULL;
+    if (!last || (size_t)last->shard != shard || last->row != s->image) {
+        VG_TRY(vg_grow(&split->images, &split->images_capacity, split->n_images + 1, sizeof *split->images));
+        split->images[split->n_images++] =
+            (split_image){.shard = (int32_t)shard, .row = s->image, .first_sentence = (int64_t)split->n_sentences};
+    }
+    VG_TRY(vg_grow(&split->sentences, &split->sentences_capacity, split->n_sentences + 1, sizeof *split->sentences));
+    split->sentences[split->n_sentences++] =
+        (split_sentence){.row = (int64_t)row, .image = (int64_t)split->n_images - 1};
+    split->images[split->n_images - 1].n_sentences++;
+    return VG_OK;
+}
+
+static vg_status shard_add(vg_split *split, const char *path)
+{
+    VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
+    vg_shard *shard = NULL;
+    VG_TRY(vg_shard_open(path, &shard));
+    const size_t index = split->n_shards;
+    split->shards[split->n_shards++] = shard;
+    const int32_t wanted = split_row(&shard->tables, split->name);
+    for (size_t i = 0; wanted >= 0 && i < shard->tables.n_sentences; i++)
+        if (shard->tables.sentences[i].split == wanted)
+            VG_TRY(sentence_add(split, index, &shard->tables.sentences[i], i));
+    return VG_OK;
+}
+
+static uint64_t split_hash(const vg_split *split)
+{
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    for (size_t i = 0; i < split->n_images; i++) {
+        const split_image *image = &split->images[i];
+        const vg_shard_tables *t = &split->shards[image->shard]->tables;
+        XXH3_64bits_update(&state, &t->images[image->row].record, sizeof(uint64_t));
+        for (int64_t s = 0; s < image->n_sentences; s++) {
+            const int64_t row = split->sentences[image->first_sentence + s].row;
+            XXH3_64bits_update(&state, &t->sentences[row].record, sizeof(uint64_t));
+        }
+    }
+    return XXH3_64bits_digest(&state);
+}
+
+/* The sentence for a split that no shard has: what there is instead. */
+static vg_status fail_unknown_split(const vg_split *split)
+{
+    vg_text known = {0};
+    vg_status st = VG_OK;
+    for (size_t i = 0; i < split->n_shards && st == VG_OK; i++) {
+        const vg_shard_tables *t = &split->shards[i]->tables;
+        for (size_t j = 0; j < t->n_splits && st == VG_OK; j++) {
+            bool seen = false;
+            for (size_t k = 0; k < i && !seen; k++) seen = split_row(&split->shards[k]->tables, t->splits[j]) >= 0;
+            if (!seen) st = vg_text_add(&known, "%s%s", known.length ? ", " : "", t->splits[j]);
+        }
+    }
+    if (st == VG_OK)
+        st = vg_fail(VG_E_DATA, "%s%s: no split '%s'; there are %s", split->shards[0]->path,
+                     split->n_shards > 1 ? " and the other shards" : "", split->name, known.data ? known.data : "none");
+    free(known.data);
+    return st;
+}
+
+static vg_status split_fill(vg_split *split, const path_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) VG_TRY(shard_add(split, list->path[i]));
+    if (split->n_sentences == 0) return fail_unknown_split(split);
+    split->hash = split_hash(split);
+    return VG_OK;
+}
+
+vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
+{
+    path_list list = {0};
+    vg_split *split = vg_new0(sizeof *split);
+    VG_CHECK(split && (split->name = vg_copy_string(name)), VG_E_NOMEM, "no memory for split '%s'", name);
+    vg_status st = paths_expand(paths, n_paths, &list);
+    if (st == VG_OK) st = split_fill(split, &list);
+    paths_release(&list);
+    if (st != VG_OK)
+        vg_split_close(split);
+    else
+        *out = split;
+    return st;
+}
+
+void vg_split_close(vg_split *split)
+{
+    if (!split) return;
+    for (size_t i = 0; i < split->n_shards; i++) vg_shard_close(split->shards[i]);
+    free(split->shards);
+    free(split->images);
+    free(split->sentences);
+    free(split->name);
+    free(split);
+}
+
+/* ---- reading ---- */
+
+int64_t vg_split_image_count(const vg_split *split)
+{
+    return (int64_t)split->n_images;
+}
+
+int64_t vg_split_sentence_count(const vg_split *split)
+{
+    return (int64_t)split->n_sentences;
+}
+
+const char *vg_split_name(const vg_split *split)
+{
+    return split->name;
+}
+
+uint64_t vg_split_hash(const vg_split *split)
+{
+    return split->hash;
+}
+
+void vg_split_sentence(const vg_split *split, int64_t index, vg_sentence *out)
+{
+    const split_sentence *place = &split->sentences[index];
+    const vg_shard_tables *t = &split->shards[split->images[place->image].shard]->tables;
+    const vg_shard_sentence *s = &t->sentences[place->row];
+    *out = (vg_sentence){.sentence_id = s->sentence_id,
+                         .ref_id = s->ref_id,
+                         .image = place->image,
+                         .text = t->text + s->text_offset,
+                         .text_bytes = s->text_length,
+                         .boxes = (const float *)(t->boxes + s->first_box),
+                         .n_boxes = s->n_boxes,
+                         .kind = t->kinds[s->kind]};
+}
+
+void vg_split_image(const vg_split *split, int64_t index, vg_image_info *out)
+{
+    const split_image *place = &split->images[index];
+    const vg_shard_tables *t = &split->shards[place->shard]->tables;
+    const vg_shard_image *image = &t->images[place->row];
+    *out = (vg_image_info){.image_id = image->image_id,
+                           .width = image->width,
+                           .height = image->height,
+                           .first_sentence = place->first_sentence,
+                           .n_sentences = place->n_sentences,
+                           .file_name = t->text + image->name_offset};
+}
+
+vg_status vg_split_read_image(const vg_split *split, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n)
+{
+    const split_image *place = &split->images[image];
+    return vg_shard_read_image(split->shards[place->shard], (size_t)place->row, bytes, capacity, n);
+}
