@@ -1,0 +1,106 @@
+/* Importing a dataset: its own files in, shards out.
+ *
+ *     vg_import_options options = {.images = NULL, .max_bad = 0.01};
+ *     vg_import_report report;
+ *     vg_status st = vg_import("refcoco", "data/refer", "shards", &options, &report);
+ *     ... vg_import_report_text(&report, &text) ...
+ *     vg_import_report_release(&report);
+ *
+ * An importer (below) knows one dataset's files and yields records, one per image; everything else happens here once
+ * for all: images are read and decoded, bad records are set aside by id, records go into shards of about equal size, a
+ * finished shard whose input did not change is kept. A new dataset is a file in data/import/ and a row in
+ * data/importers.def. */
+#ifndef VG_DATA_IMPORT_H
+#define VG_DATA_IMPORT_H
+
+#include "data/shard_writer.h"
+#include "kernels/base/base.h"
+
+enum { VG_IMPORT_MAX_SPLITS = 16 };
+
+/* Zeroed is all defaults. Strings are borrowed for the call. */
+typedef struct vg_import_options {
+    const char *images;   /* folder of the image files; NULL looks in the usual places beside the annotations */
+    const char *split_by; /* which refs(<split_by>).p; NULL takes the usual one, or the only one */
+    size_t shard_bytes;   /* image bytes in a shard, 0 for 256 MiB */
+    double max_bad;       /* share of the sentences that may be set aside before the import fails, 0..1 */
+    bool strict;          /* the first bad record is an error */
+} vg_import_options;
+
+typedef struct vg_import_split {
+    char name[64];
+    int64_t images, refs, sentences; /* an image that two splits share counts in both */
+} vg_import_split;
+
+typedef struct vg_import_report {
+    vg_import_split splits[VG_IMPORT_MAX_SPLITS]; /* in the order in which they first appear */
+    int n_splits;
+    int64_t images, refs, sentences; /* in the shards; a ref that stands in two splits counts twice */
+    int64_t image_bytes;
+    int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
+    vg_text bad;                       /* a line for each thing that was set aside, with its id */
+    int shards, shards_kept;           /* kept: found finished from an earlier, equal import */
+} vg_import_report;
+
+/* Imports set `name` (a row of data/importers.def) from `root`, which is the folder that holds the set's folder, or the
+ * set's own folder, into out/<name>-NNNNN.h5. *report is filled also on failure, as far as things came; the caller
+ * releases it. Errors: VG_E_USAGE (unknown set), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. Local. */
+vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
+                    vg_import_report *report);
+
+/* A table for people: images, refs and sentences of every split, then what was set aside. */
+vg_status vg_import_report_text(const vg_import_report *report, vg_text *out);
+void vg_import_report_release(vg_import_report *report);
+
+/* ---- the seam: what a dataset brings ---- */
+
+/* What an importer is asked to read. */
+typedef struct vg_import_source {
+    const char *set, *root, *images, *split_by; /* as given to vg_import; the last two may be NULL */
+} vg_import_source;
+
+/* One image and its sentences; everything is borrowed until the next call of next or close. */
+typedef struct vg_import_record {
+    int64_t image_id;
+    int width, height;     /* as the annotations say; 0 when they do not */
+    const char *file_name; /* as the annotations say */
+    const char *path;      /* where the file should lie */
+    const vg_new_sentence *sentences;
+    size_t n_sentences; /* at least 1 */
+} vg_import_record;
+
+typedef struct vg_import_log vg_import_log;
+
+/* Sets a bad record aside: `n_sentences` are lost, and the line says which and why. Errors: VG_E_DATA with that line
+ * when the import is strict. */
+vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The files of one kind of dataset. */
+typedef struct vg_importer {
+    bool (*probe)(const char *set, const char *root); /* does root look like this set? */
+    /* Reads the annotations. `log` is kept until close; *split_by is what was taken, borrowed until close. */
+    vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by);
+    /* The next image, by rising image id, or *more = false at the end. */
+    vg_status (*next)(void *state, vg_import_record *record, bool *more);
+    void (*close)(void *state);
+} vg_importer;
+
+/* A row of data/importers.def. */
+typedef struct vg_import_set {
+    const char *name; /* also of its folder */
+    const vg_importer *importer;
+    const char *split_by; /* the usual one; "" where the set has none */
+    const char *help;     /* one line */
+} vg_import_set;
+
+const vg_import_set *vg_import_sets(size_t *n);
+const vg_import_set *vg_import_set_find(const char *name);  /* NULL when there is none */
+const vg_import_set *vg_import_set_probe(const char *root); /* the first that knows this folder, NULL when none does */
+
+/* A log for reading records outside an import (to count or check them); it writes into the caller's report, which is
+ * kept until vg_import_log_free. NULL without memory. */
+vg_import_log *vg_import_log_new(vg_import_report *report, bool strict);
+void vg_import_log_free(vg_import_log *log);
+
+#endif
