@@ -19,13 +19,13 @@ typedef struct align_args {
 /* Workspace: sums and units of all slots, then per thread a cell's unit row and its gradient. */
 static size_t shared_bytes(const vg_node *node)
 {
-    const size_t slots = (size_t)node->in[1].shape.dim[0], width = (size_t)node->in[1].shape.dim[1];
+    const size_t slots = (size_t)node->in[1].shape.dim[0], width = (size_t)vg_shape_last(&node->in[1].shape);
     return vg_round_up(slots * 3 * sizeof(double), 64) + vg_round_up(slots * width * 2 * sizeof(float), 64);
 }
 
 static size_t thread_bytes(const vg_node *node)
 {
-    return vg_round_up((size_t)node->in[1].shape.dim[1] * 2 * sizeof(float), 64);
+    return vg_round_up((size_t)vg_shape_last(&node->in[1].shape) * 2 * sizeof(float), 64);
 }
 
 size_t vg_cpu_align_loss_workspace(const vg_node *node, int n_threads)
