@@ -66,6 +66,8 @@ typedef struct vg_shard_tables {
 typedef struct vg_shard {
     char *path;
     int fd;
+    dev_t device;
+    ino_t inode;
     vg_shard_tables tables;
     uint64_t *chunk_at; /* file offset of each chunk of /bytes */
     size_t n_chunks;
@@ -80,6 +82,15 @@ void vg_shard_close(vg_shard *shard);
 
 /* The encoded bytes of image row i, hash checked; as vg_split_read_image. Thread-safe. */
 vg_status vg_shard_read_image(const vg_shard *shard, size_t i, unsigned char **bytes, size_t *capacity, size_t *n);
+
+/* Shard files: those named, and for a folder its *.h5 by name. The caller releases the list, also on failure. Errors:
+ * VG_E_DATA (nothing there), VG_E_NOMEM. */
+typedef struct vg_shard_paths {
+    char **path;
+    size_t n, capacity;
+} vg_shard_paths;
+vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_paths *list);
+void vg_shard_paths_release(vg_shard_paths *list);
 
 /* Checks every row of tables that claim to lie in `path`. Errors: VG_E_DATA. */
 vg_status vg_shard_check(const char *path, const vg_shard_tables *tables);

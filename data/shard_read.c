@@ -265,6 +265,8 @@ static vg_status shard_fill(vg_shard *s, const char *path)
     struct stat info;
     VG_CHECK(s->fd >= 0 && fstat(s->fd, &info) == 0, VG_E_DATA, "%s: %s", path, strerror(errno));
     VG_CHECK(S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
+    s->device = info.st_dev;
+    s->inode = info.st_ino;
     vg_h5_quiet();
     const hid_t access = vg_h5_access();
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);

@@ -1,12 +1,8 @@
-#define _POSIX_C_SOURCE 200809L
 /* A split: the images and sentences of several shards that carry one split name, numbered through. */
 #include "data/shard_impl.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -30,61 +26,6 @@ struct vg_split {
     size_t n_sentences, sentences_capacity;
     uint64_t hash;
 };
-
-/* ---- files ---- */
-
-typedef struct path_list {
-    char **path;
-    size_t n, capacity;
-} path_list;
-
-static void paths_release(path_list *list)
-{
-    for (size_t i = 0; i < list->n; i++) free(list->path[i]);
-    free(list->path);
-}
-
-static vg_status paths_add(path_list *list, const char *folder, const char *name)
-{
-    vg_text text = {0};
-    VG_TRY(vg_grow(&list->path, &list->capacity, list->n + 1, sizeof *list->path));
-    VG_TRY(folder ? vg_text_add(&text, "%s/%s", folder, name) : vg_text_add(&text, "%s", name));
-    list->path[list->n++] = text.data;
-    return VG_OK;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static vg_status folder_list(const char *folder, path_list *list)
-{
-    const size_t first = list->n;
-    DIR *dir = opendir(folder);
-    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
-    vg_status st = VG_OK;
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
-        const char *dot = strrchr(entry->d_name, '.');
-        if (dot && dot != entry->d_name && strcmp(dot, ".h5") == 0) st = paths_add(list, folder, entry->d_name);
-    }
-    closedir(dir);
-    VG_TRY(st);
-    VG_CHECK(list->n > first, VG_E_DATA, "%s: no *.h5 in this folder; make them with 'vlgtr shard import'", folder);
-    qsort(list->path + first, list->n - first, sizeof *list->path, by_name);
-    return VG_OK;
-}
-
-static vg_status paths_expand(const char *const *paths, int n_paths, path_list *list)
-{
-    for (int i = 0; i < n_paths; i++) {
-        struct stat info;
-        VG_CHECK(stat(paths[i], &info) == 0, VG_E_DATA, "%s: %s", paths[i], strerror(errno));
-        VG_TRY(S_ISDIR(info.st_mode) ? folder_list(paths[i], list) : paths_add(list, NULL, paths[i]));
-    }
-    VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");
-    return VG_OK;
-}
 
 /* ---- the view ---- */
 
@@ -110,11 +51,25 @@ static vg_status sentence_add(vg_split *split, size_t shard, const vg_shard_sent
     return VG_OK;
 }
 
+/* A shard named twice (as a file and by its folder, or through a link) would count twice. */
+static vg_status check_new(const vg_split *split, const vg_shard *shard)
+{
+    for (size_t i = 0; i < split->n_shards; i++)
+        VG_CHECK(split->shards[i]->device != shard->device || split->shards[i]->inode != shard->inode, VG_E_DATA,
+                 "%s is the same file as %s; name it once", shard->path, split->shards[i]->path);
+    return VG_OK;
+}
+
 static vg_status shard_add(vg_split *split, const char *path)
 {
     VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
     vg_shard *shard = NULL;
     VG_TRY(vg_shard_open(path, &shard));
+    const vg_status st = check_new(split, shard);
+    if (st != VG_OK) {
+        vg_shard_close(shard);
+        return st;
+    }
     const size_t index = split->n_shards;
     split->shards[split->n_shards++] = shard;
     const int32_t wanted = split_row(&shard->tables, split->name);
@@ -160,7 +115,7 @@ static vg_status fail_unknown_split(const vg_split *split)
     return st;
 }
 
-static vg_status split_fill(vg_split *split, const path_list *list)
+static vg_status split_fill(vg_split *split, const vg_shard_paths *list)
 {
     for (size_t i = 0; i < list->n; i++) VG_TRY(shard_add(split, list->path[i]));
     if (split->n_sentences == 0) return fail_unknown_split(split);
@@ -170,12 +125,12 @@ static vg_status split_fill(vg_split *split, const path_list *list)
 
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
 {
-    path_list list = {0};
+    vg_shard_paths list = {0};
     vg_split *split = vg_new0(sizeof *split);
     VG_CHECK(split && (split->name = vg_copy_string(name)), VG_E_NOMEM, "no memory for split '%s'", name);
-    vg_status st = paths_expand(paths, n_paths, &list);
+    vg_status st = vg_shard_paths_find(paths, n_paths, &list);
     if (st == VG_OK) st = split_fill(split, &list);
-    paths_release(&list);
+    vg_shard_paths_release(&list);
     if (st != VG_OK)
         vg_split_close(split);
     else

@@ -1,0 +1,58 @@
+/* From what people name (files, folders) to shard files. */
+#define _POSIX_C_SOURCE 200809L
+#include "data/shard_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void vg_shard_paths_release(vg_shard_paths *list)
+{
+    for (size_t i = 0; i < list->n; i++) free(list->path[i]);
+    free(list->path);
+    *list = (vg_shard_paths){0};
+}
+
+static vg_status paths_add(vg_shard_paths *list, const char *folder, const char *name)
+{
+    vg_text text = {0};
+    VG_TRY(vg_grow(&list->path, &list->capacity, list->n + 1, sizeof *list->path));
+    VG_TRY(folder ? vg_text_add(&text, "%s/%s", folder, name) : vg_text_add(&text, "%s", name));
+    list->path[list->n++] = text.data;
+    return VG_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static vg_status folder_list(const char *folder, vg_shard_paths *list)
+{
+    const size_t first = list->n;
+    DIR *dir = opendir(folder);
+    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
+    vg_status st = VG_OK;
+    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot && dot != entry->d_name && strcmp(dot, ".h5") == 0) st = paths_add(list, folder, entry->d_name);
+    }
+    closedir(dir);
+    VG_TRY(st);
+    VG_CHECK(list->n > first, VG_E_DATA, "%s: no *.h5 in this folder; make them with 'vlgtr shard import'", folder);
+    qsort(list->path + first, list->n - first, sizeof *list->path, by_name);
+    return VG_OK;
+}
+
+vg_status vg_shard_paths_find(const char *const *paths, int n_paths, vg_shard_paths *list)
+{
+    for (int i = 0; i < n_paths; i++) {
+        struct stat info;
+        VG_CHECK(stat(paths[i], &info) == 0, VG_E_DATA, "%s: %s", paths[i], strerror(errno));
+        VG_TRY(S_ISDIR(info.st_mode) ? folder_list(paths[i], list) : paths_add(list, NULL, paths[i]));
+    }
+    VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");
+    return VG_OK;
+}
