@@ -36,6 +36,7 @@ FULL = changed(
     fusion__d=256, fusion__heads=8, fusion__ffn=2048, fusion__decoder_layers=6, fusion__queries=10,
 )
 
+FULL_STRONG = changed(FULL, fusion__text_tokens="all", fusion__encoder_layers=3)
 SEED = changed(TINY, samples=1024)
 STRONG = changed(SEED, fusion__text_tokens="all", fusion__encoder_layers=1)
 SMALL = changed(STRONG, samples=64)
@@ -53,10 +54,10 @@ CASES = {
     "tiny-no-modality": changed(TINY, fusion__modality=False),
     "tiny-no-image-pos": changed(SMALL, fusion__image_pos=False),
     "tiny-no-aux": changed(SMALL, fusion__aux=False),
-    "tiny-phrases": changed(TINY, seed=3, images=3, phrases=3),
+    "tiny-phrases": changed(TINY, images=3, phrases=3),
     "tiny-phrases-strong": changed(SMALL, images=3, phrases=3),
     "tiny-targets": changed(SMALL, **SEVERAL, n_targets=[3, 1, 0, 2, 3, 1]),
-    "tiny-more-targets-than-queries": changed(TINY, seed=3, max_targets=7, n_targets=[7, 2]),
+    "tiny-more-targets-than-queries": changed(TINY, max_targets=7, n_targets=[7, 2]),
     "tiny-no-targets": changed(TINY, n_targets=[0, 0]),
     "tiny-empty-slots": changed(SMALL, images=3, phrases=3, max_targets=2, n_targets=[1, 2, 1, 1, 1, 1, 1, 1, 1], empty=[2, 6, 7, 8]),
     "tiny-align": changed(TINY, loss__align=10.0),
@@ -65,4 +66,8 @@ CASES = {
     ),
     "tiny-dropout": changed(TINY, fusion__dropout=0.1),
     "tiny-dropout-strong": changed(SMALL, images=2, phrases=2, fusion__dropout=0.1),
+    "full-seed-224": FULL,
+    "full-strong-224": FULL_STRONG,
+    "full-seed-518": changed(FULL, side=518),
+    "full-strong-518": changed(FULL_STRONG, side=518),
 }

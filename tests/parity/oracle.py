@@ -123,9 +123,11 @@ def fill(name, shape, seed):
         x = philox.fill_uniform(n, key, 0.5, 1.5)
     elif last in ("bias", "in_proj_bias"):
         x = philox.fill_uniform(n, key, -0.2, 0.2)
-    elif last in ("pos_embed", "cls_token", "reg_token") or "embeddings." in name or "_embed.weight" in name and (
-        not name.startswith("class_embed")
-    ) or name == "text_pos.weight":
+    elif name == "query_embed.weight":
+        x = philox.fill_normal(n, key, 0.0, 3.0)
+    elif last in ("pos_embed", "cls_token", "reg_token") or "embeddings." in name or (
+        name in ("modality_embed.weight", "text_pos.weight")
+    ):
         x = philox.fill_normal(n, key, 0.0, 0.5)
     else:
         bound = np.float32(1.5 / math.sqrt(n // shape[0]))
