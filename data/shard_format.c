@@ -2,6 +2,7 @@
 #include "data/shard_impl.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -141,23 +142,32 @@ uint64_t vg_shard_content(const vg_shard_tables *t)
 
 /* ---- HDF5 ---- */
 
-void vg_h5_quiet(void)
+void vg_h5_begin(void)
 {
+    H5dont_atexit(); /* after a failed write (disk full) its exit handler would touch what its close has freed */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+typedef struct h5_reason {
+    char text[160];
+} h5_reason;
+
 static herr_t keep_first_reason(unsigned n, const H5E_error2_t *error, void *reason)
 {
-    if (n == 0) snprintf(reason, 160, "%s", error->desc ? error->desc : "no reason given");
+    h5_reason *r = reason;
+    if (n > 0 || !error->desc) return 0;
+    const char *number = strstr(error->desc, "errno = "); /* where the system refused, its word says more */
+    const int code = number ? atoi(number + strlen("errno = ")) : 0;
+    snprintf(r->text, sizeof r->text, code ? ": %s" : " (HDF5: %s)", code ? strerror(code) : error->desc);
     return 0;
 }
 
 vg_status vg_h5_fail(vg_status status, const char *path, const char *what)
 {
-    char reason[160] = "no reason given";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_reason, reason);
-    if (status == VG_E_STORAGE) return vg_fail(status, "%s: %s (HDF5: %s)", path, what, reason);
-    return vg_fail(status, "%s: %s (HDF5: %s); the shard is cut short or damaged, import it again", path, what, reason);
+    h5_reason reason = {""};
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_reason, &reason);
+    return vg_fail(status, "%s: %s%s%s", path, what, reason.text,
+                   status == VG_E_DATA ? "; it is cut short or damaged, import it again" : "");
 }
 
 hid_t vg_h5_access(void)

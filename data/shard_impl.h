@@ -112,8 +112,10 @@ hid_t vg_shard_sentence_type(bool in_memory);
 bool vg_shard_image_type_fits(hid_t type);
 bool vg_shard_sentence_type_fits(hid_t type);
 
-/* Silences HDF5's own printing; its reason then goes into our sentence. */
-void vg_h5_quiet(void);
+/* Comes before anything else with HDF5: it prints nothing by itself and does nothing at exit. */
+void vg_h5_begin(void);
+/* Fails with HDF5's innermost reason in the sentence. It is the reason of HDF5's last call, so this comes before any
+ * handle is closed. */
 vg_status vg_h5_fail(vg_status status, const char *path, const char *what);
 
 /* Properties for opening and making files: no locks (shared file systems refuse them, and names are renamed into

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,6 +33,13 @@ static void table_close(table *t)
     if (t->set >= 0) H5Dclose(t->set);
 }
 
+static vg_status table_fail(const table *t)
+{
+    char what[64];
+    snprintf(what, sizeof what, "cannot read /%s", t->name);
+    return vg_h5_fail(VG_E_DATA, t->path, what);
+}
+
 /* Nothing may lead out of the file: no soft or external link, no external or virtual storage, no filter (which could
  * unpack to any size). */
 static vg_status table_is_plain(table *t, hid_t file)
@@ -41,9 +49,9 @@ static vg_status table_is_plain(table *t, hid_t file)
         return vg_fail(VG_E_DATA, "%s: no /%s in it; is this a shard?", t->path, t->name);
     VG_CHECK(link.type == H5L_TYPE_HARD, VG_E_DATA, "%s: /%s is a link", t->path, t->name);
     t->set = H5Dopen2(file, t->name, H5P_DEFAULT);
-    if (t->set < 0) return vg_h5_fail(VG_E_DATA, t->path, t->name);
+    if (t->set < 0) return table_fail(t);
     const hid_t how = H5Dget_create_plist(t->set);
-    if (how < 0) return vg_h5_fail(VG_E_DATA, t->path, t->name);
+    if (how < 0) return table_fail(t);
     t->layout = H5Pget_layout(how);
     const bool plain = H5Pget_external_count(how) == 0 && H5Pget_nfilters(how) == 0 &&
                        (t->layout == H5D_CONTIGUOUS || t->layout == H5D_CHUNKED);
@@ -60,7 +68,7 @@ static vg_status table_find(table *t, hid_t file, uint64_t file_bytes)
     t->rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : -1;
     const bool known = t->rank >= 1 && t->rank <= 2 && H5Sget_simple_extent_dims(space, t->size, NULL) >= 0;
     if (space >= 0) H5Sclose(space);
-    if (t->type < 0 || !known) return vg_h5_fail(VG_E_DATA, t->path, t->name);
+    if (t->type < 0 || !known) return table_fail(t);
     if (t->rank == 1) t->size[1] = 1;
     size_t cells, bytes;
     const bool fits = vg_mul_size(t->size[0], t->size[1], &cells) && vg_mul_size(cells, H5Tget_size(t->type), &bytes) &&
@@ -76,7 +84,7 @@ static vg_status table_rows(const table *t, hid_t memory_type, size_t row_bytes,
     VG_CHECK(rows, VG_E_NOMEM, "%s: no memory for %zu rows of /%s", t->path, n, t->name);
     if (n > 0 && H5Dread(t->set, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows) < 0) {
         free(rows);
-        return vg_h5_fail(VG_E_DATA, t->path, t->name);
+        return table_fail(t);
     }
     memcpy(rows_out, &rows, sizeof rows);
     *n_out = n;
@@ -267,13 +275,13 @@ static vg_status shard_fill(vg_shard *s, const char *path)
     VG_CHECK(S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
     s->device = info.st_dev;
     s->inode = info.st_ino;
-    vg_h5_quiet();
+    vg_h5_begin();
     const hid_t access = vg_h5_access();
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    const vg_status st = file >= 0 ? tables_fill(s, file, (uint64_t)info.st_size)
+                                   : vg_h5_fail(VG_E_DATA, path, "not a readable HDF5 file");
     H5Pclose(access);
-    if (file < 0) return vg_h5_fail(VG_E_DATA, path, "not a readable HDF5 file");
-    const vg_status st = tables_fill(s, file, (uint64_t)info.st_size);
-    H5Fclose(file);
+    if (file >= 0) H5Fclose(file);
     return st;
 }
 

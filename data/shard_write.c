@@ -138,11 +138,11 @@ static vg_status bytes_create(vg_shard_writer *w, size_t chunk_bytes)
     H5Pset_chunk(how, 1, &chunk);
     H5Pset_obj_track_times(how, false);
     w->bytes = H5Dcreate2(w->file, "bytes", H5T_STD_U8LE, space, H5P_DEFAULT, how, H5P_DEFAULT);
+    const vg_status st = w->bytes >= 0 ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot make /bytes");
     H5Pclose(how);
     H5Sclose(space);
-    if (w->bytes < 0) return vg_h5_fail(VG_E_STORAGE, w->partial, "cannot make /bytes");
     w->tables.chunk_bytes = chunk_bytes;
-    return VG_OK;
+    return st;
 }
 
 /* The chunk goes into the file as it is, past HDF5's chunk cache; what it does not fill is 0. */
@@ -202,11 +202,13 @@ static vg_status table_write(vg_shard_writer *w, const char *name, hid_t file_ty
     const hid_t space = H5Screate_simple(columns > 1 ? 2 : 1, size, NULL), how = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_obj_track_times(how, false);
     const hid_t table = H5Dcreate2(w->file, name, file_type, space, H5P_DEFAULT, how, H5P_DEFAULT);
-    bool good = table >= 0 && (n == 0 || H5Dwrite(table, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows) >= 0);
-    good = table >= 0 && H5Dclose(table) >= 0 && good;
+    const bool good = table >= 0 && (n == 0 || H5Dwrite(table, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows) >= 0);
+    vg_status st = good ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot write a table");
+    if (table >= 0 && H5Dclose(table) < 0 && st == VG_OK)
+        st = vg_h5_fail(VG_E_STORAGE, w->partial, "cannot close a table");
     H5Pclose(how);
     H5Sclose(space);
-    return good ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot write a table");
+    return st;
 }
 
 static vg_status rows_write(vg_shard_writer *w, const char *name, hid_t (*type)(bool in_memory), size_t n,
@@ -240,10 +242,11 @@ static vg_status attribute_write(vg_shard_writer *w, const char *name, hid_t fil
 {
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t attribute = H5Acreate2(w->file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
-    bool good = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
-    good = attribute >= 0 && H5Aclose(attribute) >= 0 && good;
+    const bool good = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
+    const vg_status st = good ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot write an attribute");
+    if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
-    return good ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot write an attribute");
+    return st;
 }
 
 static vg_status attributes_write(vg_shard_writer *w)
@@ -284,22 +287,23 @@ static vg_status file_create(vg_shard_writer *w, const char *path)
     w->path = vg_copy_string(path);
     w->chunk = malloc(VG_SHARD_CHUNK_BYTES);
     VG_CHECK(w->path && w->chunk, VG_E_NOMEM, "%s: no memory for a shard writer", path);
-    vg_h5_quiet();
+    vg_h5_begin();
     const hid_t access = vg_h5_access(), how = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(how, false);
     w->file = H5Fcreate(w->partial, H5F_ACC_TRUNC, how, access);
+    const vg_status st = w->file >= 0 ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot make the file");
     H5Pclose(how);
     H5Pclose(access);
-    return w->file >= 0 ? VG_OK : vg_h5_fail(VG_E_STORAGE, w->partial, "cannot make the file");
+    return st;
 }
 
-static vg_status handles_close(vg_shard_writer *w)
+/* False when HDF5 could not write what it still held. */
+static bool handles_close(vg_shard_writer *w)
 {
-    vg_status st = VG_OK;
-    if (w->bytes >= 0 && H5Dclose(w->bytes) < 0) st = vg_h5_fail(VG_E_STORAGE, w->partial, "cannot close /bytes");
-    if (w->file >= 0 && H5Fclose(w->file) < 0) VG_KEEP(st, vg_h5_fail(VG_E_STORAGE, w->partial, "cannot close it"));
+    const bool good = w->bytes < 0 || H5Dclose(w->bytes) >= 0;
+    const bool closed = w->file < 0 || H5Fclose(w->file) >= 0;
     w->bytes = w->file = -1;
-    return st;
+    return good && closed;
 }
 
 /* From the partial name to the final one, for good. */
@@ -353,7 +357,7 @@ vg_status vg_shard_writer_close(vg_shard_writer *w, uint64_t inputs)
     vg_status st = VG_OK;
     const bool wanted = w->tables.n_images > 0;
     if (wanted) st = tables_write(w);
-    VG_KEEP(st, handles_close(w));
+    if (!handles_close(w) && st == VG_OK) st = vg_h5_fail(VG_E_STORAGE, w->partial, "cannot close the file");
     if (wanted && st == VG_OK) st = file_commit(w);
     if (!wanted || st != VG_OK) unlink(w->partial);
     vg_shard_writer_abandon(w);
