@@ -6,7 +6,7 @@
 
 #include <omp.h>
 
-enum { SPAN = 16 * VG_GEMM_RUN, A_BLOCK_FLOATS = 96 * 1024, MAX_BLOCK_ROWS = 256 };
+enum { ACROSS_STEPS = 16, SPAN = 16 * VG_GEMM_RUN, A_BLOCK_FLOATS = 96 * 1024, MAX_BLOCK_ROWS = 256 };
 
 const vg_gemm_isa *vg_gemm_isa_get(void)
 {
@@ -119,6 +119,21 @@ static void block_sums(const vg_gemm_isa *isa, const float *a, int64_t n_panels,
                       sums + i * isa->mr * isa->nr, add || p > 0);
 }
 
+/* Row panels i.. of A, steps start..start+length-1, as n_panels of [length][mr]. Where the rows of A lie side by side,
+ * neighbouring panels share cache lines: a few steps of all panels are taken at a time, before the lines are gone. */
+static void pack_a(const vg_gemm *g, const layout *l, int64_t i, int64_t n_panels, int64_t start, int64_t length,
+                   float *a)
+{
+    const int64_t mr = l->isa->mr, steps = g->a_step == 1 ? length : ACROSS_STEPS;
+    for (int64_t p = 0; p < length; p += steps)
+        for (int64_t panel = 0; panel < n_panels; panel++) {
+            const int64_t row = (i + panel) * mr, step = start + p;
+            l->isa->pack(a + (panel * length + p) * mr, (int)mr, g->a + row * g->a_row + step * g->a_step, g->a_row,
+                         g->a_step, (int)least(mr, g->m - row), least(steps, length - p),
+                         g->a_scale ? g->a_scale + step : NULL);
+        }
+}
+
 static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
 {
     const vg_gemm_isa *isa = l->isa;
@@ -127,9 +142,7 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
     for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
         const int64_t n_panels = least(l->block_panels, mine.end_row - i);
         const int64_t n_rows = least(n_panels * mr, g->m - i * mr);
-        for (int64_t p = 0; p < n_panels; p++)
-            isa->pack(a + p * length * mr, (int)mr, g->a + (i + p) * mr * g->a_row + start * g->a_step, g->a_row,
-                      g->a_step, (int)least(mr, g->m - (i + p) * mr), length, g->a_scale ? g->a_scale + start : NULL);
+        pack_a(g, l, i, n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
             block_sums(isa, a, n_panels, b + (j * g->k + start) * nr, length, sums, start > 0);

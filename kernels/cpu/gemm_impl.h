@@ -19,6 +19,7 @@ typedef struct vg_gemm_finish {
     const float *add;          /* [m,n] */
     const float *bias, *scale; /* [n] */
     vg_act act;
+    bool transposed; /* c and add are [n,m]; there is nothing else then */
 } vg_gemm_finish;
 
 typedef struct vg_gemm {
@@ -44,8 +45,7 @@ typedef struct vg_gemm_isa {
     const char *name;
     int mr, nr;
     void (*prepare)(void); /* before the threads of a product start; or NULL */
-    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. Up to a vector behind
-     * the end of dst may be written. */
+    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. */
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
                  const float *scale);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */

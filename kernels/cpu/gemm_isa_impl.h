@@ -8,18 +8,40 @@
 
 #include <string.h>
 
+static inline vf load_some(const float *p, int count)
+{
+    return count == VF_LANES ? vf_load(p) : vf_load_part(p, count);
+}
+
+static inline void store_some(float *p, vf v, int count)
+{
+    if (count == VF_LANES)
+        vf_store(p, v);
+    else
+        vf_store_part(p, v, count);
+}
+
+/* One row of a panel. Whole vectors are stored: what they write past the last lane is written over by the next row;
+ * only the last row has to keep to its own. */
+static inline void put_row(float *dst, int width, vf x, bool is_last)
+{
+    if (is_last && width < VF_LANES)
+        vf_store_part(dst, x, width);
+    else
+        vf_store(dst, x);
+}
+
 /* Lanes lie side by side in the source. */
 static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes, int64_t k)
 {
-    if (n_lanes == width)
-        for (int64_t p = 0; p < k; p++) memcpy(dst + p * width, src + p * step, (size_t)width * sizeof *dst);
-    else
-        for (int64_t p = 0; p < k; p++)
-            for (int i = 0; i < width; i++) dst[p * width + i] = i < n_lanes ? src[i + p * step] : 0.0F;
+    for (int64_t p = 0; p < k; p++, dst += width, src += step)
+        for (int i = 0; i < width; i += VF_LANES) {
+            const int here = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
+            put_row(dst + i, width, here > 0 ? load_some(src + i, here) : vf_set(0.0F), p + 1 == k);
+        }
 }
 
-/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. A row is stored as a whole vector: what it
- * writes past the last lane is written over by the next row. */
+/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. */
 static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes, const float *scale)
 {
     vf rows[VF_LANES];
@@ -30,7 +52,7 @@ static inline void pack_square(float *dst, int width, const float *src, int64_t 
         for (int i = 0; i < VF_LANES; i++) rows[i] *= vf_load(scale);
     vf_transpose(rows);
 #pragma GCC unroll 16
-    for (int i = 0; i < VF_LANES; i++) vf_store(dst + i * width, rows[i]);
+    for (int i = 0; i < VF_LANES; i++) put_row(dst + i * width, width, rows[i], i + 1 == VF_LANES);
 }
 
 /* Any layout, one number after the other. */
@@ -77,25 +99,6 @@ static void pack(float *dst, int width, const float *src, int64_t lane, int64_t 
         pack_width(dst, NR, src, lane, step, n_lanes, k, scale);
 }
 
-static inline vf load_some(const float *p, int count)
-{
-    if (count == VF_LANES) return vf_load(p);
-    float x[VF_LANES] = {0};
-    memcpy(x, p, (size_t)count * sizeof *x);
-    return vf_load(x);
-}
-
-static inline void store_some(float *p, vf v, int count)
-{
-    if (count == VF_LANES) {
-        vf_store(p, v);
-        return;
-    }
-    float x[VF_LANES];
-    vf_store(x, v);
-    memcpy(p, x, (size_t)count * sizeof *x);
-}
-
 static inline vf activate(vg_act act, vf z)
 {
     switch (act) {
@@ -118,9 +121,36 @@ static inline void finish_vector(const vg_gemm_finish *f, vf sum, int64_t at, in
     store_some(f->c + at, f->scale || f->add ? vf_fma(scale, y, add) : y, count);
 }
 
+/* A square of sums, put down as n_columns rows of n_rows numbers. */
+static inline void finish_square(const vg_gemm_finish *f, const float *sums, int64_t at, int64_t ld, int n_rows,
+                                 int n_columns)
+{
+    vf rows[VF_LANES];
+#pragma GCC unroll 16
+    for (int r = 0; r < VF_LANES; r++) rows[r] = r < n_rows ? vf_load(sums + r * NR) : vf_set(0.0F);
+    vf_transpose(rows);
+    for (int r = 0; r < n_columns; r++, at += ld) {
+        if (f->add) rows[r] += load_some(f->add + at, n_rows);
+        store_some(f->c + at, rows[r], n_rows);
+    }
+}
+
+static void finish_transposed(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j, int n_columns)
+{
+    for (int64_t r = 0; r < n_rows; r += VF_LANES)
+        for (int v = 0; v < n_columns; v += VF_LANES)
+            finish_square(&g->finish, sums + r * NR + v, (j + v) * g->m + i + r, g->m,
+                          n_rows - r < VF_LANES ? (int)(n_rows - r) : VF_LANES,
+                          n_columns - v < VF_LANES ? n_columns - v : VF_LANES);
+}
+
 static void finish(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j)
 {
     const int n_columns = g->n - j < NR ? (int)(g->n - j) : NR;
+    if (g->finish.transposed) {
+        finish_transposed(g, sums, i, n_rows, j, n_columns);
+        return;
+    }
     const int whole = n_columns / VF_LANES * VF_LANES;
     for (int64_t r = 0; r < n_rows; r++, sums += NR) {
         const int64_t at = (i + r) * g->n + j;

@@ -31,17 +31,31 @@ static weights weights_of(const vg_node *node)
                      .accumulate = node->accumulate};
 }
 
+/* The operand with more columns is packed a block at a time, the other as a whole: it is the one that stays in cache.
+ */
 static vg_gemm product(const weights *w)
 {
-    return (vg_gemm){.m = w->n,
-                     .n = w->k,
-                     .k = w->n_rows,
-                     .a = w->dz,
-                     .a_row = 1,
-                     .a_step = w->n,
-                     .b = w->x,
-                     .b_column = 1,
-                     .b_step = w->k};
+    vg_gemm g = {.m = w->n,
+                 .n = w->k,
+                 .k = w->n_rows,
+                 .a = w->dz,
+                 .a_row = 1,
+                 .a_step = w->n,
+                 .b = w->x,
+                 .b_column = 1,
+                 .b_step = w->k};
+    if (w->n >= w->k) return g;
+    g = (vg_gemm){.m = w->k,
+                  .n = w->n,
+                  .k = w->n_rows,
+                  .a = w->x,
+                  .a_row = 1,
+                  .a_step = w->k,
+                  .b = w->dz,
+                  .b_column = 1,
+                  .b_step = w->n,
+                  .finish.transposed = true};
+    return g;
 }
 
 static size_t sums_bytes(const weights *w)

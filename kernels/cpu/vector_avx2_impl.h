@@ -15,6 +15,18 @@ static inline void vf_store(float *p, vf x)
 {
     _mm256_storeu_ps(p, x);
 }
+static inline __m256i vf_lanes_below(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vf vf_load_part(const float *p, int n)
+{
+    return _mm256_maskload_ps(p, vf_lanes_below(n));
+}
+static inline void vf_store_part(float *p, vf x, int n)
+{
+    _mm256_maskstore_ps(p, vf_lanes_below(n), x);
+}
 static inline vf vf_set(float x)
 {
     return _mm256_set1_ps(x);

@@ -15,6 +15,14 @@ static inline void vf_store(float *p, vf x)
 {
     _mm512_storeu_ps(p, x);
 }
+static inline vf vf_load_part(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1U << n) - 1), p);
+}
+static inline void vf_store_part(float *p, vf x, int n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1U << n) - 1), x);
+}
 static inline vf vf_set(float x)
 {
     return _mm512_set1_ps(x);

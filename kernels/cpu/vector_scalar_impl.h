@@ -15,6 +15,15 @@ static inline void vf_store(float *p, vf x)
 {
     *p = x;
 }
+/* The first n of a vector's lanes; the others are 0 when loaded and not touched when stored. */
+static inline vf vf_load_part(const float *p, int n)
+{
+    return n ? *p : 0.0F;
+}
+static inline void vf_store_part(float *p, vf x, int n)
+{
+    if (n) *p = x;
+}
 static inline vf vf_set(float x)
 {
     return x;

@@ -2,7 +2,7 @@
  * multiply-adds reaches in the same moment. Best of several runs, the two taken in turns; one thread is measured in
  * processor time, so that a busy machine does not show, more in wall time.
  *
- *     bench_gemm [threads] [filter]      filter is a part of a shape's name */
+ *     bench_gemm [threads] [shape] [direction]      parts of names */
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/cpu/gemm_impl.h"
 
@@ -59,7 +59,7 @@ static vg_gemm product(const job *j)
                          .b_column = 1,
                          .b_step = s->k,
                          .finish = {.c = j->x}};
-    if (j->d == DW)
+    if (j->d == DW && s->n >= s->k)
         return (vg_gemm){.m = s->n,
                          .n = s->k,
                          .k = s->m,
@@ -70,6 +70,17 @@ static vg_gemm product(const job *j)
                          .b_column = 1,
                          .b_step = s->k,
                          .finish = {.c = j->w}};
+    if (j->d == DW)
+        return (vg_gemm){.m = s->k,
+                         .n = s->n,
+                         .k = s->m,
+                         .a = j->x,
+                         .a_row = 1,
+                         .a_step = s->k,
+                         .b = j->y,
+                         .b_column = 1,
+                         .b_step = s->n,
+                         .finish = {.c = j->w, .transposed = true}};
     return (vg_gemm){.m = s->m,
                      .n = s->n,
                      .k = s->k,
@@ -151,7 +162,7 @@ static float *floats(vg_arena *arena, size_t *used, size_t n)
     return p;
 }
 
-static void measure(vg_arena *arena, job j)
+static void measure(vg_arena *arena, job j, const char *direction_part)
 {
     size_t used = 0;
     j.x = floats(arena, &used, (size_t)(j.s.m * j.s.k));
@@ -160,6 +171,7 @@ static void measure(vg_arena *arena, job j)
     j.packed = floats(arena, &used, vg_gemm_packed_bytes(j.s.n, j.s.k) / sizeof(float));
     j.workspace = floats(arena, &used, 0);
     for (direction d = 0; d < DIRECTIONS; d++) {
+        if (!strstr(direction_names[d], direction_part)) continue;
         j.d = d;
         vg_fill_uniform(j.x, j.s.m * j.s.k, vg_rng_key_of(1, 1), -1, 1);
         vg_fill_uniform(j.w, j.s.n * j.s.k, vg_rng_key_of(1, 2), -1, 1);
@@ -196,7 +208,7 @@ int main(int n_arguments, char **arguments)
     printf("shape            m     n     k  what      GF/s ours  peak   OpenBLAS  peak\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (n_arguments < 3 || strstr(shapes[i].name, arguments[2]))
-            measure(&arena, (job){.s = shapes[i], .n_threads = n_threads});
+            measure(&arena, (job){.s = shapes[i], .n_threads = n_threads}, n_arguments > 3 ? arguments[3] : "");
     vg_arena_release(&arena);
     return 0;
 }
