@@ -18,11 +18,13 @@ void vg_image_release(vg_image *image);
 vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out);
 vg_status vg_image_read(const char *path, vg_image *out);
 
-/* Stretches to width x height by separable antialiased bicubic (a = -0.5), fixed-point-free fp32 sums in fixed order,
- * rounded to nearest: the same bits everywhere. out is [height,width,3]. scratch is grown as needed (the caller frees).
- * Source: vl-gtr-model 1.5 and 7; equals PIL's BICUBIC within one level. */
+/* Stretches to width x height by separable antialiased bicubic (a = -0.5), in integers: the same bits everywhere, and
+ * those of PIL's BICUBIC, width first (newer versions of PIL take the height first where that is cheaper; the bytes
+ * between the two passes then differ). Sides of at most 65535 pixels become at most 16384. out is [height,width,3];
+ * scratch is grown as needed, the caller frees its data. Errors: VG_E_DATA (too large), VG_E_NOMEM.
+ * Source: vl-gtr-model 1.5 and 7. */
 typedef struct vg_resize_scratch {
-    float *data;
+    void *data;
     size_t capacity;
 } vg_resize_scratch;
 vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t *out, vg_resize_scratch *scratch);

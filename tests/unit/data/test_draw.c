@@ -12,6 +12,13 @@
 
 #include <cmocka.h>
 
+/* What fontconfig keeps until the process ends is not ours. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig";
+}
+
 static vg_image grey_image(int width, int height)
 {
     vg_image image = {.pixels = malloc((size_t)(3 * width * height)), .width = width, .height = height};
