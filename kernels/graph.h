@@ -137,14 +137,15 @@ void *vg_program_output(const vg_program *program, const char *name, vg_shape *s
 /* One pass over the nodes. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's name. */
 vg_status vg_program_run(vg_program *program);
 
-/* The forecast: floating-point operations (2 per multiply-add) and bytes that must move, of one run. */
+/* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
+ * and bytes that must move, of one run. */
 typedef struct vg_cost {
     double flops, bytes;
 } vg_cost;
 vg_cost vg_program_cost(const vg_program *program);
 
-/* Per-node seconds: switched on before runs, read as lines "name op count total_ms share" sorted by time (heap text).
- */
+/* Seconds by scope and operation: switched on before runs, read as a table sorted by time, with the rate of products
+ * (heap text, NULL when there is no memory). */
 void vg_program_profile(vg_program *program, bool on);
 char *vg_program_profile_text(const vg_program *program);
 

@@ -1,4 +1,5 @@
-/* Shape rules: which operands fit together, and what comes out. A rule returns NULL, or what does not fit. */
+/* What the rows of ops.def say of an operation, above all its shape rule: which operands fit together, and what comes
+ * out. A rule returns NULL, or what does not fit. */
 #include "kernels/graph_impl.h"
 
 #include <stddef.h>
@@ -288,6 +289,16 @@ static const char *(*const rules[VG_OP_COUNT])(vg_shaping *s) = {
 const char *vg_op_shape(vg_op op, vg_shaping *s)
 {
     return rules[op](s);
+}
+
+const char *vg_op_name(vg_op op)
+{
+    static const char *const names[VG_OP_COUNT] = {
+#define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = #name,
+#include "kernels/ops.def"
+#undef VG_OP
+    };
+    return names[op];
 }
 
 static const vg_op_row rows[VG_OP_COUNT] = {

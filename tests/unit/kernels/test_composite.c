@@ -223,6 +223,20 @@ static void bits_do_not_depend_on_the_number_of_threads(void **state)
     trial_close(&three);
 }
 
+static void kernels_write_all_they_promise_and_leave_their_inputs_alone(void **state)
+{
+    (void)state;
+    trial plain, guarded;
+    trial_open(&plain, model, train_all, NULL, vg_backend_cpu(), 2);
+    trial_open(&guarded, model, train_all, NULL, vg_backend_check(), 2);
+    bind_inputs(plain.program);
+    bind_inputs(guarded.program);
+    assert_true(trial_loss(&plain, weights) == trial_loss(&guarded, weights));
+    assert_memory_equal(plain.gradients, guarded.gradients, (size_t)plain.params->n_trainable * sizeof(float));
+    trial_close(&plain);
+    trial_close(&guarded);
+}
+
 static const vg_params *names; /* of the trial that is being opened */
 
 static vg_graph *model_noted(vg_params *params)
@@ -282,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_finite_differences),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(kernels_write_all_they_promise_and_leave_their_inputs_alone),
         cmocka_unit_test(any_subset_has_the_gradients_of_the_full_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,6 +140,34 @@ static void operations_a_backend_lacks_are_named_by_the_plan(void **state)
     vg_params_free(params);
 }
 
+static void cost_and_profile_follow_the_nodes(void **state)
+{
+    (void)state;
+    vg_params *params = NULL;
+    vg_program *program = NULL;
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    vg_graph *g = small_graph(params);
+    assert_int_equal(vg_graph_plan(g, &reference_backend, 1, &program), VG_OK);
+    const vg_cost cost = vg_program_cost(program);
+    assert_true(cost.flops == 2 * 2 * 2 * 2);                       /* one product of [2,2] by [2,2] */
+    assert_true(cost.bytes == 4 * ((4 + 4 + 2 + 4) + (4 + 2 + 4))); /* x W b y, then y c out */
+    assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
+    set(params, "w", (float[]){1, 2, 3, -1});
+    set(params, "b", (float[]){0.5F, 0});
+    run_and_check(program); /* not measured */
+    vg_program_profile(program, true);
+    run_and_check(program);
+    run_and_check(program);
+    char *text = vg_program_profile_text(program);
+    const char *linear = strstr(text, "layer                                linear                    2 ");
+    const char *add = strstr(text, "layer                                add_rows                  2 ");
+    assert_true(linear && add);
+    free(text);
+    vg_program_free(program);
+    vg_graph_free(g);
+    vg_params_free(params);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +175,7 @@ int main(void)
         cmocka_unit_test(what_is_not_bound_is_named),
         cmocka_unit_test(a_kernel_that_fails_is_named),
         cmocka_unit_test(operations_a_backend_lacks_are_named_by_the_plan),
+        cmocka_unit_test(cost_and_profile_follow_the_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,132 @@
+/* What a program costs: floating-point operations of the products (a multiply-add is 2) and bytes that must move, by
+ * the cost rules of ops.def; and what it took, as measured. */
+#include "kernels/program_impl.h"
+
+#include <stdlib.h>
+
+static double operand_bytes(const vg_operand *o)
+{
+    return o->shape.rank ? (double)vg_shape_count(&o->shape) * (double)vg_dtype_bytes(o->dtype) : 0;
+}
+
+/* Every operand once; a gradient that is added to is read as well. */
+static vg_cost cost_bytes(const vg_node *n)
+{
+    vg_cost cost = {0, 0};
+    for (int i = 0; i < n->n_in; i++) cost.bytes += operand_bytes(&n->in[i]);
+    for (int i = 0; i < n->n_out; i++) {
+        const bool added_to = n->accumulate && ((vg_op_parameter_outputs(n->op) >> i) & 1);
+        cost.bytes += operand_bytes(&n->out[i]) * (added_to ? 2 : 1);
+    }
+    return cost;
+}
+
+/* Of the tables, only the rows that ids name: a word, a position and the type for each token. */
+static vg_cost cost_embed(const vg_node *n)
+{
+    return (vg_cost){.bytes = 4 * operand_bytes(&n->out[0])};
+}
+
+/* linear, linear_dx: the rows of x or dz against W. linear_dw: the columns of dz against those of x. */
+static vg_cost cost_linear(const vg_node *n)
+{
+    vg_cost cost = cost_bytes(n);
+    const double rows = (double)vg_shape_rows(&n->in[0].shape);
+    if (n->op != VG_OP_linear_dw)
+        cost.flops = 2 * rows * (double)vg_shape_count(&n->in[1].shape);
+    else if (n->out[0].shape.rank || n->out[2].shape.rank)
+        cost.flops = 2 * rows * (double)vg_shape_last(&n->in[0].shape) * (double)vg_shape_last(&n->in[1].shape);
+    return cost;
+}
+
+/* Two products forward; backward those two again (the scores are not kept) and three more. */
+static vg_cost cost_attention(const vg_node *n)
+{
+    const bool backward = n->op == VG_OP_attention_grad;
+    const vg_operand *q = &n->in[backward], *k = q + 1, *k2 = q + 3;
+    const double width = (double)n->attr.attention.heads * n->attr.attention.head_size;
+    const double queries = (double)vg_shape_rows(&q->shape);
+    const double keys = (double)(k->shape.dim[1] + (k2->shape.rank ? k2->shape.dim[1] : 0));
+    const double rows = 2 * queries + 2 * (double)vg_shape_rows(&k->shape) +
+                        (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
+    return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
+                     .bytes = 4 * rows * width * (backward ? 2 : 1)};
+}
+
+static vg_cost (*const rules[VG_OP_COUNT])(const vg_node *n) = {
+#define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = cost,
+#include "kernels/ops.def"
+#undef VG_OP
+};
+
+vg_cost vg_program_cost(const vg_program *p)
+{
+    vg_cost total = {0, 0};
+    for (int i = 0; i < p->n_nodes; i++) {
+        const vg_cost cost = rules[p->nodes[i].op](&p->nodes[i]);
+        total.flops += cost.flops;
+        total.bytes += cost.bytes;
+    }
+    return total;
+}
+
+/* --- the profile --- */
+
+/* Nodes of one operation in one scope. */
+typedef struct line {
+    int scope;
+    vg_op op;
+    int64_t count;
+    double seconds, flops;
+} line;
+
+void vg_program_profile(vg_program *p, bool on)
+{
+    p->profiling = on;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const line *x = a, *y = b;
+    if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;
+    return x->scope != y->scope ? x->scope - y->scope : (int)x->op - (int)y->op;
+}
+
+static size_t collect(const vg_program *p, line *lines, double *total)
+{
+    size_t n = 0;
+    for (int i = 0; i < p->n_nodes; i++) {
+        const vg_node_info *info = &p->infos[i];
+        if (!info->runs) continue;
+        size_t at = 0;
+        while (at < n && (lines[at].scope != info->scope || lines[at].op != p->nodes[i].op)) at++;
+        if (at == n) lines[n++] = (line){.scope = info->scope, .op = p->nodes[i].op};
+        lines[at].count += info->runs;
+        lines[at].seconds += info->seconds;
+        lines[at].flops += rules[p->nodes[i].op](&p->nodes[i]).flops * (double)info->runs;
+        *total += info->seconds;
+    }
+    return n;
+}
+
+char *vg_program_profile_text(const vg_program *p)
+{
+    line *lines = vg_new0_array((size_t)p->n_nodes, sizeof *lines);
+    if (!lines) return NULL;
+    double total = 0;
+    const size_t n = collect(p, lines, &total);
+    qsort(lines, n, sizeof *lines, by_time);
+    vg_text text = {0};
+    vg_text_add(&text, "%-36s %-18s %8s %10s %6s %8s\n", "scope", "operation", "count", "ms", "share", "gflop/s");
+    for (size_t i = 0; i < n; i++) {
+        const line *l = &lines[i];
+        vg_text_add(&text, "%-36s %-18s %8lld %10.3f %5.1f%% ", p->scopes[l->scope], vg_op_name(l->op),
+                    (long long)l->count, 1e3 * l->seconds, total > 0 ? 100 * l->seconds / total : 0);
+        if (l->flops > 0 && l->seconds > 0)
+            vg_text_add(&text, "%8.1f\n", 1e-9 * l->flops / l->seconds);
+        else
+            vg_text_add(&text, "%8s\n", "-");
+    }
+    free(lines);
+    return text.data;
+}
