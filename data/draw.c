@@ -2,6 +2,8 @@
  * before cairo sees it, and a text that is too long is cut. */
 #include "data/draw.h"
 
+#include "data/utf8.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,29 +85,27 @@ static void set_colour(cairo_t *cr, uint32_t rgb)
 
 /* ---- text ---- */
 
-/* Bytes of the UTF-8 character at c, 0 where there is none. */
-static size_t character_bytes(const unsigned char *c)
+/* Bytes of the UTF-8 character at c, 0 where there is none. Nothing behind the text's end is read: it ends a character
+ * that was begun. */
+static size_t character_bytes(const char *c)
 {
-    const size_t n = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((c[i] & 0xc0) != 0x80) return 0;
-    const bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
-    const bool outside = (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f);
-    return overlong || outside ? 0 : n;
+    for (size_t n = 1; n <= 4; n++)
+        if (vg_utf8_valid(c, n)) return n;
+    return 0;
 }
 
 /* A copy that cairo accepts: bytes that are not UTF-8 become '?', control characters but line feeds become blanks. */
 static void clean_text(const char *text, char out[LABEL_BYTES])
 {
     size_t used = 0;
-    for (const unsigned char *c = (const unsigned char *)text; *c && used + 4 < LABEL_BYTES;) {
+    for (const char *c = text; *c && used + 4 < LABEL_BYTES;) {
         const size_t n = character_bytes(c);
         if (n == 0)
             out[used++] = '?';
-        else if (n == 1 && (*c < 32 || *c == 127))
+        else if (n == 1 && ((unsigned char)*c < 32 || *c == 127))
             out[used++] = *c == '\n' ? '\n' : ' ';
         else
-            for (size_t i = 0; i < n; i++) out[used++] = (char)c[i];
+            for (size_t i = 0; i < n; i++) out[used++] = c[i];
         c += n ? n : 1;
     }
     out[used] = '\0';

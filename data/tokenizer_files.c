@@ -2,6 +2,8 @@
  * symbol id, a merge is three ids. */
 #include "data/tokenizer_impl.h"
 
+#include "data/utf8.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,26 +39,6 @@ static bool stands_for_itself(int byte)
 
 enum { ALPHABET_END = 256 + 68 };
 
-static void alphabet_fill(int code_points[256])
-{
-    int next = 256;
-    for (int byte = 0; byte < 256; byte++) code_points[byte] = stands_for_itself(byte) ? byte : next++;
-}
-
-/* Every code point of the alphabet is below 2^11: one or two bytes of UTF-8. */
-static const char *alphabet_utf8(int code_point, char text[3])
-{
-    char *c = text;
-    if (code_point < 0x80) {
-        *c++ = (char)code_point;
-    } else {
-        *c++ = (char)(0xc0 | code_point >> 6);
-        *c++ = (char)(0x80 | (code_point & 0x3f));
-    }
-    *c = '\0';
-    return text;
-}
-
 /* Jansson hands out valid UTF-8 only, so a lead byte is always followed by its rest. */
 static bool in_alphabet(const char *piece)
 {
@@ -75,6 +57,17 @@ static int32_t piece_id(const files *f, const char *piece)
 {
     const json_t *id = json_object_get(f->vocab, piece);
     return id ? (int32_t)json_integer_value(id) : -1;
+}
+
+/* The ids of the 256 one-character pieces. */
+static void alphabet_read(const files *f, int32_t byte_ids[256])
+{
+    uint32_t next = 256;
+    for (int byte = 0; byte < 256; byte++) {
+        unsigned char piece[5] = {0};
+        vg_utf8_put(stands_for_itself(byte) ? (uint32_t)byte : next++, piece);
+        byte_ids[byte] = piece_id(f, (const char *)piece);
+    }
 }
 
 static vg_status vocab_check_piece(const files *f, const char *piece, const json_t *value, unsigned char *seen)
@@ -130,10 +123,7 @@ static vg_status vocab_read(files *f, vg_bpe *bpe)
         VG_CHECK(*special[i].id >= 0 || !special[i].needed, VG_E_DATA,
                  "%s: piece %s is missing; a RoBERTa vocabulary holds it", f->vocab_path, special[i].piece);
     }
-    int code_points[256];
-    char text[3];
-    alphabet_fill(code_points);
-    for (int byte = 0; byte < 256; byte++) bpe->byte_ids[byte] = piece_id(f, alphabet_utf8(code_points[byte], text));
+    alphabet_read(f, bpe->byte_ids);
     return VG_OK;
 }
 
