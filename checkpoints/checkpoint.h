@@ -31,8 +31,8 @@ typedef struct vg_checkpoint_number {
 
 /* Where a run stands. All ranks bring the same. Borrowed for the call. */
 typedef struct vg_checkpoint_state {
-    const vg_params *params; /* weights: all ranks hold the same. Moments: each rank at least its vg_slice_of (reduce.h)
-                                of the n_trainable floats, in VG_PARAM_BLOCK units */
+    const vg_params *params; /* weights: all ranks hold the same. Moments: each rank at least its vg_slice_of (comm.h)
+                                of the n_trainable floats, in VG_PARAM_BLOCK units; so the average where one is kept */
     int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
     uint64_t seed;
     uint64_t generation;            /* of this run, job id and restart count; later runs have larger ones */
@@ -44,11 +44,12 @@ typedef struct vg_checkpoint_state {
     bool compress; /* moments byte-shuffled and zstd-compressed instead of raw */
 } vg_checkpoint_state;
 
-/* Collective. Writes folder/step-<step>, then its manifest, verifies it, and deletes older checkpoints beyond the
- * newest `keep` (0 keeps all) and leftovers of failed saves. One of the same step is replaced when it does not verify
- * and left as it is otherwise. *path_out (may be NULL): the checkpoint, heap. Errors, on all ranks alike, with older
- * checkpoints intact and the unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or the newest checkpoint
- * belongs to a later generation), VG_E_NOMEM, VG_E_COMM. */
+/* Collective. Writes folder/step-<step>, then its manifest, verifies it, and deletes checkpoints beyond the newest
+ * `keep` (0 keeps all) and what earlier saves left unfinished. Where this generation has saved the step already, that
+ * one is kept if it verifies; a checkpoint of the same step and another generation gets a neighbour, step-<step>-g<n>.
+ * *path_out (may be NULL): the checkpoint, heap. Errors, on all ranks alike, with older checkpoints intact and the
+ * unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or a later generation writes to this folder),
+ * VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_checkpoint_save(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, int keep,
                              char **path_out);
 
@@ -85,15 +86,17 @@ double vg_checkpoint_number_of(const vg_checkpoint_info *info, const char *key, 
  * VG_E_STORAGE (unreadable; a parameter is missing or has another shape; params may then be partly filled). */
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);
 
-/* Local. Fills params->moment1 and ->moment2 of the current layout. Errors: VG_E_STORAGE (as above; a trainable
- * parameter whose moments are not all there). */
+/* Local. Fills params->moment1 and ->moment2 of the current layout, and ->average where one is kept (from master when
+ * the checkpoint has none: load the weights first). Errors: VG_E_STORAGE (as above; a trainable parameter whose moments
+ * are not all there). */
 vg_status vg_checkpoint_load_moments(const char *path, vg_params *params);
 
 /* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_STORAGE, naming the file. */
 vg_status vg_checkpoint_verify(const char *path);
 
-/* Local. The paths of the checkpoints in a folder (those with a manifest), oldest first; heap array of heap strings.
- * A folder that is absent has none. */
+/* Local. The paths of the checkpoints in a folder (those with a manifest), oldest first: by generation, then by step,
+ * so that a run that went back to step 20 and reached 25 is newer than the 30 it left behind; those whose manifest
+ * cannot be read come last. Heap array of heap strings. A folder that is absent has none. */
 vg_status vg_checkpoint_list(const char *folder, char ***paths, int *n);
 void vg_checkpoint_list_free(char **paths, int n);
 

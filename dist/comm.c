@@ -61,6 +61,16 @@ const char *vg_comm_host(const vg_comm *comm)
     return comm->host;
 }
 
+void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count)
+{
+    const int64_t blocks = n / unit + (n % unit != 0);
+    const int64_t each = blocks / n_ranks, more = blocks % n_ranks; /* the first `more` ranks have one more */
+    const int64_t begin = each * rank + (rank < more ? rank : more);
+    const int64_t end = begin + each + (rank < more);
+    *first = begin * unit < n ? begin * unit : n;
+    *count = (end * unit < n ? end * unit : n) - *first;
+}
+
 /* ---- agreement ---- */
 
 /* How bad, then whose: the largest of these over all ranks is the worst status of the lowest rank that has it. */

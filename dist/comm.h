@@ -36,6 +36,10 @@ int vg_comm_local_rank(const vg_comm *comm);
 int vg_comm_local_size(const vg_comm *comm);
 const char *vg_comm_host(const vg_comm *comm);
 
+/* Local. Rank's part of n floats: whole blocks of `unit`, as even as they go, in rank order; the last block may be
+ * short. The ZeRO boundary and the checkpoint's pieces. */
+void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count);
+
 /* Collective. Returns the same status everywhere: VG_OK when all came with VG_OK, else the worst (any failure is worse
  * than VG_E_STOPPED), of the lowest rank that has it. With more than one rank its sentence becomes everyone's, as
  * `rank 3 on node7: ...`. One small all-reduce when all is well. */

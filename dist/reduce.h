@@ -28,10 +28,6 @@ typedef void (*vg_sum_fn)(void *context, float *dst, const float *a, const float
 /* Local. The leaves of one rank of R. */
 void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count);
 
-/* Local. Rank's part of n floats: whole blocks of `unit`, as even as they go, in rank order; the last block may be
- * short. The ZeRO boundary and the checkpoint's pieces. */
-void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count);
-
 /* Collective. A reducer for totals of n floats over n_leaves leaves; comm, sum and context are kept until it is freed.
  * Buffers are made and zeroed here: a step allocates nothing. Where /dev/shm is too small for the shared window, plain
  * memory and messages take its place, with a warning and the same bits. Errors: VG_E_CONFIG (more ranks than leaves),

@@ -12,16 +12,6 @@ void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count)
     *count = (int)(end - begin);
 }
 
-void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count)
-{
-    const int64_t blocks = n / unit + (n % unit != 0);
-    const int64_t each = blocks / n_ranks, more = blocks % n_ranks; /* the first `more` ranks have one more */
-    const int64_t begin = each * rank + (rank < more ? rank : more);
-    const int64_t end = begin + each + (rank < more);
-    *first = begin * unit < n ? begin * unit : n;
-    *count = (end * unit < n ? end * unit : n) - *first;
-}
-
 static bool is_left(const vg_tree_node *node)
 {
     return (node->start >> node->level) % 2 == 0;

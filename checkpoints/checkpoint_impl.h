@@ -1,0 +1,57 @@
+/* What the parts of a checkpoint know of each other. */
+#ifndef VG_CHECKPOINTS_CHECKPOINT_IMPL_H
+#define VG_CHECKPOINTS_CHECKPOINT_IMPL_H
+
+#include "checkpoints/checkpoint.h"
+#include "checkpoints/safetensors.h"
+
+#define VG_MANIFEST_NAME "manifest.json"
+#define VG_WEIGHTS_NAME  "weights.safetensors"
+/* In a checkpoint that is not committed yet: the generation that writes it. */
+#define VG_MARKER_NAME "generation"
+
+enum { VG_MAX_PIECES = 100000, VG_NAME_BYTES = 64 };
+
+/* folder/name on the heap, NULL without memory. */
+char *vg_path_join(const char *folder, const char *name);
+
+/* The file name of the piece of a rank, into text[VG_NAME_BYTES]. */
+void vg_piece_name(int rank, int n_ranks, char *text);
+
+/* ---- manifest.c ---- */
+
+/* Writes the manifest of `path`: the commit. */
+vg_status vg_manifest_write(const char *path, const vg_checkpoint_state *state, const vg_checkpoint_file *files,
+                            int n_files);
+
+/* ---- moments.c, weights.c ---- */
+
+typedef struct vg_file_sum {
+    uint64_t bytes, hash;
+} vg_file_sum;
+
+/* Each writes one file of a checkpoint. */
+vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
+vg_status vg_moments_write(const char *file, const vg_checkpoint_state *state, int rank, int n_ranks, vg_file_sum *sum);
+
+/* ---- folder.c ---- */
+
+/* Whether `path` has a manifest. */
+bool vg_checkpoint_exists(const char *path);
+
+/* Deletes a checkpoint or what is left of one, its manifest first. Errors: VG_E_STORAGE. */
+vg_status vg_checkpoint_remove(const char *path);
+
+/* Errors: VG_E_STORAGE when a later generation writes to this folder or has written there. */
+vg_status vg_folder_fence(const char *folder, uint64_t generation);
+
+/* Removes what earlier saves left unfinished. */
+vg_status vg_folder_clean(const char *folder);
+
+/* Deletes all but the newest `keep` checkpoints; what cannot be deleted is logged. */
+void vg_folder_prune(const char *folder, int keep);
+
+/* Waits until a slow shared file system shows `file`. Errors: VG_E_STORAGE after half a minute. */
+vg_status vg_wait_for_file(const char *file);
+
+#endif

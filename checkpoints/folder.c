@@ -1,0 +1,276 @@
+/* A folder of checkpoints: which there are, which are whole, which go. */
+#define _POSIX_C_SOURCE 200809L
+#include "checkpoints/checkpoint_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+/* ---- names ---- */
+
+static bool all_digits(const char *text, size_t n)
+{
+    return n > 0 && strspn(text, "0123456789") >= n;
+}
+
+/* step-00000030 or step-00000030-g7 */
+static bool is_checkpoint_name(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0) return false;
+    const char *digits = name + 5, *tail = digits + strspn(digits, "0123456789");
+    if (tail - digits < 8) return false;
+    return !*tail || (tail[0] == '-' && tail[1] == 'g' && all_digits(tail + 2, strlen(tail + 2)));
+}
+
+bool vg_checkpoint_exists(const char *path)
+{
+    char *file = vg_path_join(path, VG_MANIFEST_NAME);
+    const bool there = file && access(file, F_OK) == 0;
+    free(file);
+    return there;
+}
+
+vg_status vg_wait_for_file(const char *file)
+{
+    const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+    for (int i = 0; i < 1500; i++) {
+        if (access(file, F_OK) == 0) return VG_OK;
+        nanosleep(&pause, NULL);
+    }
+    return vg_fail(VG_E_STORAGE, "%s: not to be seen here after 30 s; do all hosts mount the same folder?", file);
+}
+
+/* ---- what is there ---- */
+
+typedef struct found {
+    char *path;
+    bool committed; /* has a manifest */
+    bool readable;  /* that can be read; then: */
+    uint64_t generation;
+    int64_t step;
+} found;
+
+static void found_free(found *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) free(items[i].path);
+    free(items);
+}
+
+static vg_status add_found(const char *folder, const char *name, found **items, size_t *n, size_t *capacity)
+{
+    VG_TRY(vg_grow(items, capacity, *n + 1, sizeof **items));
+    found f = {.path = vg_path_join(folder, name)};
+    VG_CHECK(f.path, VG_E_NOMEM, "%s: no memory to list it", folder);
+    vg_checkpoint_info *info = NULL;
+    f.committed = vg_checkpoint_exists(f.path);
+    if (f.committed && vg_checkpoint_open(f.path, &info) == VG_OK) {
+        f.readable = true;
+        f.generation = info->generation;
+        f.step = info->step;
+        vg_checkpoint_info_free(info);
+    }
+    (*items)[(*n)++] = f;
+    return VG_OK;
+}
+
+/* Oldest first; what cannot be read last. */
+static int by_age(const void *a, const void *b)
+{
+    const found *x = a, *y = b;
+    if (x->readable != y->readable) return x->readable ? -1 : 1;
+    if (x->generation != y->generation) return x->generation < y->generation ? -1 : 1;
+    if (x->step != y->step) return x->step < y->step ? -1 : 1;
+    return strcmp(x->path, y->path);
+}
+
+/* Everything in the folder that has the name of a checkpoint. */
+static vg_status look(const char *folder, found **out, size_t *n_out)
+{
+    found *items = NULL;
+    size_t n = 0, capacity = 0;
+    DIR *dir = opendir(folder);
+    if (!dir && errno == ENOENT) {
+        *out = NULL;
+        *n_out = 0;
+        return VG_OK;
+    }
+    VG_CHECK(dir, VG_E_STORAGE, "%s: %s", folder, strerror(errno));
+    vg_status st = VG_OK;
+    for (const struct dirent *d; st == VG_OK && (d = readdir(dir));)
+        if (is_checkpoint_name(d->d_name)) st = add_found(folder, d->d_name, &items, &n, &capacity);
+    closedir(dir);
+    if (st != VG_OK) {
+        found_free(items, n);
+        return st;
+    }
+    if (n) qsort(items, n, sizeof *items, by_age);
+    *out = items;
+    *n_out = n;
+    return VG_OK;
+}
+
+vg_status vg_checkpoint_list(const char *folder, char ***paths, int *n)
+{
+    found *items;
+    size_t n_items;
+    VG_TRY(look(folder, &items, &n_items));
+    char **list = vg_new0_array(n_items, sizeof *list);
+    int kept = 0;
+    for (size_t i = 0; i < n_items && list; i++) {
+        if (!items[i].committed) continue;
+        list[kept++] = items[i].path;
+        items[i].path = NULL;
+    }
+    found_free(items, n_items);
+    VG_CHECK(list, VG_E_NOMEM, "%s: no memory to list it", folder);
+    *paths = list;
+    *n = kept;
+    return VG_OK;
+}
+
+void vg_checkpoint_list_free(char **paths, int n)
+{
+    for (int i = 0; i < n; i++) free(paths[i]);
+    free(paths);
+}
+
+/* ---- deleting ---- */
+
+vg_status vg_checkpoint_remove(const char *path)
+{
+    vg_status st = VG_OK;
+    char *manifest = vg_path_join(path, VG_MANIFEST_NAME);
+    VG_CHECK(manifest, VG_E_NOMEM, "%s: no memory to delete it", path);
+    if (unlink(manifest) != 0 && errno != ENOENT) st = vg_fail(VG_E_STORAGE, "%s: %s", manifest, strerror(errno));
+    free(manifest);
+    DIR *dir = st == VG_OK ? opendir(path) : NULL;
+    if (st == VG_OK && !dir) return vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    for (const struct dirent *d; st == VG_OK && (d = readdir(dir));) {
+        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
+        if (unlinkat(dirfd(dir), d->d_name, 0) != 0)
+            st = vg_fail(VG_E_STORAGE, "%s/%s: %s", path, d->d_name, strerror(errno));
+    }
+    if (dir) closedir(dir);
+    if (st == VG_OK && rmdir(path) != 0) st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    return st;
+}
+
+static void remove_or_say(const char *path)
+{
+    if (vg_checkpoint_remove(path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
+}
+
+void vg_folder_prune(const char *folder, int keep)
+{
+    found *items;
+    size_t n;
+    if (keep <= 0) return;
+    if (look(folder, &items, &n) != VG_OK) {
+        vg_log_rank("%s; older checkpoints stay", vg_error_text());
+        return;
+    }
+    size_t readable = 0; /* they come first; what we cannot read is not ours to delete */
+    while (readable < n && items[readable].readable) readable++;
+    for (size_t i = 0; i + (size_t)keep < readable; i++) remove_or_say(items[i].path);
+    found_free(items, n);
+}
+
+/* ---- generations ---- */
+
+/* The generation that writes an uncommitted checkpoint; 0 when it does not say. */
+static uint64_t marked_generation(const char *path)
+{
+    char *file = vg_path_join(path, VG_MARKER_NAME), *text = NULL;
+    uint64_t generation = 0;
+    if (file && vg_file_read(file, 64, &text, NULL) == VG_OK) generation = strtoull(text, NULL, 10);
+    free(text);
+    free(file);
+    return generation;
+}
+
+vg_status vg_folder_fence(const char *folder, uint64_t generation)
+{
+    found *items;
+    size_t n;
+    vg_status st = VG_OK;
+    VG_TRY(look(folder, &items, &n));
+    for (size_t i = 0; i < n && st == VG_OK; i++) {
+        const uint64_t theirs = items[i].committed ? items[i].generation : marked_generation(items[i].path);
+        if (theirs > generation)
+            st = vg_fail(VG_E_STORAGE,
+                         "%s: generation %" PRIu64 " of this run writes here, this is generation %" PRIu64
+                         " and stands back; end this older run",
+                         items[i].path, theirs, generation);
+    }
+    found_free(items, n);
+    return st;
+}
+
+vg_status vg_folder_clean(const char *folder)
+{
+    found *items;
+    size_t n;
+    VG_TRY(look(folder, &items, &n));
+    for (size_t i = 0; i < n; i++)
+        if (!items[i].committed) remove_or_say(items[i].path);
+    found_free(items, n);
+    return VG_OK;
+}
+
+/* ---- verifying ---- */
+
+static vg_status hash_fd(int fd, const char *file, uint64_t *bytes, uint64_t *hash)
+{
+    enum { PIECE = 1 << 20 };
+    XXH3_state_t *state = XXH3_createState();
+    unsigned char *piece = vg_new0(PIECE);
+    vg_status st = state && piece ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to verify it", file);
+    if (st == VG_OK) XXH3_64bits_reset(state);
+    for (*bytes = 0; st == VG_OK;) {
+        const ssize_t n = read(fd, piece, PIECE);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) st = vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
+        if (n <= 0) break;
+        XXH3_64bits_update(state, piece, (size_t)n);
+        *bytes += (uint64_t)n;
+    }
+    if (st == VG_OK) *hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    free(piece);
+    return st;
+}
+
+static vg_status verify_file(const char *path, const vg_checkpoint_file *expected)
+{
+    char *file = vg_path_join(path, expected->name);
+    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to verify it", path);
+    const int fd = open(file, O_RDONLY | O_CLOEXEC);
+    uint64_t bytes = 0, hash = 0;
+    vg_status st = fd >= 0 ? hash_fd(fd, file, &bytes, &hash) : vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
+    if (fd >= 0) close(fd);
+    if (st == VG_OK && bytes != expected->bytes)
+        st = vg_fail(VG_E_STORAGE, "%s: %" PRIu64 " bytes, the manifest says %" PRIu64, file, bytes, expected->bytes);
+    if (st == VG_OK && hash != expected->hash)
+        st = vg_fail(VG_E_STORAGE, "%s: its bytes have the hash %016" PRIx64 ", the manifest says %016" PRIx64, file,
+                     hash, expected->hash);
+    free(file);
+    return st;
+}
+
+vg_status vg_checkpoint_verify(const char *path)
+{
+    vg_checkpoint_info *info = NULL;
+    VG_TRY(vg_checkpoint_open(path, &info));
+    vg_status st = VG_OK;
+    for (int i = 0; i < info->n_files && st == VG_OK; i++) st = verify_file(path, &info->files[i]);
+    vg_checkpoint_info_free(info);
+    return st;
+}

@@ -1,0 +1,359 @@
+/* Checkpoints of one rank: what comes back, what is refused, what survives a failure. */
+#define _DEFAULT_SOURCE /* mkdtemp */
+#include "checkpoint_fixture.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "checkpoints/safetensors.h"
+
+typedef struct fixture {
+    vg_comm *comm;
+    char folder[64];
+} fixture;
+
+/* Each test works in a folder of its own and saves into it, under relative names. */
+static int enter_folder(void **state)
+{
+    fixture *f = vg_new0(sizeof *f);
+    *state = f;
+    strcpy(f->folder, "/tmp/vlgtr-checkpoints-XXXXXX");
+    return mkdtemp(f->folder) && chdir(f->folder) == 0 && vg_comm_open(&f->comm) == VG_OK ? 0 : -1;
+}
+
+static int leave_folder(void **state)
+{
+    fixture *f = *state;
+    char command[128];
+    snprintf(command, sizeof command, "cd / && rm -r %s", f->folder);
+    vg_comm_close(f->comm);
+    free(f);
+    return system(command);
+}
+
+static vg_status save_step(fixture *f, int step, uint64_t generation, int keep, bool compress)
+{
+    vg_params *params = fixture_space(false, true);
+    fixture_fill(params, step, 1, 0);
+    vg_checkpoint_state s = fixture_state(params, step, generation);
+    s.compress = compress;
+    const vg_status st = vg_checkpoint_save(f->comm, "runs", &s, keep, NULL);
+    vg_params_free(params);
+    return st;
+}
+
+static void assert_chosen(fixture *f, const char *name)
+{
+    char *path = NULL;
+    assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &path), VG_OK);
+    if (!path || strcmp(strrchr(path, '/') + 1, name) != 0) fail_msg("%s was chosen, not %s", path, name);
+    free(path);
+}
+
+static int count_listed(void)
+{
+    char **paths;
+    int n;
+    assert_int_equal(vg_checkpoint_list("runs", &paths, &n), VG_OK);
+    vg_checkpoint_list_free(paths, n);
+    return n;
+}
+
+static void says(const char *part)
+{
+    if (!strstr(vg_error_text(), part)) fail_msg("'%s' does not say '%s'", vg_error_text(), part);
+}
+
+/* Turns over one bit at `at` from the start, or from the end when negative. */
+static void flip_bit(const char *path, long at)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    const int byte = fgetc(file);
+    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
+    fputc(byte ^ 4, file);
+    fclose(file);
+}
+
+static void everything_saved_comes_back(void **state)
+{
+    fixture *f = *state;
+    for (int compress = 0; compress < 2; compress++) {
+        assert_int_equal(save_step(f, 30 + compress, 2, 0, compress), VG_OK);
+        char *path = NULL;
+        assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &path), VG_OK);
+        vg_checkpoint_info *info = NULL;
+        assert_int_equal(vg_checkpoint_open(path, &info), VG_OK);
+        const vg_checkpoint_state s = fixture_state(NULL, 30 + compress, 2);
+        assert_true(info->step == s.step && info->stage == s.stage && info->stage_step == s.stage_step);
+        assert_true(info->position == s.position && info->optimizer_steps == s.optimizer_steps);
+        assert_true(info->skipped_steps == s.skipped_steps && info->seed == s.seed);
+        assert_true(info->generation == s.generation);
+        assert_string_equal(info->configuration, s.configuration);
+        assert_string_equal(info->configuration_hash, s.configuration_hash);
+        assert_string_equal(info->profile, s.profile);
+        assert_true(vg_checkpoint_number_of(info, "loss_mean", 0) == 1.0 / 3);
+        assert_true(vg_checkpoint_number_of(info, "absent", -1) == -1);
+        assert_int_equal(info->n_files, 2);
+        vg_checkpoint_info_free(info);
+        for (int backwards = 0; backwards < 2; backwards++) { /* another order of the flat space */
+            vg_params *params = fixture_space(backwards, true);
+            assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+            assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+            assert_int_equal(fixture_differs(params, 30 + compress, true), 0);
+            vg_params_free(params);
+        }
+        free(path);
+    }
+}
+
+static void an_average_that_was_not_saved_starts_at_the_weights(void **state)
+{
+    fixture *f = *state;
+    vg_params *params = fixture_space(false, false);
+    fixture_fill(params, 30, 1, 0);
+    const vg_checkpoint_state s = fixture_state(params, 30, 0);
+    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_OK);
+    vg_params_free(params);
+    params = fixture_space(false, true);
+    const char *path = "runs/step-00000030";
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+    assert_memory_equal(params->average, params->master, (size_t)params->n_trainable * sizeof(float));
+    vg_params_free(params);
+}
+
+static void an_empty_or_absent_folder_means_start_afresh(void **state)
+{
+    fixture *f = *state;
+    char *path = NULL;
+    assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &path), VG_OK);
+    assert_null(path);
+    assert_int_equal(mkdir("runs", 0755), 0);
+    assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &path), VG_OK);
+    assert_null(path);
+}
+
+static void a_flipped_bit_is_found_and_an_older_checkpoint_chosen(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        const char *name;
+        long at;
+    } places[] = {{"weights.safetensors", -1}, {"weights.safetensors", 3},          {"optimizer-00000-of-00001", 2000},
+                  {"manifest.json", 40},       {"optimizer-00000-of-00001", -5000}, {"manifest.json", -30}};
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    assert_int_equal(save_step(f, 20, 0, 0, false), VG_OK);
+    const char *newest = "runs/step-00000020";
+    char file[128];
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(file, sizeof file, "%s/%s", newest, places[i].name);
+        flip_bit(file, places[i].at);
+        assert_int_equal(vg_checkpoint_verify(newest), VG_E_STORAGE);
+        says(file);
+        assert_chosen(f, "step-00000010");
+        flip_bit(file, places[i].at);
+        assert_int_equal(vg_checkpoint_verify(newest), VG_OK);
+        assert_chosen(f, "step-00000020");
+    }
+}
+
+static void files_that_are_short_or_gone_are_named(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    const char *path = "runs/step-00000010", *piece = "runs/step-00000010/optimizer-00000-of-00001";
+    assert_int_equal(truncate(piece, 500), 0);
+    assert_int_equal(vg_checkpoint_verify(path), VG_E_STORAGE);
+    says("500 bytes, the manifest says");
+    assert_int_equal(unlink(piece), 0);
+    assert_int_equal(vg_checkpoint_verify(path), VG_E_STORAGE);
+    says(piece);
+    char *none = NULL;
+    assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &none), VG_E_STORAGE); /* not silently afresh */
+    assert_int_equal(vg_checkpoint_choose(f->comm, path, &none), VG_E_STORAGE);
+    assert_null(none);
+}
+
+static void a_folder_without_a_manifest_does_not_exist(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    assert_int_equal(save_step(f, 20, 0, 0, false), VG_OK);
+    assert_int_equal(unlink("runs/step-00000020/manifest.json"), 0);
+    assert_chosen(f, "step-00000010");
+    assert_int_equal(count_listed(), 1);
+    assert_int_equal(save_step(f, 30, 0, 0, false), VG_OK); /* and is tidied up by the next save */
+    assert_int_not_equal(access("runs/step-00000020", F_OK), 0);
+}
+
+static void only_the_newest_are_kept(void **state)
+{
+    fixture *f = *state;
+    for (int step = 10; step <= 50; step += 10) assert_int_equal(save_step(f, step, 0, 2, false), VG_OK);
+    assert_int_equal(count_listed(), 2);
+    assert_chosen(f, "step-00000050");
+    assert_int_equal(access("runs/step-00000040/manifest.json", F_OK), 0);
+}
+
+static void a_full_disk_fails_the_save_and_leaves_the_older_ones(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 0, 1, false), VG_OK);
+    struct rlimit before;
+    getrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, SIG_IGN);
+    const rlim_t rooms[] = {1, 300, 5000, 20000, 40000}; /* marker, a header, weights, optimizer pieces */
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        const struct rlimit small = {.rlim_cur = rooms[i], .rlim_max = before.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &small);
+        const vg_status st = save_step(f, 20, 0, 1, false);
+        setrlimit(RLIMIT_FSIZE, &before);
+        assert_int_equal(st, VG_E_STORAGE);
+        says("step-00000020");
+        says("File too large");
+        assert_int_not_equal(access("runs/step-00000020", F_OK), 0);
+        assert_chosen(f, "step-00000010");
+    }
+    assert_int_equal(save_step(f, 20, 0, 1, false), VG_OK); /* the next interval succeeds */
+    assert_chosen(f, "step-00000020");
+    assert_int_equal(count_listed(), 1);
+}
+
+static void an_older_generation_is_fenced_off(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 7, 0, false), VG_OK);
+    assert_int_equal(save_step(f, 20, 6, 0, false), VG_E_STORAGE);
+    says("generation 7");
+    assert_int_equal(count_listed(), 1);
+    assert_int_equal(save_step(f, 20, 7, 0, false), VG_OK);
+    /* a later one that has only begun to write */
+    assert_int_equal(mkdir("runs/step-00000030", 0755), 0);
+    FILE *marker = fopen("runs/step-00000030/generation", "w");
+    fputs("8\n", marker);
+    fclose(marker);
+    assert_int_equal(save_step(f, 40, 7, 0, false), VG_E_STORAGE);
+    says("generation 8");
+    assert_int_equal(access("runs/step-00000030/generation", F_OK), 0);
+}
+
+static void a_run_that_went_back_is_newer_than_what_it_left_behind(void **state)
+{
+    fixture *f = *state;
+    for (int step = 10; step <= 30; step += 10) assert_int_equal(save_step(f, step, 1, 0, false), VG_OK);
+    assert_int_equal(save_step(f, 20, 2, 0, false), VG_OK); /* the plain name is taken by generation 1 */
+    assert_chosen(f, "step-00000020-g2");
+    assert_int_equal(save_step(f, 25, 2, 2, false), VG_OK);
+    assert_chosen(f, "step-00000025");
+    assert_int_equal(count_listed(), 2);
+}
+
+static void the_same_step_again_is_kept_if_whole_and_replaced_if_not(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 3, 0, false), VG_OK);
+    const char *path = "runs/step-00000010", *weights = "runs/step-00000010/weights.safetensors";
+    struct stat first, second;
+    assert_int_equal(stat(weights, &first), 0);
+    assert_int_equal(save_step(f, 10, 3, 0, false), VG_OK);
+    assert_int_equal(stat(weights, &second), 0);
+    assert_true(first.st_ino == second.st_ino);
+    flip_bit(weights, -1);
+    assert_int_equal(save_step(f, 10, 3, 0, false), VG_OK);
+    assert_int_equal(vg_checkpoint_verify(path), VG_OK);
+    assert_int_equal(count_listed(), 1);
+}
+
+static void another_stage_or_model_is_refused_by_parameter(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    const char *path = "runs/step-00000010";
+    vg_params *params = fixture_space(false, false);
+    const int all[] = {0, 1, 2, 3, 4, 5};
+    assert_int_equal(vg_params_layout(params, all, 6), VG_OK); /* trains what was frozen then */
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_E_STORAGE);
+    says("vision.blocks.0.norm1.weight");
+    vg_params_free(params);
+
+    int index;
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    assert_int_equal(vg_params_add(params, "class_embed.bias", &VG_SHAPE(3), &index), VG_OK);
+    assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_E_STORAGE);
+    says("class_embed.bias is [2], the model has [3]");
+    vg_params_free(params);
+
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    assert_int_equal(vg_params_add(params, "unheard.of", &VG_SHAPE(3), &index), VG_OK);
+    assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_E_STORAGE);
+    says("no parameter unheard.of");
+    vg_params_free(params);
+}
+
+static void an_export_strips_the_tower(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    const char *path = "runs/step-00000010", *out = "vision.safetensors";
+    assert_int_equal(vg_checkpoint_export(path, "vision.", out), VG_OK);
+    vg_tensors *t = NULL;
+    assert_int_equal(vg_tensors_open(out, &t), VG_OK);
+    assert_int_equal(vg_tensors_count(t), 1);
+    assert_string_equal(vg_tensors_get(t, 0)->name, "blocks.0.norm1.weight");
+    float x[384];
+    assert_int_equal(vg_tensors_read_f32(t, 0, x), VG_OK);
+    assert_true(x[7] == fixture_value("weight", "vision.blocks.0.norm1.weight", 7, 10));
+    vg_tensors_close(t);
+    assert_int_equal(vg_checkpoint_export(path, "audio.", out), VG_E_USAGE);
+    assert_int_equal(vg_checkpoint_export(path, NULL, out), VG_OK);
+    assert_int_equal(vg_tensors_open(out, &t), VG_OK);
+    assert_int_equal(vg_tensors_count(t), N_FIXTURE_PARAMS);
+    vg_tensors_close(t);
+}
+
+static void a_number_that_is_not_finite_is_not_saved(void **state)
+{
+    fixture *f = *state;
+    vg_params *params = fixture_space(false, false);
+    const vg_checkpoint_number bad = {"loss", NAN};
+    vg_checkpoint_state s = fixture_state(params, 10, 0);
+    s.numbers = &bad;
+    s.n_numbers = 1;
+    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_E_BUG);
+    assert_int_equal(count_listed(), 0);
+    vg_params_free(params);
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(everything_saved_comes_back),
+        IN_FOLDER(an_average_that_was_not_saved_starts_at_the_weights),
+        IN_FOLDER(an_empty_or_absent_folder_means_start_afresh),
+        IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
+        IN_FOLDER(files_that_are_short_or_gone_are_named),
+        IN_FOLDER(a_folder_without_a_manifest_does_not_exist),
+        IN_FOLDER(only_the_newest_are_kept),
+        IN_FOLDER(a_full_disk_fails_the_save_and_leaves_the_older_ones),
+        IN_FOLDER(an_older_generation_is_fenced_off),
+        IN_FOLDER(a_run_that_went_back_is_newer_than_what_it_left_behind),
+        IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
+        IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
+        IN_FOLDER(an_export_strips_the_tower),
+        IN_FOLDER(a_number_that_is_not_finite_is_not_saved),
+    };
+    return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
+}
