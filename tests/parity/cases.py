@@ -11,8 +11,12 @@ TINY = {
         "pre_norm": False, "pos_in_values": False, "query_input": False, "text_pos": False, "proj_norm": True,
         "modality": True, "image_pos": True, "aux": True, "dropout": 0.0,
     },
-    "loss": {"eos": 0.1, "align": 0.0},
+    "loss": {"eos": 0.1, "align": 0.0}, "train": {},
 }
+
+
+STAGE1 = {"steps": 20, "lr": 1e-4, "vision_lr": 0.0, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 0}
+STAGE2 = {"steps": 20, "lr": 1e-5, "vision_lr": 1e-5, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 4}
 
 
 def changed(base, **changes):
@@ -36,6 +40,7 @@ FULL = changed(
     fusion__d=256, fusion__heads=8, fusion__ffn=2048, fusion__decoder_layers=6, fusion__queries=10,
 )
 
+FULL_STRONG = changed(FULL, fusion__text_tokens="all", fusion__encoder_layers=3)
 FULL_STRONG = changed(FULL, fusion__text_tokens="all", fusion__encoder_layers=3)
 SEED = changed(TINY, samples=1024)
 STRONG = changed(SEED, fusion__text_tokens="all", fusion__encoder_layers=1)
@@ -70,4 +75,13 @@ CASES = {
     "full-strong-224": FULL_STRONG,
     "full-seed-518": changed(FULL, side=518),
     "full-strong-518": changed(FULL_STRONG, side=518),
+    "full-seed-224": FULL,
+    "full-strong-224": FULL_STRONG,
+    "full-seed-518": changed(FULL, side=518),
+    "full-strong-518": changed(FULL_STRONG, seed=2, side=518),
+    # Runs of training steps. The strong ones decay more than training does: 1e-4 would not show in 20 steps.
+    "steps-seed-stage1": changed(FULL, samples=16, train=STAGE1),
+    "steps-seed-stage2": changed(FULL, samples=16, train=STAGE2),
+    "steps-strong-stage1": changed(FULL_STRONG, samples=16, train={**STAGE1, "decay": 0.05}),
+    "steps-strong-stage2": changed(FULL_STRONG, samples=16, train={**STAGE2, "decay": 0.05}),
 }

@@ -160,10 +160,10 @@ def text_rows(c):
     return c["text_tokens"] if c["fusion"]["text_tokens"] == "all" else 1
 
 
-def inputs(c):
+def inputs(c, seed=None):
     """A micro-batch, by Philox; see README.md for the pixels, the rest is stored in the fixture."""
     m, P, L, T = c["images"], c["phrases"], c["text_tokens"], c["max_targets"]
-    B, seed = m * P, c["seed"]
+    B, seed = m * P, c["seed"] if seed is None else seed
 
     def u(name, *shape):
         return philox.uniform(philox.stream(philox.key_of(seed, "input." + name), math.prod(shape))).reshape(shape)
