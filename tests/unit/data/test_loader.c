@@ -300,6 +300,17 @@ static void every_epoch_holds_every_phrase_once(void **state)
     assert_false(first_of_epoch[0] == first_of_epoch[1] && first_of_epoch[1] == first_of_epoch[2]);
 }
 
+static void keys_hold_the_whole_position(void **state)
+{
+    bench *b = *state;
+    bench_open(b);
+    const int64_t position = (INT64_C(5) << 32) + 0xfffffffe; /* the third image is past the next 2^32 */
+    const vg_batch *batch = want_and_take(b, position);
+    const uint32_t first[] = {0, 1, 0xfffffffe, 5}, third[] = {0, 0, 0, 6};
+    assert_memory_equal(batch->keys + 4, first, sizeof first);
+    assert_memory_equal(batch->keys + 16, third, sizeof third);
+}
+
 /* ---- the same bits, however it is run ---- */
 
 /* All buffers of 12 batches (2.5 epochs), one after the other. */
@@ -464,6 +475,23 @@ static void a_storage_error_is_told_for_its_own_batch(void **state)
     assert_int_equal(vg_loader_stats_get(b->loader).quarantined, 0);
 }
 
+/* Sample 2 is of image 1, which no storage holds; sample 3 of image 3, whose picture is bad. The first is told. */
+static void of_two_failures_in_a_batch_the_first_is_told(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->spec.n_workers = 3;
+    for (int round = 0; round < 20; round++) {
+        b->split->storage_fails_at = round % 2 ? 1 : 3;
+        b->split->images[1].n = b->split->images[3].n = 20;
+        bench_open(b);
+        vg_batch *batch = NULL;
+        assert_int_equal(vg_loader_want(b->loader, 1), VG_OK);
+        assert_int_equal(vg_loader_take(b->loader, &batch), round % 2 ? VG_E_STORAGE : VG_E_DATA);
+        bench_close(b);
+    }
+}
+
 /* ---- the queue ---- */
 
 static void misuse_of_the_queue_is_told(void **state)
@@ -542,6 +570,7 @@ int main(void)
         CASE(a_batch_in_table_order_holds_what_the_split_says),
         CASE(positions_past_the_end_of_the_table_are_empty),
         CASE(every_epoch_holds_every_phrase_once),
+        CASE(keys_hold_the_whole_position),
         CASE(bits_do_not_depend_on_threads_cache_or_how_far_ahead),
         CASE(a_cached_image_is_read_once),
         CASE(a_blind_loader_hides_the_text_and_nothing_else),
@@ -550,6 +579,7 @@ int main(void)
         CASE(a_picture_of_another_size_than_its_record_is_bad),
         CASE(too_many_bad_images_end_the_run),
         CASE(a_storage_error_is_told_for_its_own_batch),
+        CASE(of_two_failures_in_a_batch_the_first_is_told),
         CASE(misuse_of_the_queue_is_told),
         CASE(a_spec_that_cannot_be_is_refused),
         CASE(closing_in_the_middle_ends_cleanly),
