@@ -1,17 +1,13 @@
-#include "kernels/cpu/attention_impl.h"
-
-#include <math.h>
-#include <string.h>
+#include "kernels/cpu/lanes_impl.h"
 
 static vg_heads heads_of(const vg_operand *x, int column)
 {
     return (vg_heads){.data = x->data, .stride = vg_shape_last(&x->shape), .column = column};
 }
 
-vg_status vg_attn_of(const vg_node *node, int first, vg_attn *out)
+void vg_attn_of(const vg_node *node, int first, vg_attn *out)
 {
     const vg_operand *in = node->in + first;
-    const bool dropout = node->attr.attention.dropout > 0.0F;
     *out = (vg_attn){.q = heads_of(&in[0], node->attr.attention.q_col),
                      .k = heads_of(&in[1], node->attr.attention.k_col),
                      .v = heads_of(&in[2], node->attr.attention.v_col),
@@ -20,7 +16,7 @@ vg_status vg_attn_of(const vg_node *node, int first, vg_attn *out)
                      .counts = in[5].data,
                      .bias = in[6].data,
                      .index = &in[7],
-                     .rng = dropout ? in[8].data : NULL,
+                     .rng = node->attr.attention.dropout > 0.0F ? in[8].data : NULL,
                      .slots = in[0].shape.dim[0],
                      .images = in[1].shape.dim[0],
                      .n_queries = in[0].shape.dim[1],
@@ -30,12 +26,15 @@ vg_status vg_attn_of(const vg_node *node, int first, vg_attn *out)
                      .size = node->attr.attention.head_size,
                      .scale = node->attr.attention.scale,
                      .dropout = node->attr.attention.dropout,
-                     .keep_scale = 1.0F / (1.0F - node->attr.attention.dropout),
                      .rng_key = node->attr.attention.key,
                      .mask_second = node->attr.attention.mask_second};
     out->keys = out->n_first + out->n_second;
-    VG_CHECK(!dropout || out->rng, VG_E_BUG, "attention with dropout needs the keys of its slots");
-    return VG_OK;
+}
+
+vg_status vg_attn_check(const vg_attn *a)
+{
+    VG_CHECK(a->dropout <= 0.0F || a->rng, VG_E_BUG, "attention with dropout needs the keys of its slots");
+    return vg_cpu_check_index(a->index, a->slots, a->images);
 }
 
 static int64_t clamp_count(int64_t count, int64_t n)
@@ -45,90 +44,55 @@ static int64_t clamp_count(int64_t count, int64_t n)
 
 vg_attn_seen vg_attn_seen_by(const vg_attn *a, int64_t slot)
 {
-    vg_attn_seen seen = {.first = a->n_first, .second = a->n_second};
-    if (a->counts && a->mask_second) seen.second = clamp_count(a->counts[slot], a->n_second);
-    if (a->counts && !a->mask_second) seen.first = clamp_count(a->counts[slot], a->n_first);
+    vg_attn_seen seen = {.first_end = a->n_first, .second_end = a->keys};
+    if (a->counts && a->mask_second) seen.second_end = a->n_first + clamp_count(a->counts[slot], a->n_second);
+    if (a->counts && !a->mask_second) seen.first_end = clamp_count(a->counts[slot], a->n_first);
     return seen;
 }
 
-static size_t row_bytes(const vg_attn *a)
+vg_attn_slots vg_attn_slots_of(const vg_attn *a, int64_t image)
 {
-    return vg_round_up((size_t)a->keys * sizeof(float), 64);
+    if (!a->index->data) return (vg_attn_slots){.first = image, .end = image + 1};
+    vg_attn_slots s = {0};
+    while (s.first < a->slots && vg_cpu_image_of(a->index, s.first) < image) s.first++;
+    for (s.end = s.first; s.end < a->slots && vg_cpu_image_of(a->index, s.end) == image;) s.end++;
+    return s;
 }
 
 size_t vg_cpu_attention_workspace(const vg_node *node, int n_threads)
 {
     vg_attn a;
-    vg_node planned = *node;
-    planned.attr.attention.dropout = 0.0F;
-    return vg_attn_of(&planned, 0, &a) == VG_OK ? (size_t)n_threads * row_bytes(&a) : 0;
+    vg_attn_of(node, 0, &a);
+    return (size_t)n_threads * vg_lanes_get()->attention_scratch(&a);
 }
 
-static float dot(const float *x, const float *y, int64_t n)
-{
-    float sum = 0.0F;
-    for (int64_t i = 0; i < n; i++) sum += x[i] * y[i];
-    return sum;
-}
+/* Few images and heads leave threads idle unless queries are shared too; keys are then packed once per share, which is
+ * why a share is at least this many queries. */
+enum { SHARE = 128 };
 
-static const float *key_row(const vg_attn *a, const vg_heads *first, const vg_heads *second, int64_t slot, int64_t j,
-                            int64_t head)
+static int64_t shares_of(const vg_attn *a, int n_threads)
 {
-    if (j < a->n_first) return vg_heads_row(first, vg_cpu_image_of(a->index, slot), a->n_first, j, head, a->size);
-    return vg_heads_row(second, slot, a->n_second, j - a->n_first, head, a->size);
-}
-
-static bool seen(const vg_attn *a, const vg_attn_seen *s, int64_t j)
-{
-    return j < a->n_first ? j < s->first : j - a->n_first < s->second;
-}
-
-static float keep(const vg_attn *a, int64_t slot, int64_t row, int64_t j)
-{
-    if (!a->rng) return 1.0F;
-    const uint32_t *key = a->rng + 4 * slot;
-    const uint64_t e = (uint64_t)row * vg_round_up((size_t)a->keys, 4) + (uint64_t)j;
-    uint32_t word[4];
-    vg_rng_block(a->rng_key, key[2] | (uint64_t)key[3] << 32, key[1], (uint32_t)(e / 4), word);
-    return vg_uniform(word[e % 4]) >= a->dropout ? a->keep_scale : 0.0F;
-}
-
-static void attend(const vg_attn *a, int64_t b, int64_t h, int64_t i, float *p, float *o, float *lse)
-{
-    const vg_attn_seen s = vg_attn_seen_by(a, b);
-    const float *q = vg_heads_row(&a->q, b, a->n_queries, i, h, a->size);
-    const int64_t row = h * a->n_queries + i;
-    float top = -INFINITY, sum = 0.0F;
-    for (int64_t j = 0; j < a->keys; j++) {
-        if (!seen(a, &s, j)) continue;
-        p[j] = a->scale * dot(q, key_row(a, &a->k, &a->k2, b, j, h), a->size);
-        if (a->bias) p[j] += a->bias[row * a->keys + j];
-        top = fmaxf(top, p[j]);
-    }
-    memset(o, 0, (size_t)a->size * sizeof *o);
-    for (int64_t j = 0; j < a->keys; j++) {
-        if (!seen(a, &s, j)) continue;
-        const float e = expf(p[j] - top), w = e * keep(a, b, row, j);
-        const float *v = key_row(a, &a->v, &a->v2, b, j, h);
-        sum += e;
-        for (int64_t d = 0; d < a->size; d++) o[d] += w * v[d];
-    }
-    for (int64_t d = 0; d < a->size && sum > 0.0F; d++) o[d] /= sum;
-    if (lse) lse[b * a->heads * a->n_queries + row] = top + logf(sum);
+    const int64_t units = a->images * a->heads, most = (a->n_queries + SHARE - 1) / SHARE;
+    const int64_t wanted = units >= 4 * n_threads || units == 0 ? 1 : (4 * n_threads + units - 1) / units;
+    return wanted < most ? wanted : most;
 }
 
 vg_status vg_cpu_attention(vg_stream *stream, const vg_node *node)
 {
+    const vg_lanes *lanes = vg_lanes_get();
     vg_attn a;
-    VG_TRY(vg_attn_of(node, 0, &a));
-    VG_TRY(vg_cpu_check_index(a.index, a.slots, a.images));
-    float *o = node->out[0].data, *lse = node->out[1].data;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
-    for (int64_t b = 0; b < a.slots; b++)
-        for (int64_t h = 0; h < a.heads; h++) {
-            float *p = (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * row_bytes(&a));
-            for (int64_t i = 0; i < a.n_queries; i++)
-                attend(&a, b, h, i, p, o + ((b * a.n_queries + i) * a.heads + h) * a.size, lse);
-        }
+    vg_attn_of(node, 0, &a);
+    VG_TRY(vg_attn_check(&a));
+    a.o = node->out[0].data;
+    a.lse = node->out[1].data;
+    const size_t scratch = lanes->attention_scratch(&a);
+    const int64_t shares = shares_of(&a, stream->n_threads), n = a.n_queries;
+#pragma omp parallel for num_threads(stream->n_threads) collapse(3) schedule(dynamic)
+    for (int64_t image = 0; image < a.images; image++)
+        for (int64_t head = 0; head < a.heads; head++)
+            for (int64_t s = 0; s < shares; s++) {
+                const vg_attn_part part = {image, head, n * s / shares, n * (s + 1) / shares};
+                lanes->attention(&a, &part, (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch));
+            }
     return VG_OK;
 }

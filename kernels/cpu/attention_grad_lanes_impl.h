@@ -1,0 +1,239 @@
+/* Attention, backward, without the scores: probabilities are made again from the log-sum-exp, a panel of keys against a
+ * block of queries at a time, and used while they are in the first-level cache.
+ *     P = softmax(S), O = (P * keep) V:   dV = (P * keep)^T dO,  dP = (dO V^T) * keep,  dS = P * (dP - <dO, O>),
+ *     dQ = scale dS K,  dK = scale dS^T Q
+ * Every element of dQ is one chain over the keys in order, of dK and dV one chain over the slots of the image in order
+ * and their queries in order. Source: Dao et al. 2022 (FlashAttention), appendix B. */
+#ifndef VG_ATTENTION_GRAD_LANES_IMPL_H
+#define VG_ATTENTION_GRAD_LANES_IMPL_H
+
+#include "kernels/cpu/attention_lanes_impl.h"
+
+enum { GROUPS = 4 }; /* groups of up to ROWS queries in a block */
+
+typedef struct grad_work {
+    attn_sizes s;
+    float *keys, *values;    /* panels [D][COLUMNS] */
+    float *key_rows;         /* [columns][padded D] */
+    float *dk, *dv;          /* [columns][padded D] */
+    float *left_q, *left_do; /* [GROUPS] of [D / COLUMNS][rows][COLUMNS]; q times scale / ln 2 */
+    float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
+    float *p, *ds;           /* [GROUPS * rows][COLUMNS] */
+    float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> */
+    vg_attn_seen seen;       /* of the slot at hand */
+    vg_keep keep;
+} grad_work;
+
+static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
+{
+    attn_cutter c = {.base = scratch};
+    w->s = attn_sizes_of(a);
+    const int64_t block = GROUPS * w->s.rows, wide = w->s.padded_size;
+    w->keys = cut(&c, w->s.columns * a->size);
+    w->values = cut(&c, w->s.columns * a->size);
+    w->key_rows = cut(&c, w->s.columns * wide);
+    w->dk = cut(&c, w->s.columns * wide);
+    w->dv = cut(&c, w->s.columns * wide);
+    w->left_q = cut(&c, block * w->s.chunked_size);
+    w->left_do = cut(&c, block * w->s.chunked_size);
+    w->q = cut(&c, block * wide);
+    w->d_o = cut(&c, block * wide);
+    w->dq = cut(&c, block * wide);
+    w->p = cut(&c, block * COLUMNS);
+    w->ds = cut(&c, block * COLUMNS);
+    w->log_sum = cut(&c, block);
+    w->delta = cut(&c, block);
+    return (size_t)c.used * sizeof(float);
+}
+
+static size_t attention_grad_scratch(const vg_attn *a)
+{
+    grad_work w;
+    return grad_work_cut(&w, a, NULL);
+}
+
+/* Packs rows of keys and values as columns first.. of the panels. */
+static void grad_pack_keys(const vg_attn *a, const grad_work *w, const vg_heads *k, const vg_heads *v, int64_t item,
+                           int64_t n, int64_t first, int64_t head)
+{
+    const float *key = vg_heads_row(k, item, n, 0, head, a->size), *value = vg_heads_row(v, item, n, 0, head, a->size);
+    pack_panels(w->keys, first, key, k->stride, n, a->size);
+    pack_panels(w->values, first, value, v->stride, n, a->size);
+    pack_rows(w->key_rows + first * w->s.padded_size, w->s.padded_size, key, k->stride, n, a->size);
+    memset(w->dk + first * w->s.padded_size, 0, (size_t)(n * w->s.padded_size) * sizeof(float));
+    memset(w->dv + first * w->s.padded_size, 0, (size_t)(n * w->s.padded_size) * sizeof(float));
+}
+
+/* Writes rows of one head as a gradient, times factor. */
+static void write_rows(const vg_heads *to, int64_t item, int64_t n, int64_t first, int64_t head, int64_t size,
+                       const float *from, int64_t padded, int64_t count, float factor)
+{
+    for (int64_t r = 0; to->data && r < count; r++, from += padded) {
+        float *row = vg_heads_row(to, item, n, first + r, head, size);
+        for (int64_t d = 0; d < size; d++) row[d] = from[d] * factor;
+    }
+}
+
+/* Queries first..first+n-1 of a slot: their rows in every layout, and what the softmax left behind. */
+static void grad_pack_queries(const vg_attn_grad *g, const grad_work *w, int64_t slot, int64_t head, int64_t first,
+                              int64_t n)
+{
+    const vg_attn *a = &g->a;
+    const int64_t wide = w->s.padded_size, o_stride = a->heads * a->size;
+    const int64_t at = (slot * a->n_queries + first) * o_stride + head * a->size;
+    const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
+    pack_rows(w->q, wide, q, a->q.stride, n, a->size);
+    pack_rows(w->d_o, wide, g->d_o + at, o_stride, n, a->size);
+    for (int64_t i = 0; i < n; i += w->s.rows) {
+        const int64_t rows = n - i < w->s.rows ? n - i : w->s.rows;
+        pack_left(w->left_q + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, rows, a->size,
+                  a->scale * LOG2_E);
+        pack_left(w->left_do + i * w->s.chunked_size, g->d_o + at + i * o_stride, o_stride, rows, a->size, 1.0F);
+    }
+    pack_rows(w->dq, wide, a->o + at, o_stride, n, a->size); /* for a moment, until dq is needed */
+    for (int64_t i = 0; i < n; i++) {
+        vf sum = vf_set(0.0F);
+        for (int64_t d = 0; d < wide; d += VF_LANES)
+            sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
+        w->delta[i] = sum_of_lanes(sum);
+        w->log_sum[i] = a->lse[(slot * a->heads + head) * a->n_queries + first + i] * LOG2_E;
+    }
+    memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
+}
+
+/* S into p and dP into ds, for the panel that begins at `column`. */
+static void grad_scores(const vg_attn *a, const grad_work *w, int64_t column, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += w->s.rows) {
+        const int rows = (int)(n - i < w->s.rows ? n - i : w->s.rows);
+        tile t = {.n_k = a->size,
+                  .a = w->left_q + i * w->s.chunked_size,
+                  .a_chunk = rows * COLUMNS,
+                  .b = w->keys + column * a->size,
+                  .b_row = COLUMNS,
+                  .c = w->p + i * COLUMNS,
+                  .c_row = COLUMNS};
+        product_along(t, rows, COLUMNS);
+        t.a = w->left_do + i * w->s.chunked_size;
+        t.b = w->values + column * a->size;
+        t.c = w->ds + i * COLUMNS;
+        product_along(t, rows, COLUMNS);
+    }
+}
+
+/* One row of a panel: p becomes the kept probabilities, ds the gradient of the scores. */
+static inline void grad_soften(const grad_work *w, int64_t i, bool dropout, uint32_t block)
+{
+    float *p = w->p + i * COLUMNS, *ds = w->ds + i * COLUMNS;
+    const vf log_sum = vf_set(w->log_sum[i]), delta = vf_set(w->delta[i]), scale = vf_set(w->keep.scale);
+    vf mask[VECTORS];
+    if (dropout) keep_masks(&w->keep, block, mask);
+    for (int v = 0; v < VECTORS; v++) {
+        const vf e = power_of_two(vf_load(p + v * VF_LANES) - log_sum);
+        vf dp = vf_load(ds + v * VF_LANES), kept = e;
+        if (dropout) {
+            dp = vf_kept(dp * scale, mask[v]);
+            kept = vf_kept(e * scale, mask[v]);
+        }
+        vf_store(p + v * VF_LANES, kept);
+        vf_store(ds + v * VF_LANES, e * (dp - delta));
+    }
+}
+
+/* Columns begin..end-1 of a panel are not seen. */
+static void grad_hide(const grad_work *w, int64_t i, int64_t begin, int64_t end)
+{
+    for (int64_t j = begin < 0 ? 0 : begin; j < end && j < COLUMNS; j++)
+        w->p[i * COLUMNS + j] = w->ds[i * COLUMNS + j] = 0.0F;
+}
+
+static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, int64_t first, int64_t n, int64_t column)
+{
+    const vg_attn *a = &g->a;
+    const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row = head * a->n_queries + first + i, at = row * a->keys + column;
+        for (int64_t j = 0; a->bias && j < left; j++) w->p[i * COLUMNS + j] += a->bias[at + j] * LOG2_E;
+        grad_soften(w, i, a->rng != NULL, attn_block_of(a, row) + (uint32_t)(column / 4));
+        grad_hide(w, i, w->seen.first_end - column, a->n_first - column);
+        grad_hide(w, i, w->seen.second_end - column, COLUMNS);
+        for (int64_t j = 0; g->dbias && j < left; j++) g->dbias[at + j] += w->ds[i * COLUMNS + j];
+    }
+}
+
+/* dQ gets the seen columns begin..end-1 of the panel. */
+static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t begin, int64_t end)
+{
+    begin = begin < column ? column : begin;
+    end = end > column + COLUMNS ? column + COLUMNS : end;
+    for (int64_t i = 0; i < n && begin < end; i += w->s.rows) {
+        const int rows = (int)(n - i < w->s.rows ? n - i : w->s.rows);
+        product_along((tile){.n_k = end - begin,
+                             .a = w->ds + i * COLUMNS + begin - column,
+                             .b = w->key_rows + begin * w->s.padded_size,
+                             .b_row = w->s.padded_size,
+                             .c = w->dq + i * w->s.padded_size,
+                             .c_row = w->s.padded_size,
+                             .add = true},
+                      rows, w->s.padded_size);
+    }
+}
+
+/* The panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
+static void grad_keys(const grad_work *w, int64_t n, int64_t column, const float *scores, const float *rows, float *out)
+{
+    product_across((tile){.n_k = n,
+                          .a = scores,
+                          .a_chunk = COLUMNS * COLUMNS,
+                          .b = rows,
+                          .b_row = w->s.padded_size,
+                          .c = out + column * w->s.padded_size,
+                          .c_row = w->s.padded_size,
+                          .add = true},
+                   w->s.padded_size);
+}
+
+static void grad_block(const vg_attn_grad *g, const grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
+{
+    const vg_attn *a = &g->a;
+    const bool second = w->seen.second_end > a->n_first;
+    const int64_t end = second ? w->seen.second_end : w->seen.first_end;
+    grad_pack_queries(g, w, slot, head, first, n);
+    for (int64_t column = 0; column < end; column += COLUMNS) {
+        grad_scores(a, w, column, n);
+        grad_rows(g, w, head, first, n, column);
+        if (g->dv.data || g->dv2.data) grad_keys(w, n, column, w->p, w->d_o, w->dv);
+        if (g->dk.data || g->dk2.data) grad_keys(w, n, column, w->ds, w->q, w->dk);
+        if (!g->dq.data) continue;
+        grad_queries(w, n, column, 0, w->seen.first_end);
+        grad_queries(w, n, column, a->n_first, w->seen.second_end);
+    }
+    write_rows(&g->dq, slot, a->n_queries, first, head, a->size, w->dq, w->s.padded_size, n, a->scale);
+}
+
+static void grad_slot(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head)
+{
+    const vg_attn *a = &g->a;
+    const int64_t block = GROUPS * w->s.rows, wide = w->s.padded_size, n2 = a->n_second;
+    w->seen = vg_attn_seen_by(a, slot);
+    w->keep = attn_keep_of(a, slot);
+    if (n2) grad_pack_keys(a, w, &a->k2, &a->v2, slot, n2, a->n_first, head);
+    for (int64_t i = 0; i < a->n_queries; i += block)
+        grad_block(g, w, slot, head, i, a->n_queries - i < block ? a->n_queries - i : block);
+    write_rows(&g->dk2, slot, n2, 0, head, a->size, w->dk + a->n_first * wide, wide, n2, a->scale);
+    write_rows(&g->dv2, slot, n2, 0, head, a->size, w->dv + a->n_first * wide, wide, n2, 1.0F);
+}
+
+static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, float *scratch)
+{
+    const vg_attn *a = &g->a;
+    grad_work w;
+    grad_work_cut(&w, a, scratch);
+    const vg_attn_slots slots = vg_attn_slots_of(a, image);
+    grad_pack_keys(a, &w, &a->k, &a->v, image, a->n_first, 0, head);
+    for (int64_t b = slots.first; b < slots.end; b++) grad_slot(g, &w, b, head);
+    write_rows(&g->dk, image, a->n_first, 0, head, a->size, w.dk, w.s.padded_size, a->n_first, a->scale);
+    write_rows(&g->dv, image, a->n_first, 0, head, a->size, w.dv, w.s.padded_size, a->n_first, 1.0F);
+}
+
+#endif

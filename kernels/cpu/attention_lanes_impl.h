@@ -1,0 +1,243 @@
+/* Attention, forward: the keys of an image and head are packed once, then blocks of ROWS queries hold a row of scores
+ * for every key, in the second-level cache at worst. Scores are in units of log 2, so that softmax needs powers of two
+ * alone. A row's bits depend on its query, its keys and nothing else: every score is one chain over D, every sum of the
+ * softmax runs in fixed lanes, every output is one chain over the keys in order.
+ * Source: Vaswani et al. 2017, section 3.2.1; the softmax is the plain two-pass one. */
+#ifndef VG_ATTENTION_LANES_IMPL_H
+#define VG_ATTENTION_LANES_IMPL_H
+
+#include "kernels/cpu/keep_lanes_impl.h"
+#include "kernels/cpu/tile_lanes_impl.h"
+
+#include <math.h>
+
+#define LOG2_E 0x1.715476p+0F
+#define LN_2   0x1.62e430p-1F
+
+static inline int64_t round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Sizes that both directions plan with. */
+typedef struct attn_sizes {
+    int64_t padded_size;  /* D up to whole vectors */
+    int64_t chunked_size; /* D up to whole chunks */
+    int64_t columns;      /* keys up to whole panels */
+    int64_t rows;         /* queries of a block, at most ROWS: blocks are as even as they can be */
+} attn_sizes;
+
+static attn_sizes attn_sizes_of(const vg_attn *a)
+{
+    const int64_t blocks = (a->n_queries + ROWS - 1) / ROWS;
+    return (attn_sizes){.padded_size = round_up(a->size, VF_LANES),
+                        .chunked_size = round_up(a->size, COLUMNS),
+                        .columns = round_up(a->keys, COLUMNS),
+                        .rows = blocks ? (a->n_queries + blocks - 1) / blocks : 0};
+}
+
+/* The scratch of one thread is cut into arrays, each on a cache line; without memory, it is only measured. */
+typedef struct attn_cutter {
+    float *base;
+    int64_t used;
+} attn_cutter;
+
+static float *cut(attn_cutter *c, int64_t n_floats)
+{
+    float *here = c->base ? c->base + c->used : NULL;
+    c->used += round_up(n_floats, 16);
+    return here;
+}
+
+typedef struct attn_work {
+    attn_sizes s;
+    float *keys;    /* panels [D][COLUMNS] */
+    float *values;  /* [columns][padded D] */
+    float *queries; /* [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
+    float *scores;  /* [panels][rows][COLUMNS] */
+    float *sums;    /* [rows][padded D] */
+} attn_work;
+
+/* Returns the bytes in use. */
+static size_t attn_work_cut(attn_work *w, const vg_attn *a, float *scratch)
+{
+    attn_cutter c = {.base = scratch};
+    w->s = attn_sizes_of(a);
+    w->keys = cut(&c, w->s.columns * a->size);
+    w->values = cut(&c, w->s.columns * w->s.padded_size);
+    w->queries = cut(&c, w->s.rows * w->s.chunked_size);
+    w->scores = cut(&c, w->s.rows * w->s.columns);
+    w->sums = cut(&c, w->s.rows * w->s.padded_size);
+    return (size_t)c.used * sizeof(float);
+}
+
+static size_t attention_scratch(const vg_attn *a)
+{
+    attn_work w;
+    return attn_work_cut(&w, a, NULL);
+}
+
+static vg_keep attn_keep_of(const vg_attn *a, int64_t slot)
+{
+    return a->rng ? vg_keep_of(a->rng_key, a->rng + 4 * slot, a->dropout) : (vg_keep){.scale = 1.0F};
+}
+
+/* The block of Philox where the row of a query begins; rows take whole blocks. */
+static uint32_t attn_block_of(const vg_attn *a, int64_t row)
+{
+    return (uint32_t)((uint64_t)row * (uint64_t)((a->keys + 3) / 4));
+}
+
+/* 2^x for x <= 0, at least 2^-125. */
+static inline vf power_of_two(vf x)
+{
+    x = vf_max(vf_set(-125.0F), x);
+    const vf n = vf_round(x);
+    return vf_exp2_parts(n, x - n);
+}
+
+/* Lanes summed as a tree. */
+static inline float sum_of_lanes(vf x)
+{
+    float lane[VF_LANES];
+    vf_store(lane, x);
+    for (int half = VF_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+static inline float largest_lane(vf x)
+{
+    float lane[VF_LANES];
+    vf_store(lane, x);
+    for (int i = 1; i < VF_LANES; i++) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* One row of a block: its scores lie COLUMNS at a time, `step` floats apart. */
+typedef struct score_row {
+    float *scores;
+    int64_t step;
+    const float *bias; /* [keys] or NULL */
+    const vg_keep *keep;
+    uint32_t block;
+} score_row;
+
+/* Adds the bias, and sets what is not seen to minus infinity. */
+static void hide(const score_row *r, const vg_attn *a, const vg_attn_seen *seen, int64_t columns)
+{
+    for (int64_t j = 0; r->bias && j < a->keys && j < columns; j++)
+        r->scores[j / COLUMNS * r->step + j % COLUMNS] += r->bias[j] * LOG2_E;
+    const int64_t gap_end = seen->second_end > a->n_first ? a->n_first : columns;
+    for (int64_t j = seen->first_end; j < gap_end; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] = -INFINITY;
+    for (int64_t j = seen->second_end; j < columns; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] = -INFINITY;
+}
+
+/* Scores become 2^(score - largest), dropped ones 0; returns their sum before dropout, and the largest score. */
+static float soften(const score_row *r, int64_t columns, bool dropout, float *largest)
+{
+    vf top = vf_load(r->scores);
+    for (int64_t j = 0; j < columns / COLUMNS; j++)
+        for (int v = 0; v < VECTORS; v++) top = vf_max(top, vf_load(r->scores + j * r->step + v * VF_LANES));
+    *largest = largest_lane(top);
+    vf sum[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sum[v] = vf_set(0.0F);
+    for (int64_t j = 0; j < columns / COLUMNS; j++) {
+        float *x = r->scores + j * r->step;
+        vf mask[VECTORS];
+        if (dropout) keep_masks(r->keep, r->block + (uint32_t)(j * (COLUMNS / 4)), mask);
+        for (int v = 0; v < VECTORS; v++) {
+            const vf p = power_of_two(vf_load(x + v * VF_LANES) - vf_set(*largest));
+            sum[v] += p;
+            vf_store(x + v * VF_LANES, dropout ? vf_kept(p, mask[v]) : p);
+        }
+    }
+    for (int v = 1; v < VECTORS; v++) sum[0] += sum[v];
+    return sum_of_lanes(sum[0]);
+}
+
+/* Adds the values of columns first..end-1, weighted by the scores. A run may begin inside a chunk. */
+static void weigh(const attn_work *w, int rows, int64_t first, int64_t end, bool add)
+{
+    while (first < end) {
+        const int64_t inside = first % COLUMNS, rest = COLUMNS - inside;
+        const int64_t n = inside && rest < end - first ? rest : end - first;
+        product_along((tile){.n_k = n,
+                             .a = w->scores + first / COLUMNS * rows * COLUMNS + inside,
+                             .a_chunk = rows * COLUMNS,
+                             .b = w->values + first * w->s.padded_size,
+                             .b_row = w->s.padded_size,
+                             .c = w->sums,
+                             .c_row = w->s.padded_size,
+                             .add = add},
+                      rows, w->s.padded_size);
+        first += n;
+        add = true;
+    }
+}
+
+/* Queries first..first+rows-1 of a slot. */
+static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int rows)
+{
+    const vg_attn_seen seen = vg_attn_seen_by(a, slot);
+    const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end; /* of what any query sees */
+    const int64_t columns = round_up(end, COLUMNS);
+    const vg_keep keep = attn_keep_of(a, slot);
+    pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
+              a->scale * LOG2_E);
+    for (int64_t j = 0; j < columns; j += COLUMNS)
+        product_along((tile){.n_k = a->size,
+                             .a = w->queries,
+                             .a_chunk = rows * COLUMNS,
+                             .b = w->keys + j * a->size,
+                             .b_row = COLUMNS,
+                             .c = w->scores + j * rows,
+                             .c_row = COLUMNS},
+                      rows, COLUMNS);
+    float share[ROWS];
+    for (int i = 0; i < rows && columns; i++) {
+        const int64_t row = head * a->n_queries + first + i;
+        const score_row r = {.scores = w->scores + i * COLUMNS,
+                             .step = rows * COLUMNS,
+                             .bias = a->bias ? a->bias + row * a->keys : NULL,
+                             .keep = &keep,
+                             .block = attn_block_of(a, row)};
+        float largest;
+        hide(&r, a, &seen, columns);
+        const float sum = soften(&r, columns, a->rng != NULL, &largest);
+        share[i] = keep.scale / sum;
+        if (a->lse) a->lse[slot * a->heads * a->n_queries + row] = (largest + log2f(sum)) * LN_2;
+    }
+    weigh(w, rows, 0, seen.first_end, false);
+    weigh(w, rows, a->n_first, seen.second_end, seen.first_end > 0);
+    for (int i = 0; i < rows; i++) {
+        float *o = a->o + ((slot * a->n_queries + first + i) * a->heads + head) * a->size;
+        const float *sums = w->sums + i * w->s.padded_size;
+        for (int64_t d = 0; d < a->size; d++) o[d] = columns ? sums[d] * share[i] : 0.0F;
+        if (a->lse && !columns) a->lse[slot * a->heads * a->n_queries + head * a->n_queries + first + i] = -INFINITY;
+    }
+}
+
+static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch)
+{
+    attn_work w;
+    attn_work_cut(&w, a, scratch);
+    const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
+    const int64_t image = part->image, head = part->head;
+    if (slots.first == slots.end) return;
+    pack_panels(w.keys, 0, vg_heads_row(&a->k, image, a->n_first, 0, head, a->size), a->k.stride, a->n_first, a->size);
+    pack_rows(w.values, w.s.padded_size, vg_heads_row(&a->v, image, a->n_first, 0, head, a->size), a->v.stride,
+              a->n_first, a->size);
+    for (int64_t b = slots.first; b < slots.end; b++) {
+        if (a->n_second) {
+            pack_panels(w.keys, a->n_first, vg_heads_row(&a->k2, b, a->n_second, 0, head, a->size), a->k2.stride,
+                        a->n_second, a->size);
+            pack_rows(w.values + a->n_first * w.s.padded_size, w.s.padded_size,
+                      vg_heads_row(&a->v2, b, a->n_second, 0, head, a->size), a->v2.stride, a->n_second, a->size);
+        }
+        for (int64_t i = part->first; i < part->end; i += w.s.rows)
+            attend_block(a, &w, b, head, i, (int)(part->end - i < w.s.rows ? part->end - i : w.s.rows));
+    }
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* Kernels that take a tensor row by row or element by element: layer normalisation and dropout. */
+#ifndef VG_ROW_LANES_IMPL_H
+#define VG_ROW_LANES_IMPL_H
+
+#include "kernels/cpu/attention_lanes_impl.h"
+
+/* Lanes from `count` on become 0. */
+static inline vf first_lanes(vf x, int64_t count)
+{
+    if (count >= VF_LANES) return x;
+    float lane[VF_LANES];
+    vf_store(lane, x);
+    for (int64_t i = count; i < VF_LANES; i++) lane[i] = 0.0F;
+    return vf_load(lane);
+}
+
+/* `count` floats, zeros behind. */
+static inline vf load_some(const float *p, int64_t count)
+{
+    if (count >= VF_LANES) return vf_load(p);
+    float lane[VF_LANES] = {0};
+    memcpy(lane, p, (size_t)count * sizeof *lane);
+    return vf_load(lane);
+}
+
+static inline void store_some(float *p, vf x, int64_t count)
+{
+    if (count >= VF_LANES) {
+        vf_store(p, x);
+        return;
+    }
+    float lane[VF_LANES];
+    vf_store(lane, x);
+    memcpy(p, lane, (size_t)count * sizeof *lane);
+}
+
+static inline void norm_row(const vg_norm *n, int64_t row)
+{
+    const int64_t width = n->width, at = row * width;
+    float *y = n->y + at;
+    vf total = vf_set(0.0F), squares = vf_set(0.0F);
+    for (int64_t c = 0; c < width; c += VF_LANES) {
+        vf x = load_some(n->x + at + c, width - c);
+        if (n->res) x = x + load_some(n->res + at + c, width - c);
+        if (n->sum) store_some(n->sum + at + c, x, width - c);
+        store_some(y + c, x, width - c);
+        total += x;
+    }
+    const float mean = sum_of_lanes(total) / (float)width;
+    for (int64_t c = 0; c < width; c += VF_LANES) {
+        const vf d = first_lanes(load_some(y + c, width - c) - vf_set(mean), width - c);
+        squares = vf_fma(d, d, squares);
+    }
+    const float rstd = 1.0F / sqrtf(sum_of_lanes(squares) / (float)width + n->eps);
+    for (int64_t c = 0; c < width; c += VF_LANES) {
+        const vf hat = (load_some(y + c, width - c) - vf_set(mean)) * vf_set(rstd);
+        const vf gamma = load_some(n->gamma + c, width - c), beta = load_some(n->beta + c, width - c);
+        store_some(y + c, vf_fma(hat, gamma, beta), width - c);
+    }
+    if (n->mean) n->mean[row] = mean;
+    if (n->rstd) n->rstd[row] = rstd;
+}
+
+static void norm(const vg_norm *n, int64_t first, int64_t end)
+{
+    for (int64_t row = first; row < end; row++) norm_row(n, row);
+}
+
+static inline void norm_grad_row(const vg_norm_grad *n, int64_t row, float *dgamma, float *dbeta)
+{
+    const int64_t width = n->width, at = row * width;
+    const vf mean = vf_set(n->mean[row]), rstd = vf_set(n->rstd[row]);
+    vf sum = vf_set(0.0F), along = vf_set(0.0F);
+    for (int64_t c = 0; c < width; c += VF_LANES) {
+        const int64_t count = width - c;
+        const vf dy = load_some(n->dy + at + c, count), hat = (load_some(n->x + at + c, count) - mean) * rstd;
+        const vf g = dy * load_some(n->gamma + c, count); /* 0 in lanes behind the end, whatever hat is there */
+        sum += g;
+        along = vf_fma(g, hat, along);
+        store_some(dgamma + c, vf_fma(dy, hat, load_some(dgamma + c, count)), count);
+        store_some(dbeta + c, dy + load_some(dbeta + c, count), count);
+    }
+    if (!n->dx) return;
+    const vf mean_g = vf_set(sum_of_lanes(sum) / (float)width), slope = vf_set(sum_of_lanes(along) / (float)width);
+    for (int64_t c = 0; c < width; c += VF_LANES) {
+        const int64_t count = width - c;
+        const vf hat = (load_some(n->x + at + c, count) - mean) * rstd;
+        const vf g = load_some(n->dy + at + c, count) * load_some(n->gamma + c, count);
+        const vf inner = vf_fma(-hat, slope, g - mean_g);
+        const vf acc = n->acc ? load_some(n->acc + at + c, count) : vf_set(0.0F);
+        store_some(n->dx + at + c, vf_fma(inner, rstd, acc), count);
+    }
+}
+
+static void norm_grad(const vg_norm_grad *n, int64_t first, int64_t end, float *dgamma, float *dbeta)
+{
+    for (int64_t row = first; row < end; row++) norm_grad_row(n, row, dgamma, dbeta);
+}
+
+static void dropout(const vg_keep *keep, const float *x, const float *res, float *y, int64_t first, int64_t end)
+{
+    for (int64_t e = first; e < end; e += COLUMNS) {
+        vf mask[VECTORS];
+        keep_masks(keep, (uint32_t)(e / 4), mask);
+        for (int v = 0; v < VECTORS; v++) {
+            const int64_t at = e + v * VF_LANES, count = end - at;
+            if (count <= 0) break;
+            vf kept = vf_kept(load_some(x + at, count) * vf_set(keep->scale), mask[v]);
+            if (res) kept = load_some(res + at, count) + kept;
+            store_some(y + at, kept, count);
+        }
+    }
+}
+
+#endif

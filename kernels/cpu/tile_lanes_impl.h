@@ -1,0 +1,158 @@
+/* Small products whose sums live in registers, and the layouts they read. Included below a vector_<isa>_impl.h and the
+ * tile sizes: ROWS x (VECTORS * VF_LANES) sums, SIDE rows where the left operand lies across. */
+#ifndef VG_TILE_LANES_IMPL_H
+#define VG_TILE_LANES_IMPL_H
+
+#include "kernels/cpu/vector_math_impl.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { COLUMNS = VECTORS * VF_LANES };
+
+/* c [rows][..] = (add ? c : 0) + sum over k of a(i,k) * b[k * b_row ..], one chain of multiply-adds per element.
+ * The left operand lies in chunks: along, a chunk holds COLUMNS values of k for each row, [rows][COLUMNS]; across, the
+ * same chunk is read the other way, k down its rows and i along a row. */
+typedef struct tile {
+    int64_t n_k;
+    const float *a;
+    int64_t a_chunk; /* floats from one chunk of COLUMNS values of k to the next */
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    bool add;
+} tile;
+
+static inline __attribute__((always_inline)) void tile_body(const tile *t, const int rows, const int vectors,
+                                                            const int a_row, const int a_step)
+{
+    const float *a = t->a, *b = t->b;
+    vf sum[ROWS > SIDE ? ROWS : SIDE][VECTORS];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = t->add ? vf_load(t->c + i * t->c_row + v * VF_LANES) : vf_set(0.0F);
+    for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
+        const int n = left < COLUMNS ? (int)left : COLUMNS;
+        const float *x = a;
+        for (int k = 0; k < n; k++, x += a_step, b += t->b_row) {
+            vf right[VECTORS];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) right[v] = vf_load(b + v * VF_LANES);
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(vf_set(x[i * a_row]), right[v], sum[i][v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) vf_store(t->c + i * t->c_row + v * VF_LANES, sum[i][v]);
+}
+
+#define TILE(rows)                                  \
+    static void tile_##rows##_wide(const tile *t)   \
+    {                                               \
+        tile_body(t, rows, VECTORS, COLUMNS, 1);    \
+    }                                               \
+    static void tile_##rows##_narrow(const tile *t) \
+    {                                               \
+        tile_body(t, rows, 1, COLUMNS, 1);          \
+    }
+#define TILE_PAIR(rows)                          \
+    {                                            \
+        tile_##rows##_narrow, tile_##rows##_wide \
+    }
+EACH_ROWS(TILE)
+static void (*const tiles_along[ROWS][2])(const tile *) = {EACH_ROWS_LISTED(TILE_PAIR)};
+#undef TILE
+#undef TILE_PAIR
+
+static void tile_across_wide(const tile *t)
+{
+    tile_body(t, SIDE, VECTORS, 1, COLUMNS);
+}
+static void tile_across_narrow(const tile *t)
+{
+    tile_body(t, SIDE, 1, 1, COLUMNS);
+}
+
+/* A product with `width` columns, a multiple of VF_LANES: wide tiles, then narrow ones. */
+static void product_along(tile t, int rows, int64_t width)
+{
+    for (; width >= COLUMNS; width -= COLUMNS, t.b += COLUMNS, t.c += COLUMNS) tiles_along[rows - 1][1](&t);
+    for (; width > 0; width -= VF_LANES, t.b += VF_LANES, t.c += VF_LANES) tiles_along[rows - 1][0](&t);
+}
+
+/* The transpose of a chunk [n_k][COLUMNS] times b: COLUMNS rows of c. */
+static void product_across(tile t, int64_t width)
+{
+    const float *a = t.a;
+    for (; width > 0;) {
+        const bool wide = width >= COLUMNS;
+        for (int i = 0; i < COLUMNS; i += SIDE) {
+            tile part = t;
+            part.a = a + i;
+            part.c = t.c + i * t.c_row;
+            (wide ? tile_across_wide : tile_across_narrow)(&part);
+        }
+        const int done = wide ? COLUMNS : VF_LANES;
+        width -= done;
+        t.b += done;
+        t.c += done;
+    }
+}
+
+/* Rows of `size` floats, one after the other in `to`, each filled up with zeros to `padded`. */
+static void pack_rows(float *to, int64_t padded, const float *from, int64_t stride, int64_t n, int64_t size)
+{
+    for (int64_t r = 0; r < n; r++, to += padded, from += stride) {
+        memcpy(to, from, (size_t)size * sizeof *to);
+        memset(to + size, 0, (size_t)(padded - size) * sizeof *to);
+    }
+}
+
+/* Rows as chunks [size / COLUMNS][n][COLUMNS], each value times factor: a left operand that lies along. */
+static void pack_left(float *to, const float *from, int64_t stride, int64_t n, int64_t size, float factor)
+{
+    for (int64_t d = 0; d < size; d += COLUMNS)
+        for (int64_t i = 0; i < n; i++, to += COLUMNS) {
+            const float *x = from + i * stride + d;
+            const int count = size - d < COLUMNS ? (int)(size - d) : COLUMNS;
+            for (int k = 0; k < count; k++) to[k] = x[k] * factor;
+        }
+}
+
+/* VF_LANES values of VF_LANES rows into as many columns of a panel. */
+static inline void pack_square(float *to, const float *from, int64_t stride)
+{
+    vf rows[VF_LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < VF_LANES; i++) rows[i] = vf_load(from + i * stride);
+    vf_transpose(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < VF_LANES; i++) vf_store(to + i * COLUMNS, rows[i]);
+}
+
+/* Rows become columns first.. of panels [size][COLUMNS]: a right operand. */
+static void pack_panels(float *panels, int64_t first, const float *from, int64_t stride, int64_t n, int64_t size)
+{
+    for (int64_t r = 0; r < n;) {
+        const int64_t column = first + r;
+        float *to = panels + column / COLUMNS * size * COLUMNS + column % COLUMNS;
+        const float *row = from + r * stride;
+        const bool square = column % VF_LANES == 0 && n - r >= VF_LANES;
+        int64_t d = 0;
+        for (; square && d + VF_LANES <= size; d += VF_LANES) pack_square(to + d * COLUMNS, row + d, stride);
+        const int count = square ? VF_LANES : 1;
+        for (; d < size; d++)
+            for (int i = 0; i < count; i++) to[d * COLUMNS + i] = row[i * stride + d];
+        r += count;
+    }
+}
+
+#endif
