@@ -73,17 +73,45 @@ size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
     return (size_t)(pieces(n, nr) * nr * k) * sizeof(float);
 }
 
-static void pack_b(const vg_gemm *g, const vg_gemm_isa *isa, int64_t first, int64_t end, float *packed)
+/* What is packed: panels of `width` lanes out of n_lanes. */
+typedef struct source {
+    const float *data;
+    int64_t lane, step, n_lanes;
+    const float *scale;
+    int width;
+} source;
+
+static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    for (int64_t j = first; j < end; j++)
-        isa->pack(packed + j * isa->nr * g->k, isa->nr, g->b + j * isa->nr * g->b_column, g->b_column, g->b_step,
-                  (int)least(isa->nr, g->n - j * isa->nr), g->k, NULL);
+    return (source){g->a, g->a_row, g->a_step, g->m, g->a_scale, isa->mr};
+}
+
+static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
+{
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, isa->nr};
+}
+
+/* Panels first..end-1, steps start..start+length-1, as [panel][length][width]. Where lanes lie side by side, so do
+ * panels: a few steps of all of them are taken at a time, while their cache lines are near. */
+static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, int64_t end, int64_t start,
+                        int64_t length, float *packed)
+{
+    const int64_t at_once = s->step == 1 ? length : ACROSS_STEPS;
+    for (int64_t p = 0; p < length; p += at_once)
+        for (int64_t panel = first; panel < end; panel++) {
+            const int64_t lane = panel * s->width, step = start + p;
+            isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
+                      s->data + lane * s->lane + step * s->step, s->lane, s->step,
+                      (int)least(s->width, s->n_lanes - lane), least(at_once, length - p),
+                      s->scale ? s->scale + step : NULL);
+        }
 }
 
 void vg_gemm_pack(const vg_gemm *g, float *packed)
 {
     const vg_gemm_isa *isa = vg_gemm_isa_get();
-    pack_b(g, isa, 0, pieces(g->n, isa->nr), packed);
+    const source b = source_b(g, isa);
+    pack_panels(isa, &b, 0, pieces(g->n, isa->nr), 0, g->k, packed);
 }
 
 /* One thread's part: row panels first_row..end_row, column panels first_column..end_column. */
@@ -119,30 +147,16 @@ static void block_sums(const vg_gemm_isa *isa, const float *a, int64_t n_panels,
                       sums + i * isa->mr * isa->nr, add || p > 0);
 }
 
-/* Row panels i.. of A, steps start..start+length-1, as n_panels of [length][mr]. Where the rows of A lie side by side,
- * neighbouring panels share cache lines: a few steps of all panels are taken at a time, before the lines are gone. */
-static void pack_a(const vg_gemm *g, const layout *l, int64_t i, int64_t n_panels, int64_t start, int64_t length,
-                   float *a)
-{
-    const int64_t mr = l->isa->mr, steps = g->a_step == 1 ? length : ACROSS_STEPS;
-    for (int64_t p = 0; p < length; p += steps)
-        for (int64_t panel = 0; panel < n_panels; panel++) {
-            const int64_t row = (i + panel) * mr, step = start + p;
-            l->isa->pack(a + (panel * length + p) * mr, (int)mr, g->a + row * g->a_row + step * g->a_step, g->a_row,
-                         g->a_step, (int)least(mr, g->m - row), least(steps, length - p),
-                         g->a_scale ? g->a_scale + step : NULL);
-        }
-}
-
 static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
+    const source from = source_a(g, isa);
     float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
     for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
         const int64_t n_panels = least(l->block_panels, mine.end_row - i);
         const int64_t n_rows = least(n_panels * mr, g->m - i * mr);
-        pack_a(g, l, i, n_panels, start, length, a);
+        pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
             block_sums(isa, a, n_panels, b + (j * g->k + start) * nr, length, sums, start > 0);
@@ -159,7 +173,10 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
         if (!g->packed) {
-            pack_b(g, l.isa, l.column_panels * thread / n_threads, l.column_panels * (thread + 1) / n_threads, l.b);
+            const source b = source_b(g, l.isa);
+            const int64_t first = l.column_panels * thread / n_threads;
+            pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, g->k,
+                        l.b + first * l.isa->nr * g->k);
 #pragma omp barrier
         }
         const part mine = part_of(&l, thread, n_threads);

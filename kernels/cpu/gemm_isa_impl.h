@@ -21,6 +21,9 @@ static inline void store_some(float *p, vf v, int count)
         vf_store_part(p, v, count);
 }
 
+/* Inlined where the width is known. */
+#define EACH_WIDTH __attribute__((always_inline))
+
 /* One row of a panel. Whole vectors are stored: what they write past the last lane is written over by the next row;
  * only the last row has to keep to its own. */
 static inline void put_row(float *dst, int width, vf x, bool is_last)
@@ -32,7 +35,8 @@ static inline void put_row(float *dst, int width, vf x, bool is_last)
 }
 
 /* Lanes lie side by side in the source. */
-static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes, int64_t k)
+EACH_WIDTH static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes,
+                                                int64_t k)
 {
     for (int64_t p = 0; p < k; p++, dst += width, src += step)
         for (int i = 0; i < width; i += VF_LANES) {
@@ -42,7 +46,8 @@ static inline void pack_side_by_side(float *dst, int width, const float *src, in
 }
 
 /* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. */
-static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes, const float *scale)
+EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes,
+                                          const float *scale)
 {
     vf rows[VF_LANES];
 #pragma GCC unroll 16
@@ -67,8 +72,8 @@ static void pack_slowly(float *dst, int width, const float *src, int64_t lane, i
 }
 
 /* Steps lie side by side in the source. */
-static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes, int64_t k,
-                                   const float *scale)
+EACH_WIDTH static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes,
+                                              int64_t k, const float *scale)
 {
     int64_t p = 0;
     for (; p + VF_LANES <= k; p += VF_LANES)
@@ -79,8 +84,8 @@ static inline void pack_end_to_end(float *dst, int width, const float *src, int6
     pack_slowly(dst + p * width, width, src + p, lane, 1, n_lanes, k - p, scale ? scale + p : NULL);
 }
 
-static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes,
-                              int64_t k, const float *scale)
+EACH_WIDTH static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step,
+                                         int n_lanes, int64_t k, const float *scale)
 {
     if (step == 1)
         pack_end_to_end(dst, width, src, lane, n_lanes, k, scale);
