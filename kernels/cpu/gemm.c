@@ -78,17 +78,18 @@ typedef struct source {
     const float *data;
     int64_t lane, step, n_lanes;
     const float *scale;
+    float *sums; /* of its lanes, or NULL */
     int width;
 } source;
 
 static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->a, g->a_row, g->a_step, g->m, g->a_scale, isa->mr};
+    return (source){g->a, g->a_row, g->a_step, g->m, g->a_scale, NULL, isa->mr};
 }
 
 static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->b, g->b_column, g->b_step, g->n, NULL, isa->nr};
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->b_sums, isa->nr};
 }
 
 /* Panels first..end-1, steps start..start+length-1, as [panel][length][width]. Where lanes lie side by side, so do
@@ -97,13 +98,15 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
                         int64_t length, float *packed)
 {
     const int64_t at_once = s->step == 1 ? length : ACROSS_STEPS;
+    if (s->sums && start == 0)
+        for (int64_t i = first * s->width; i < least(end * s->width, s->n_lanes); i++) s->sums[i] = 0;
     for (int64_t p = 0; p < length; p += at_once)
         for (int64_t panel = first; panel < end; panel++) {
             const int64_t lane = panel * s->width, step = start + p;
             isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
                       s->data + lane * s->lane + step * s->step, s->lane, s->step,
                       (int)least(s->width, s->n_lanes - lane), least(at_once, length - p),
-                      s->scale ? s->scale + step : NULL);
+                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
         }
 }
 
@@ -151,7 +154,8 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
-    const source from = source_a(g, isa);
+    source from = source_a(g, isa);
+    if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
     float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
     for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
         const int64_t n_panels = least(l->block_panels, mine.end_row - i);
@@ -165,11 +169,19 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
     }
 }
 
+/* A product shorter than this takes less time than it takes to wake a thread. */
+static int threads_for(const vg_gemm *g, int n_threads)
+{
+    enum { MULTIPLY_ADDS_PER_THREAD = 1 << 18 };
+    return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
+}
+
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
     const layout l = plan(g, stream->n_threads, workspace);
+    const int n_asked = threads_for(g, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();
-#pragma omp parallel num_threads(stream->n_threads) if (stream->n_threads > 1)
+#pragma omp parallel num_threads(n_asked) if (n_asked > 1)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
         if (!g->packed) {
