@@ -94,45 +94,45 @@ static vg_status object_record(synth_writer *w, const synth_object *o)
 
 static void refs_key_int(synth_pickle *p, const char *key, int32_t value)
 {
-    vg_pickle_string(p, key);
-    vg_pickle_int(p, value);
+    vg_synth_pickle_string(p, key);
+    vg_synth_pickle_int(p, value);
 }
 
 static void refs_key_string(synth_pickle *p, const char *key, const char *value)
 {
-    vg_pickle_string(p, key);
-    vg_pickle_string(p, value);
+    vg_synth_pickle_string(p, key);
+    vg_synth_pickle_string(p, value);
 }
 
 static void refs_tokens(synth_pickle *p, const char *text)
 {
-    vg_pickle_string(p, "tokens");
-    vg_pickle_list(p);
+    vg_synth_pickle_string(p, "tokens");
+    vg_synth_pickle_list(p);
     while (*text) {
         char word[32];
         const size_t n = strcspn(text, " ");
         snprintf(word, sizeof word, "%.*s", (int)n, text);
-        vg_pickle_string(p, word);
+        vg_synth_pickle_string(p, word);
         text += n + (text[n] == ' ');
     }
-    vg_pickle_list_end(p);
+    vg_synth_pickle_list_end(p);
 }
 
 static void refs_sentences(synth_pickle *p, int32_t id, const char *text)
 {
-    vg_pickle_string(p, "sent_ids");
-    vg_pickle_list(p);
-    vg_pickle_int(p, id);
-    vg_pickle_list_end(p);
-    vg_pickle_string(p, "sentences");
-    vg_pickle_list(p);
-    vg_pickle_dict(p);
+    vg_synth_pickle_string(p, "sent_ids");
+    vg_synth_pickle_list(p);
+    vg_synth_pickle_int(p, id);
+    vg_synth_pickle_list_end(p);
+    vg_synth_pickle_string(p, "sentences");
+    vg_synth_pickle_list(p);
+    vg_synth_pickle_dict(p);
     refs_tokens(p, text);
     refs_key_string(p, "raw", text);
     refs_key_int(p, "sent_id", id);
     refs_key_string(p, "sent", text);
-    vg_pickle_dict_end(p);
-    vg_pickle_list_end(p);
+    vg_synth_pickle_dict_end(p);
+    vg_synth_pickle_list_end(p);
 }
 
 /* Annotation ids of a scene run from first_annotation. As in RefCOCO, a ref's file_name carries its annotation and is
@@ -144,7 +144,7 @@ static void ref_record(synth_writer *w, synth_split split, const synth_scene *sc
     const int32_t annotation = first_annotation + phrase->targets[0];
     char file_name[64];
     snprintf(file_name, sizeof file_name, "%07d_%d.%s", w->image_id, annotation, format_suffix(w->spec));
-    vg_pickle_dict(p);
+    vg_synth_pickle_dict(p);
     refs_key_int(p, "ref_id", ++w->ref_id);
     refs_key_int(p, "ann_id", annotation);
     refs_key_int(p, "image_id", w->image_id);
@@ -152,12 +152,12 @@ static void ref_record(synth_writer *w, synth_split split, const synth_scene *sc
     refs_key_string(p, "file_name", file_name);
     refs_key_string(p, "split", SPLIT_NAMES[split]);
     refs_key_string(p, "kind", vg_synth_kind_name(phrase->kind));
-    vg_pickle_string(p, "ann_ids");
-    vg_pickle_list(p);
-    for (int i = 0; i < phrase->n_targets; i++) vg_pickle_int(p, first_annotation + phrase->targets[i]);
-    vg_pickle_list_end(p);
+    vg_synth_pickle_string(p, "ann_ids");
+    vg_synth_pickle_list(p);
+    for (int i = 0; i < phrase->n_targets; i++) vg_synth_pickle_int(p, first_annotation + phrase->targets[i]);
+    vg_synth_pickle_list_end(p);
     refs_sentences(p, w->ref_id, phrase->text);
-    vg_pickle_dict_end(p);
+    vg_synth_pickle_dict_end(p);
 }
 
 /* ---- a split ---- */
@@ -195,12 +195,12 @@ static vg_status image_make(synth_writer *w, synth_split split)
 static vg_status splits_make(synth_writer *w)
 {
     const int counts[SYNTH_SPLITS] = {w->spec->n_train, w->spec->n_val, w->spec->n_test, w->spec->n_test};
-    vg_pickle_begin(&w->refs);
-    vg_pickle_list(&w->refs);
+    vg_synth_pickle_begin(&w->refs);
+    vg_synth_pickle_list(&w->refs);
     for (synth_split split = SYNTH_TRAIN; split < SYNTH_SPLITS; split++)
         for (int i = 0; i < counts[split]; i++) VG_TRY(image_make(w, split));
-    vg_pickle_list_end(&w->refs);
-    vg_pickle_end(&w->refs);
+    vg_synth_pickle_list_end(&w->refs);
+    vg_synth_pickle_end(&w->refs);
     return w->refs.status;
 }
 

@@ -107,13 +107,13 @@ typedef struct synth_pickle {
     vg_status status;
 } synth_pickle;
 
-void vg_pickle_begin(synth_pickle *pickle);
-void vg_pickle_list(synth_pickle *pickle); /* opens a list or */
-void vg_pickle_dict(synth_pickle *pickle); /* a dictionary: key, value, key, value, .. */
-void vg_pickle_list_end(synth_pickle *pickle);
-void vg_pickle_dict_end(synth_pickle *pickle);
-void vg_pickle_int(synth_pickle *pickle, int32_t value);
-void vg_pickle_string(synth_pickle *pickle, const char *value);
-void vg_pickle_end(synth_pickle *pickle);
+void vg_synth_pickle_begin(synth_pickle *pickle);
+void vg_synth_pickle_list(synth_pickle *pickle); /* opens a list or */
+void vg_synth_pickle_dict(synth_pickle *pickle); /* a dictionary: key, value, key, value, .. */
+void vg_synth_pickle_list_end(synth_pickle *pickle);
+void vg_synth_pickle_dict_end(synth_pickle *pickle);
+void vg_synth_pickle_int(synth_pickle *pickle, int32_t value);
+void vg_synth_pickle_string(synth_pickle *pickle, const char *value);
+void vg_synth_pickle_end(synth_pickle *pickle);
 
 #endif

@@ -16,38 +16,38 @@ static void pickle_put_u32(synth_pickle *pickle, uint32_t value)
     pickle_put(pickle, bytes, sizeof bytes);
 }
 
-void vg_pickle_begin(synth_pickle *pickle)
+void vg_synth_pickle_begin(synth_pickle *pickle)
 {
     pickle_put(pickle, "\x80\x02", 2); /* PROTO 2 */
 }
 
-void vg_pickle_list(synth_pickle *pickle)
+void vg_synth_pickle_list(synth_pickle *pickle)
 {
     pickle_put(pickle, "](", 2); /* EMPTY_LIST MARK */
 }
 
-void vg_pickle_dict(synth_pickle *pickle)
+void vg_synth_pickle_dict(synth_pickle *pickle)
 {
     pickle_put(pickle, "}(", 2); /* EMPTY_DICT MARK */
 }
 
-void vg_pickle_list_end(synth_pickle *pickle)
+void vg_synth_pickle_list_end(synth_pickle *pickle)
 {
     pickle_put(pickle, "e", 1); /* APPENDS */
 }
 
-void vg_pickle_dict_end(synth_pickle *pickle)
+void vg_synth_pickle_dict_end(synth_pickle *pickle)
 {
     pickle_put(pickle, "u", 1); /* SETITEMS */
 }
 
-void vg_pickle_int(synth_pickle *pickle, int32_t value)
+void vg_synth_pickle_int(synth_pickle *pickle, int32_t value)
 {
     pickle_put(pickle, "J", 1); /* BININT */
     pickle_put_u32(pickle, (uint32_t)value);
 }
 
-void vg_pickle_string(synth_pickle *pickle, const char *value)
+void vg_synth_pickle_string(synth_pickle *pickle, const char *value)
 {
     const size_t n = strlen(value);
     pickle_put(pickle, "X", 1); /* BINUNICODE */
@@ -55,7 +55,7 @@ void vg_pickle_string(synth_pickle *pickle, const char *value)
     pickle_put(pickle, value, n);
 }
 
-void vg_pickle_end(synth_pickle *pickle)
+void vg_synth_pickle_end(synth_pickle *pickle)
 {
     pickle_put(pickle, ".", 1); /* STOP */
 }
