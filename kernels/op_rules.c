@@ -114,9 +114,11 @@ static const char *shape_same(vg_shaping *s)
 static const char *shape_add_rows(vg_shaping *s)
 {
     OPERANDS("ff");
+    int ones = 0; /* leading axes of length 1 say nothing */
+    while (ones < rank(s, 1) && dim(s, 1, ones) == 1) ones++;
     const int lead = rank(s, 0) - rank(s, 1);
-    FITS(lead >= 0, "p has more axes than x");
-    for (int i = 0; i < rank(s, 1); i++) FITS(dim(s, 0, lead + i) == dim(s, 1, i), "p must be the last axes of x");
+    FITS(lead + ones >= 0, "p has more axes than x");
+    for (int i = ones; i < rank(s, 1); i++) FITS(dim(s, 0, lead + i) == dim(s, 1, i), "p must be the last axes of x");
     output(s, 0, VG_F32, shape_of(s, 0));
     return NULL;
 }
