@@ -1,0 +1,67 @@
+/* The run configuration: YAML in, checked values out, and back to YAML.
+ *
+ *     vg_options o;
+ *     VG_TRY(vg_options_read(&o, "run.yaml", sets, n_sets));     preset, then the file, then each --set key=value
+ *     ... o.fusion_width, o.schedule[0].lr ...
+ *     vg_options_release(&o);
+ *
+ * Every option is a row of options.def; `section.name` is the YAML key and section_name the field. */
+#ifndef VG_TRAINER_OPTIONS_H
+#define VG_TRAINER_OPTIONS_H
+
+#include "kernels/base/base.h"
+
+typedef int64_t vg_option_integer;
+typedef double vg_option_number;
+typedef bool vg_option_flag;
+typedef char *vg_option_text;
+
+typedef struct vg_option_list {
+    char **items;
+    int n;
+} vg_option_list;
+
+/* "pattern=scale" items, in the order given. */
+typedef vg_option_list vg_option_scales;
+
+typedef struct vg_stage {
+#define VG_OPTION(...)
+#define VG_STAGE_OPTION(name, type, ...) vg_option_##type name;
+#include "trainer/options.def"
+#undef VG_STAGE_OPTION
+#undef VG_OPTION
+} vg_stage;
+
+enum { VG_MAX_STAGES = 16 };
+
+typedef struct vg_options {
+#define VG_OPTION(section, name, type, ...) vg_option_##type section##_##name;
+#include "trainer/options.def"
+#undef VG_OPTION
+    vg_stage schedule[VG_MAX_STAGES];
+    int n_stages;
+} vg_options;
+
+/* Reads a YAML file (NULL: defaults only) and the assignments `key=value` on top of it. Keys of stages are
+ * schedule.<index or name>.<key>; items of a list are parted by commas. Errors: VG_E_CONFIG with file and line; an
+ * unknown key names the nearest one. On failure there is nothing to release. */
+vg_status vg_options_read(vg_options *o, const char *path, const char *const *sets, int n_sets);
+
+/* The same from text; `name` stands for the file in messages. */
+vg_status vg_options_parse(vg_options *o, const char *text, size_t n, const char *name, const char *const *sets,
+                           int n_sets);
+void vg_options_release(vg_options *o);
+
+/* What holds between options: heads divide widths, sides are multiples of patches. Part of reading. */
+vg_status vg_options_check(const vg_options *o);
+
+/* The complete configuration as YAML that vg_options_parse reads back to the same values. */
+vg_status vg_options_print(const vg_options *o, vg_text *out);
+
+/* XXH3 of the options that shape the bits of the weights. */
+vg_status vg_options_hash(const vg_options *o, uint64_t *hash);
+
+/* One line per option with its default and range, for --help. */
+vg_status vg_options_help(vg_text *out);
+
+#endif
