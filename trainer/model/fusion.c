@@ -1,0 +1,200 @@
+/* The combined image-text memory, and what encoder and decoder layers share. Source: vl-gtr-model 3.2 and 3.3;
+ * detr/models/transformer.py. */
+#include "trainer/model/model_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const float NORM_EPS = 1e-5F;
+
+/* ---- layers ---- */
+
+static vg_value projected(vg_builder *b, vg_value x, vg_value w, vg_value bias, int64_t first, int64_t count)
+{
+    return vg_graph_linear(b->g, x, vg_graph_param_rows(b->g, w, first, count),
+                           vg_graph_param_rows(b->g, bias, first, count), VG_ACT_NONE);
+}
+
+/* Keys and values of one run; one product where both read the same rows. */
+static void project_run(vg_builder *b, vg_value key, vg_value value, vg_value w, vg_value bias, vg_value *k,
+                        vg_value *v, int *v_col)
+{
+    const int64_t d = b->o->fusion_width;
+    if (key.id == value.id) {
+        *k = *v = projected(b, key, w, bias, d, 2 * d);
+        *v_col = (int)d;
+    } else {
+        *k = projected(b, key, w, bias, d, d);
+        *v = projected(b, value, w, bias, 2 * d, d);
+    }
+}
+
+vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, const vg_memory *memory)
+{
+    const int64_t d = b->o->fusion_width, heads = b->o->fusion_heads;
+    vg_graph_scope(b->g, prefix);
+    const vg_value w = vg_model_param(b, prefix, "in_proj_weight", VG_SHAPE(3 * d, d));
+    const vg_value bias = vg_model_param(b, prefix, "in_proj_bias", VG_SHAPE(3 * d));
+    vg_attention a = {.heads = (int)heads,
+                      .head_size = (int)(d / heads),
+                      .index = memory->index,
+                      .counts = memory->counts,
+                      .mask_second = memory->mask_second};
+    if (query.id == memory->key.id && query.id != memory->value.id) { /* self-attention: queries and keys agree */
+        a.q = a.k = projected(b, query, w, bias, 0, 2 * d);
+        a.k_col = (int)d;
+        a.v = projected(b, memory->value, w, bias, 2 * d, d);
+    } else {
+        a.q = projected(b, query, w, bias, 0, d);
+        project_run(b, memory->key, memory->value, w, bias, &a.k, &a.v, &a.v_col);
+    }
+    if (memory->key2.id) project_run(b, memory->key2, memory->value2, w, bias, &a.k2, &a.v2, &a.v2_col);
+    if (b->training && b->o->fusion_dropout > 0) {
+        a.dropout = (float)b->o->fusion_dropout;
+        a.keys = vg_graph_input(b->g, "keys", VG_U32, VG_SHAPE(vg_builder_slots(b), 4));
+        a.key = vg_model_dropout_key(b, prefix);
+    }
+    const vg_value mixed = vg_graph_attention(b->g, &a);
+    char part[128];
+    snprintf(part, sizeof part, "%s.out_proj", prefix);
+    return vg_model_linear(b, part, mixed, d, d, VG_ACT_NONE);
+}
+
+vg_value vg_fusion_mlp(vg_builder *b, const char *prefix, vg_value x)
+{
+    const int64_t d = b->o->fusion_width, hidden = b->o->fusion_mlp;
+    char part[128];
+    snprintf(part, sizeof part, "%s.linear1", prefix);
+    const vg_value h = vg_model_linear(b, part, x, hidden, d, VG_ACT_RELU);
+    snprintf(part, sizeof part, "%s.dropout", prefix);
+    const vg_value dropped = vg_model_dropout(b, part, h, VG_NONE, b->training ? b->o->fusion_dropout : 0);
+    snprintf(part, sizeof part, "%s.linear2", prefix);
+    return vg_model_linear(b, part, dropped, d, hidden, VG_ACT_NONE);
+}
+
+vg_value vg_fusion_close(vg_builder *b, const char *layer, int sublayer, vg_value x, vg_value y)
+{
+    const double p = b->training ? b->o->fusion_dropout : 0;
+    char part[128];
+    snprintf(part, sizeof part, "%s.dropout%d", layer, sublayer);
+    if (strcmp(b->o->fusion_norm, "pre") == 0) return vg_model_dropout(b, part, y, x, p);
+    const vg_value dropped = vg_model_dropout(b, part, y, VG_NONE, p);
+    snprintf(part, sizeof part, "%s.norm%d", layer, sublayer);
+    return vg_model_layernorm(b, part, dropped, x, b->o->fusion_width, NORM_EPS);
+}
+
+/* ---- the two kinds of rows ---- */
+
+static vg_value project_rows(vg_builder *b, const char *kind, vg_value x, int64_t width, int modality)
+{
+    const int64_t d = b->o->fusion_width;
+    char part[64];
+    snprintf(part, sizeof part, "%s_proj", kind);
+    vg_value rows = vg_model_linear(b, part, x, d, width, VG_ACT_NONE);
+    if (b->o->fusion_projection_norm) {
+        snprintf(part, sizeof part, "%s_norm", kind);
+        rows = vg_model_layernorm(b, part, rows, VG_NONE, d, NORM_EPS);
+    }
+    if (!b->o->fusion_modality) return rows;
+    const vg_value table = vg_graph_param(b->g, "modality_embed.weight", VG_SHAPE(2, d));
+    return vg_graph_add_rows(b->g, rows, vg_graph_param_rows(b->g, table, modality, 1));
+}
+
+/* Sine positions of the image rows followed by `text_rows` zero rows, as a constant [n,d]. */
+static vg_value positions_const(vg_builder *b, int64_t text_rows)
+{
+    const int grid = (int)(b->shape.side / b->o->vision_patch);
+    const int64_t d = b->o->fusion_width, n = (int64_t)grid * grid + text_rows;
+    float *table = vg_new0_array((size_t)(n * d), sizeof *table);
+    if (!table) return VG_NONE; /* the graph's own allocation of the copy reports it */
+    if (strcmp(b->o->fusion_image_positions, "sine") == 0) vg_sine_positions(table, grid, grid, (int)d);
+    const vg_value v = vg_graph_const(b->g, text_rows ? "memory_positions" : "image_positions", VG_SHAPE(n, d), table);
+    free(table);
+    return v;
+}
+
+static vg_value text_positions(vg_builder *b)
+{
+    return vg_graph_param(b->g, "text_pos.weight", VG_SHAPE(vg_model_text_rows(b->o, &b->shape), b->o->fusion_width));
+}
+
+/* ---- the memory as two runs: image rows once per image, text rows per slot ---- */
+
+static vg_memory memory_in_two_runs(vg_builder *b, vg_value image, vg_value text)
+{
+    const vg_options *o = b->o;
+    const bool sine = strcmp(o->fusion_image_positions, "sine") == 0;
+    const bool learned = strcmp(o->fusion_text_positions, "learned") == 0;
+    vg_graph_scope(b->g, "memory");
+    const vg_value image_key = sine ? vg_graph_add_rows(b->g, image, positions_const(b, 0)) : image;
+    const vg_value text_key = learned ? vg_graph_add_rows(b->g, text, text_positions(b)) : text;
+    vg_memory memory = {.key = image_key,
+                        .value = o->fusion_positions_in_values ? image_key : image,
+                        .key2 = text_key,
+                        .value2 = o->fusion_positions_in_values ? text_key : text,
+                        .index = vg_graph_input(b->g, "image_index", VG_I32, VG_SHAPE(vg_builder_slots(b)))};
+    if (vg_model_text_rows(o, &b->shape) > 1) {
+        memory.counts = vg_graph_input(b->g, "token_counts", VG_I32, VG_SHAPE(vg_builder_slots(b)));
+        memory.mask_second = true;
+    }
+    return memory;
+}
+
+/* ---- the memory as one run per slot, through the encoder layers ---- */
+
+static vg_value joint_positions(vg_builder *b)
+{
+    const int64_t text_rows = vg_model_text_rows(b->o, &b->shape);
+    if (strcmp(b->o->fusion_text_positions, "learned") != 0) return positions_const(b, text_rows);
+    const vg_value image = vg_graph_repeat(b->g, positions_const(b, 0), 1);
+    return vg_graph_concat_tokens(b->g, image, vg_graph_repeat(b->g, text_positions(b), 1), VG_NONE);
+}
+
+static vg_value encoder_layer(vg_builder *b, const char *layer, vg_value x, vg_value positions, vg_value counts)
+{
+    const bool pre = strcmp(b->o->fusion_norm, "pre") == 0;
+    const int64_t d = b->o->fusion_width;
+    char part[128];
+    snprintf(part, sizeof part, "%s.norm1", layer);
+    const vg_value value = pre ? vg_model_layernorm(b, part, x, VG_NONE, d, NORM_EPS) : x;
+    const vg_value key = vg_graph_add_rows(b->g, value, positions);
+    const vg_memory self = {.key = key, .value = value, .counts = counts};
+    snprintf(part, sizeof part, "%s.self_attn", layer);
+    x = vg_fusion_close(b, layer, 1, x, vg_fusion_attention(b, part, key, &self));
+    snprintf(part, sizeof part, "%s.norm2", layer);
+    const vg_value h = pre ? vg_model_layernorm(b, part, x, VG_NONE, d, NORM_EPS) : x;
+    return vg_fusion_close(b, layer, 2, x, vg_fusion_mlp(b, layer, h));
+}
+
+static vg_memory memory_in_one_run(vg_builder *b, vg_value image, vg_value text)
+{
+    const vg_options *o = b->o;
+    const int64_t slots = vg_builder_slots(b);
+    vg_graph_scope(b->g, "memory");
+    const vg_value index = vg_graph_input(b->g, "image_index", VG_I32, VG_SHAPE(slots));
+    const vg_value positions = joint_positions(b);
+    const vg_value counts =
+        vg_model_text_rows(o, &b->shape) > 1 ? vg_graph_input(b->g, "key_counts", VG_I32, VG_SHAPE(slots)) : VG_NONE;
+    vg_value x = vg_graph_concat_tokens(b->g, image, text, index);
+    for (int64_t i = 0; i < o->fusion_encoder_layers; i++) {
+        char layer[64];
+        snprintf(layer, sizeof layer, "encoder.layers.%d", (int)i);
+        x = encoder_layer(b, layer, x, positions, counts);
+    }
+    if (strcmp(o->fusion_norm, "pre") == 0)
+        x = vg_model_layernorm(b, "encoder.norm", x, VG_NONE, o->fusion_width, NORM_EPS);
+    vg_graph_scope(b->g, "memory");
+    const vg_value key = vg_graph_add_rows(b->g, x, positions);
+    return (vg_memory){.key = key, .value = o->fusion_positions_in_values ? key : x, .counts = counts};
+}
+
+vg_fused vg_fusion_build(vg_builder *b, vg_value image_features, vg_value text_features)
+{
+    vg_fused fused = {0};
+    fused.image = project_rows(b, "visual", image_features, b->o->vision_width, 0);
+    fused.text = project_rows(b, "text", text_features, b->o->text_width, 1);
+    fused.memory = b->o->fusion_encoder_layers ? memory_in_one_run(b, fused.image, fused.text)
+                                               : memory_in_two_runs(b, fused.image, fused.text);
+    return fused;
+}
