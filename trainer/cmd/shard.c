@@ -1,0 +1,79 @@
+#include "data/import.h"
+#include "data/shard_tools.h"
+#include "trainer/cmd/arguments.h"
+#include "trainer/vlgtr.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static vg_status import(int argc, char **argv)
+{
+    const char *images = NULL, *split_by = NULL, *shard_mb = NULL;
+    bool strict = false;
+    const vg_argument table[] = {{.name = "--images", .text = &images},
+                                 {.name = "--split-by", .text = &split_by},
+                                 {.name = "--shard-mb", .text = &shard_mb},
+                                 {.name = "--strict", .flag = &strict}};
+    char *words[3];
+    int n = 0;
+    int64_t mb = 0;
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
+    VG_CHECK(n == 3, VG_E_USAGE,
+             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--shard-mb N] [--strict]");
+    VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
+    const vg_import_options options = {
+        .images = images, .split_by = split_by, .shard_bytes = (size_t)mb << 20, .max_bad = 0.01, .strict = strict};
+    vg_import_report report = {0};
+    vg_text text = {0};
+    vg_status st = vg_import(words[0], words[1], words[2], &options, &report);
+    if (st == VG_OK) st = vg_import_report_text(&report, &text);
+    if (st == VG_OK) fputs(text.data, stdout);
+    free(text.data);
+    vg_import_report_release(&report);
+    return st;
+}
+
+static vg_status inspect(int argc, char **argv)
+{
+    enum { TILES = 24 };
+    const char *gallery = NULL, *split = "train";
+    const vg_argument table[] = {{.name = "--gallery", .text = &gallery}, {.name = "--split", .text = &split}};
+    char *words[1];
+    int n = 0;
+    vg_text text = {0};
+    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, 1, &n));
+    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard inspect SHARD [--gallery FILE.png [--split NAME]]");
+    const vg_status st = vg_shard_inspect(words[0], &text);
+    if (st == VG_OK) fputs(text.data, stdout);
+    free(text.data);
+    if (st == VG_OK && gallery) return vg_shard_gallery(words[0], split, TILES, gallery);
+    return st;
+}
+
+static vg_status verify(int argc, char **argv)
+{
+    bool decode = false;
+    const vg_argument table[] = {{.name = "--decode", .flag = &decode}};
+    char *words[1];
+    int n = 0;
+    VG_TRY(vg_arguments_read(argc, argv, table, 1, words, 1, &n));
+    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard verify SHARD [--decode]");
+    vg_shard_verify_report report = {0};
+    const vg_status st = vg_shard_verify(words[0], decode, &report);
+    if (report.lines.data) fputs(report.lines.data, stdout);
+    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad\n", (long long)report.shards,
+           (long long)report.images, (long long)report.sentences, (double)report.image_bytes * 1e-6,
+           (long long)report.bad);
+    free(report.lines.data);
+    return st;
+}
+
+vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
+{
+    (void)context;
+    if (argc > 1 && strcmp(argv[1], "import") == 0) return import(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "inspect") == 0) return inspect(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "verify") == 0) return verify(argc - 1, argv + 1);
+    return vg_fail(VG_E_USAGE, "vlgtr shard import SET ROOT OUT | inspect SHARD | verify SHARD");
+}

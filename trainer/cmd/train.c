@@ -1,0 +1,36 @@
+#include "trainer/cmd/arguments.h"
+#include "trainer/loop.h"
+#include "trainer/vlgtr.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static vg_status print_help(void)
+{
+    vg_text help = {0};
+    VG_TRY(vg_options_help(&help));
+    printf("usage: mpirun -n R vlgtr train RUN.yaml [--set key=value]... [--allow-new-bits]\n\n"
+           "Options of RUN.yaml, written as `section:` with `key: value` lines below it:\n%s",
+           help.data);
+    free(help.data);
+    return VG_OK;
+}
+
+vg_status vg_cmd_train(vg_context *context, int argc, char **argv)
+{
+    bool allow_new_bits = false, help = false;
+    vg_argument_list sets = {0};
+    const vg_argument table[] = {{.name = "--set", .list = &sets},
+                                 {.name = "--allow-new-bits", .flag = &allow_new_bits},
+                                 {.name = "--help", .flag = &help}};
+    char *words[1];
+    int n_words = 0;
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
+    if (help) return print_help();
+    VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr train RUN.yaml");
+    vg_options options;
+    VG_TRY(vg_comm_agree(context->comm, vg_options_read(&options, words[0], sets.items, sets.n)));
+    const vg_status st = vg_train(context->comm, &options, allow_new_bits);
+    vg_options_release(&options);
+    return st;
+}

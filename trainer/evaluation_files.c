@@ -1,0 +1,91 @@
+/* What an evaluation leaves behind: a line per sentence, and pictures. */
+#include "trainer/evaluate.h"
+
+#include "data/draw.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+static json_t *box_json(const float *b)
+{
+    return json_pack("[f,f,f,f]", (double)b[0], (double)b[1], (double)b[2], (double)b[3]);
+}
+
+static json_t *answer_json(const vg_answer *a, const vg_split *split)
+{
+    vg_sentence s;
+    vg_image_info image;
+    vg_split_sentence(split, a->sentence, &s);
+    vg_split_image(split, s.image, &image);
+    json_t *record =
+        json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:f, s:f}", "sentence_id", (json_int_t)s.sentence_id, "ref_id",
+                  (json_int_t)s.ref_id, "image_id", (json_int_t)image.image_id, "phrase", s.text, "kind", s.kind, "box",
+                  box_json(a->box), "score", (double)a->score, "iou", (double)a->iou);
+    if (record && s.n_boxes) json_object_set_new(record, "target", box_json(s.boxes));
+    return record;
+}
+
+vg_status vg_evaluation_write(const vg_evaluation *evaluation, const vg_split *split, const char *path)
+{
+    FILE *f = fopen(path, "w");
+    VG_CHECK(f, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    bool good = true;
+    for (int64_t i = 0; good && i < evaluation->n_answers; i++) {
+        json_t *record = answer_json(&evaluation->answers[i], split);
+        good = record && json_dumpf(record, f, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) == 0 &&
+               fputc('\n', f) != EOF;
+        json_decref(record);
+    }
+    good = fclose(f) == 0 && good;
+    VG_CHECK(good, VG_E_STORAGE, "%s: could not be written", path);
+    return VG_OK;
+}
+
+/* The image of an answer with its box (green hit, red miss) and the target's (white). */
+static vg_status draw_answer(const vg_answer *a, const vg_split *split, vg_image *out)
+{
+    vg_sentence s;
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    vg_split_sentence(split, a->sentence, &s);
+    vg_status st = vg_split_read_image(split, s.image, &bytes, &capacity, &n);
+    if (st == VG_OK) st = vg_image_decode(bytes, n, true, out);
+    free(bytes);
+    VG_TRY(st);
+    vg_drawn_box boxes[2] = {{.colour = 0xffffff}, {.colour = a->iou >= 0.5F ? 0x20c040 : 0xe03020}};
+    if (s.n_boxes) memcpy(boxes[0].xyxy, s.boxes, sizeof boxes[0].xyxy);
+    memcpy(boxes[1].xyxy, a->box, sizeof boxes[1].xyxy);
+    return s.n_boxes ? vg_draw_boxes(out, boxes, 2) : vg_draw_boxes(out, boxes + 1, 1);
+}
+
+static vg_status draw_tiles(const vg_evaluation *e, const vg_split *split, int n, vg_image *tiles,
+                            const char **captions)
+{
+    for (int i = 0; i < n; i++) {
+        const vg_answer *a = &e->answers[(int64_t)i * e->n_answers / n];
+        vg_sentence s;
+        vg_split_sentence(split, a->sentence, &s);
+        captions[i] = s.text;
+        VG_TRY(draw_answer(a, split, &tiles[i]));
+    }
+    return VG_OK;
+}
+
+vg_status vg_evaluation_draw(const vg_evaluation *evaluation, const vg_split *split, int n, const char *path)
+{
+    enum { COLUMNS = 6, TILE = 224, MAX_TILES = 96 };
+    vg_image tiles[MAX_TILES] = {0}, sheet = {0};
+    const char *captions[MAX_TILES] = {0};
+    if (n > MAX_TILES) n = MAX_TILES;
+    if (n > evaluation->n_answers) n = (int)evaluation->n_answers;
+    vg_status st = draw_tiles(evaluation, split, n, tiles, captions);
+    if (st == VG_OK) st = vg_draw_gallery(tiles, captions, n, COLUMNS, TILE, &sheet);
+    if (st == VG_OK) st = vg_image_write_png(path, &sheet);
+    for (int i = 0; i < n; i++) vg_image_release(&tiles[i]);
+    vg_image_release(&sheet);
+    return st;
+}

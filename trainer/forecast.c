@@ -1,0 +1,122 @@
+#include "trainer/forecast.h"
+
+#include "dist/reduce.h"
+#include "trainer/phrases.h"
+#include "trainer/stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Resident bytes of this process: what libraries and code cost before the model is there. */
+static size_t resident_bytes(void)
+{
+    unsigned long total = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    const int n = fscanf(f, "%lu %lu", &total, &resident);
+    fclose(f);
+    return n == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+vg_forecast_data vg_forecast_data_of(const vg_options *o)
+{
+    vg_split *split = NULL;
+    if (vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split, &split) !=
+        VG_OK)
+        return (vg_forecast_data){0};
+    const vg_forecast_data data = {vg_split_image_count(split), vg_split_sentence_count(split)};
+    vg_split_close(split);
+    return data;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t batch_bytes(const vg_batch_shape *s)
+{
+    const size_t slots = (size_t)s->images * (size_t)s->phrases;
+    const size_t slot = (size_t)s->text_tokens * 4 + (size_t)s->max_targets * 16 + 4 * 4 + 16 + 8;
+    return (size_t)s->images * (size_t)s->side * (size_t)s->side * 3 + slots * slot;
+}
+
+static size_t phrases_bytes(const vg_options *o, const vg_batch_shape *s, const vg_forecast_data *data)
+{
+    const int64_t row = (int64_t)vg_model_text_rows(o, s) * o->text_width;
+    return vg_phrases_bytes(data->sentences, (int64_t)s->images * s->phrases, row,
+                            (size_t)o->train_cache_text_mb << 20);
+}
+
+static size_t loader_bytes(const vg_options *o, const vg_batch_shape *s, int leaves, const vg_forecast_data *data)
+{
+    const size_t image = (size_t)s->side * (size_t)s->side * 3;
+    return 2 * (size_t)leaves * batch_bytes(s) + smaller((size_t)o->data_cache_mb << 20, (size_t)data->images * image);
+}
+
+/* Sub-trees that are open at once while c leaves are added one by one, and the leaf being written. */
+static int gradient_buffers(size_t bytes, int64_t n)
+{
+    return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
+}
+
+static void fill(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
+                 const vg_forecast_data *data, vg_stage_forecast *f)
+{
+    const vg_batch_shape shape = vg_model_batch_shape(o);
+    const int leaves = (int)(o->train_global_batch / o->train_micro_batch);
+    int first = 0, count = 0;
+    vg_leaves_of(leaves, ranks, 0, &first, &count);
+    f->weights = (size_t)(params->n_trainable + params->n_frozen) * sizeof(float);
+    f->moments = 2 * (size_t)params->n_trainable * sizeof(float);
+    f->gradients = vg_reducer_bytes(params->n_trainable, leaves, ranks, 0);
+    f->gradient_buffers = gradient_buffers(f->gradients, params->n_trainable);
+    f->arena = vg_stage_arena_bytes(run);
+    f->constants = vg_program_constant_bytes(run->train) + vg_program_constant_bytes(run->answer) +
+                   (run->text ? vg_program_constant_bytes(run->text) : 0);
+    f->batches = loader_bytes(o, &shape, count, data);
+    f->phrases = run->text ? phrases_bytes(o, &shape, data) : 0;
+    f->step_flops = vg_program_cost(run->train).flops * leaves;
+    f->step_bytes = vg_program_cost(run->train).bytes * leaves;
+    f->n_trainable = (double)params->n_trainable;
+    f->n_parameters = (double)(params->n_trainable + params->n_frozen);
+}
+
+static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, vg_params *params,
+                                 size_t program, vg_stage_forecast *out)
+{
+    size_t before = 0;
+    VG_TRY(vg_model_declare(o, params));
+    VG_TRY(vg_params_layout(params, NULL, 0));
+    before = (size_t)params->n_frozen * sizeof(float);
+    for (int i = 0; i < o->n_stages; i++) {
+        vg_stage_run *run = NULL;
+        vg_stage_forecast *f = &out[i];
+        VG_TRY(vg_stage_compile(o, i, params, vg_backend_cpu(), 1, &run));
+        *f = (vg_stage_forecast){0};
+        fill(o, params, run, ranks, data, f);
+        vg_stage_leave(run);
+        const size_t running =
+            f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases;
+        f->entering = before + f->weights + f->moments;
+        f->peak = program + larger(running, f->entering + f->batches);
+        before = f->weights + f->moments;
+    }
+    return VG_OK;
+}
+
+vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, vg_stage_forecast *out)
+{
+    const size_t program = resident_bytes();
+    vg_params *params = NULL;
+    VG_TRY(vg_params_new(&params));
+    const vg_status st = forecast_stages(o, ranks, data, params, program, out);
+    vg_params_free(params);
+    return st;
+}

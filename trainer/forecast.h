@@ -1,0 +1,39 @@
+/* What a run will need, known before its first step. */
+#ifndef VG_TRAINER_FORECAST_H
+#define VG_TRAINER_FORECAST_H
+
+#include "trainer/options.h"
+
+#include <stddef.h>
+
+enum { VG_MAX_FORECAST_RANKS = 65536 };
+
+/* One stage on the fullest rank, in bytes. */
+typedef struct vg_stage_forecast {
+    size_t weights;   /* all parameters, fp32 */
+    size_t moments;   /* of what trains */
+    size_t gradients; /* buffers of the canonical sum */
+    size_t arena;     /* activations and scratch */
+    size_t constants; /* packed frozen weights, position tables */
+    size_t batches;   /* loader buffers and the cache of decoded images, as far as the split fills it */
+    size_t phrases;   /* kept phrase features */
+    size_t entering;  /* while the stage is laid out: weights and moments of this stage and the one before */
+    size_t peak;      /* the larger of running and entering, with the program itself */
+    double step_flops, step_bytes;
+    double n_trainable, n_parameters;
+    int gradient_buffers; /* of the fullest rank */
+} vg_stage_forecast;
+
+/* Size of the data that the forecast is for; zero where unknown. */
+typedef struct vg_forecast_data {
+    int64_t images, sentences;
+} vg_forecast_data;
+
+/* Local. Compiles every stage for `ranks` ranks without running it; out [o->n_stages]. Errors: VG_E_CONFIG, VG_E_NOMEM.
+ */
+vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, vg_stage_forecast *out);
+
+/* Local. Reads the size of the training split where the shards are there; zeros otherwise. */
+vg_forecast_data vg_forecast_data_of(const vg_options *o);
+
+#endif

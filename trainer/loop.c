@@ -1,0 +1,348 @@
+#include "trainer/loop.h"
+
+#include "checkpoints/checkpoint.h"
+#include "trainer/loop_impl.h"
+#include "trainer/process.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- telling ---- */
+
+static double step_flops(const vg_run *r)
+{
+    return vg_program_cost(r->stage->train).flops * r->n_all_leaves;
+}
+
+static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases)
+{
+    const vg_options *o = r->o;
+    const double now = vg_now_s(), elapsed = fmax(now - r->mark_s, 1e-9);
+    const double wait = r->loader ? vg_loader_stats_get(r->loader).wait_s - r->mark_wait_s : 0;
+    const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
+    const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
+    for (int i = 0; i < vg_comm_size(r->comm); i++) rank_phrases[i] = r->rank_counts[4 * i];
+    *record = (vg_step_record){.step = r->step,
+                               .steps = total,
+                               .stage = r->stage->stage->name,
+                               .loss_class = r->sums[SUM_CLASS] * (double)r->scales[0],
+                               .loss_l1 = o->loss_l1 * r->sums[SUM_L1] / boxes,
+                               .loss_giou = o->loss_giou * r->sums[SUM_GIOU] / boxes,
+                               .loss_align = o->loss_align * r->sums[SUM_ALIGN] / slots,
+                               .giou = r->matched ? 1 - r->sums[SUM_LAST_GIOU] / (double)r->matched : 0,
+                               .grad_norm = r->grad_norm,
+                               .lr = r->stage->stage->lr * vg_stage_course(r->stage->stage, r->stage_step - 1),
+                               .phrases = r->filled,
+                               .rank_phrases = rank_phrases,
+                               .n_ranks = vg_comm_size(r->comm),
+                               .phrases_per_s = (double)r->mark_phrases / elapsed,
+                               .gflops_per_s = step_flops(r) * (double)steps / elapsed * 1e-9,
+                               .wait_ms = 1e3 * wait / fmax(1, (double)steps),
+                               .eta_s = (now - r->start_s) / fmax(1, (double)(r->step - r->start_step)) *
+                                        (double)(total - r->step),
+                               .skipped = r->skipped};
+    record->loss = record->loss_class + record->loss_l1 + record->loss_giou + record->loss_align;
+}
+
+static void set_mark(vg_run *r)
+{
+    r->mark_s = vg_now_s();
+    r->mark_wait_s = r->loader ? vg_loader_stats_get(r->loader).wait_s : 0;
+    r->mark_step = r->step;
+    r->mark_phrases = 0;
+}
+
+static void log_hash(vg_run *r)
+{
+    char text[24];
+    if (!r->metrics) return;
+    snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params));
+    vg_metrics_text(r->metrics, r->step, "weights_hash", text);
+}
+
+static void tell(vg_run *r)
+{
+    enum { MAX_RANKS = 4096 };
+    int64_t rank_phrases[MAX_RANKS];
+    const bool last = r->stage_step == r->stage->stage->steps;
+    r->mark_phrases += r->filled;
+    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return;
+    vg_step_record record;
+    fill_record(r, &record, rank_phrases);
+    vg_metrics_progress(r->metrics, &record);
+    if (r->step % r->o->run_log_every == 0 || last) {
+        vg_metrics_step(r->metrics, &record);
+        set_mark(r);
+    }
+    if (last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0)) log_hash(r);
+}
+
+/* ---- evaluation while training ---- */
+
+static vg_status open_eval(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const vg_batch_shape shape = vg_model_batch_shape(o);
+    if (!r->eval_split)
+        VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split,
+                             &r->eval_split));
+    if (r->stage->text && !r->eval_phrases.features)
+        VG_TRY(vg_phrases_init(&r->eval_phrases, r->stage->text, vg_split_sentence_count(r->eval_split),
+                               (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20));
+    return VG_OK;
+}
+
+static void say_scores(vg_run *r, const vg_evaluation *e)
+{
+    char line[1024];
+    int n = snprintf(line, sizeof line, "step %lld  eval %s  acc@0.5 %.4f", (long long)r->step, r->o->data_eval_split,
+                     (double)e->scores[0].hits50 / (double)e->scores[0].trials);
+    vg_metrics_number(r->metrics, r->step, "acc50", (double)e->scores[0].hits50 / (double)e->scores[0].trials);
+    for (int i = 1; i < e->n_scores && n < (int)sizeof line - 64; i++)
+        n += snprintf(line + n, sizeof line - (size_t)n, "  %s %.3f", e->scores[i].kind,
+                      (double)e->scores[i].hits50 / (double)e->scores[i].trials);
+    vg_metrics_say(r->metrics, "%s", line);
+}
+
+vg_status vg_run_evaluate(vg_run *r)
+{
+    VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
+    const vg_eval_spec spec = {.comm = r->comm,
+                               .options = r->o,
+                               .split = r->eval_split,
+                               .tokenizer = r->tokenizer,
+                               .answer = r->stage->answer,
+                               .phrases = r->stage->text ? &r->eval_phrases : NULL};
+    vg_evaluation e;
+    VG_TRY(vg_evaluate(&spec, &e));
+    if (r->metrics) say_scores(r, &e);
+    vg_evaluation_release(&e);
+    return VG_OK;
+}
+
+/* ---- a stage ---- */
+
+static void leave_stage(vg_run *r)
+{
+    vg_reducer_free(r->reducer);
+    vg_phrases_release(&r->train_phrases);
+    vg_phrases_release(&r->eval_phrases);
+    vg_stage_leave(r->stage);
+    free(r->block_squares);
+    r->reducer = NULL;
+    r->stage = NULL;
+    r->block_squares = NULL;
+}
+
+static void sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
+{
+    vg_run *r = context;
+    r->backend->sum(&r->stream, dst, a, b, n);
+}
+
+static vg_status compile_stage(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const vg_batch_shape shape = vg_model_batch_shape(o);
+    VG_TRY(vg_stage_enter(o, (int)r->stage_index, r->params, r->backend, r->stream.n_threads, &r->stage));
+    r->block_squares = vg_new0_array((size_t)r->stage->n_blocks, sizeof *r->block_squares);
+    VG_CHECK(r->block_squares, VG_E_NOMEM, "no memory for a stage");
+    if (!r->stage->text) return VG_OK;
+    return vg_phrases_init(&r->train_phrases, r->stage->text, vg_split_sentence_count(r->train_split),
+                           (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20);
+}
+
+static vg_status enter_stage(vg_run *r)
+{
+    VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
+    VG_TRY(vg_reducer_new(r->comm, r->params->n_trainable, r->n_all_leaves, sum_floats, r, &r->reducer));
+    vg_metrics_say(r->metrics,
+                   "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
+                   r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
+                   (double)(r->params->n_trainable + r->params->n_frozen) * 1e-6, step_flops(r) * 1e-9,
+                   (double)r->stage->arena.size_bytes * 1e-6);
+    set_mark(r);
+    return VG_OK;
+}
+
+static vg_status after_step(vg_run *r, bool stop)
+{
+    const vg_options *o = r->o;
+    const bool last = r->stage_step == r->stage->stage->steps;
+    tell(r);
+    if (o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o)) {
+        VG_TRY(vg_run_evaluate(r));
+        set_mark(r);
+    }
+    if (last || stop || r->step % o->run_checkpoint_every == 0) {
+        VG_TRY(vg_run_save(r));
+        set_mark(r);
+    }
+    if (!stop) return VG_OK;
+    vg_metrics_say(r->metrics, "stopped at step %lld on request; the same command goes on from its checkpoint",
+                   (long long)r->step);
+    return vg_fail(VG_E_STOPPED, "stopped at step %lld on request", (long long)r->step);
+}
+
+static vg_status train_stage(vg_run *r)
+{
+    while (r->stage_step < r->stage->stage->steps) {
+        const vg_status st = vg_run_step(r);
+        if (st != VG_OK && st != VG_E_STOPPED) return st;
+        VG_TRY(after_step(r, st == VG_E_STOPPED));
+    }
+    return VG_OK;
+}
+
+/* ---- the schedule ---- */
+
+static vg_status train_schedule(vg_run *r, const char *checkpoint)
+{
+    if (checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps && r->stage_index + 1 < r->o->n_stages) {
+        r->stage_index++; /* saved at the end of a stage: the next one starts afresh */
+        r->stage_step = r->optimizer_steps = 0;
+        checkpoint = NULL;
+    }
+    for (;;) {
+        VG_TRY(enter_stage(r));
+        if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_checkpoint_load_moments(checkpoint, r->params)));
+        checkpoint = NULL;
+        VG_TRY(train_stage(r));
+        if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
+        leave_stage(r);
+        r->stage_index++;
+        r->stage_step = r->optimizer_steps = 0;
+    }
+}
+
+/* ---- opening a run ---- */
+
+static vg_status open_data(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const vg_batch_shape shape = vg_model_batch_shape(o);
+    VG_CHECK(o->data_shards.n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
+    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &r->tokenizer));
+    VG_CHECK(vg_tokenizer_size(r->tokenizer) <= o->text_vocab, VG_E_CONFIG,
+             "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, vg_tokenizer_size(r->tokenizer) - 1,
+             (long long)o->text_vocab);
+    VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split,
+                         &r->train_split));
+    VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
+             o->data_train_split);
+    const int n_batches = r->n_leaves ? 2 * r->n_leaves : 2;
+    r->batches = vg_new0_array((size_t)n_batches, sizeof *r->batches);
+    r->taken = vg_new0_array((size_t)r->n_leaves + 1, sizeof(vg_batch *));
+    r->leaf_sums = vg_new0_array((size_t)(r->n_leaves + 1) * N_SUMS, sizeof *r->leaf_sums);
+    r->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *r->key_counts);
+    r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * 4, sizeof *r->rank_counts);
+    VG_CHECK(r->batches && r->taken && r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM,
+             "no memory for batches");
+    for (int i = 0; i < n_batches; i++) VG_TRY(vg_batch_init(&r->batches[i], &shape));
+    const vg_loader_spec spec = {.split = r->train_split,
+                                 .tokenizer = r->tokenizer,
+                                 .shape = shape,
+                                 .seed = (uint64_t)o->train_seed,
+                                 .shuffle = true,
+                                 .n_workers = (int)o->data_workers,
+                                 .max_bad = o->data_max_bad,
+                                 .cache_bytes = (size_t)o->data_cache_mb << 20,
+                                 .blind = o->data_blind};
+    return vg_loader_open(&spec, r->batches, n_batches, &r->loader);
+}
+
+static vg_status check_batches(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const int64_t leaves = o->train_global_batch / o->train_micro_batch;
+    VG_CHECK(o->n_stages > 0, VG_E_CONFIG, "the schedule has no stage; add `schedule:` with at least one");
+    VG_CHECK(leaves * o->train_micro_batch == o->train_global_batch, VG_E_CONFIG,
+             "train.global_batch: %lld is not a multiple of train.micro_batch %lld", (long long)o->train_global_batch,
+             (long long)o->train_micro_batch);
+    VG_CHECK(vg_comm_size(r->comm) <= leaves, VG_E_CONFIG,
+             "%d ranks, but a step has %lld micro-batches (train.global_batch / train.micro_batch); start at most %lld "
+             "ranks",
+             vg_comm_size(r->comm), (long long)leaves, (long long)leaves);
+    r->n_all_leaves = (int)leaves;
+    vg_leaves_of(r->n_all_leaves, vg_comm_size(r->comm), vg_comm_rank(r->comm), &r->first_leaf, &r->n_leaves);
+    return VG_OK;
+}
+
+static vg_status open_run(vg_run *r)
+{
+    vg_text yaml = {0};
+    VG_TRY(check_batches(r));
+    VG_TRY(vg_options_hash(r->o, &r->configuration_hash));
+    VG_TRY(vg_options_print(r->o, &yaml));
+    r->configuration = yaml.data;
+    VG_TRY(open_data(r));
+    VG_TRY(vg_params_new(&r->params));
+    VG_TRY(vg_model_declare(r->o, r->params));
+    return vg_params_layout(r->params, NULL, 0);
+}
+
+/* Files of rank 0: the resolved configuration, metrics and log. */
+static vg_status open_files(vg_run *r)
+{
+    char path[4096];
+    if (vg_comm_rank(r->comm) != 0) return VG_OK;
+    VG_TRY(vg_make_directories(r->o->run_folder));
+    snprintf(path, sizeof path, "%s/config.yaml", r->o->run_folder);
+    VG_TRY(vg_file_write_atomic(path, r->configuration, strlen(r->configuration)));
+    return vg_metrics_open(r->o->run_folder, r->step, &r->metrics);
+}
+
+static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
+{
+    VG_TRY(vg_comm_agree(r->comm, open_run(r)));
+    VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
+    VG_TRY(vg_comm_same(r->comm, r->backend->profile(), strlen(r->backend->profile()), "the numerics profile"));
+    VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
+    if (!*checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_model_init(r->o, r->params)));
+    VG_TRY(vg_comm_agree(r->comm, open_files(r)));
+    vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
+                   r->configuration, vg_comm_size(r->comm), r->stream.n_threads, r->backend->profile(),
+                   (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
+                   r->o->data_train_split);
+    if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
+    r->next_wanted = r->start_step = r->step;
+    r->start_s = vg_now_s();
+    VG_TRY(vg_comm_agree(r->comm, vg_run_want(r)));
+    return train_schedule(r, *checkpoint);
+}
+
+static void close_run(vg_run *r)
+{
+    leave_stage(r);
+    if (r->loader) vg_loader_close(r->loader);
+    for (int i = 0; r->batches && i < (r->n_leaves ? 2 * r->n_leaves : 2); i++) vg_batch_release(&r->batches[i]);
+    free(r->batches);
+    free(r->taken);
+    free(r->leaf_sums);
+    free(r->key_counts);
+    free(r->rank_counts);
+    free(r->configuration);
+    vg_params_free(r->params);
+    vg_split_close(r->train_split);
+    vg_split_close(r->eval_split);
+    vg_tokenizer_close(r->tokenizer);
+    vg_metrics_close(r->metrics);
+}
+
+vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits)
+{
+    vg_run r = {.comm = comm,
+                .o = options,
+                .generation = 1,
+                .backend = options->train_check ? vg_backend_check() : vg_backend_cpu(),
+                .stream = {.n_threads = vg_thread_count(comm, options->train_threads)}};
+    char *checkpoint = NULL;
+    vg_stop_on_signals();
+    const vg_status st = train(&r, allow_new_bits, &checkpoint);
+    close_run(&r);
+    free(checkpoint);
+    return st;
+}

@@ -1,0 +1,83 @@
+/* Between the files of the training loop: a run as every rank holds it. */
+#ifndef VG_TRAINER_LOOP_IMPL_H
+#define VG_TRAINER_LOOP_IMPL_H
+
+#include "dist/reduce.h"
+#include "trainer/evaluate.h"
+#include "trainer/metrics.h"
+#include "trainer/stage.h"
+
+/* What a step adds up over the slots of a leaf, in fp64. */
+enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
+
+typedef struct vg_run {
+    vg_comm *comm;
+    const vg_options *o;
+    const vg_backend *backend;
+    vg_stream stream;
+    vg_params *params;
+    vg_tokenizer *tokenizer;
+    vg_split *train_split, *eval_split; /* eval_split is opened at the first evaluation */
+    uint64_t configuration_hash, generation;
+    char *configuration; /* the resolved YAML */
+    vg_metrics *metrics; /* rank 0 */
+
+    /* the sample stream: this rank's leaves of each step */
+    vg_loader *loader;
+    vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
+    int first_leaf, n_leaves, n_all_leaves;
+    vg_batch **taken;    /* [n_leaves] of the current step */
+    int64_t next_wanted; /* step whose leaves are wanted next */
+
+    /* the current stage */
+    vg_stage_run *stage;
+    vg_reducer *reducer;
+    vg_phrases train_phrases, eval_phrases;
+    int32_t *key_counts;   /* [m*P] */
+    double *leaf_sums;     /* [n_leaves, N_SUMS] */
+    double *block_squares; /* [n_blocks] */
+
+    /* where the run stands: saved in checkpoints */
+    int64_t step, stage_index, stage_step, optimizer_steps, skipped;
+    int64_t skipped_in_a_row, failed_saves;
+
+    /* the current step */
+    int64_t *rank_counts; /* [ranks, 4] */
+    int64_t filled, matched;
+    float scales[8];
+    double sums[N_SUMS];
+    double grad_norm;
+
+    /* since the last log line */
+    double mark_s, mark_wait_s;
+    int64_t mark_step, mark_phrases;
+    double start_s;
+    int64_t start_step;
+} vg_run;
+
+static inline int64_t vg_run_total_steps(const vg_options *o)
+{
+    int64_t total = 0;
+    for (int i = 0; i < o->n_stages; i++) total += o->schedule[i].steps;
+    return total;
+}
+
+/* One optimizer step, all ranks. Collective. */
+vg_status vg_run_step(vg_run *r);
+
+/* Asks the loader for the leaves of steps up to two ahead. Local. */
+vg_status vg_run_want(vg_run *r);
+
+/* Saves, tolerating failures up to the configured number. Collective. */
+vg_status vg_run_save(vg_run *r);
+
+/* Evaluates on data.eval_split, logs, and leaves the result in `out`. Collective. */
+vg_status vg_run_evaluate(vg_run *r);
+
+/* Finds a checkpoint in the run's folder and takes its state over; params must be declared. Collective. */
+vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint);
+
+/* XXH3 of every parameter's name and values, in order of declaration. Local. */
+uint64_t vg_weights_hash(const vg_params *params);
+
+#endif

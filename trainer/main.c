@@ -1,0 +1,76 @@
+/* The command line: finds the verb, opens the process group it needs, prints an error once, and leaves with its code.
+ */
+#include "trainer/vlgtr.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ONE, MANY };
+
+static const struct verb {
+    const char *name;
+    int ranks;
+    const char *arguments, *help;
+    vg_status (*run)(vg_context *context, int argc, char **argv);
+} verbs[] = {
+#define VG_VERB(name, ranks, arguments, help) {#name, ranks, arguments, help, vg_cmd_##name},
+#include "trainer/verbs.def"
+#undef VG_VERB
+};
+
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
+static void print_usage(FILE *to)
+{
+    fprintf(to, "usage: vlgtr VERB ...      (many ranks: mpirun -n R vlgtr train ...)\n\n");
+    for (int i = 0; i < N_VERBS; i++)
+        fprintf(to, "  %-10s %s\n             vlgtr %s %s\n", verbs[i].name, verbs[i].help, verbs[i].name,
+                verbs[i].arguments);
+    fprintf(to, "\nexit codes: 0 done, 64 usage, 65 data, 69 communication, 70 a bug of ours, 71 device or memory,\n"
+                "            74 storage, 75 stopped at a checkpoint on request, 76 numerics, 78 configuration\n");
+}
+
+static const struct verb *find_verb(const char *name)
+{
+    const char *names[N_VERBS];
+    for (int i = 0; i < N_VERBS; i++) {
+        names[i] = verbs[i].name;
+        if (strcmp(names[i], name) == 0) return &verbs[i];
+    }
+    const char *nearest = vg_nearest_word(name, names, N_VERBS);
+    if (nearest)
+        vg_fail(VG_E_USAGE, "unknown verb '%s'; did you mean '%s'?", name, nearest);
+    else
+        vg_fail(VG_E_USAGE, "unknown verb '%s'; `vlgtr --help` lists them", name);
+    return NULL;
+}
+
+static vg_status run_verb(const struct verb *verb, int argc, char **argv)
+{
+    vg_context context = {0};
+    vg_status st = vg_comm_open(&context.comm);
+    if (st == VG_OK && verb->ranks == ONE && vg_comm_size(context.comm) > 1)
+        st = vg_fail(VG_E_USAGE, "`vlgtr %s` runs alone, without mpirun", verb->name);
+    if (st == VG_OK) st = verb->run(&context, argc, argv);
+    if (st != VG_OK && st != VG_E_STOPPED && (!context.comm || vg_comm_rank(context.comm) == 0))
+        fprintf(stderr, "vlgtr %s: %s\n", verb->name, vg_error_text());
+    VG_KEEP(st, vg_comm_close(context.comm));
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? vg_exit_code(VG_E_USAGE) : 0;
+    }
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a failed write, not a death */
+    const struct verb *verb = find_verb(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+    if (!verb) {
+        fprintf(stderr, "vlgtr: %s\n", vg_error_text());
+        return vg_exit_code(VG_E_USAGE);
+    }
+    return vg_exit_code(run_verb(verb, argc - 1, argv + 1));
+}

@@ -1,0 +1,43 @@
+/* What a run tells: metrics.jsonl for programs, log.txt and standard error for people. Rank 0 alone has one; for the
+ * others every call is a no-op on NULL. */
+#ifndef VG_TRAINER_METRICS_H
+#define VG_TRAINER_METRICS_H
+
+#include "kernels/base/base.h"
+
+typedef struct vg_metrics vg_metrics;
+
+/* One step, averaged over nothing: losses are those of the step's whole batch. */
+typedef struct vg_step_record {
+    int64_t step, steps; /* done so far, in the whole schedule */
+    const char *stage;
+    double loss, loss_class, loss_l1, loss_giou, loss_align; /* weighted parts of loss; sums over decoder layers */
+    double giou;                                             /* mean GIoU of the last layer's matched pairs */
+    double grad_norm, lr;
+    int64_t phrases;             /* filled slots */
+    const int64_t *rank_phrases; /* [n_ranks] by rank */
+    int n_ranks;
+    double phrases_per_s, gflops_per_s; /* since the last record, all ranks */
+    double wait_ms;                     /* that rank 0 waited for data, per step */
+    double eta_s;
+    int64_t skipped; /* steps so far */
+} vg_step_record;
+
+/* Opens folder/metrics.jsonl and folder/log.txt for appending; records after `step` are dropped (a resumed run writes
+ * them again). Errors: VG_E_STORAGE. */
+vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out);
+void vg_metrics_close(vg_metrics *m);
+
+void vg_metrics_step(vg_metrics *m, const vg_step_record *r);
+
+/* A moving bar on a terminal; nothing elsewhere. */
+void vg_metrics_progress(vg_metrics *m, const vg_step_record *r);
+
+/* A sentence for people, also into log.txt. */
+void vg_metrics_say(vg_metrics *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A record {"step": .., "<key>": <value>} with a number, or with a text. */
+void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value);
+void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *value);
+
+#endif

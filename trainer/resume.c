@@ -1,0 +1,108 @@
+/* Saving a run and taking it up again. */
+#include "trainer/loop_impl.h"
+
+#include "checkpoints/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+uint64_t vg_weights_hash(const vg_params *params)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return 0;
+    XXH3_64bits_reset(state);
+    for (int i = 0; i < params->n; i++) {
+        const vg_param *p = &params->items[i];
+        XXH3_64bits_update(state, p->name, strlen(p->name));
+        XXH3_64bits_update(state, vg_params_data(params, i), (size_t)p->count * sizeof(float));
+    }
+    const uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return hash;
+}
+
+static void checkpoints_folder(const vg_run *r, char path[4096])
+{
+    snprintf(path, 4096, "%s/checkpoints", r->o->run_folder);
+}
+
+vg_status vg_run_save(vg_run *r)
+{
+    char folder[4096], hash[24], *path = NULL;
+    checkpoints_folder(r, folder);
+    snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
+    const vg_checkpoint_state state = {.params = r->params,
+                                       .step = r->step,
+                                       .stage = r->stage_index,
+                                       .stage_step = r->stage_step,
+                                       .position = r->step * r->o->train_global_batch,
+                                       .optimizer_steps = r->optimizer_steps,
+                                       .skipped_steps = r->skipped,
+                                       .seed = (uint64_t)r->o->train_seed,
+                                       .generation = r->generation,
+                                       .configuration = r->configuration,
+                                       .configuration_hash = hash,
+                                       .profile = r->backend->profile()};
+    const vg_status st = vg_checkpoint_save(r->comm, folder, &state, (int)r->o->run_checkpoint_keep, &path);
+    if (st == VG_OK) {
+        vg_metrics_say(r->metrics, "checkpoint %s", path);
+        r->failed_saves = 0;
+    }
+    free(path);
+    if (st != VG_E_STORAGE) return st;
+    r->failed_saves++;
+    vg_metrics_say(r->metrics,
+                   "warning: the checkpoint of step %lld is not saved: %s; older ones are intact, training goes on",
+                   (long long)r->step, vg_error_text());
+    return r->failed_saves >= r->o->run_max_failed_saves
+               ? vg_fail_at(st, "%lld saves in a row failed", (long long)r->failed_saves)
+               : VG_OK;
+}
+
+static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)
+{
+    char hash[24];
+    snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
+    if (strcmp(info->profile, r->backend->profile()) != 0)
+        vg_log_root("warning: %s was computed with '%s', this machine computes with '%s'; the bits will differ", path,
+                    info->profile, r->backend->profile());
+    VG_CHECK(strcmp(info->configuration_hash, hash) == 0 || allow_new_bits, VG_E_CONFIG,
+             "%s was trained with another configuration; choose another run.folder, or add --allow-new-bits to go on "
+             "from it",
+             path);
+    VG_CHECK(info->stage < r->o->n_stages && info->stage_step <= r->o->schedule[info->stage].steps, VG_E_CONFIG,
+             "%s stands at step %lld of stage %lld, which the schedule does not have", path,
+             (long long)info->stage_step, (long long)info->stage);
+    return VG_OK;
+}
+
+static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)
+{
+    vg_checkpoint_info *info = NULL;
+    VG_TRY(vg_checkpoint_open(path, &info));
+    vg_status st = check_same_run(r, info, path, allow_new_bits);
+    if (st == VG_OK) st = vg_checkpoint_load_weights(path, r->params);
+    if (st == VG_OK) {
+        r->step = info->step;
+        r->stage_index = info->stage;
+        r->stage_step = info->stage_step;
+        r->optimizer_steps = info->optimizer_steps;
+        r->skipped = info->skipped_steps;
+        r->generation = info->generation + 1;
+    }
+    vg_checkpoint_info_free(info);
+    return st;
+}
+
+vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint)
+{
+    char folder[4096];
+    checkpoints_folder(r, folder);
+    VG_TRY(vg_checkpoint_choose(r->comm, folder, checkpoint));
+    if (!*checkpoint) return VG_OK;
+    return vg_comm_agree(r->comm, take_over(r, *checkpoint, allow_new_bits));
+}

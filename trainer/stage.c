@@ -1,0 +1,265 @@
+#include "trainer/stage.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what trains ---- */
+
+static bool starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static bool pattern_matches(const char *pattern, const char *name)
+{
+    if (strcmp(pattern, "heads") == 0) return !starts_with(name, "vision.") && !starts_with(name, "text.");
+    return fnmatch(pattern, name, 0) == 0;
+}
+
+/* Whether `unfreeze_blocks: n` reaches a parameter: the last n blocks, the final norm, and everything at full depth. */
+static bool is_unfrozen(const vg_options *o, int64_t n, const char *name)
+{
+    if (n == 0 || !starts_with(name, "vision.")) return false;
+    if (n == o->vision_depth || starts_with(name, "vision.norm.")) return true;
+    int block = -1;
+    return sscanf(name, "vision.blocks.%d.", &block) == 1 && block >= o->vision_depth - n;
+}
+
+double vg_stage_lr_of(const vg_options *o, const vg_stage *stage, const char *name)
+{
+    double lr = is_unfrozen(o, stage->unfreeze_blocks, name) ? stage->vision_lr : 0;
+    for (int i = 0; i < stage->train.n; i++) {
+        const char *item = stage->train.items[i], *equals = strrchr(item, '=');
+        char pattern[256];
+        snprintf(pattern, sizeof pattern, "%.*s", (int)(equals - item), item);
+        if (pattern_matches(pattern, name)) lr = stage->lr * strtod(equals + 1, NULL);
+    }
+    return lr;
+}
+
+double vg_stage_course(const vg_stage *stage, int64_t step)
+{
+    if (step < stage->warmup) return (double)(step + 1) / (double)stage->warmup;
+    if (strcmp(stage->decay, "constant") == 0) return 1;
+    const int64_t length = stage->steps - stage->warmup;
+    const double done = length > 1 ? (double)(step - stage->warmup) / (double)(length - 1) : 1;
+    const double left = strcmp(stage->decay, "cosine") == 0 ? 0.5 * (1 + cos(3.14159265358979323846 * done)) : 1 - done;
+    return stage->final_lr + (1 - stage->final_lr) * left;
+}
+
+typedef struct selection {
+    const vg_options *o;
+    const vg_stage *stage;
+    const vg_params *params;
+} selection;
+
+static bool is_trainable(const void *context, int param)
+{
+    const selection *s = context;
+    return vg_stage_lr_of(s->o, s->stage, s->params->items[param].name) > 0;
+}
+
+static bool any_trains(const selection *s, const char *prefix)
+{
+    for (int i = 0; i < s->params->n; i++)
+        if (starts_with(s->params->items[i].name, prefix) && is_trainable(s, i)) return true;
+    return false;
+}
+
+static vg_status check_selection(const selection *s, int index)
+{
+    const vg_options *o = s->o;
+    VG_CHECK(any_trains(s, ""), VG_E_CONFIG, "schedule.%d.train: no parameter trains; check the patterns", index);
+    const char *tower = !*o->vision_weights && any_trains(s, "vision.") ? "vision"
+                        : !*o->text_weights && any_trains(s, "text.")   ? "text"
+                                                                        : NULL;
+    VG_CHECK(!tower || o->train_allow_from_scratch, VG_E_CONFIG,
+             "schedule.%d: the %s tower would train from random weights, which goes to NaN or forgets in large models; "
+             "set %s.weights, or train.allow_from_scratch: true for small ones",
+             index, tower, tower);
+    return VG_OK;
+}
+
+static bool text_trains(const vg_options *o, const vg_stage *stage)
+{
+    /* every parameter of the tower is as good as any: patterns are over names, so ask for all kinds */
+    static const char *const samples[] = {"text.embeddings.word_embeddings.weight", "text.embeddings.LayerNorm.weight"};
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
+        if (vg_stage_lr_of(o, stage, samples[i]) > 0) return true;
+    for (int64_t i = 0; i < o->text_depth; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "text.encoder.layer.%d.output.dense.weight", (int)i);
+        if (vg_stage_lr_of(o, stage, name) > 0) return true;
+    }
+    return false;
+}
+
+bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
+{
+    return o->train_cache_text && !text_trains(o, stage);
+}
+
+/* ---- programs ---- */
+
+typedef struct compile {
+    const vg_options *o;
+    const vg_stage *stage;
+    vg_params *params;
+    const vg_backend *backend;
+    int n_threads;
+} compile;
+
+/* The training program's graph, differentiated; the gradient order goes into order[params->n]. */
+static vg_status train_graph(const compile *c, vg_graph *g, int *order, int *n_order)
+{
+    const vg_program_spec spec = {.shape = vg_model_batch_shape(c->o),
+                                  .loss = true,
+                                  .text_trains = text_trains(c->o, c->stage),
+                                  .image_positions_train = vg_stage_lr_of(c->o, c->stage, "vision.pos_embed") > 0,
+                                  .cached_text = vg_stage_keeps_text(c->o, c->stage)};
+    VG_TRY(vg_model_build(c->o, &spec, c->params, g));
+    const selection s = {c->o, c->stage, c->params};
+    VG_TRY(vg_graph_differentiate(g, is_trainable, &s));
+    vg_graph_gradient_order(g, order, n_order);
+    return VG_OK;
+}
+
+static vg_status compile_train(const compile *c, vg_program **out)
+{
+    vg_graph *g = NULL;
+    int *order = vg_new0_array((size_t)c->params->n, sizeof *order), n_order = 0;
+    VG_CHECK(order, VG_E_NOMEM, "no memory to compile the stage");
+    vg_status st = vg_graph_new(c->params, &g);
+    if (st == VG_OK) st = train_graph(c, g, order, &n_order);
+    if (st == VG_OK) st = vg_params_layout(c->params, order, n_order);
+    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    vg_graph_free(g);
+    free(order);
+    return st;
+}
+
+static vg_status compile_answer(const compile *c, vg_program **out)
+{
+    vg_graph *g = NULL;
+    const vg_program_spec spec = {.shape = vg_model_batch_shape(c->o),
+                                  .cached_text = vg_stage_keeps_text(c->o, c->stage)};
+    VG_TRY(vg_graph_new(c->params, &g));
+    vg_status st = vg_model_build(c->o, &spec, c->params, g);
+    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    vg_graph_free(g);
+    return st;
+}
+
+static vg_status compile_text(const compile *c, vg_program **out)
+{
+    vg_graph *g = NULL;
+    const vg_batch_shape shape = vg_model_batch_shape(c->o);
+    VG_TRY(vg_graph_new(c->params, &g));
+    vg_status st = vg_model_build_text(c->o, &shape, g);
+    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    vg_graph_free(g);
+    return st;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t vg_stage_arena_bytes(const vg_stage_run *run)
+{
+    const size_t bytes = larger(vg_program_arena_bytes(run->train), vg_program_arena_bytes(run->answer));
+    return run->text ? larger(bytes, vg_program_arena_bytes(run->text)) : bytes;
+}
+
+static vg_status attach_all(vg_stage_run *run)
+{
+    VG_TRY(vg_arena_init(&run->arena, vg_stage_arena_bytes(run)));
+    VG_TRY(vg_program_attach(run->train, run->arena.base));
+    VG_TRY(vg_program_attach(run->answer, run->arena.base));
+    return run->text ? vg_program_attach(run->text, run->arena.base) : VG_OK;
+}
+
+/* ---- the optimizer's tables ---- */
+
+static bool decays(const vg_param *p)
+{
+    const bool token = fnmatch("vision.*_token", p->name, 0) == 0 || strcmp(p->name, "vision.pos_embed") == 0;
+    return p->shape.rank >= 2 && !token;
+}
+
+static vg_status fill_tables(vg_stage_run *run, const vg_options *o, const vg_params *params)
+{
+    run->n_blocks = params->n_trainable / VG_PARAM_BLOCK;
+    run->base_lr = vg_new0_array((size_t)run->n_blocks, sizeof(float));
+    run->block_lr = vg_new0_array((size_t)run->n_blocks, sizeof(float));
+    run->block_decay = vg_new0_array((size_t)run->n_blocks, sizeof(float));
+    VG_CHECK(run->base_lr && run->block_lr && run->block_decay, VG_E_NOMEM, "no memory for the optimizer's tables");
+    for (int i = 0; i < params->n; i++) {
+        const vg_param *p = &params->items[i];
+        if (!p->trainable) continue;
+        const int64_t first = p->offset / VG_PARAM_BLOCK, last = (p->offset + p->count - 1) / VG_PARAM_BLOCK;
+        for (int64_t b = first; b <= last; b++) {
+            run->base_lr[b] = (float)vg_stage_lr_of(o, run->stage, p->name);
+            run->block_decay[b] = decays(p) ? (float)run->stage->weight_decay : 0;
+        }
+    }
+    return VG_OK;
+}
+
+static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, vg_params *params,
+                             const vg_backend *backend, int n_threads)
+{
+    run->stage = &o->schedule[index];
+    const selection s = {o, run->stage, params};
+    VG_TRY(check_selection(&s, index));
+    const compile c = {o, run->stage, params, backend, n_threads};
+    VG_TRY(compile_train(&c, &run->train));
+    VG_TRY(compile_answer(&c, &run->answer));
+    if (vg_stage_keeps_text(o, run->stage)) VG_TRY(compile_text(&c, &run->text));
+    return fill_tables(run, o, params);
+}
+
+vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
+                           vg_stage_run **out)
+{
+    vg_stage_run *run = vg_new0(sizeof *run);
+    VG_CHECK(run, VG_E_NOMEM, "no memory for a stage");
+    const vg_status st = compile_all(run, o, index, params, backend, n_threads);
+    if (st != VG_OK) {
+        vg_stage_leave(run);
+        return st;
+    }
+    *out = run;
+    return VG_OK;
+}
+
+vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
+                         vg_stage_run **out)
+{
+    vg_stage_run *run = NULL;
+    VG_TRY(vg_stage_compile(o, index, params, backend, n_threads, &run));
+    const vg_status st = attach_all(run);
+    if (st != VG_OK) {
+        vg_stage_leave(run);
+        return st;
+    }
+    *out = run;
+    return VG_OK;
+}
+
+void vg_stage_leave(vg_stage_run *run)
+{
+    if (!run) return;
+    vg_program_free(run->train);
+    vg_program_free(run->answer);
+    vg_program_free(run->text);
+    vg_arena_release(&run->arena);
+    free(run->base_lr);
+    free(run->block_lr);
+    free(run->block_decay);
+    free(run);
+}

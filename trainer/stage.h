@@ -1,0 +1,48 @@
+/* A stage of the schedule, compiled: what trains, the programs with their shared arena, the optimizer's tables.
+ *
+ *     VG_TRY(vg_stage_enter(&options, 0, params, backend, n_threads, &stage));    lays the parameters out anew
+ *     ... vg_program_run(stage->train) ...
+ *     vg_stage_leave(stage);
+ *
+ * Local: every rank compiles the same. */
+#ifndef VG_TRAINER_STAGE_H
+#define VG_TRAINER_STAGE_H
+
+#include "trainer/model/model.h"
+
+typedef struct vg_stage_run {
+    const vg_stage *stage;
+    vg_program *train;
+    vg_program *answer; /* the last layer's logits and boxes, for evaluation while training */
+    vg_program *text;   /* the phrase encoder alone, or NULL when its features are not kept */
+    vg_arena arena;     /* shared by the programs */
+    int64_t n_blocks;   /* of the trainable space */
+    float *base_lr;     /* [n_blocks] learning rate before its course over the steps */
+    float *block_lr;    /* [n_blocks] of the current step */
+    float *block_decay; /* [n_blocks] */
+} vg_stage_run;
+
+/* Compiles stage `index`: chooses what trains, plans the programs, lays out params (moments are fresh). The programs
+ * have no memory yet. Errors: VG_E_CONFIG (nothing trains; a random tower would train without allow_from_scratch),
+ * VG_E_NOMEM. */
+vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
+                           vg_stage_run **out);
+
+/* vg_stage_compile, then maps the arena and packs frozen weights: ready to run. */
+vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
+                         vg_stage_run **out);
+void vg_stage_leave(vg_stage_run *run);
+
+/* Bytes of the arena that the stage's programs share. */
+size_t vg_stage_arena_bytes(const vg_stage_run *run);
+
+/* Learning rate of a parameter in a stage before its course over the steps; 0: frozen. */
+double vg_stage_lr_of(const vg_options *o, const vg_stage *stage, const char *name);
+
+/* The course: the share of the base learning rate at step `step` (0-based) of the stage. */
+double vg_stage_course(const vg_stage *stage, int64_t step);
+
+/* Whether the stage keeps phrase features instead of encoding phrases in every step. */
+bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage);
+
+#endif

@@ -1,0 +1,218 @@
+/* One optimizer step: the leaves of this rank, the canonical sum, the clipped AdamW pass. Every rank does the same
+ * arithmetic on the same total, so weights never differ between ranks. Source: vl-gtr-model 4.3. */
+#include "trainer/loop_impl.h"
+
+#include "trainer/process.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, N_COUNTS };
+
+static int slots_of(const vg_batch *b)
+{
+    return b->shape.images * b->shape.phrases;
+}
+
+/* ---- data ---- */
+
+vg_status vg_run_want(vg_run *r)
+{
+    for (; r->next_wanted < r->step + 2; r->next_wanted++)
+        for (int i = 0; i < r->n_leaves; i++) {
+            const int64_t leaf = r->first_leaf + i;
+            VG_TRY(
+                vg_loader_want(r->loader, r->next_wanted * r->o->train_global_batch + leaf * r->o->train_micro_batch));
+        }
+    return VG_OK;
+}
+
+static vg_status take_leaves(vg_run *r, int64_t counts[N_COUNTS])
+{
+    for (int i = 0; i < r->n_leaves; i++) {
+        VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
+        const vg_batch *b = r->taken[i];
+        for (int s = 0; s < slots_of(b); s++) {
+            if (!b->filled[s]) continue;
+            counts[COUNT_FILLED]++;
+            counts[COUNT_MATCHED] += b->n_targets[s] < r->o->fusion_queries ? b->n_targets[s] : r->o->fusion_queries;
+        }
+    }
+    return VG_OK;
+}
+
+/* The step's counts over all ranks: the first of its two small messages. */
+static vg_status count_batch(vg_run *r, bool *stop)
+{
+    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_requested()};
+    const vg_status st = take_leaves(r, mine);
+    mine[COUNT_FAILED] = st != VG_OK;
+    VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
+    int64_t total[N_COUNTS] = {0};
+    for (int rank = 0; rank < vg_comm_size(r->comm); rank++)
+        for (int i = 0; i < N_COUNTS; i++) total[i] += r->rank_counts[rank * N_COUNTS + i];
+    if (total[COUNT_FAILED]) return vg_comm_agree(r->comm, st);
+    r->filled = total[COUNT_FILLED];
+    r->matched = total[COUNT_MATCHED];
+    *stop = total[COUNT_STOP] > 0;
+    return VG_OK;
+}
+
+/* Factors of the gradients, formed once per step: nothing else divides. */
+static void form_scales(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const double slots = (double)r->filled, matched = (double)r->matched;
+    const float boxes = (float)fmax(1, matched);
+    const float classes = (float)(matched + o->loss_no_object * (slots * (double)o->fusion_queries - matched));
+    memset(r->scales, 0, sizeof r->scales);
+    r->scales[0] = classes > 0 ? 1 / classes : 0;
+    r->scales[1] = classes > 0 ? (float)o->loss_no_object / classes : 0;
+    r->scales[2] = (float)o->loss_l1 / boxes;
+    r->scales[3] = (float)o->loss_giou / boxes;
+    r->scales[4] = r->filled ? (float)(o->loss_align / slots) : 0;
+}
+
+/* ---- one leaf ---- */
+
+static bool is_empty(const vg_batch *b)
+{
+    for (int s = 0; s < slots_of(b); s++)
+        if (b->filled[s]) return false;
+    return true;
+}
+
+/* Adds a leaf's numerators in slot order and names what is not finite. */
+static void add_losses(vg_run *r, const vg_batch *b, double *sums)
+{
+    vg_shape shape;
+    const double *parts = vg_program_output(r->stage->train, "parts", &shape);
+    const double *align = vg_program_output(r->stage->train, "align_parts", NULL);
+    const int32_t *bad = vg_program_output(r->stage->train, "bad", NULL);
+    const int64_t layers = shape.dim[1];
+    for (int s = 0; s < slots_of(b); s++) {
+        if (!b->filled[s]) continue;
+        for (int64_t l = 0; l < layers; l++) {
+            const double *p = parts + (s * layers + l) * 3;
+            sums[SUM_CLASS] += p[0];
+            sums[SUM_L1] += p[1];
+            sums[SUM_GIOU] += p[2];
+            if (l == layers - 1) sums[SUM_LAST_GIOU] += p[2];
+        }
+        if (align) sums[SUM_ALIGN] += align[s];
+        if (!bad[s]) continue;
+        sums[SUM_BAD] += 1;
+        vg_sentence sentence;
+        vg_split_sentence(r->train_split, b->sentences[s], &sentence);
+        vg_log_rank("step %lld: matching cost of sentence %lld ('%s') is not finite in decoder layer %d",
+                    (long long)r->step, (long long)sentence.sentence_id, sentence.text, bad[s] - 1);
+    }
+}
+
+static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
+{
+    vg_program *program = r->stage->train;
+    if (is_empty(b)) {
+        vg_reducer_leaf(r->reducer);
+        vg_reducer_push(r->reducer, true);
+        return VG_OK;
+    }
+    if (r->stage->text) {
+        const float *features = NULL;
+        VG_TRY(vg_phrases_of(&r->train_phrases, b, &features));
+        VG_TRY(vg_program_bind(program, "text_features", (void *)features));
+    }
+    VG_TRY(vg_model_bind(r->o, program, b, r->key_counts));
+    VG_TRY(vg_program_bind(program, "scales", r->scales));
+    vg_program_bind_gradients(program, vg_reducer_leaf(r->reducer));
+    VG_TRY(vg_program_run(program));
+    add_losses(r, b, sums);
+    vg_reducer_push(r->reducer, false);
+    return VG_OK;
+}
+
+static vg_status run_leaves(vg_run *r)
+{
+    memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
+    for (int i = 0; i < r->n_leaves; i++) {
+        const vg_status st = run_leaf(r, r->taken[i], r->leaf_sums + (size_t)i * N_SUMS);
+        vg_loader_give_back(r->loader, r->taken[i]);
+        if (st != VG_OK) return st;
+    }
+    return VG_OK;
+}
+
+/* ---- the update ---- */
+
+static double norm_of(vg_run *r, const float *total)
+{
+    double sum = 0;
+    r->backend->sum_squares(&r->stream, total, r->stage->n_blocks, r->block_squares);
+    for (int64_t b = 0; b < r->stage->n_blocks; b++) sum += r->block_squares[b];
+    return sqrt(sum);
+}
+
+static void update_weights(vg_run *r, const float *total)
+{
+    const vg_options *o = r->o;
+    const float course = (float)vg_stage_course(r->stage->stage, r->stage_step);
+    for (int64_t b = 0; b < r->stage->n_blocks; b++) r->stage->block_lr[b] = r->stage->base_lr[b] * course;
+    r->optimizer_steps++;
+    const double clip = o->train_clip_norm > 0 ? fmin(1, o->train_clip_norm / (r->grad_norm + 1e-6)) : 1;
+    const vg_adamw adamw = {.param = r->params->master,
+                            .moment1 = r->params->moment1,
+                            .moment2 = r->params->moment2,
+                            .grad = total,
+                            .n_blocks = r->stage->n_blocks,
+                            .block_lr = r->stage->block_lr,
+                            .block_decay = r->stage->block_decay,
+                            .beta1 = (float)o->train_beta1,
+                            .beta2 = (float)o->train_beta2,
+                            .eps = (float)o->train_eps,
+                            .clip = (float)clip,
+                            .bias1 = 1 - pow(o->train_beta1, (double)r->optimizer_steps),
+                            .bias2 = 1 - pow(o->train_beta2, (double)r->optimizer_steps)};
+    r->backend->adamw(&r->stream, &adamw);
+}
+
+static vg_status skip_step(vg_run *r)
+{
+    r->skipped++;
+    r->skipped_in_a_row++;
+    vg_log_root("step %lld: a loss or gradient is not finite (gradient norm %g); the step is skipped",
+                (long long)r->step, r->grad_norm);
+    VG_CHECK(
+        r->skipped_in_a_row < r->o->train_max_skips, VG_E_NUMERICS,
+        "step %lld: %lld steps in a row are not finite; lower the learning rate or look at the samples logged above",
+        (long long)r->step, (long long)r->skipped_in_a_row);
+    return VG_OK;
+}
+
+/* The second message: loss sums, non-finite and failed leaves; then the gradients. */
+static vg_status reduce(vg_run *r, vg_status st, const float **total)
+{
+    if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
+    VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
+    if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);
+    return vg_reducer_finish(r->reducer, total);
+}
+
+vg_status vg_run_step(vg_run *r)
+{
+    bool stop = false;
+    const float *total = NULL;
+    VG_TRY(count_batch(r, &stop));
+    form_scales(r);
+    VG_TRY(reduce(r, run_leaves(r), &total));
+    r->grad_norm = norm_of(r, total);
+    if (r->sums[SUM_BAD] > 0 || !isfinite(r->grad_norm)) {
+        VG_TRY(skip_step(r));
+    } else if (r->filled) {
+        r->skipped_in_a_row = 0;
+        update_weights(r, total);
+    }
+    r->step++;
+    r->stage_step++;
+    VG_TRY(vg_run_want(r));
+    return stop ? VG_E_STOPPED : VG_OK;
+}

@@ -1,0 +1,77 @@
+#include "trainer/trained.h"
+
+#include "checkpoints/checkpoint.h"
+#include "trainer/process.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A run's folder holds its checkpoints one level down. */
+static vg_status choose(vg_comm *comm, const char *path, char **out)
+{
+    char below[4096];
+    struct stat info;
+    snprintf(below, sizeof below, "%s/checkpoints", path);
+    VG_TRY(vg_checkpoint_choose(comm, stat(below, &info) == 0 ? below : path, out));
+    VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint", path);
+    return VG_OK;
+}
+
+static vg_status read_options(const char *path, const char *const *sets, int n_sets, vg_options *out)
+{
+    vg_checkpoint_info *info = NULL;
+    VG_TRY(vg_checkpoint_open(path, &info));
+    const vg_status st =
+        vg_options_parse(out, info->configuration, strlen(info->configuration), "configuration", sets, n_sets);
+    vg_checkpoint_info_free(info);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", path);
+}
+
+static vg_status compile(vg_trained *t, int n_threads)
+{
+    vg_graph *g = NULL;
+    const vg_program_spec spec = {.shape = vg_model_batch_shape(&t->options)};
+    VG_TRY(vg_graph_new(t->params, &g));
+    vg_status st = vg_model_build(&t->options, &spec, t->params, g);
+    if (st == VG_OK) st = vg_graph_plan(g, vg_backend_cpu(), n_threads, &t->answer);
+    vg_graph_free(g);
+    if (st == VG_OK) st = vg_arena_init(&t->arena, vg_program_arena_bytes(t->answer));
+    return st == VG_OK ? vg_program_attach(t->answer, t->arena.base) : st;
+}
+
+static vg_status open_trained(vg_trained *t, int n_threads, const char *const *sets, int n_sets)
+{
+    VG_TRY(read_options(t->path, sets, n_sets, &t->options));
+    VG_TRY(vg_params_new(&t->params));
+    VG_TRY(vg_model_declare(&t->options, t->params));
+    VG_TRY(vg_params_layout(t->params, NULL, 0));
+    VG_TRY(vg_checkpoint_load_weights(t->path, t->params));
+    VG_TRY(vg_tokenizer_open(t->options.text_tokenizer, &t->tokenizer));
+    return compile(t, n_threads);
+}
+
+vg_status vg_trained_open(vg_comm *comm, const char *path, const char *const *sets, int n_sets, vg_trained *out)
+{
+    vg_trained t = {0};
+    vg_status st = choose(comm, path, &t.path);
+    if (st == VG_OK) st = vg_comm_agree(comm, open_trained(&t, vg_thread_count(comm, 0), sets, n_sets));
+    if (st != VG_OK) {
+        vg_trained_release(&t);
+        return st;
+    }
+    *out = t;
+    return VG_OK;
+}
+
+void vg_trained_release(vg_trained *trained)
+{
+    vg_program_free(trained->answer);
+    vg_arena_release(&trained->arena);
+    vg_tokenizer_close(trained->tokenizer);
+    vg_params_free(trained->params);
+    if (trained->options.model_preset) vg_options_release(&trained->options);
+    free(trained->path);
+    *trained = (vg_trained){0};
+}
