@@ -122,15 +122,14 @@ def sample_indices(n, k):
 
 
 def pack(truth, single, k):
-    """Samples one after another; per tensor: elements, norm, largest magnitude; of fp32's error the largest and norm."""
-    samples, stats, error_norms = [], [], []
+    """Samples one after another; per tensor: elements, norm, largest magnitude, and of fp32's error the largest and norm."""
+    samples, stats = [], []
     for name, x in truth.items():
         flat = x.reshape(-1)
         error = flat - single[name].reshape(-1)
-        stats.append([flat.size, np.linalg.norm(flat), np.abs(flat).max(), np.abs(error).max()])
-        error_norms.append(np.linalg.norm(error))
+        stats.append([flat.size, np.linalg.norm(flat), np.abs(flat).max(), np.abs(error).max(), np.linalg.norm(error)])
         samples.append(flat[sample_indices(flat.size, k)].astype(np.float32))
-    return {"samples": np.concatenate(samples), "stats": np.array(stats), "error_norms": np.array(error_norms)}
+    return {"samples": np.concatenate(samples), "stats": np.array(stats)}
 
 
 def write(name, tensors, description):

@@ -61,10 +61,10 @@ static int compare_with_vectors(const vg_tokenizer *t, const char *path, const c
 static void roberta_ids_equal_the_published_vectors(void **state)
 {
     (void)state;
-    const char *shared = getenv("VLGTR_SHARED");
+    const char *shared = getenv("VLGTR_DATA");
     if (!shared) skip();
     vg_text folder = {0}, plain = {0}, prefixed = {0};
-    vg_text_add(&folder, "%s/data/tokenizer/roberta-base", shared);
+    vg_text_add(&folder, "%s/tokenizer/roberta-base", shared);
     vg_text_add(&plain, "%s/test-vectors.jsonl", folder.data);
     vg_text_add(&prefixed, "%s/test-vectors-prefix-space.jsonl", folder.data);
     vg_tokenizer *t = NULL;
