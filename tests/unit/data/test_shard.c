@@ -1,0 +1,800 @@
+/* Shards: what is written is read, equal input is equal bytes, and nothing in a file is believed unchecked. */
+#define _XOPEN_SOURCE 700
+#include "data/shard.h"
+
+#include "data/draw.h"
+#include "data/shard_impl.h"
+#include "data/shard_tools.h"
+#include "data/shard_writer.h"
+#include "tests/unit/data/scratch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MUST(call)                                            \
+    do {                                                      \
+        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
+    } while (0)
+
+#define ASSERT_SAYS(words)                                                                               \
+    do {                                                                                                 \
+        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
+    } while (0)
+
+static const float boxes[3][4] = {{1, 2, 11, 12}, {0, 0, 40, 30}, {5.5F, 6.25F, 25.5F, 16.25F}};
+
+/* Sentences of image 7: two of train, one of val without a box. */
+static const vg_new_sentence seven[] = {
+    {.sentence_id = 70,
+     .ref_id = 700,
+     .text = "left man",
+     .text_bytes = 8,
+     .split = "train",
+     .kind = "position",
+     .boxes = boxes[0],
+     .n_boxes = 1},
+    {.sentence_id = 71,
+     .ref_id = 701,
+     .text = "caf\u00e9 people",
+     .text_bytes = 12,
+     .split = "train",
+     .kind = "plural",
+     .boxes = boxes[1],
+     .n_boxes = 2},
+    {.sentence_id = 72, .ref_id = 702, .text = "nothing", .text_bytes = 7, .split = "val", .kind = "", .n_boxes = 0},
+};
+static const vg_new_sentence eight[] = {
+    {.sentence_id = 80,
+     .ref_id = 800,
+     .text = "dog",
+     .text_bytes = 3,
+     .split = "train",
+     .kind = "",
+     .boxes = boxes[2],
+     .n_boxes = 1},
+};
+
+static vg_new_image image_of(int64_t id, const void *bytes, size_t n, const vg_new_sentence *s, size_t n_sentences)
+{
+    return (vg_new_image){.image_id = id,
+                          .width = 40,
+                          .height = 30,
+                          .file_name = "a.jpg",
+                          .bytes = bytes,
+                          .n_bytes = n,
+                          .sentences = s,
+                          .n_sentences = n_sentences};
+}
+
+static const char *path_in(const char *folder, const char *name)
+{
+    static char path[8][512]; /* as many as a test holds at once */
+    static int next;
+    next = (next + 1) % 8;
+    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
+    return path[next];
+}
+
+static void shard_of_two(const char *path)
+{
+    vg_shard_writer *w = NULL;
+    const vg_new_image first = image_of(7, "seven bytes", 11, seven, 3), second = image_of(8, "eight", 5, eight, 1);
+    MUST(vg_shard_writer_open(path, "test", "hand", &w));
+    MUST(vg_shard_writer_add(w, &first));
+    MUST(vg_shard_writer_add(w, &second));
+    MUST(vg_shard_writer_close(w, 42));
+}
+
+static vg_split *split_of(const char *path, const char *name)
+{
+    vg_split *split = NULL;
+    MUST(vg_split_open(&path, 1, name, &split));
+    return split;
+}
+
+static void assert_unreadable(const char *path, const char *words)
+{
+    vg_split *split = NULL;
+    assert_int_equal(vg_split_open(&path, 1, "train", &split), VG_E_DATA);
+    assert_null(split);
+    ASSERT_SAYS(path);
+    ASSERT_SAYS(words);
+}
+
+/* ---- reading back ---- */
+
+static void what_is_written_is_read_back(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    shard_of_two(path);
+    vg_split *split = split_of(path, "train");
+    vg_sentence s;
+    vg_image_info info;
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    assert_int_equal(vg_split_image_count(split), 2);
+    assert_int_equal(vg_split_sentence_count(split), 3);
+    vg_split_sentence(split, 1, &s);
+    assert_string_equal(s.text, "caf\u00e9 people");
+    assert_int_equal(s.text_bytes, 12);
+    assert_int_equal(s.sentence_id, 71);
+    assert_int_equal(s.ref_id, 701);
+    assert_int_equal(s.image, 0);
+    assert_string_equal(s.kind, "plural");
+    assert_int_equal(s.n_boxes, 2);
+    assert_memory_equal(s.boxes, boxes[1], 2 * sizeof *boxes);
+    vg_split_image(split, 1, &info);
+    assert_int_equal(info.image_id, 8);
+    assert_int_equal(info.width, 40);
+    assert_int_equal(info.first_sentence, 2);
+    assert_int_equal(info.n_sentences, 1);
+    assert_string_equal(info.file_name, "a.jpg");
+    MUST(vg_split_read_image(split, 0, &bytes, &capacity, &n));
+    assert_int_equal(n, 11);
+    assert_memory_equal(bytes, "seven bytes", 11);
+    free(bytes);
+    vg_split_close(split);
+}
+
+static void a_split_holds_only_its_own(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    shard_of_two(path);
+    vg_split *split = split_of(path, "val");
+    vg_sentence s;
+    assert_string_equal(vg_split_name(split), "val");
+    assert_int_equal(vg_split_image_count(split), 1);
+    assert_int_equal(vg_split_sentence_count(split), 1);
+    vg_split_sentence(split, 0, &s);
+    assert_string_equal(s.text, "nothing");
+    assert_int_equal(s.n_boxes, 0);
+    vg_split_close(split);
+    assert_int_equal(vg_split_open(&path, 1, "testA", &split), VG_E_DATA);
+    ASSERT_SAYS("no split 'testA'; there are train, val");
+}
+
+static void equal_input_makes_equal_bytes(void **state)
+{
+    const char *a = path_in(*state, "a.h5"), *b = path_in(*state, "b.h5");
+    char *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
+    shard_of_two(a);
+    sleep(1); /* a time stamp would tell them apart */
+    shard_of_two(b);
+    MUST(vg_file_read(a, 1 << 20, &x, &n));
+    MUST(vg_file_read(b, 1 << 20, &y, &m));
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+/* Images of 5, 2, 3, 20 and 1 MiB in chunks of 8: the third would straddle the first edge. */
+static void no_image_straddles_a_chunk_unless_it_is_larger(void **state)
+{
+    enum { N = 5, MIB = 1 << 20 };
+    const size_t sizes[N] = {5 * MIB, 2 * MIB, 3 * MIB, 20 * MIB + 3, MIB};
+    const uint64_t places[N] = {0, 5 * MIB, 8 * MIB, 16 * MIB, 36 * MIB + 3};
+    const char *path = path_in(*state, "large.h5");
+    uint32_t *pixels = malloc(21 * MIB);
+    vg_shard_writer *w = NULL;
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    for (int64_t i = 0; i < N; i++) {
+        for (uint32_t k = 0; k < 21 * MIB / 4; k++) pixels[k] = k * 2654435761u + (uint32_t)i;
+        const vg_new_image image = image_of(i, pixels, sizes[i], eight, 1);
+        MUST(vg_shard_writer_add(w, &image));
+    }
+    MUST(vg_shard_writer_close(w, 0));
+    vg_shard *shard = NULL;
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    MUST(vg_shard_open(path, &shard));
+    assert_int_equal(shard->tables.chunk_bytes, 8 * MIB);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(shard->tables.images[i].offset, places[i]);
+        MUST(vg_shard_read_image(shard, i, &bytes, &capacity, &n)); /* checks the hash */
+        assert_int_equal(n, sizes[i]);
+    }
+    vg_shard_close(shard);
+    free(bytes);
+    free(pixels);
+}
+
+static void a_folder_is_its_shards_by_name(void **state)
+{
+    const char *folder = *state;
+    assert_unreadable(folder, "no *.h5 in this folder");
+    shard_of_two(path_in(folder, "b.h5"));
+    shard_of_two(path_in(folder, "a.h5"));
+    shard_of_two(path_in(folder, "c.h5.partial")); /* unfinished work is not read */
+    vg_split *split = split_of(folder, "train");
+    assert_int_equal(vg_split_sentence_count(split), 6);
+    vg_split_close(split);
+    const char *twice[] = {folder, path_in(folder, "a.h5")};
+    assert_int_equal(vg_split_open(twice, 2, "train", &split), VG_E_DATA);
+    ASSERT_SAYS("is the same file as");
+}
+
+static void the_split_hash_follows_the_data(void **state)
+{
+    const char *a = path_in(*state, "a.h5"), *b = path_in(*state, "b.h5");
+    vg_shard_writer *w = NULL;
+    vg_new_sentence changed[3];
+    memcpy(changed, seven, sizeof changed);
+    changed[0].text = "Left man";
+    const vg_new_image first = image_of(7, "seven bytes", 11, changed, 3), second = image_of(8, "eight", 5, eight, 1);
+    shard_of_two(a);
+    MUST(vg_shard_writer_open(b, "test", "hand", &w));
+    MUST(vg_shard_writer_add(w, &first));
+    MUST(vg_shard_writer_add(w, &second));
+    MUST(vg_shard_writer_close(w, 42));
+    vg_split *train_a = split_of(a, "train"), *train_b = split_of(b, "train");
+    vg_split *val_a = split_of(a, "val"), *val_b = split_of(b, "val");
+    assert_true(vg_split_hash(train_a) != vg_split_hash(train_b));
+    assert_true(vg_split_hash(val_a) == vg_split_hash(val_b)); /* the changed sentence is none of val's */
+    vg_split_close(train_a);
+    vg_split_close(train_b);
+    vg_split_close(val_a);
+    vg_split_close(val_b);
+}
+
+static void *read_many_times(void *argument)
+{
+    const vg_split *split = argument;
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    intptr_t bad = 0;
+    for (int i = 0; i < 2000; i++) bad += vg_split_read_image(split, i % 2, &bytes, &capacity, &n) != VG_OK;
+    free(bytes);
+    return (void *)bad;
+}
+
+static void threads_read_images_side_by_side(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    shard_of_two(path);
+    vg_split *split = split_of(path, "train");
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, read_many_times, split), 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad = NULL;
+        pthread_join(threads[i], &bad);
+        assert_null(bad);
+    }
+    vg_split_close(split);
+}
+
+/* ---- writing ---- */
+
+static void nothing_appears_before_the_shard_is_whole(void **state)
+{
+    const char *path = path_in(*state, "two.h5"), *partial = path_in(*state, "two.h5.partial");
+    const vg_new_image image = image_of(7, "seven bytes", 11, seven, 3);
+    vg_shard_writer *w = NULL;
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    MUST(vg_shard_writer_add(w, &image));
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(partial, F_OK), 0);
+    vg_shard_writer_abandon(w);
+    assert_int_equal(access(partial, F_OK), -1);
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    MUST(vg_shard_writer_close(w, 0)); /* no images, no shard */
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(partial, F_OK), -1);
+}
+
+static void a_record_that_readers_refuse_is_not_written(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    const float outside[4] = {0, 0, 41, 10}, not_finite[4] = {0, 0, NAN, 10};
+    const vg_new_image good = image_of(7, "seven bytes", 11, seven, 3);
+    vg_shard_writer *w = NULL;
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    vg_new_sentence two[2] = {eight[0], eight[0]};
+    vg_new_image bad = image_of(9, "nine", 4, two, 2);
+    two[1].boxes = outside;
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    ASSERT_SAYS("image 9: sentence 80: its box leaves the image");
+    two[1].boxes = not_finite;
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    ASSERT_SAYS("not finite");
+    two[1] = eight[0];
+    two[1].text = "\xff\xff";
+    two[1].text_bytes = 2;
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    ASSERT_SAYS("not UTF-8");
+    two[1].text_bytes = 0;
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    ASSERT_SAYS("its text is empty");
+    bad.n_sentences = 0;
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    bad = image_of(9, "", 0, eight, 1);
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    MUST(vg_shard_writer_add(w, &good));
+    MUST(vg_shard_writer_close(w, 0));
+    vg_shard *shard = NULL;
+    MUST(vg_shard_open(path, &shard));
+    assert_int_equal(shard->tables.n_images, 1); /* nothing of the refused ones is left */
+    assert_int_equal(shard->tables.n_sentences, 3);
+    assert_int_equal(shard->tables.n_boxes, 3);
+    assert_int_equal(shard->tables.images[0].offset, 0);
+    vg_shard_close(shard);
+}
+
+static void a_shard_in_no_folder_is_a_storage_error(void **state)
+{
+    vg_shard_writer *w = NULL;
+    assert_int_equal(vg_shard_writer_open(path_in(*state, "absent/two.h5"), "test", "", &w), VG_E_STORAGE);
+    ASSERT_SAYS("No such file or directory");
+}
+
+/* ---- files that are broken ---- */
+
+static void write_file(const char *path, const char *bytes, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    fclose(f);
+}
+
+static void cut_shards_are_refused_by_name(void **state)
+{
+    const char *whole = path_in(*state, "two.h5"), *cut = path_in(*state, "cut.h5");
+    char *bytes = NULL;
+    size_t n = 0;
+    shard_of_two(whole);
+    MUST(vg_file_read(whole, 1 << 20, &bytes, &n));
+    for (size_t keep = 0; keep < n; keep += 1 + n / 97) {
+        write_file(cut, bytes, keep);
+        assert_unreadable(cut, "cut short or damaged, import it again");
+    }
+    free(bytes);
+    assert_unreadable(path_in(*state, "absent.h5"), "No such file");
+}
+
+/* Every seventh byte is flipped in turn: the shard is refused when it is opened, or an image when it is read, or the byte
+ * means nothing (padding). It never reads differently. */
+static void a_flipped_byte_never_reads_differently(void **state)
+{
+    const char *whole = path_in(*state, "two.h5"), *broken = path_in(*state, "broken.h5");
+    char *bytes = NULL;
+    size_t n = 0, refused = 0;
+    shard_of_two(whole);
+    vg_split *split = split_of(whole, "train");
+    const uint64_t hash = vg_split_hash(split);
+    vg_split_close(split);
+    MUST(vg_file_read(whole, 1 << 20, &bytes, &n));
+    write_file(broken, bytes, n);
+    const int fd = open(broken, O_RDWR);
+    for (size_t i = 0; i < n; i += 7) {
+        const char flipped = bytes[i] ^ 0x55;
+        assert_int_equal(pwrite(fd, &flipped, 1, (off_t)i), 1);
+        vg_shard_verify_report report;
+        const vg_status st = vg_shard_verify(broken, false, &report);
+        free(report.lines.data);
+        assert_true(st == VG_OK || st == VG_E_DATA);
+        refused += st == VG_E_DATA;
+        if (st == VG_OK) {
+            split = split_of(broken, "train");
+            assert_true(vg_split_hash(split) == hash);
+            vg_split_close(split);
+        }
+        assert_int_equal(pwrite(fd, bytes + i, 1, (off_t)i), 1);
+    }
+    close(fd);
+    assert_true(refused > 200);
+    free(bytes);
+}
+
+static hid_t file_to_edit(const char *path)
+{
+    shard_of_two(path);
+    const hid_t access = vg_h5_access(), file = H5Fopen(path, H5F_ACC_RDWR, access);
+    H5Pclose(access);
+    assert_true(file >= 0);
+    return file;
+}
+
+static void newer_format_is_refused_by_name(void **state)
+{
+    const char *path = path_in(*state, "newer.h5");
+    const int32_t newer = VG_SHARD_VERSION + 1;
+    const hid_t file = file_to_edit(path), attribute = H5Aopen(file, "format_version", H5P_DEFAULT);
+    H5Awrite(attribute, H5T_NATIVE_INT32, &newer);
+    H5Aclose(attribute);
+    H5Fclose(file);
+    assert_unreadable(path, "update vlgtr or import again");
+}
+
+static void tables_must_lie_plainly_in_the_file(void **state)
+{
+    const char *path = path_in(*state, "linked.h5"), *other = path_in(*state, "other.h5");
+    hid_t file = file_to_edit(path);
+    shard_of_two(other);
+    H5Ldelete(file, "boxes", H5P_DEFAULT);
+    H5Fclose(file);
+    assert_unreadable(path, "no /boxes in it");
+
+    file = file_to_edit(path);
+    H5Ldelete(file, "boxes", H5P_DEFAULT);
+    H5Lcreate_external(other, "boxes", file, "boxes", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    assert_unreadable(path, "/boxes is a link");
+
+    file = file_to_edit(path);
+    H5Ldelete(file, "boxes", H5P_DEFAULT);
+    const hsize_t size[2] = {1u << 30, 4}, chunk[2] = {1u << 20, 4};
+    const hid_t space = H5Screate_simple(2, size, NULL), how = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(how, 2, chunk);
+    H5Pset_deflate(how, 1);
+    hid_t set = H5Dcreate2(file, "boxes", H5T_IEEE_F32LE, space, H5P_DEFAULT, how, H5P_DEFAULT);
+    H5Dclose(set);
+    H5Fclose(file);
+    assert_unreadable(path, "/boxes is not stored plainly"); /* a filter may unpack to any size */
+
+    file = file_to_edit(path);
+    H5Ldelete(file, "boxes", H5P_DEFAULT);
+    set = H5Dcreate2(file, "boxes", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    H5Dclose(set);
+    H5Pclose(how);
+    H5Sclose(space);
+    H5Fclose(file);
+    assert_unreadable(path, "more rows than the file has room for"); /* 16 GiB claimed, none written */
+
+    file = file_to_edit(path);
+    H5Ldelete(file, "boxes", H5P_DEFAULT);
+    H5Ldelete(file, "sentences", H5P_DEFAULT);
+    H5Gclose(H5Gcreate2(file, "sentences", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    H5Fclose(file);
+    assert_unreadable(path, "/sentences");
+}
+
+/* ---- rows that lie ---- */
+
+typedef struct lie {
+    const char *says;
+    void (*tell)(vg_shard_tables *t);
+} lie;
+
+static void lie_width(vg_shard_tables *t)
+{
+    t->images[0].width = 0;
+}
+static void lie_length(vg_shard_tables *t)
+{
+    t->images[1].length = UINT64_MAX;
+}
+static void lie_offset(vg_shard_tables *t)
+{
+    t->images[1].offset = UINT64_MAX;
+}
+static void lie_overlap(vg_shard_tables *t)
+{
+    t->images[1].offset = 3;
+}
+static void lie_straddle(vg_shard_tables *t)
+{
+    t->chunk_bytes = 13;
+}
+static void lie_name(vg_shard_tables *t)
+{
+    t->images[0].name_offset = t->n_text - 2;
+}
+static void lie_name_length(vg_shard_tables *t)
+{
+    t->images[0].name_length = 3;
+}
+static void lie_image_id(vg_shard_tables *t)
+{
+    t->images[0].image_id = 5;
+}
+static void lie_no_image(vg_shard_tables *t)
+{
+    t->sentences[3].image = 2;
+}
+static void lie_negative_image(vg_shard_tables *t)
+{
+    t->sentences[0].image = -1;
+}
+static void lie_order(vg_shard_tables *t)
+{
+    t->sentences[0].image = 1;
+}
+static void lie_orphan(vg_shard_tables *t)
+{
+    t->n_sentences = 3;
+}
+static void lie_split(vg_shard_tables *t)
+{
+    t->sentences[0].split = 2;
+}
+static void lie_kind(vg_shard_tables *t)
+{
+    t->sentences[0].kind = -1;
+}
+static void lie_text(vg_shard_tables *t)
+{
+    t->sentences[0].text_offset = UINT64_MAX - 3;
+}
+static void lie_text_end(vg_shard_tables *t)
+{
+    t->sentences[0].text_length = 9;
+}
+static void lie_empty(vg_shard_tables *t)
+{
+    t->sentences[0].text_length = 0;
+}
+static void lie_utf8(vg_shard_tables *t)
+{
+    t->text[t->sentences[0].text_offset] = '\xff';
+}
+static void lie_boxes(vg_shard_tables *t)
+{
+    t->sentences[0].n_boxes = 4;
+}
+static void lie_negative_boxes(vg_shard_tables *t)
+{
+    t->sentences[0].n_boxes = -1;
+}
+static void lie_first_box(vg_shard_tables *t)
+{
+    t->sentences[0].first_box = INT64_MAX;
+}
+static void lie_box_outside(vg_shard_tables *t)
+{
+    t->boxes[0][2] = 40.5F;
+}
+static void lie_box_empty(vg_shard_tables *t)
+{
+    t->boxes[0][2] = t->boxes[0][0];
+}
+static void lie_box_nan(vg_shard_tables *t)
+{
+    t->boxes[0][1] = NAN;
+}
+static void lie_box_moved(vg_shard_tables *t)
+{
+    t->boxes[0][2] += 0.25F;
+}
+static void lie_ref(vg_shard_tables *t)
+{
+    t->sentences[0].ref_id = 1;
+}
+static void lie_split_name(vg_shard_tables *t)
+{
+    memset(t->splits[0], 'x', sizeof t->splits[0]);
+}
+static void lie_empty_split(vg_shard_tables *t)
+{
+    t->splits[0][0] = '\0';
+}
+static void lie_nothing(vg_shard_tables *t)
+{
+    t->n_images = t->n_sentences = 0;
+}
+
+static const lie lies[] = {
+    {"row 0 (image 7): its size is impossible", lie_width},
+    {"row 1 (image 8): its bytes lie outside", lie_length},
+    {"its bytes lie outside", lie_offset},
+    {"its bytes overlap", lie_overlap},
+    {"its bytes straddle a chunk", lie_straddle},
+    {"outside the text table", lie_name},
+    {"does not end where it says", lie_name_length},
+    {"does not match its hash", lie_image_id},
+    {"row 3 (sentence 80): its image does not exist", lie_no_image},
+    {"its image does not exist", lie_negative_image},
+    {"not in the order of images", lie_order},
+    {"image row 1 has no sentences", lie_orphan},
+    {"its split does not exist", lie_split},
+    {"its kind does not exist", lie_kind},
+    {"outside the text table", lie_text},
+    {"does not end where it says", lie_text_end},
+    {"its text is empty", lie_empty},
+    {"not UTF-8", lie_utf8},
+    {"boxes lie outside the box table", lie_boxes},
+    {"boxes lie outside the box table", lie_negative_boxes},
+    {"boxes lie outside the box table", lie_first_box},
+    {"its box leaves the image", lie_box_outside},
+    {"its box is empty", lie_box_empty},
+    {"not finite", lie_box_nan},
+    {"does not match its hash", lie_box_moved},
+    {"does not match its hash", lie_ref},
+    {"/splits row 0 is not a name", lie_split_name},
+    {"/splits row 0 is not a name", lie_empty_split},
+    {"no images", lie_nothing},
+};
+
+static void every_lie_of_a_row_is_named(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    shard_of_two(path);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        vg_shard *shard = NULL;
+        MUST(vg_shard_open(path, &shard));
+        assert_int_equal(shard->tables.n_boxes, 3); /* sentence 80 uses the second box of sentence 71 */
+        lies[i].tell(&shard->tables);
+        assert_int_equal(vg_shard_check(path, &shard->tables), VG_E_DATA);
+        ASSERT_SAYS(path);
+        ASSERT_SAYS(lies[i].says);
+        vg_shard_close(shard);
+    }
+}
+
+/* ---- I/O errors ---- */
+
+static int failures_left, failure_code;
+
+static ssize_t failing_pread(int fd, void *to, size_t n, off_t offset)
+{
+    if (failures_left == 0) return pread(fd, to, n > 3 ? 3 : n, offset); /* and short reads all along */
+    failures_left--;
+    errno = failure_code;
+    return -1;
+}
+
+static void an_io_error_that_passes_is_tried_again(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    const int passing[] = {EIO, ESTALE, EINTR, ETIMEDOUT};
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    vg_shard *shard = NULL;
+    shard_of_two(path);
+    MUST(vg_shard_open(path, &shard));
+    shard->pread = failing_pread;
+    for (size_t i = 0; i < 4; i++) {
+        failures_left = 2;
+        failure_code = passing[i];
+        MUST(vg_shard_read_image(shard, 0, &bytes, &capacity, &n));
+        assert_memory_equal(bytes, "seven bytes", 11);
+    }
+    vg_shard_close(shard);
+    free(bytes);
+}
+
+static void an_io_error_that_lasts_is_a_storage_error(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    vg_shard *shard = NULL;
+    shard_of_two(path);
+    MUST(vg_shard_open(path, &shard));
+    shard->pread = failing_pread;
+    failures_left = 1000;
+    failure_code = EIO;
+    assert_int_equal(vg_shard_read_image(shard, 0, &bytes, &capacity, &n), VG_E_STORAGE);
+    ASSERT_SAYS("Input/output error, after 5 tries");
+    ASSERT_SAYS(path);
+    failures_left = 1;
+    failure_code = EBADF; /* never passes: no second try */
+    assert_int_equal(vg_shard_read_image(shard, 0, &bytes, &capacity, &n), VG_E_STORAGE);
+    assert_int_equal(failures_left, 0);
+    vg_shard_close(shard);
+    free(bytes);
+}
+
+static void a_shard_cut_while_it_is_open_is_noticed(void **state)
+{
+    const char *path = path_in(*state, "two.h5");
+    unsigned char *bytes = NULL;
+    size_t capacity = 0, n = 0;
+    shard_of_two(path);
+    vg_split *split = split_of(path, "train");
+    assert_int_equal(truncate(path, 100), 0);
+    assert_int_equal(vg_split_read_image(split, 0, &bytes, &capacity, &n), VG_E_DATA);
+    ASSERT_SAYS("cut short while it was read");
+    vg_split_close(split);
+    free(bytes);
+}
+
+/* ---- tools ---- */
+
+/* Two true pictures, of which the second's row gives the wrong size. */
+static void shard_of_pictures(const char *path)
+{
+    vg_image picture = {.pixels = vg_new0(40 * 30 * 3), .width = 40, .height = 30};
+    unsigned char *png = NULL;
+    size_t n = 0;
+    vg_shard_writer *w = NULL;
+    MUST(vg_image_encode_png(&picture, &png, &n));
+    vg_new_image first = image_of(7, png, n, seven, 3), second = image_of(8, png, n, eight, 1);
+    second.width = 41;
+    MUST(vg_shard_writer_open(path, "test", "hand", &w));
+    MUST(vg_shard_writer_add(w, &first));
+    MUST(vg_shard_writer_add(w, &second));
+    MUST(vg_shard_writer_close(w, 0));
+    vg_image_release(&picture);
+    free(png);
+}
+
+static void verify_goes_on_and_names_each_fault(void **state)
+{
+    const char *folder = *state, *good = path_in(folder, "a.h5");
+    vg_shard_verify_report report;
+    shard_of_pictures(good);
+    MUST(vg_shard_verify(folder, false, &report));
+    assert_int_equal(report.images, 2);
+    assert_int_equal(report.sentences, 4);
+    assert_int_equal(report.bad, 0);
+    MUST(vg_file_write_atomic(path_in(folder, "b.h5"), "no shard", 8));
+    shard_of_pictures(path_in(folder, "c.h5"));
+    assert_int_equal(vg_shard_verify(folder, true, &report), VG_E_DATA);
+    ASSERT_SAYS("3 of 7 shards and images are bad, the first: ");
+    assert_int_equal(report.shards, 3);
+    assert_int_equal(report.images, 4); /* the shard behind the broken one was looked at too */
+    assert_int_equal(report.bad, 3);
+    assert_non_null(strstr(report.lines.data, "b.h5: not a readable HDF5 file"));
+    assert_non_null(strstr(report.lines.data, "c.h5: image 8 has another size than its row says"));
+    free(report.lines.data);
+}
+
+static void inspect_counts_splits_and_kinds(void **state)
+{
+    const char *folder = *state;
+    vg_text text = {0};
+    shard_of_two(path_in(folder, "a.h5"));
+    shard_of_two(path_in(folder, "b.h5"));
+    MUST(vg_shard_inspect(folder, &text));
+    const char *lines[] = {"test by hand, 2 images",
+                           "train                 4          6          6          8\n",
+                           "val                   2          2          2          0\n",
+                           "plural                2          2          2          4\n",
+                           "(none)                4          4          4          2\n",
+                           "image 7, ref 700, sentence 70 (train): \"left man\" [1 2 11 12]\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(text.data, lines[i])) fail_msg("'%s' is not in\n%s", lines[i], text.data);
+    free(text.data);
+}
+
+static void a_gallery_is_drawn(void **state)
+{
+    const char *path = path_in(*state, "a.h5"), *png = path_in(*state, "a.png");
+    vg_image sheet = {0};
+    shard_of_pictures(path);
+    MUST(vg_shard_gallery(path, "train", 9, png));
+    MUST(vg_image_read(png, &sheet));
+    assert_true(sheet.width > 600 && sheet.height > 300); /* two tiles side by side */
+    vg_image_release(&sheet);
+    assert_int_equal(vg_shard_gallery(path, "train", 0, png), VG_E_USAGE);
+}
+
+#define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_SCRATCH(what_is_written_is_read_back),
+        IN_SCRATCH(a_split_holds_only_its_own),
+        IN_SCRATCH(equal_input_makes_equal_bytes),
+        IN_SCRATCH(no_image_straddles_a_chunk_unless_it_is_larger),
+        IN_SCRATCH(a_folder_is_its_shards_by_name),
+        IN_SCRATCH(the_split_hash_follows_the_data),
+        IN_SCRATCH(threads_read_images_side_by_side),
+        IN_SCRATCH(nothing_appears_before_the_shard_is_whole),
+        IN_SCRATCH(a_record_that_readers_refuse_is_not_written),
+        IN_SCRATCH(a_shard_in_no_folder_is_a_storage_error),
+        IN_SCRATCH(cut_shards_are_refused_by_name),
+        IN_SCRATCH(a_flipped_byte_never_reads_differently),
+        IN_SCRATCH(newer_format_is_refused_by_name),
+        IN_SCRATCH(tables_must_lie_plainly_in_the_file),
+        IN_SCRATCH(every_lie_of_a_row_is_named),
+        IN_SCRATCH(an_io_error_that_passes_is_tried_again),
+        IN_SCRATCH(an_io_error_that_lasts_is_a_storage_error),
+        IN_SCRATCH(a_shard_cut_while_it_is_open_is_noticed),
+        IN_SCRATCH(verify_goes_on_and_names_each_fault),
+        IN_SCRATCH(inspect_counts_splits_and_kinds),
+        IN_SCRATCH(a_gallery_is_drawn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
