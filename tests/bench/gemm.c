@@ -5,13 +5,13 @@
  *     bench_gemm [threads] [shape] [direction]      parts of names */
 #define _POSIX_C_SOURCE 200809L
 #include "kernels/cpu/gemm_impl.h"
+#include "tests/bench/bench.h"
 
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef enum direction { PACKED, FORWARD, DX, DW, DIRECTIONS } direction;
 static const char *const direction_names[] = {"y packed", "y", "dx", "dw"};
@@ -29,13 +29,6 @@ static const shape shapes[] = {
     {"decoder.q", 80, 256, 256},     {"decoder.kv", 2208, 512, 256},   {"decoder.fc1", 80, 2048, 256},
     {"decoder.fc2", 80, 256, 2048},  {"heads.boxes", 480, 4, 256},     {"tiny.fc1", 400, 192, 48},
 };
-
-static double now_s(int n_threads)
-{
-    struct timespec t;
-    clock_gettime(n_threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 typedef struct job {
     shape s;
@@ -112,39 +105,6 @@ static void openblas(void *context)
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1, j->y, n, j->x, k, 0, j->w, k);
     else
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, j->x, k, j->w, k, 0, j->y, n);
-}
-
-/* A loop of multiply-adds in registers: chains of eight floats, or of sixteen where the path has them. */
-typedef float eight __attribute__((vector_size(32)));
-typedef float sixteen __attribute__((vector_size(64)));
-enum { PEAK_STEPS = 40000, CHAINS = 12 };
-
-#define PEAK(name, vector, isa)                                                                 \
-    __attribute__((target(isa), optimize("O3,fp-contract=fast"))) static float name(float seed) \
-    {                                                                                           \
-        vector sum[CHAINS], total = {0};                                                        \
-        const vector x = (vector){0} + seed, y = x * 0.5F;                                      \
-        for (int i = 0; i < CHAINS; i++) sum[i] = x;                                            \
-        for (int s = 0; s < PEAK_STEPS; s++)                                                    \
-            for (int i = 0; i < CHAINS; i++) sum[i] = sum[i] * x + y;                           \
-        for (int i = 0; i < CHAINS; i++) total += sum[i];                                       \
-        return total[0];                                                                        \
-    }
-PEAK(peak8, eight, "avx2,fma")
-PEAK(peak16, sixteen, "avx512f,prefer-vector-width=512")
-
-static double peak_flops(int n_threads, bool wide)
-{
-    double best = 0;
-    for (int trial = 0; trial < 5; trial++) {
-        const double start = now_s(n_threads);
-        float sink = 0;
-#pragma omp parallel num_threads(n_threads) reduction(+ : sink)
-        sink += wide ? peak16(1e-3F) : peak8(1e-3F);
-        const double flops = 2.0 * PEAK_STEPS * CHAINS * (wide ? 16 : 8) * n_threads / (now_s(n_threads) - start);
-        if (flops > best && sink < 1) best = flops;
-    }
-    return best;
 }
 
 /* Seconds of one run. */
