@@ -24,6 +24,9 @@ void vg_piece_name(int rank, int n_ranks, char *text);
 vg_status vg_manifest_write(const char *path, const vg_checkpoint_state *state, const vg_checkpoint_file *files,
                             int n_files);
 
+/* Reads the text of a manifest; `file` is for messages. */
+vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_checkpoint_info **out);
+
 /* ---- moments.c, weights.c ---- */
 
 typedef struct vg_file_sum {

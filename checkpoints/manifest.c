@@ -251,8 +251,7 @@ static vg_status info_fill(vg_checkpoint_info *info, const json_t *root)
     return get_files(root, info);
 }
 
-/* A manifest text that lies in `file`. */
-static vg_status manifest_parse(const char *file, const char *text, size_t size, vg_checkpoint_info **out)
+vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_checkpoint_info **out)
 {
     json_error_t why;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
@@ -275,7 +274,7 @@ vg_status vg_checkpoint_open(const char *path, vg_checkpoint_info **out)
     vg_status st = file ? vg_file_read(file, MANIFEST_BYTES, &text, &size)
                         : vg_fail(VG_E_NOMEM, "%s: no memory to read the manifest", path);
     if (st == VG_E_DATA) st = VG_E_STORAGE; /* what we wrote ourselves */
-    if (st == VG_OK) st = manifest_parse(file, text, size, out);
+    if (st == VG_OK) st = vg_manifest_parse(file, text, size, out);
     free(text);
     free(file);
     return st;

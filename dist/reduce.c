@@ -323,15 +323,16 @@ static vg_status plan_messages(vg_reducer *r)
 static vg_status place_buffers(vg_reducer *r, int n_slots)
 {
     const size_t bytes = (size_t)r->stride * sizeof(float);
-    vg_tree_node nodes[VG_TREE_DEPTH];
     const bool lone = r->comm->size == 1;
-    if (!lone) VG_TRY(r->comm->ops->share(r->comm, (size_t)(n_slots + (r->comm->local_rank == 0)) * bytes, &r->window));
+    const int n_shared = n_slots + (r->comm->local_rank == 0);
+    if (!lone) VG_TRY(r->comm->ops->share(r->comm, (size_t)n_shared * bytes, &r->window));
     if (r->window.of) {
+        vg_tree_node nodes[VG_TREE_DEPTH];
         int n_leader;
         vg_tree_of_rank(r->n_leaves, r->comm->size, r->comm->leader, nodes, &n_leader);
         r->buffers = (float *)(void *)r->window.of[r->comm->local_rank];
         r->total = (float *)(void *)r->window.of[0] + n_leader * r->stride;
-        memset(r->buffers, 0, (size_t)(n_slots + (r->comm->local_rank == 0)) * bytes);
+        if (n_shared) memset(r->buffers, 0, (size_t)n_shared * bytes); /* a rank may have no leaves, so no buffers */
         return VG_OK;
     }
     VG_TRY(vg_comm_agree(r->comm, vg_arena_init(&r->memory, (size_t)(n_slots + !lone) * bytes)));
