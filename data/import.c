@@ -122,8 +122,8 @@ static vg_status split_of(vg_import_report *report, const char *name, vg_import_
     return VG_OK;
 }
 
-/* Counts an image that went into a shard. The sentences of a ref stand together; the two splits of a ref alternate. */
-static vg_status count_image(vg_import_report *report, const vg_new_image *image)
+/* The sentences of a ref stand together; those of a ref in two splits alternate between them. */
+vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
 {
     bool seen[VG_IMPORT_MAX_SPLITS] = {false};
     int64_t last_ref[VG_IMPORT_MAX_SPLITS];
@@ -352,7 +352,7 @@ static vg_status shard_count(import *im, const char *path, const vg_shard *shard
         if (row < shard->tables.n_images && image->image_id == r->image_id) {
             const vg_new_image counted = {
                 .n_bytes = (size_t)image->length, .sentences = r->sentences, .n_sentences = r->n_sentences};
-            VG_TRY(count_image(im->report, &counted));
+            VG_TRY(vg_import_count(im->report, &counted));
             row++;
         } else {
             vg_fail(VG_E_DATA, "%s was written without it", path);
@@ -387,7 +387,7 @@ static vg_status shard_fill(import *im, vg_shard_writer *writer, uint64_t *input
         hash_record(&state, &kept->record, im->bytes, im->n_bytes);
         if (st == VG_OK) st = vg_shard_writer_add(writer, &image);
         if (st != VG_OK && st != VG_E_DATA) return st;
-        VG_TRY(st == VG_OK ? count_image(im->report, &image) : image_reject(im, kept));
+        VG_TRY(st == VG_OK ? vg_import_count(im->report, &image) : image_reject(im, kept));
     }
     *inputs = XXH3_64bits_digest(&state);
     return VG_OK;

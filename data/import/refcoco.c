@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,12 +25,13 @@ enum { MAX_JSON_BYTES = 2000000000, MAX_SIDE = 1 << 20, N_FOLDERS = 24, MAX_NAME
 typedef struct coco_image {
     int64_t id;
     int width, height;
-    char *file_name;
+    char *file_name; /* NULL when the entry is malformed */
 } coco_image;
 
 typedef struct coco_annotation {
     int64_t id, image_id;
     double box[4]; /* x y w h, pixels */
+    bool is_whole; /* false when the entry is malformed */
 } coco_annotation;
 
 typedef struct ref {
@@ -37,6 +39,8 @@ typedef struct ref {
     size_t order; /* in the pickle */
     const vg_pickle_value *value;
 } ref;
+
+typedef char fault_text[128]; /* what is wrong, in words; "" while nothing is */
 
 typedef struct sentence_list {
     vg_new_sentence *item;
@@ -66,37 +70,40 @@ typedef struct refcoco {
 
 /* ---- instances.json ---- */
 
+/* What is malformed here matters only where a ref names it: it is kept as such. What has no id cannot be named. */
 static vg_status image_item(void *user, const json_t *item, size_t index)
 {
+    (void)index;
     refcoco *r = user;
     const json_t *id = json_object_get(item, "id"), *name = json_object_get(item, "file_name");
     const json_int_t width = json_integer_value(json_object_get(item, "width"));
     const json_int_t height = json_integer_value(json_object_get(item, "height"));
-    const bool good = json_is_integer(id) && json_is_string(name) && width > 0 && width <= MAX_SIDE && height > 0 &&
-                      height <= MAX_SIDE;
-    if (!good)
-        return vg_import_reject(r->log, 0, "%s: images[%zu]: no id, file_name, width and height", r->json_path, index);
+    if (!json_is_integer(id)) return VG_OK;
+    coco_image image = {.id = json_integer_value(id)};
     VG_TRY(vg_grow(&r->images, &r->images_capacity, r->n_images + 1, sizeof *r->images));
-    char *copy = vg_copy_string(json_string_value(name));
-    VG_CHECK(copy, VG_E_NOMEM, "%s: no memory for the images", r->json_path);
-    r->images[r->n_images++] = (coco_image){json_integer_value(id), (int)width, (int)height, copy};
+    if (json_is_string(name) && width > 0 && width <= MAX_SIDE && height > 0 && height <= MAX_SIDE) {
+        image.width = (int)width;
+        image.height = (int)height;
+        image.file_name = vg_copy_string(json_string_value(name));
+        VG_CHECK(image.file_name, VG_E_NOMEM, "%s: no memory for the images", r->json_path);
+    }
+    r->images[r->n_images++] = image;
     return VG_OK;
 }
 
 static vg_status annotation_item(void *user, const json_t *item, size_t index)
 {
+    (void)index;
     refcoco *r = user;
     const json_t *id = json_object_get(item, "id"), *image_id = json_object_get(item, "image_id");
     const json_t *box = json_object_get(item, "bbox");
+    if (!json_is_integer(id)) return VG_OK;
     coco_annotation a = {.id = json_integer_value(id), .image_id = json_integer_value(image_id)};
-    bool good = json_is_integer(id) && json_is_integer(image_id) && json_array_size(box) == 4;
-    for (size_t i = 0; good && i < 4; i++) {
-        good = json_is_number(json_array_get(box, i));
+    a.is_whole = json_is_integer(image_id) && json_array_size(box) == 4;
+    for (size_t i = 0; i < 4; i++) {
+        a.is_whole = a.is_whole && json_is_number(json_array_get(box, i));
         a.box[i] = json_number_value(json_array_get(box, i));
     }
-    if (!good)
-        return vg_import_reject(r->log, 0, "%s: annotations[%zu]: no id, image_id and bbox of four numbers",
-                                r->json_path, index);
     VG_TRY(vg_grow(&r->annotations, &r->annotations_capacity, r->n_annotations + 1, sizeof *r->annotations));
     r->annotations[r->n_annotations++] = a;
     return VG_OK;
@@ -165,9 +172,9 @@ static vg_status ref_add(refcoco *r, const vg_pickle_value *value, size_t order)
         return vg_import_reject(r->log, n_sentences, "%s: refs[%zu]: no ref_id, image_id, split and sentences",
                                 r->pickle_path, order);
     const coco_image *image = image_find(r, image_id);
-    if (!image)
-        return vg_import_reject(r->log, n_sentences, "ref %lld: image %lld is not in instances.json", (long long)ref_id,
-                                (long long)image_id);
+    if (!image || !image->file_name)
+        return vg_import_reject(r->log, n_sentences, "ref %lld: image %lld %s", (long long)ref_id, (long long)image_id,
+                                image ? "has no file_name, width and height" : "is not in instances.json");
     VG_TRY(vg_grow(&r->refs, &r->refs_capacity, r->n_refs + 1, sizeof *r->refs));
     r->refs[r->n_refs++] = (ref){image_id, order, value};
     return VG_OK;
@@ -196,9 +203,11 @@ static size_t splits_of(const char *split, const char *out[2])
     return n;
 }
 
-/* Null when the box of an annotation was added, else what is wrong with it. */
+/* What is wrong with the box of an annotation, NULL when it went into `out`. */
 static const char *box_fault(const coco_annotation *a, const coco_image *image, float out[4])
 {
+    if (!a) return "is not in instances.json";
+    if (!a->is_whole) return "has no image_id and bbox of four numbers";
     if (a->image_id != image->id) return "belongs to another image";
     const double x1 = a->box[0], y1 = a->box[1], x2 = x1 + a->box[2], y2 = y1 + a->box[3];
     if (!(isfinite(x1) && isfinite(y1) && isfinite(x2) && isfinite(y2))) return "has a box that is not finite";
@@ -211,31 +220,30 @@ static const char *box_fault(const coco_annotation *a, const coco_image *image, 
     return out[0] < out[2] && out[1] < out[3] ? NULL : "has an empty box";
 }
 
-static vg_status box_add(refcoco *r, int64_t annotation_id, const coco_image *image, const char **fault)
+/* One more box behind those there are; or what is wrong with it, in words. */
+static vg_status box_add(refcoco *r, const vg_pickle_value *annotation, const coco_image *image, fault_text fault)
 {
-    const coco_annotation *a = annotation_find(r, annotation_id);
+    int64_t id;
+    if (!vg_pickle_int(annotation, &id)) {
+        snprintf(fault, sizeof(fault_text), "an annotation id is no integer");
+        return VG_OK;
+    }
     VG_TRY(vg_grow(&r->boxes, &r->boxes_capacity, 4 * (r->n_boxes + 1), sizeof *r->boxes));
-    *fault = a ? box_fault(a, image, r->boxes + 4 * r->n_boxes) : "is not in instances.json";
-    if (!*fault) r->n_boxes++;
+    const char *why = box_fault(annotation_find(r, id), image, r->boxes + 4 * r->n_boxes);
+    if (why)
+        snprintf(fault, sizeof(fault_text), "annotation %lld %s", (long long)id, why);
+    else
+        r->n_boxes++;
     return VG_OK;
 }
 
-/* The boxes of a ref, behind those there are; *fault and *culprit say why there are none. */
-static vg_status ref_boxes(refcoco *r, const vg_pickle_value *value, const coco_image *image, const char **fault,
-                           int64_t *culprit)
+/* The boxes of a ref, behind those there are, until one is at fault. */
+static vg_status ref_boxes(refcoco *r, const vg_pickle_value *value, const coco_image *image, fault_text fault)
 {
     const vg_pickle_value *several = vg_pickle_find(value, "ann_ids");
-    const bool is_list = vg_pickle_kind_of(several) == VG_PICKLE_LIST;
-    const size_t n = is_list ? vg_pickle_count(several) : 1;
-    *fault = NULL;
-    for (size_t i = 0; i < n && !*fault; i++) {
-        const vg_pickle_value *id = is_list ? vg_pickle_item(several, i) : vg_pickle_find(value, "ann_id");
-        *culprit = -1;
-        if (vg_pickle_int(id, culprit))
-            VG_TRY(box_add(r, *culprit, image, fault));
-        else
-            *fault = "is no integer";
-    }
+    if (vg_pickle_kind_of(several) != VG_PICKLE_LIST) return box_add(r, vg_pickle_find(value, "ann_id"), image, fault);
+    for (size_t i = 0; i < vg_pickle_count(several) && !fault[0]; i++)
+        VG_TRY(box_add(r, vg_pickle_item(several, i), image, fault));
     return VG_OK;
 }
 
@@ -283,13 +291,11 @@ static vg_status sentence_add(refcoco *r, const ref *from, size_t index, size_t 
 static vg_status ref_sentences(refcoco *r, const ref *from, const coco_image *image)
 {
     const size_t n = vg_pickle_count(vg_pickle_find(from->value, "sentences")), first_box = r->n_boxes;
-    const char *fault = NULL;
-    int64_t ref_id = 0, culprit = 0;
+    fault_text fault = "";
+    int64_t ref_id = 0;
     (void)vg_pickle_int(vg_pickle_find(from->value, "ref_id"), &ref_id);
-    VG_TRY(ref_boxes(r, from->value, image, &fault, &culprit));
-    if (fault)
-        return vg_import_reject(r->log, n, "ref %lld: annotation %lld %s", (long long)ref_id, (long long)culprit,
-                                fault);
+    VG_TRY(ref_boxes(r, from->value, image, fault));
+    if (fault[0]) return vg_import_reject(r->log, n, "ref %lld: %s", (long long)ref_id, fault);
     for (size_t i = 0; i < n; i++) VG_TRY(sentence_add(r, from, i, first_box));
     return VG_OK;
 }
