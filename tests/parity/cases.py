@@ -15,8 +15,9 @@ TINY = {
 }
 
 
-STAGE1 = {"steps": 20, "lr": 1e-4, "vision_lr": 0.0, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 0}
-STAGE2 = {"steps": 20, "lr": 1e-5, "vision_lr": 1e-5, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 4}
+# At 1e-4 these weights are chaotic: an error of rounding grows tenfold every other step.
+STAGE1 = {"steps": 20, "lr": 1e-5, "vision_lr": 0.0, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 0}
+STAGE2 = {"steps": 20, "lr": 1e-5, "vision_lr": 5e-6, "decay": 1e-4, "clip": 0.1, "unfreeze_blocks": 4}
 
 
 def changed(base, **changes):
