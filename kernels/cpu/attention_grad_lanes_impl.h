@@ -68,10 +68,8 @@ static void grad_pack_keys(const vg_attn *a, const grad_work *w, const vg_heads 
 static void write_rows(const vg_heads *to, int64_t item, int64_t n, int64_t first, int64_t head, int64_t size,
                        const float *from, int64_t padded, int64_t count, float factor)
 {
-    for (int64_t r = 0; to->data && r < count; r++, from += padded) {
-        float *row = vg_heads_row(to, item, n, first + r, head, size);
-        for (int64_t d = 0; d < size; d++) row[d] = from[d] * factor;
-    }
+    for (int64_t r = 0; to->data && r < count; r++, from += padded)
+        scale_row(vg_heads_row(to, item, n, first + r, head, size), from, size, factor);
 }
 
 /* Queries first..first+n-1 of a slot: their rows in every layout, and what the softmax left behind. */
@@ -95,7 +93,7 @@ static void grad_pack_queries(const vg_attn_grad *g, const grad_work *w, int64_t
         vf sum = vf_set(0.0F);
         for (int64_t d = 0; d < wide; d += VF_LANES)
             sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
-        w->delta[i] = sum_of_lanes(sum);
+        w->delta[i] = vf_sum(sum);
         w->log_sum[i] = a->lse[(slot * a->heads + head) * a->n_queries + first + i] * LOG2_E;
     }
     memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));

@@ -96,24 +96,6 @@ static inline vf power_of_two(vf x)
     return vf_exp2_parts(n, x - n);
 }
 
-/* Lanes summed as a tree. */
-static inline float sum_of_lanes(vf x)
-{
-    float lane[VF_LANES];
-    vf_store(lane, x);
-    for (int half = VF_LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
-}
-
-static inline float largest_lane(vf x)
-{
-    float lane[VF_LANES];
-    vf_store(lane, x);
-    for (int i = 1; i < VF_LANES; i++) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
-    return lane[0];
-}
-
 /* One row of a block: its scores lie COLUMNS at a time, `step` floats apart. */
 typedef struct score_row {
     float *scores;
@@ -123,37 +105,45 @@ typedef struct score_row {
     uint32_t block;
 } score_row;
 
-/* Adds the bias, and sets what is not seen to minus infinity. */
-static void hide(const score_row *r, const vg_attn *a, const vg_attn_seen *seen, int64_t columns)
+/* Columns begin..end-1 become minus infinity. */
+static void hide(const score_row *r, int64_t begin, int64_t end)
 {
-    for (int64_t j = 0; r->bias && j < a->keys && j < columns; j++)
-        r->scores[j / COLUMNS * r->step + j % COLUMNS] += r->bias[j] * LOG2_E;
-    const int64_t gap_end = seen->second_end > a->n_first ? a->n_first : columns;
-    for (int64_t j = seen->first_end; j < gap_end; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] = -INFINITY;
-    for (int64_t j = seen->second_end; j < columns; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] = -INFINITY;
+    while (begin < end) {
+        float *x = r->scores + begin / COLUMNS * r->step;
+        const int64_t chunk_end = begin / COLUMNS * COLUMNS + COLUMNS, stop = chunk_end < end ? chunk_end : end;
+        for (; begin < stop; begin++) x[begin % COLUMNS] = -INFINITY;
+    }
 }
 
-/* Scores become 2^(score - largest), dropped ones 0; returns their sum before dropout, and the largest score. */
-static float soften(const score_row *r, int64_t columns, bool dropout, float *largest)
+static void add_bias(const score_row *r, int64_t n)
 {
-    vf top = vf_load(r->scores);
-    for (int64_t j = 0; j < columns / COLUMNS; j++)
-        for (int v = 0; v < VECTORS; v++) top = vf_max(top, vf_load(r->scores + j * r->step + v * VF_LANES));
-    *largest = largest_lane(top);
-    vf sum[VECTORS];
+    for (int64_t j = 0; j < n; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] += r->bias[j] * LOG2_E;
+}
+
+/* The first n scores, n a multiple of VF_LANES, become 2^(score - largest), dropped ones 0; returns their sum before
+ * dropout, and the largest score. */
+static inline float soften(const score_row *r, int64_t n, bool dropout, float *largest)
+{
+    const float *scores = r->scores;
+    vf top = vf_load(scores), sum[VECTORS];
+    for (int64_t left = n; left > 0; left -= COLUMNS, scores += r->step)
+        for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) top = vf_max(top, vf_load(scores + v * VF_LANES));
+    *largest = vf_largest(top);
+    const vf highest = vf_set(*largest);
     for (int v = 0; v < VECTORS; v++) sum[v] = vf_set(0.0F);
-    for (int64_t j = 0; j < columns / COLUMNS; j++) {
-        float *x = r->scores + j * r->step;
+    float *x = r->scores;
+    uint32_t block = r->block;
+    for (int64_t left = n; left > 0; left -= COLUMNS, x += r->step, block += COLUMNS / 4) {
         vf mask[VECTORS];
-        if (dropout) keep_masks(r->keep, r->block + (uint32_t)(j * (COLUMNS / 4)), mask);
-        for (int v = 0; v < VECTORS; v++) {
-            const vf p = power_of_two(vf_load(x + v * VF_LANES) - vf_set(*largest));
+        if (dropout) keep_masks(r->keep, block, mask);
+        for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) {
+            const vf p = power_of_two(vf_load(x + v * VF_LANES) - highest);
             sum[v] += p;
             vf_store(x + v * VF_LANES, dropout ? vf_kept(p, mask[v]) : p);
         }
     }
     for (int v = 1; v < VECTORS; v++) sum[0] += sum[v];
-    return sum_of_lanes(sum[0]);
+    return vf_sum(sum[0]);
 }
 
 /* Adds the values of columns first..end-1, weighted by the scores. A run may begin inside a chunk. */
@@ -176,16 +166,11 @@ static void weigh(const attn_work *w, int rows, int64_t first, int64_t end, bool
     }
 }
 
-/* Queries first..first+rows-1 of a slot. */
-static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int rows)
+/* Scores of a block of queries against the first `end` columns. */
+static void score(const vg_attn *a, const attn_work *w, int rows, int64_t end)
 {
-    const vg_attn_seen seen = vg_attn_seen_by(a, slot);
-    const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end; /* of what any query sees */
-    const int64_t columns = round_up(end, COLUMNS);
-    const vg_keep keep = attn_keep_of(a, slot);
-    pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
-              a->scale * LOG2_E);
-    for (int64_t j = 0; j < columns; j += COLUMNS)
+    for (int64_t j = 0; j < end; j += COLUMNS) {
+        const int64_t width = round_up(end - j, VF_LANES);
         product_along((tile){.n_k = a->size,
                              .a = w->queries,
                              .a_chunk = rows * COLUMNS,
@@ -193,28 +178,51 @@ static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int
                              .b_row = COLUMNS,
                              .c = w->scores + j * rows,
                              .c_row = COLUMNS},
-                      rows, COLUMNS);
-    float share[ROWS];
-    for (int i = 0; i < rows && columns; i++) {
-        const int64_t row = head * a->n_queries + first + i;
-        const score_row r = {.scores = w->scores + i * COLUMNS,
-                             .step = rows * COLUMNS,
-                             .bias = a->bias ? a->bias + row * a->keys : NULL,
-                             .keep = &keep,
-                             .block = attn_block_of(a, row)};
-        float largest;
-        hide(&r, a, &seen, columns);
-        const float sum = soften(&r, columns, a->rng != NULL, &largest);
-        share[i] = keep.scale / sum;
-        if (a->lse) a->lse[slot * a->heads * a->n_queries + row] = (largest + log2f(sum)) * LN_2;
+                      rows, width < COLUMNS ? width : COLUMNS);
+    }
+}
+
+/* Softmax and dropout of row i of a block, whose sum is not yet divided by; returns the factor that is left to do. */
+static float soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
+                        int64_t row, int i, int rows, float *lse)
+{
+    const bool second = seen->second_end > a->n_first;
+    const int64_t end = second ? seen->second_end : seen->first_end, n = round_up(end, VF_LANES);
+    const score_row r = {.scores = w->scores + i * COLUMNS,
+                         .step = rows * COLUMNS,
+                         .bias = a->bias ? a->bias + row * a->keys : NULL,
+                         .keep = keep,
+                         .block = attn_block_of(a, row)};
+    float largest;
+    if (r.bias) add_bias(&r, end);
+    if (second) hide(&r, seen->first_end, a->n_first);
+    hide(&r, end, n);
+    const float sum = a->rng ? soften(&r, n, true, &largest) : soften(&r, n, false, &largest);
+    *lse = (largest + log2f(sum)) * LN_2;
+    return keep->scale / sum;
+}
+
+/* Queries first..first+rows-1 of a slot. */
+static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int rows)
+{
+    const vg_attn_seen seen = vg_attn_seen_by(a, slot);
+    const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end;
+    const vg_keep keep = attn_keep_of(a, slot);
+    float factor[ROWS] = {0}, lse[ROWS];
+    pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
+              a->scale * LOG2_E);
+    score(a, w, rows, end);
+    for (int i = 0; i < rows; i++) {
+        lse[i] = -INFINITY;
+        if (end) factor[i] = soften_row(a, w, &seen, &keep, head * a->n_queries + first + i, i, rows, &lse[i]);
     }
     weigh(w, rows, 0, seen.first_end, false);
     weigh(w, rows, a->n_first, seen.second_end, seen.first_end > 0);
+    if (!end) memset(w->sums, 0, (size_t)(rows * w->s.padded_size) * sizeof(float));
     for (int i = 0; i < rows; i++) {
-        float *o = a->o + ((slot * a->n_queries + first + i) * a->heads + head) * a->size;
-        const float *sums = w->sums + i * w->s.padded_size;
-        for (int64_t d = 0; d < a->size; d++) o[d] = columns ? sums[d] * share[i] : 0.0F;
-        if (a->lse && !columns) a->lse[slot * a->heads * a->n_queries + head * a->n_queries + first + i] = -INFINITY;
+        const int64_t at = (slot * a->n_queries + first + i) * a->heads + head;
+        scale_row(a->o + at * a->size, w->sums + i * w->s.padded_size, a->size, factor[i]);
+        if (a->lse) a->lse[(slot * a->heads + head) * a->n_queries + first + i] = lse[i];
     }
 }
 

@@ -14,26 +14,6 @@ static inline vf first_lanes(vf x, int64_t count)
     return vf_load(lane);
 }
 
-/* `count` floats, zeros behind. */
-static inline vf load_some(const float *p, int64_t count)
-{
-    if (count >= VF_LANES) return vf_load(p);
-    float lane[VF_LANES] = {0};
-    memcpy(lane, p, (size_t)count * sizeof *lane);
-    return vf_load(lane);
-}
-
-static inline void store_some(float *p, vf x, int64_t count)
-{
-    if (count >= VF_LANES) {
-        vf_store(p, x);
-        return;
-    }
-    float lane[VF_LANES];
-    vf_store(lane, x);
-    memcpy(p, lane, (size_t)count * sizeof *lane);
-}
-
 static inline void norm_row(const vg_norm *n, int64_t row)
 {
     const int64_t width = n->width, at = row * width;
@@ -46,12 +26,12 @@ static inline void norm_row(const vg_norm *n, int64_t row)
         store_some(y + c, x, width - c);
         total += x;
     }
-    const float mean = sum_of_lanes(total) / (float)width;
+    const float mean = vf_sum(total) / (float)width;
     for (int64_t c = 0; c < width; c += VF_LANES) {
         const vf d = first_lanes(load_some(y + c, width - c) - vf_set(mean), width - c);
         squares = vf_fma(d, d, squares);
     }
-    const float rstd = 1.0F / sqrtf(sum_of_lanes(squares) / (float)width + n->eps);
+    const float rstd = 1.0F / sqrtf(vf_sum(squares) / (float)width + n->eps);
     for (int64_t c = 0; c < width; c += VF_LANES) {
         const vf hat = (load_some(y + c, width - c) - vf_set(mean)) * vf_set(rstd);
         const vf gamma = load_some(n->gamma + c, width - c), beta = load_some(n->beta + c, width - c);
@@ -81,7 +61,7 @@ static inline void norm_grad_row(const vg_norm_grad *n, int64_t row, float *dgam
         store_some(dbeta + c, dy + load_some(dbeta + c, count), count);
     }
     if (!n->dx) return;
-    const vf mean_g = vf_set(sum_of_lanes(sum) / (float)width), slope = vf_set(sum_of_lanes(along) / (float)width);
+    const vf mean_g = vf_set(vf_sum(sum) / (float)width), slope = vf_set(vf_sum(along) / (float)width);
     for (int64_t c = 0; c < width; c += VF_LANES) {
         const int64_t count = width - c;
         const vf hat = (load_some(n->x + at + c, count) - mean) * rstd;

@@ -116,15 +116,30 @@ static void pack_rows(float *to, int64_t padded, const float *from, int64_t stri
     }
 }
 
+static inline vf load_some(const float *p, int64_t count)
+{
+    return count >= VF_LANES ? vf_load(p) : vf_load_part(p, (int)count);
+}
+
+static inline void store_some(float *p, vf x, int64_t count)
+{
+    if (count >= VF_LANES)
+        vf_store(p, x);
+    else
+        vf_store_part(p, x, (int)count);
+}
+
+static inline void scale_row(float *to, const float *from, int64_t n, float factor)
+{
+    for (int64_t d = 0; d < n; d += VF_LANES) store_some(to + d, load_some(from + d, n - d) * vf_set(factor), n - d);
+}
+
 /* Rows as chunks [size / COLUMNS][n][COLUMNS], each value times factor: a left operand that lies along. */
 static void pack_left(float *to, const float *from, int64_t stride, int64_t n, int64_t size, float factor)
 {
     for (int64_t d = 0; d < size; d += COLUMNS)
-        for (int64_t i = 0; i < n; i++, to += COLUMNS) {
-            const float *x = from + i * stride + d;
-            const int count = size - d < COLUMNS ? (int)(size - d) : COLUMNS;
-            for (int k = 0; k < count; k++) to[k] = x[k] * factor;
-        }
+        for (int64_t i = 0; i < n; i++, to += COLUMNS)
+            scale_row(to, from + i * stride + d, size - d < COLUMNS ? size - d : COLUMNS, factor);
 }
 
 /* VF_LANES values of VF_LANES rows into as many columns of a panel. */

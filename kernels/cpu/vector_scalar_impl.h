@@ -55,6 +55,15 @@ static inline vf vf_if_positive(vf x, vf a, vf b)
 {
     return x > 0 ? a : b;
 }
+/* All lanes, as a tree; the largest lane (any, when one is NaN). */
+static inline float vf_sum(vf x)
+{
+    return x;
+}
+static inline float vf_largest(vf x)
+{
+    return x;
+}
 /* Rows become columns: lane j of rows[i] goes to lane i of rows[j]. */
 static inline void vf_transpose(vf rows[VF_LANES])
 {
