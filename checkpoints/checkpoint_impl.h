@@ -37,6 +37,12 @@ typedef struct vg_file_sum {
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
 vg_status vg_moments_write(const char *file, const vg_checkpoint_state *state, int rank, int n_ranks, vg_file_sum *sum);
 
+enum { VG_MOMENT_BUFFERS = 3 }; /* moment1, moment2, average */
+
+/* Reads one piece of the optimizer. covered[VG_MOMENT_BUFFERS, params->n]: how many elements the pieces before brought
+ * and this one adds. */
+vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered);
+
 /* ---- folder.c ---- */
 
 /* Whether `path` has a manifest. */

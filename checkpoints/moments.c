@@ -16,7 +16,7 @@ enum { LEVEL = 1 }; /* of zstd; the planes of signs and exponents shrink at any 
 /* The buffers that mirror the trainable space. The last row may be absent. */
 static const char *const buffer_names[] = {"moment1", "moment2", "average"};
 
-enum { N_BUFFERS = 3, AVERAGE = 2 };
+enum { N_BUFFERS = VG_MOMENT_BUFFERS, AVERAGE = 2 };
 
 static float *buffer_of(const vg_params *params, int buffer)
 {
@@ -192,7 +192,7 @@ static vg_status read_run(const vg_tensors *t, int index, int64_t count, float *
     return st;
 }
 
-/* One tensor of a piece. covered[buffer * n + param]: the elements that earlier pieces brought; runs come in order. */
+/* One tensor of a piece; runs of a parameter come in order. */
 static vg_status load_run(const vg_tensors *t, int index, vg_params *params, int64_t *covered)
 {
     const vg_tensor_entry *e = vg_tensors_get(t, index);
@@ -213,7 +213,7 @@ static vg_status load_run(const vg_tensors *t, int index, vg_params *params, int
     return VG_OK;
 }
 
-static vg_status load_piece(const char *file, vg_params *params, int64_t *covered)
+vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered)
 {
     vg_tensors *t = NULL;
     vg_status st = vg_tensors_open(file, &t);
@@ -253,7 +253,7 @@ vg_status vg_checkpoint_load_moments(const char *path, vg_params *params)
     vg_status st = covered ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to load the moments", path);
     for (int i = 1; i < info->n_files && st == VG_OK; i++) {
         char *file = vg_path_join(path, info->files[i].name);
-        st = file ? load_piece(file, params, covered) : vg_fail(VG_E_NOMEM, "%s: no memory", path);
+        st = file ? vg_moments_read(file, params, covered) : vg_fail(VG_E_NOMEM, "%s: no memory", path);
         free(file);
     }
     if (st == VG_OK) st = check_covered(path, params, covered);
