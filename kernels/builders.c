@@ -4,15 +4,12 @@
 #include <assert.h>
 #include <math.h>
 
-/* A parameter seen with its leading axes of 1 dropped, down to `rank` axes; other values as they are. */
-static vg_value without_leading_ones(vg_graph *g, vg_value v, int rank)
+/* A position table [1,P,C], as files have it, seen as [P,C]. */
+static vg_value as_table(vg_graph *g, vg_value pos)
 {
-    if (g->status != VG_OK || !v.id || g->values[v.id].kind != VG_VALUE_PARAM) return v;
-    vg_graph_value view = g->values[v.id];
-    while (view.shape.rank > rank && view.shape.dim[0] == 1) {
-        view.shape.rank--;
-        for (int i = 0; i < view.shape.rank; i++) view.shape.dim[i] = view.shape.dim[i + 1];
-    }
+    if (g->status != VG_OK || !pos.id || g->values[pos.id].kind != VG_VALUE_PARAM) return pos;
+    vg_graph_value view = g->values[pos.id];
+    if (view.shape.rank == 3 && view.shape.dim[0] == 1) view.shape = VG_SHAPE(view.shape.dim[1], view.shape.dim[2]);
     return vg_graph_param_view(g, &view);
 }
 
@@ -53,7 +50,7 @@ vg_value vg_graph_add(vg_graph *g, vg_value a, vg_value b)
 
 vg_value vg_graph_add_rows(vg_graph *g, vg_value x, vg_value p)
 {
-    return vg_graph_apply(g, VG_OP_add_rows, (vg_attr){0}, (vg_value[]){x, without_leading_ones(g, p, 1)}, 2);
+    return vg_graph_apply(g, VG_OP_add_rows, (vg_attr){0}, (vg_value[]){x, p}, 2);
 }
 
 vg_value vg_graph_repeat(vg_graph *g, vg_value p, int64_t count)
@@ -80,8 +77,7 @@ vg_value vg_graph_attention(vg_graph *g, const vg_attention *a)
 
 vg_value vg_graph_vit_tokens(vg_graph *g, vg_value patches, vg_value pos, vg_value cls, vg_value reg)
 {
-    return vg_graph_apply(g, VG_OP_vit_tokens, (vg_attr){0},
-                          (vg_value[]){patches, without_leading_ones(g, pos, 2), cls, reg}, 4);
+    return vg_graph_apply(g, VG_OP_vit_tokens, (vg_attr){0}, (vg_value[]){patches, as_table(g, pos), cls, reg}, 4);
 }
 
 vg_value vg_graph_text_embed(vg_graph *g, vg_value ids, vg_value counts, vg_value word, vg_value pos, vg_value type)

@@ -229,6 +229,11 @@ void vg_graph_keep(vg_graph *g, const char *name, vg_value v)
         vg_graph_blame(g, vg_fail(VG_E_BUG, "%s: there is no value to keep", name));
         return;
     }
+    for (size_t i = 0; i < g->n_kept; i++)
+        if (strcmp(g->kept[i].name, name) == 0) {
+            vg_graph_blame(g, vg_fail(VG_E_BUG, "%s: two values are kept under this name", name));
+            return;
+        }
     char *copy = vg_copy_string(name);
     vg_graph_blame(g, copy ? vg_grow(&g->kept, &g->kept_capacity, g->n_kept + 1, sizeof *g->kept)
                            : vg_fail(VG_E_NOMEM, "no memory for the name %s", name));

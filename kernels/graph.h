@@ -50,6 +50,10 @@ vg_value vg_graph_const(vg_graph *g, const char *name, vg_shape shape, const flo
 
 vg_shape vg_graph_shape(const vg_graph *g, vg_value v);
 
+/* The nodes as lines for people, "decoder.norm: layernorm %17 [8,10,256] ... -> %18 [8,10,256]" (heap text, NULL when
+ * there is no memory). */
+char *vg_graph_text(const vg_graph *g);
+
 /* Names a prefix for the nodes that follow, for plans and profiles: "vision.blocks.3". */
 void vg_graph_scope(vg_graph *g, const char *name);
 
@@ -97,14 +101,14 @@ typedef struct vg_align_loss {
 } vg_align_loss;
 void vg_graph_align_loss(vg_graph *g, const vg_align_loss *loss);
 
-/* Keeps a value to the end of the run under a name, for vg_program_output. */
+/* Keeps a value to the end of the run under a name of its own, for vg_program_output. */
 void vg_graph_keep(vg_graph *g, const char *name, vg_value v);
 
 /* --- from graph to program --- */
 
 /* Appends the gradient nodes of every loss for the parameters that `trainable` accepts (index into params), in fixed
- * order; nothing for the rest: frozen parts keep no activations. Errors: any builder's first error; VG_E_BUG when a
- * trainable parameter reaches no loss (names it). */
+ * order; nothing for the rest: frozen parts keep no activations. Once per graph. Errors: any builder's first error;
+ * VG_E_BUG when a trainable parameter reaches no loss, or only a part of it does (names it). */
 typedef bool (*vg_trainable)(const void *context, int param);
 vg_status vg_graph_differentiate(vg_graph *g, vg_trainable trainable, const void *context);
 
@@ -121,8 +125,9 @@ size_t vg_program_arena_bytes(const vg_program *program);
 size_t vg_program_constant_bytes(const vg_program *program);
 
 /* Gives the program its memory: arena (at least vg_program_arena_bytes, 64-byte aligned, shared by all programs of a
- * stage; kept). Parameters are read where params has them now; call again after vg_params_layout. Packs frozen weights.
- */
+ * stage; kept). Parameters are read where params has them now, and frozen weights are packed with the values they have
+ * now: call again, and bind the gradients again, after vg_params_layout or a change of frozen values. Errors: VG_E_BUG
+ * (the layout freezes what the program trains), VG_E_NOMEM. */
 vg_status vg_program_attach(vg_program *program, void *arena);
 
 /* Where parameter gradients go: a buffer that mirrors params->master; may change from run to run. */
@@ -131,7 +136,8 @@ void vg_program_bind_gradients(vg_program *program, float *gradients);
 /* Binds an input (kept until bound anew). Errors: VG_E_BUG for an unknown name. Inputs the plan dropped are ignored. */
 vg_status vg_program_bind(vg_program *program, const char *name, void *data);
 
-/* Where a kept value lies; NULL for an unknown name. Valid after attach; the contents until the next run. */
+/* Where a kept value lies; NULL for an unknown name. Valid after attach; the contents until the next run of any program
+ * in the same arena. */
 void *vg_program_output(const vg_program *program, const char *name, vg_shape *shape);
 
 /* One pass over the nodes. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's name. */

@@ -57,8 +57,8 @@ static int64_t last(const vg_shaping *s, int i)
     return s->in[i] ? vg_shape_last(&s->in[i]->shape) : 0;
 }
 
-/* Operand i is absent, or has exactly this shape. */
-static bool absent_or(const vg_shaping *s, int i, vg_shape shape)
+/* Operand i has exactly this shape, or is absent: OPERANDS has said which may be. */
+static bool is_shaped(const vg_shaping *s, int i, vg_shape shape)
 {
     return !s->in[i] || vg_shape_equal(&s->in[i]->shape, &shape);
 }
@@ -80,9 +80,9 @@ static const char *shape_linear(vg_shaping *s)
     FITS(rank(s, 1) == 2 && dim(s, 1, 1) == last(s, 0), "W must be [N,K] with K the last axis of x");
     vg_shape y = shape_of(s, 0);
     y.dim[y.rank - 1] = dim(s, 1, 0);
-    FITS(absent_or(s, 2, VG_SHAPE(dim(s, 1, 0))), "the bias must be [N]");
-    FITS(absent_or(s, 3, VG_SHAPE(dim(s, 1, 0))), "gamma must be [N]");
-    FITS(absent_or(s, 4, y), "res must have the shape of the result");
+    FITS(is_shaped(s, 2, VG_SHAPE(dim(s, 1, 0))), "the bias must be [N]");
+    FITS(is_shaped(s, 3, VG_SHAPE(dim(s, 1, 0))), "gamma must be [N]");
+    FITS(is_shaped(s, 4, y), "res must have the shape of the result");
     FITS(s->attr->linear.act == VG_ACT_NONE || (!s->in[3] && !s->in[4]), "gamma and res go with no activation");
     output(s, 0, VG_F32, y);
     if (s->attr->linear.act == VG_ACT_GELU) output(s, 1, VG_F32, y);
@@ -93,8 +93,8 @@ static const char *shape_layernorm(vg_shaping *s)
 {
     OPERANDS("fffF");
     const vg_shape x = shape_of(s, 0), row = VG_SHAPE(last(s, 0));
-    FITS(absent_or(s, 1, row) && absent_or(s, 2, row), "gamma and beta must be [C] with C the last axis of x");
-    FITS(absent_or(s, 3, x), "res must have the shape of x");
+    FITS(is_shaped(s, 1, row) && is_shaped(s, 2, row), "gamma and beta must be [C] with C the last axis of x");
+    FITS(is_shaped(s, 3, x), "res must have the shape of x");
     FITS(s->attr->layernorm.eps > 0, "eps must be above 0");
     output(s, 0, VG_F32, x);
     output(s, 1, VG_F32, VG_SHAPE(vg_shape_rows(&x)));
@@ -106,7 +106,7 @@ static const char *shape_layernorm(vg_shaping *s)
 static const char *shape_same(vg_shaping *s)
 {
     OPERANDS("ff");
-    FITS(absent_or(s, 1, shape_of(s, 0)), "both must have one shape");
+    FITS(is_shaped(s, 1, shape_of(s, 0)), "both must have one shape");
     output(s, 0, VG_F32, shape_of(s, 0));
     return NULL;
 }
@@ -159,10 +159,10 @@ static const char *shape_attention(vg_shaping *s)
         FITS(has_columns(s, V2, s->attr->attention.v2_col, H * D), "v2 lacks columns for its heads");
     }
     FITS(!s->attr->attention.mask_second || s->in[K2], "mask_second needs a second segment");
-    FITS(absent_or(s, COUNTS, VG_SHAPE(B)), "counts must be [B]");
-    FITS(absent_or(s, BIAS, VG_SHAPE(H, Nq, Nk + N2)), "bias must be [H,Nq,Nk+N2]");
-    FITS(absent_or(s, INDEX, VG_SHAPE(B)), "index must be [B]");
-    FITS(absent_or(s, KEYS, VG_SHAPE(B, 4)), "keys must be [B,4]");
+    FITS(is_shaped(s, COUNTS, VG_SHAPE(B)), "counts must be [B]");
+    FITS(is_shaped(s, BIAS, VG_SHAPE(H, Nq, Nk + N2)), "bias must be [H,Nq,Nk+N2]");
+    FITS(is_shaped(s, INDEX, VG_SHAPE(B)), "index must be [B]");
+    FITS(is_shaped(s, KEYS, VG_SHAPE(B, 4)), "keys must be [B,4]");
     FITS(s->attr->attention.dropout >= 0 && s->attr->attention.dropout < 1, "dropout must be in [0,1)");
     FITS(s->attr->attention.dropout == 0 || s->in[KEYS], "dropout needs keys");
     output(s, 0, VG_F32, VG_SHAPE(B, Nq, H * D));
@@ -175,9 +175,9 @@ static const char *shape_vit_tokens(vg_shaping *s)
     OPERANDS("ffFF");
     const int64_t m = dim(s, 0, 0), P = dim(s, 0, 1), C = dim(s, 0, 2), R = dim(s, 3, 1);
     FITS(rank(s, 0) == 3, "patches must be [m,P,C]");
-    FITS(absent_or(s, 1, VG_SHAPE(P, C)), "pos must be [P,C]");
-    FITS(absent_or(s, 2, VG_SHAPE(1, 1, C)), "cls must be [1,1,C]");
-    FITS(absent_or(s, 3, VG_SHAPE(1, R, C)), "reg must be [1,R,C]");
+    FITS(is_shaped(s, 1, VG_SHAPE(P, C)), "pos must be [P,C]");
+    FITS(is_shaped(s, 2, VG_SHAPE(1, 1, C)), "cls must be [1,1,C]");
+    FITS(is_shaped(s, 3, VG_SHAPE(1, R, C)), "reg must be [1,R,C]");
     output(s, 0, VG_F32, VG_SHAPE(m, (s->in[2] ? 1 : 0) + R + P, C));
     return NULL;
 }
@@ -186,11 +186,11 @@ static const char *shape_text_embed(vg_shaping *s)
 {
     OPERANDS("iifff");
     const int64_t B = dim(s, 0, 0), L = dim(s, 0, 1), C = dim(s, 2, 1);
-    FITS(rank(s, 0) == 2 && absent_or(s, 1, VG_SHAPE(B)), "ids must be [B,L] and counts [B]");
+    FITS(rank(s, 0) == 2 && is_shaped(s, 1, VG_SHAPE(B)), "ids must be [B,L] and counts [B]");
     FITS(rank(s, 2) == 2, "word must be [V,C]");
     FITS(rank(s, 3) == 2 && dim(s, 3, 1) == C, "pos must be [M,C]");
     FITS(dim(s, 3, 0) >= L + 2, "pos has too few rows for the text length (L + 2)");
-    FITS(absent_or(s, 4, VG_SHAPE(1, C)), "type must be [1,C]");
+    FITS(is_shaped(s, 4, VG_SHAPE(1, C)), "type must be [1,C]");
     output(s, 0, VG_F32, VG_SHAPE(B, L, C));
     return NULL;
 }
@@ -211,7 +211,7 @@ static const char *shape_concat(vg_shaping *s)
     const int64_t m = dim(s, 0, 0), B = dim(s, 1, 0);
     FITS(rank(s, 0) == 3 && rank(s, 1) == 3 && dim(s, 0, 2) == dim(s, 1, 2), "a must be [m,P,C] and b [B,L,C]");
     FITS(s->in[2] ? m <= B : m == B, "a must have as many slots as b, or fewer and an index");
-    FITS(absent_or(s, 2, VG_SHAPE(B)), "index must be [B]");
+    FITS(is_shaped(s, 2, VG_SHAPE(B)), "index must be [B]");
     output(s, 0, VG_F32, VG_SHAPE(B, dim(s, 0, 1) + dim(s, 1, 1), dim(s, 1, 2)));
     return NULL;
 }
@@ -223,7 +223,7 @@ static const char *shape_stack(vg_shaping *s)
     FITS(y.rank <= VG_MAX_RANK, "the parts have too many axes to be stacked");
     for (int i = 0; i < rank(s, 0); i++) y.dim[i + 1] = dim(s, 0, i);
     for (int i = 0; i < VG_MAX_IN && s->in[i]; i++) {
-        FITS(absent_or(s, i, shape_of(s, 0)), "the parts must have one shape");
+        FITS(is_shaped(s, i, shape_of(s, 0)), "the parts must have one shape");
         y.dim[0]++;
     }
     output(s, 0, VG_F32, y);
@@ -233,8 +233,8 @@ static const char *shape_stack(vg_shaping *s)
 static const char *shape_first(vg_shaping *s) /* dropout */
 {
     OPERANDS("fuF");
-    FITS(absent_or(s, 1, VG_SHAPE(dim(s, 0, 0), 4)), "keys must be [B,4]");
-    FITS(absent_or(s, 2, shape_of(s, 0)), "res must have the shape of x");
+    FITS(is_shaped(s, 1, VG_SHAPE(dim(s, 0, 0), 4)), "keys must be [B,4]");
+    FITS(is_shaped(s, 2, shape_of(s, 0)), "res must have the shape of x");
     FITS(s->attr->dropout.p >= 0 && s->attr->dropout.p < 1, "p must be in [0,1)");
     output(s, 0, VG_F32, shape_of(s, 0));
     return NULL;
@@ -245,10 +245,10 @@ static const char *shape_detr_loss(vg_shaping *s)
     OPERANDS("fffiif");
     const int64_t L = dim(s, 0, 0), B = dim(s, 0, 1), Q = dim(s, 0, 2);
     FITS(rank(s, 0) == 4 && dim(s, 0, 3) == 2, "logits must be [L,B,Q,2]");
-    FITS(absent_or(s, 1, VG_SHAPE(L, B, Q, 4)), "boxes must be [L,B,Q,4]");
+    FITS(is_shaped(s, 1, VG_SHAPE(L, B, Q, 4)), "boxes must be [L,B,Q,4]");
     FITS(rank(s, 2) == 3 && dim(s, 2, 0) == B && dim(s, 2, 2) == 4, "targets must be [B,T,4]");
-    FITS(absent_or(s, 3, VG_SHAPE(B)) && absent_or(s, 4, VG_SHAPE(B)), "n_targets and filled must be [B]");
-    FITS(absent_or(s, 5, VG_SHAPE(8)), "scales must be [8]");
+    FITS(is_shaped(s, 3, VG_SHAPE(B)) && is_shaped(s, 4, VG_SHAPE(B)), "n_targets and filled must be [B]");
+    FITS(is_shaped(s, 5, VG_SHAPE(8)), "scales must be [8]");
     output(s, 0, VG_F64, VG_SHAPE(B, L, 3));
     output(s, 1, VG_I32, VG_SHAPE(B, L, Q));
     output(s, 2, VG_F32, shape_of(s, 0));
@@ -264,12 +264,12 @@ static const char *shape_align_loss(vg_shaping *s)
     const int64_t cells = (int64_t)s->attr->align.gh * s->attr->align.gw;
     FITS(rank(s, 0) == 3 && cells == dim(s, 0, 1), "a must be [m,P,C] with P = gh * gw");
     FITS(last(s, 1) == C && vg_shape_count(&s->in[1]->shape) == B * C, "u must be [B,C] or [B,1,C]");
-    FITS(absent_or(s, 2, VG_SHAPE(1)) && absent_or(s, 3, VG_SHAPE(1)), "scale and shift must be [1]");
+    FITS(is_shaped(s, 2, VG_SHAPE(1)) && is_shaped(s, 3, VG_SHAPE(1)), "scale and shift must be [1]");
     FITS(rank(s, 4) == 3 && dim(s, 4, 0) == B && dim(s, 4, 2) == 4, "targets must be [B,T,4]");
-    FITS(absent_or(s, 5, VG_SHAPE(B)) && absent_or(s, 6, VG_SHAPE(B)), "n_targets and filled must be [B]");
+    FITS(is_shaped(s, 5, VG_SHAPE(B)) && is_shaped(s, 6, VG_SHAPE(B)), "n_targets and filled must be [B]");
     FITS(s->in[7] ? m <= B : m == B, "a must have as many slots as u, or fewer and an index");
-    FITS(absent_or(s, 7, VG_SHAPE(B)), "index must be [B]");
-    FITS(absent_or(s, 8, VG_SHAPE(8)), "scales must be [8]");
+    FITS(is_shaped(s, 7, VG_SHAPE(B)), "index must be [B]");
+    FITS(is_shaped(s, 8, VG_SHAPE(8)), "scales must be [8]");
     output(s, 0, VG_F64, VG_SHAPE(B));
     for (int i = 0; i < 4; i++) output(s, 1 + i, VG_F32, shape_of(s, i)); /* the gradients of a, u, scale, shift */
     return NULL;

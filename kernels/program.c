@@ -80,12 +80,12 @@ static void resolve_refs(const vg_program *p, vg_place place)
 
 static vg_status pack_weights(vg_program *p)
 {
+    for (int i = 0; i < p->n_nodes; i++) p->nodes[i].packed = NULL;
     vg_arena_release(&p->packed);
     const size_t bytes = packed_bytes(p);
     if (bytes) VG_TRY(vg_arena_init(&p->packed, bytes));
     size_t offset = 0;
     for (int i = 0; i < p->n_nodes; i++) {
-        p->nodes[i].packed = NULL;
         if (!is_packed(p, &p->infos[i])) continue;
         p->backend->pack(&p->nodes[i], p->packed.base + offset);
         p->nodes[i].packed = p->packed.base + offset;

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -140,6 +141,30 @@ static void attention_checks_its_columns(void **state)
     assert_non_null(strstr(vg_error_text(), "v lacks columns for its heads"));
 }
 
+static void a_name_keeps_one_value(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(2));
+    vg_graph_keep(g, "out", x);
+    vg_graph_keep(g, "out", x);
+    assert_int_equal(vg_graph_status(g), VG_E_BUG);
+    assert_string_equal(vg_error_text(), "out: two values are kept under this name");
+}
+
+static void a_graph_reads_as_lines(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(5, 2)), w = vg_graph_param(g, "w", VG_SHAPE(6, 2));
+    vg_graph_scope(g, "head");
+    const vg_value y = vg_graph_linear(g, x, vg_graph_param_rows(g, w, 2, 2), VG_NONE, VG_ACT_NONE);
+    vg_graph_scope(g, "");
+    vg_graph_linear_residual(g, y, vg_graph_param_rows(g, w, 0, 2), VG_NONE, VG_NONE, x);
+    char *text = vg_graph_text(g);
+    assert_string_equal(text, "head: linear x [5,2] w+ [2,2] -> %4 [5,2]\n"
+                              "linear %4 [5,2] w [2,2] - - x [5,2] -> %6 [5,2]\n");
+    free(text);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -154,6 +179,8 @@ int main(void)
         TEST(dropout_of_nothing_adds_no_node),
         TEST(a_value_too_large_for_memory_is_an_error),
         TEST(attention_checks_its_columns),
+        TEST(a_name_keeps_one_value),
+        TEST(a_graph_reads_as_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

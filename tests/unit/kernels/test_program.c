@@ -140,7 +140,7 @@ static void operations_a_backend_lacks_are_named_by_the_plan(void **state)
     vg_params_free(params);
 }
 
-static void cost_and_profile_follow_the_nodes(void **state)
+static void a_new_attach_forgets_the_packed_weights_of_the_old(void **state)
 {
     (void)state;
     vg_params *params = NULL;
@@ -148,21 +148,20 @@ static void cost_and_profile_follow_the_nodes(void **state)
     assert_int_equal(vg_params_new(&params), VG_OK);
     vg_graph *g = small_graph(params);
     assert_int_equal(vg_graph_plan(g, &reference_backend, 1, &program), VG_OK);
-    const vg_cost cost = vg_program_cost(program);
-    assert_true(cost.flops == 2 * 2 * 2 * 2);                       /* one product of [2,2] by [2,2] */
-    assert_true(cost.bytes == 4 * ((4 + 4 + 2 + 4) + (4 + 2 + 4))); /* x W b y, then y c out */
     assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
-    set(params, "w", (float[]){1, 2, 3, -1});
-    set(params, "b", (float[]){0.5F, 0});
-    run_and_check(program); /* not measured */
-    vg_program_profile(program, true);
-    run_and_check(program);
-    run_and_check(program);
-    char *text = vg_program_profile_text(program);
-    const char *linear = strstr(text, "layer                                linear                    2 ");
-    const char *add = strstr(text, "layer                                add_rows                  2 ");
-    assert_true(linear && add);
-    free(text);
+    const size_t with_w = vg_program_constant_bytes(program);
+    assert_int_equal(with_w, 64 + 64); /* the constant c and the packed w, each rounded up */
+    vg_arena arena = {0};
+    assert_int_equal(vg_arena_init(&arena, vg_program_arena_bytes(program)), VG_OK);
+    set(params, "w", (float[]){1, 2, 3, 4});
+    assert_int_equal(vg_program_attach(program, arena.base), VG_OK);
+    assert_true(((const float *)program->nodes[0].packed)[3] == 4);
+    set(params, "w", (float[]){1, 2, 3, 5});
+    assert_int_equal(vg_program_attach(program, arena.base), VG_OK);
+    assert_true(((const float *)program->nodes[0].packed)[3] == 5);
+    assert_int_equal(vg_params_layout(params, (int[]){vg_params_find(params, "w")}, 1), VG_OK);
+    assert_int_equal(vg_program_constant_bytes(program), 64);
+    vg_arena_release(&arena);
     vg_program_free(program);
     vg_graph_free(g);
     vg_params_free(params);
@@ -175,7 +174,7 @@ int main(void)
         cmocka_unit_test(what_is_not_bound_is_named),
         cmocka_unit_test(a_kernel_that_fails_is_named),
         cmocka_unit_test(operations_a_backend_lacks_are_named_by_the_plan),
-        cmocka_unit_test(cost_and_profile_follow_the_nodes),
+        cmocka_unit_test(a_new_attach_forgets_the_packed_weights_of_the_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

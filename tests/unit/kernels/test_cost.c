@@ -1,0 +1,121 @@
+/* What a program is said to cost, and what it took. */
+#include "kernels/program_impl.h"
+#include "tests/unit/kernels/reference_backend.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+typedef struct fixture {
+    vg_params *params;
+    vg_graph *g;
+    vg_program *program;
+} fixture;
+
+static int set_up(void **state)
+{
+    static fixture f;
+    f = (fixture){0};
+    assert_int_equal(vg_params_new(&f.params), VG_OK);
+    assert_int_equal(vg_graph_new(f.params, &f.g), VG_OK);
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    fixture *f = *state;
+    vg_program_free(f->program);
+    vg_graph_free(f->g);
+    vg_params_free(f->params);
+    return 0;
+}
+
+static vg_cost cost_of(fixture *f, vg_value kept)
+{
+    vg_graph_keep(f->g, "kept", kept);
+    if (vg_graph_plan(f->g, vg_backend_cpu(), 1, &f->program) != VG_OK) fail_msg("%s", vg_error_text());
+    return vg_program_cost(f->program);
+}
+
+static void a_product_costs_two_operations_a_term(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(5, 7, 3));
+    const vg_value y = vg_graph_linear(g, x, vg_graph_param(g, "w", VG_SHAPE(11, 3)), VG_NONE, VG_ACT_GELU);
+    const vg_cost cost = cost_of(*state, y);
+    assert_true(cost.flops == 2 * 35 * 11 * 3);
+    assert_true(cost.bytes == 4 * (35 * 3 + 11 * 3 + 35 * 11)); /* z is not written: no gradient reads it */
+}
+
+static void attention_costs_two_products_a_head(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value q = vg_graph_input(g, "q", VG_F32, VG_SHAPE(4, 10, 16)),
+                   kv = vg_graph_input(g, "kv", VG_F32, VG_SHAPE(2, 50, 32));
+    const vg_value second = vg_graph_input(g, "second", VG_F32, VG_SHAPE(4, 6, 32));
+    const vg_attention a = {.q = q,
+                            .k = kv,
+                            .v = kv,
+                            .k2 = second,
+                            .v2 = second,
+                            .heads = 2,
+                            .head_size = 8,
+                            .v_col = 16,
+                            .v2_col = 16,
+                            .index = vg_graph_input(g, "index", VG_I32, VG_SHAPE(4))};
+    const vg_cost cost = cost_of(*state, vg_graph_attention(g, &a));
+    assert_true(cost.flops == 2 * 2.0 * 4 * 10 * (50 + 6) * 16);
+    assert_true(cost.bytes == 4 * 16.0 * (2 * 40 + 2 * 100 + 2 * 24)); /* q and o, keys and values of both segments */
+}
+
+static void an_embedding_is_priced_by_the_rows_it_reads(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value x = vg_graph_text_embed(
+        g, vg_graph_input(g, "ids", VG_I32, VG_SHAPE(2, 6)), vg_graph_input(g, "counts", VG_I32, VG_SHAPE(2)),
+        vg_graph_param(g, "word", VG_SHAPE(50000, 8)), vg_graph_param(g, "pos", VG_SHAPE(8, 8)),
+        vg_graph_param(g, "type", VG_SHAPE(1, 8)));
+    assert_true(cost_of(*state, x).bytes == 4 * 4 * 2 * 6 * 8);
+}
+
+static void a_profile_counts_only_what_ran_while_it_was_on(void **state)
+{
+    fixture *f = *state;
+    const vg_value x = vg_graph_input(f->g, "x", VG_F32, VG_SHAPE(2, 2));
+    vg_graph_scope(f->g, "layer");
+    vg_value y = vg_graph_linear(f->g, x, vg_graph_param(f->g, "w", VG_SHAPE(2, 2)), VG_NONE, VG_ACT_NONE);
+    y = vg_graph_linear(f->g, y, vg_graph_param(f->g, "w", VG_SHAPE(2, 2)), VG_NONE, VG_ACT_NONE);
+    vg_graph_keep(f->g, "y", vg_graph_add(f->g, x, y));
+    assert_int_equal(vg_graph_plan(f->g, &reference_backend, 1, &f->program), VG_OK);
+    assert_int_equal(vg_params_layout(f->params, NULL, 0), VG_OK);
+    vg_arena arena = {0};
+    float data[4] = {0};
+    assert_int_equal(vg_arena_init(&arena, vg_program_arena_bytes(f->program)), VG_OK);
+    assert_int_equal(vg_program_attach(f->program, arena.base), VG_OK);
+    assert_int_equal(vg_program_bind(f->program, "x", data), VG_OK);
+    for (int i = 0; i < 3; i++) {
+        vg_program_profile(f->program, i > 0);
+        assert_int_equal(vg_program_run(f->program), VG_OK);
+    }
+    char *text = vg_program_profile_text(f->program);
+    assert_non_null(strstr(text, "layer                                linear                    4 "));
+    assert_non_null(strstr(text, "layer                                add                       2 "));
+    free(text);
+    vg_arena_release(&arena);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_product_costs_two_operations_a_term),
+        TEST(attention_costs_two_products_a_head),
+        TEST(an_embedding_is_priced_by_the_rows_it_reads),
+        TEST(a_profile_counts_only_what_ran_while_it_was_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
