@@ -1,0 +1,98 @@
+"""What tests that run the program share: a scratch folder with a small made-up data set, a run configuration, and
+`vlgtr` with or without mpirun.
+
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data(train=60)
+        bench.train(2, {"run.folder": "a"})
+        print(bench.hashes("a"))
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+CONFIG = """
+model: {preset: tiny}
+vision: {grid: 4}
+text: {tokenizer: data/tokenizer}
+data: {shards: [shards], side: 32, phrases: 4, max_targets: 2}
+train: {global_batch: 8, micro_batch: 1, allow_from_scratch: true, clip_norm: 1}
+run: {folder: run, log_every: 1, hash_every: 1}
+schedule:
+  - {name: heads, steps: 16, lr: 1e-3}
+  - {name: blocks, steps: 14, unfreeze_blocks: 1, vision_lr: 1e-4, lr: 1e-3}
+"""
+
+
+class Bench:
+    def __init__(self, vlgtr):
+        self.vlgtr = os.path.abspath(vlgtr)
+        self.folder = None
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="vlgtr-test-")
+        self.write("run.yaml", CONFIG)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def write(self, name, text):
+        mode = "wb" if isinstance(text, bytes) else "w"
+        with open(self.path(name), mode) as f:
+            f.write(text)
+
+    def environment(self):
+        env = dict(os.environ)
+        env.update(
+            OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1",
+            OMPI_MCA_hwloc_base_binding_policy="none", OMP_WAIT_POLICY="passive",
+        )
+        return env
+
+    def command(self, ranks, *words):
+        launcher = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks else []
+        return [*launcher, self.vlgtr, *words]
+
+    def run(self, *words, ranks=0, **options):
+        """One run of the program; ranks=0 runs it without mpirun."""
+        return subprocess.run(
+            self.command(ranks, *words), cwd=self.folder, env=self.environment(), capture_output=True, text=True,
+            errors="replace", **options,
+        )
+
+    def start(self, *words, ranks=0):
+        return subprocess.Popen(
+            self.command(ranks, *words), cwd=self.folder, env=self.environment(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )
+
+    def must(self, *words, ranks=0):
+        done = self.run(*words, ranks=ranks)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
+    def make_data(self, train=40, val=6, test=4):
+        self.must("synth", "data", "--train", str(train), "--val", str(val), "--test", str(test), "--side", "64")
+        self.must("shard", "import", "synth", "data", "shards")
+
+    @staticmethod
+    def sets(options):
+        return [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+
+    def train(self, ranks, options=None, more=()):
+        self.must("train", "run.yaml", *self.sets(options or {}), *more, ranks=ranks)
+
+    def records(self, folder="run"):
+        return [json.loads(line) for line in pathlib.Path(self.path(folder, "metrics.jsonl")).read_text().splitlines()]
+
+    def hashes(self, folder="run"):
+        """Step to weights hash."""
+        return {r["step"]: r["weights_hash"] for r in self.records(folder) if "weights_hash" in r}

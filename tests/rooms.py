@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Holds the #include lines against the table of rooms: who may open which door.
+
+usage: rooms.py ROOT | --self-test"""
+
+import pathlib
+import re
+import sys
+
+# What a room may include besides its own headers. A name that ends in / is every public header below it.
+BASE = ["kernels/base/"]
+TENSORS = ["kernels/tensor.h", "kernels/params.h"]
+DOORS = {
+    "kernels/base": [],
+    "kernels": BASE,
+    "dist": BASE,
+    "data": BASE,
+    "checkpoints": BASE + TENSORS + ["dist/comm.h", "dist/reduce.h"],
+    "trainer": BASE + TENSORS + [
+        "kernels/graph.h", "kernels/backend.h", "dist/comm.h", "dist/reduce.h", "data/shard.h", "data/loader.h",
+        "data/tokenizer.h", "data/draw.h", "data/import.h", "data/shard_tools.h", "data/synth.h",
+        "checkpoints/checkpoint.h", "checkpoints/safetensors.h",
+    ],
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+
+
+def room_of(path):
+    """kernels/base is a room of its own below kernels."""
+    return "kernels/base" if path.startswith("kernels/base/") else path.split("/")[0]
+
+
+def complaint(room, header):
+    if room_of(header) == room:
+        return None
+    if header.endswith("_impl.h"):
+        return "is private to its room"
+    if not any(header == door or (door.endswith("/") and header.startswith(door)) for door in DOORS[room]):
+        return "is not a door of this room"
+    return None
+
+
+def main(root):
+    faults, files, names = 0, 0, {}
+    for room in ("kernels", "dist", "data", "checkpoints", "trainer"):
+        for path in sorted(pathlib.Path(root, room).rglob("*.[ch]")):
+            name = path.relative_to(root).as_posix()
+            files += 1
+            twin = names.setdefault(path.name, name)
+            if twin != name and "trainer/cmd/" not in name:  # those are named after their verbs
+                print(f"{name}: {twin} has the same file name")
+                faults += 1
+            for header in INCLUDE.findall(path.read_text()):
+                if header.endswith(".def"):
+                    continue
+                if not pathlib.Path(root, header).exists():
+                    reason = "does not exist; includes are written from the top folder"
+                else:
+                    reason = complaint(room_of(name), header)
+                if reason:
+                    print(f'{name}: "{header}" {reason}')
+                    faults += 1
+    print(f"{files} files, {faults} faults")
+    return 1 if faults or not files else 0
+
+
+def self_test():
+    """The check notices what it is there for."""
+    import tempfile
+
+    bad = {
+        "data/one.c": '#include "trainer/options.h"\n',
+        "dist/two.c": '#include "kernels/graph_impl.h"\n',
+        "kernels/three.c": '#include "nowhere.h"\n',
+        "trainer/options.h": "",
+        "kernels/graph_impl.h": "",
+        "checkpoints/one.c": "",
+    }
+    with tempfile.TemporaryDirectory() as root:
+        for name, text in bad.items():
+            path = pathlib.Path(root, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return 0 if main(root) == 1 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(self_test() if sys.argv[1] == "--self-test" else main(sys.argv[1]))
