@@ -6,7 +6,13 @@
 
 #include <omp.h>
 
-enum { ACROSS_STEPS = 16, SPAN = 16 * VG_GEMM_RUN, A_BLOCK_FLOATS = 96 * 1024, MAX_BLOCK_ROWS = 256 };
+enum {
+    SPAN = 16 * VG_GEMM_RUN,       /* steps of K at a time */
+    ACROSS_SPAN = 2 * VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
+    ACROSS_STEPS = 16,             /* of those, as many as stay in the first-level cache */
+    BLOCK_FLOATS = 96 * 1024,      /* of A: a good part of the second-level cache */
+    MAX_BLOCK_ROWS = 256
+};
 
 const vg_gemm_isa *vg_gemm_isa_get(void)
 {
@@ -43,11 +49,11 @@ typedef struct layout {
 
 static layout plan(const vg_gemm *g, int n_threads, float *workspace)
 {
-    layout l = {.isa = vg_gemm_isa_get(), .span = least(g->k, SPAN)};
+    layout l = {.isa = vg_gemm_isa_get(), .span = least(g->k, g->a_step == 1 ? SPAN : ACROSS_SPAN)};
     const int64_t mr = l.isa->mr, nr = l.isa->nr;
     l.row_panels = pieces(g->m, mr);
     l.column_panels = pieces(g->n, nr);
-    l.block_panels = least(MAX_BLOCK_ROWS / mr, A_BLOCK_FLOATS / (mr * l.span) + 1);
+    l.block_panels = least(MAX_BLOCK_ROWS / mr, BLOCK_FLOATS / (mr * l.span) + 1);
     l.block_panels = least(l.block_panels, l.row_panels);
     const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
     const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * g->k), 16);
@@ -73,17 +79,48 @@ size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
     return (size_t)(pieces(n, nr) * nr * k) * sizeof(float);
 }
 
-static void pack_b(const vg_gemm *g, const vg_gemm_isa *isa, int64_t first, int64_t end, float *packed)
+/* What is packed: panels of `width` lanes out of n_lanes. */
+typedef struct source {
+    const float *data;
+    int64_t lane, step, n_lanes;
+    const float *scale;
+    float *sums; /* of its lanes, or NULL */
+    int width;
+} source;
+
+static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    for (int64_t j = first; j < end; j++)
-        isa->pack(packed + j * isa->nr * g->k, isa->nr, g->b + j * isa->nr * g->b_column, g->b_column, g->b_step,
-                  (int)least(isa->nr, g->n - j * isa->nr), g->k, NULL);
+    return (source){g->a, g->a_row, g->a_step, g->m, g->a_scale, NULL, isa->mr};
+}
+
+static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
+{
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->b_sums, isa->nr};
+}
+
+/* Panels first..end-1, steps start..start+length-1, as [panel][length][width]. Where lanes lie side by side, so do
+ * panels: a few steps of all of them are taken at a time, while their cache lines are near. */
+static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, int64_t end, int64_t start,
+                        int64_t length, float *packed)
+{
+    const int64_t at_once = s->step == 1 ? length : ACROSS_STEPS;
+    if (s->sums && start == 0)
+        for (int64_t i = first * s->width; i < least(end * s->width, s->n_lanes); i++) s->sums[i] = 0;
+    for (int64_t p = 0; p < length; p += at_once)
+        for (int64_t panel = first; panel < end; panel++) {
+            const int64_t lane = panel * s->width, step = start + p;
+            isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
+                      s->data + lane * s->lane + step * s->step, s->lane, s->step,
+                      (int)least(s->width, s->n_lanes - lane), least(at_once, length - p),
+                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
+        }
 }
 
 void vg_gemm_pack(const vg_gemm *g, float *packed)
 {
     const vg_gemm_isa *isa = vg_gemm_isa_get();
-    pack_b(g, isa, 0, pieces(g->n, isa->nr), packed);
+    const source b = source_b(g, isa);
+    pack_panels(isa, &b, 0, pieces(g->n, isa->nr), 0, g->k, packed);
 }
 
 /* One thread's part: row panels first_row..end_row, column panels first_column..end_column. */
@@ -119,30 +156,17 @@ static void block_sums(const vg_gemm_isa *isa, const float *a, int64_t n_panels,
                       sums + i * isa->mr * isa->nr, add || p > 0);
 }
 
-/* Row panels i.. of A, steps start..start+length-1, as n_panels of [length][mr]. Where the rows of A lie side by side,
- * neighbouring panels share cache lines: a few steps of all panels are taken at a time, before the lines are gone. */
-static void pack_a(const vg_gemm *g, const layout *l, int64_t i, int64_t n_panels, int64_t start, int64_t length,
-                   float *a)
-{
-    const int64_t mr = l->isa->mr, steps = g->a_step == 1 ? length : ACROSS_STEPS;
-    for (int64_t p = 0; p < length; p += steps)
-        for (int64_t panel = 0; panel < n_panels; panel++) {
-            const int64_t row = (i + panel) * mr, step = start + p;
-            l->isa->pack(a + (panel * length + p) * mr, (int)mr, g->a + row * g->a_row + step * g->a_step, g->a_row,
-                         g->a_step, (int)least(mr, g->m - row), least(steps, length - p),
-                         g->a_scale ? g->a_scale + step : NULL);
-        }
-}
-
 static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
+    source from = source_a(g, isa);
+    if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
     float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
     for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
         const int64_t n_panels = least(l->block_panels, mine.end_row - i);
         const int64_t n_rows = least(n_panels * mr, g->m - i * mr);
-        pack_a(g, l, i, n_panels, start, length, a);
+        pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
             block_sums(isa, a, n_panels, b + (j * g->k + start) * nr, length, sums, start > 0);
@@ -151,15 +175,26 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
     }
 }
 
+/* A product shorter than this takes less time than it takes to wake a thread. */
+static int threads_for(const vg_gemm *g, int n_threads)
+{
+    enum { MULTIPLY_ADDS_PER_THREAD = 1 << 18 };
+    return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
+}
+
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
     const layout l = plan(g, stream->n_threads, workspace);
+    const int n_asked = threads_for(g, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();
-#pragma omp parallel num_threads(stream->n_threads) if (stream->n_threads > 1)
+#pragma omp parallel num_threads(n_asked) if (n_asked > 1)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
         if (!g->packed) {
-            pack_b(g, l.isa, l.column_panels * thread / n_threads, l.column_panels * (thread + 1) / n_threads, l.b);
+            const source b = source_b(g, l.isa);
+            const int64_t first = l.column_panels * thread / n_threads;
+            pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, g->k,
+                        l.b + first * l.isa->nr * g->k);
 #pragma omp barrier
         }
         const part mine = part_of(&l, thread, n_threads);

@@ -29,6 +29,7 @@ typedef struct vg_gemm {
     int64_t b_column, b_step; /* B(k,j) = b[j * b_column + k * b_step]; one of both is 1 */
     const float *a_scale;     /* [k] multiplies the columns of A; or NULL */
     const float *packed;      /* B, from vg_gemm_pack; or NULL */
+    float *a_sums, *b_sums;   /* [m], [n] sums over k of A and of B, in order; or NULL. Wants a_row or b_column 1 */
     vg_gemm_finish finish;
 } vg_gemm;
 
@@ -45,9 +46,10 @@ typedef struct vg_gemm_isa {
     const char *name;
     int mr, nr;
     void (*prepare)(void); /* before the threads of a product start; or NULL */
-    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. */
+    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. Where lanes lie side by side and
+     * sums is not NULL, sums[lane] += src(lane, 0) + .., one after the other. */
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
-                 const float *scale);
+                 const float *scale, float *sums);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */
     void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add);
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */

@@ -21,6 +21,9 @@ static inline void store_some(float *p, vf v, int count)
         vf_store_part(p, v, count);
 }
 
+/* Inlined where the width is known. */
+#define EACH_WIDTH __attribute__((always_inline))
+
 /* One row of a panel. Whole vectors are stored: what they write past the last lane is written over by the next row;
  * only the last row has to keep to its own. */
 static inline void put_row(float *dst, int width, vf x, bool is_last)
@@ -31,18 +34,31 @@ static inline void put_row(float *dst, int width, vf x, bool is_last)
         vf_store(dst, x);
 }
 
-/* Lanes lie side by side in the source. */
-static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes, int64_t k)
+/* Lanes lie side by side in the source: the vector of them that begins at lane i. */
+EACH_WIDTH static inline void pack_column(float *dst, int width, const float *src, int64_t step, int count, int64_t k,
+                                          float *sums)
 {
-    for (int64_t p = 0; p < k; p++, dst += width, src += step)
-        for (int i = 0; i < width; i += VF_LANES) {
-            const int here = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
-            put_row(dst + i, width, here > 0 ? load_some(src + i, here) : vf_set(0.0F), p + 1 == k);
-        }
+    vf sum = sums ? load_some(sums, count) : vf_set(0.0F);
+    for (int64_t p = 0; p < k; p++, dst += width, src += step) {
+        const vf x = load_some(src, count);
+        sum += x;
+        put_row(dst, width, x, p + 1 == k);
+    }
+    if (sums) store_some(sums, sum, count);
+}
+
+EACH_WIDTH static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes,
+                                                int64_t k, float *sums)
+{
+    for (int i = 0; i < width; i += VF_LANES) {
+        const int count = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
+        pack_column(dst + i, width, count > 0 ? src + i : src, step, count > 0 ? count : 0, k, sums ? sums + i : NULL);
+    }
 }
 
 /* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. */
-static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes, const float *scale)
+EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes,
+                                          const float *scale)
 {
     vf rows[VF_LANES];
 #pragma GCC unroll 16
@@ -67,8 +83,8 @@ static void pack_slowly(float *dst, int width, const float *src, int64_t lane, i
 }
 
 /* Steps lie side by side in the source. */
-static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes, int64_t k,
-                                   const float *scale)
+EACH_WIDTH static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes,
+                                              int64_t k, const float *scale)
 {
     int64_t p = 0;
     for (; p + VF_LANES <= k; p += VF_LANES)
@@ -79,24 +95,24 @@ static inline void pack_end_to_end(float *dst, int width, const float *src, int6
     pack_slowly(dst + p * width, width, src + p, lane, 1, n_lanes, k - p, scale ? scale + p : NULL);
 }
 
-static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes,
-                              int64_t k, const float *scale)
+EACH_WIDTH static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step,
+                                         int n_lanes, int64_t k, const float *scale, float *sums)
 {
-    if (step == 1)
+    if (lane == 1 && !scale)
+        pack_side_by_side(dst, width, src, step, n_lanes, k, sums);
+    else if (step == 1)
         pack_end_to_end(dst, width, src, lane, n_lanes, k, scale);
-    else if (lane == 1 && !scale)
-        pack_side_by_side(dst, width, src, step, n_lanes, k);
     else
         pack_slowly(dst, width, src, lane, step, n_lanes, k, scale);
 }
 
 static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
-                 const float *scale)
+                 const float *scale, float *sums)
 {
     if (width == MR) /* each width is compiled by itself */
-        pack_width(dst, MR, src, lane, step, n_lanes, k, scale);
+        pack_width(dst, MR, src, lane, step, n_lanes, k, scale, sums);
     else
-        pack_width(dst, NR, src, lane, step, n_lanes, k, scale);
+        pack_width(dst, NR, src, lane, step, n_lanes, k, scale, sums);
 }
 
 static inline vf activate(vg_act act, vf z)

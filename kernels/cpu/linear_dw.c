@@ -3,8 +3,6 @@
 #include "kernels/cpu/cpu_impl.h"
 #include "kernels/cpu/gemm_impl.h"
 
-#include <omp.h>
-
 typedef struct weights {
     int64_t n_rows, n, k; /* rows of dz and x; dz has n columns, x has k */
     const float *dz, *x, *w, *b, *gamma;
@@ -35,27 +33,28 @@ static weights weights_of(const vg_node *node)
  */
 static vg_gemm product(const weights *w)
 {
-    vg_gemm g = {.m = w->n,
-                 .n = w->k,
-                 .k = w->n_rows,
-                 .a = w->dz,
-                 .a_row = 1,
-                 .a_step = w->n,
-                 .b = w->x,
-                 .b_column = 1,
-                 .b_step = w->k};
-    if (w->n >= w->k) return g;
-    g = (vg_gemm){.m = w->k,
-                  .n = w->n,
-                  .k = w->n_rows,
-                  .a = w->x,
-                  .a_row = 1,
-                  .a_step = w->k,
-                  .b = w->dz,
-                  .b_column = 1,
-                  .b_step = w->n,
-                  .finish.transposed = true};
-    return g;
+    if (w->n >= w->k)
+        return (vg_gemm){.m = w->n,
+                         .n = w->k,
+                         .k = w->n_rows,
+                         .a = w->dz,
+                         .a_row = 1,
+                         .a_step = w->n,
+                         .a_sums = w->sums,
+                         .b = w->x,
+                         .b_column = 1,
+                         .b_step = w->k};
+    return (vg_gemm){.m = w->k,
+                     .n = w->n,
+                     .k = w->n_rows,
+                     .a = w->x,
+                     .a_row = 1,
+                     .a_step = w->k,
+                     .b = w->dz,
+                     .b_column = 1,
+                     .b_step = w->n,
+                     .b_sums = w->sums,
+                     .finish.transposed = true};
 }
 
 static size_t sums_bytes(const weights *w)
@@ -72,14 +71,13 @@ size_t vg_cpu_linear_dw_workspace(const vg_node *node, int n_threads)
     return sums_bytes(&w) + product_bytes + vg_gemm_workspace(&g, n_threads);
 }
 
-/* Columns first..end-1 of the column sums, rows in order. */
-static void column_sums(const weights *w, int64_t first, int64_t end)
+/* Column sums, rows in order: what packing does on the way when there is a product. */
+static void column_sums(const weights *w)
 {
-    for (int64_t j = first; j < end; j++) w->sums[j] = 0;
-    for (int64_t i = 0; i < w->n_rows; i++) {
-        const float *row = w->dz + i * w->n;
-        for (int64_t j = first; j < end; j++) w->sums[j] += row[j];
-    }
+    for (int64_t j = 0; j < w->n; j++) w->sums[j] = 0;
+    for (int64_t i = 0; i < w->n_rows; i++)
+#pragma omp simd
+        for (int64_t j = 0; j < w->n; j++) w->sums[j] += w->dz[i * w->n + j];
 }
 
 static void put(float *where, float value, bool accumulate)
@@ -90,26 +88,31 @@ static void put(float *where, float value, bool accumulate)
 /* <w[i], G[i]>: sixteen partial sums, then those in order. */
 static float row_dot(const float *a, const float *b, int64_t k)
 {
-    float sums[16] = {0}, total = 0;
-    for (int64_t j = 0; j < k; j++) sums[j % 16] += a[j] * b[j];
-    for (int l = 0; l < 16; l++) total += sums[l];
+    enum { LANES = 16 };
+    float sums[LANES] = {0}, total = 0;
+    int64_t j = 0;
+    for (; j + LANES <= k; j += LANES)
+        for (int l = 0; l < LANES; l++) sums[l] += a[j + l] * b[j + l];
+    for (int l = 0; j + l < k; l++) sums[l] += a[j + l] * b[j + l];
+    for (int l = 0; l < LANES; l++) total += sums[l];
     return total;
 }
 
-/* What is left to do for outputs first..end-1 once the sums and G are there. */
-static void spread(const weights *w, int64_t first, int64_t end)
+/* Output i of a layer with gamma, from its row of G and its sum. */
+static void scale_row(const weights *w, int64_t i)
 {
-    for (int64_t i = first; i < end; i++) {
-        const float gamma = w->gamma ? w->gamma[i] : 1.0F;
-        if (w->db) put(w->db + i, gamma * w->sums[i], w->accumulate);
-        if (!w->gamma) continue;
-        const float *g = w->product + i * w->k;
-        if (w->dgamma) {
-            const float bias = w->b ? w->b[i] * w->sums[i] : 0.0F;
-            put(w->dgamma + i, row_dot(w->w + i * w->k, g, w->k) + bias, w->accumulate);
-        }
-        for (int64_t j = 0; w->dw && j < w->k; j++) put(w->dw + i * w->k + j, gamma * g[j], w->accumulate);
+    const float *g = w->product + i * w->k, gamma = w->gamma[i];
+    float *dw = w->dw + i * w->k;
+    if (w->dgamma) {
+        const float bias = w->b ? w->b[i] * w->sums[i] : 0.0F;
+        put(w->dgamma + i, row_dot(w->w + i * w->k, g, w->k) + bias, w->accumulate);
     }
+    if (w->dw && w->accumulate)
+#pragma omp simd
+        for (int64_t j = 0; j < w->k; j++) dw[j] += gamma * g[j];
+    else if (w->dw)
+#pragma omp simd
+        for (int64_t j = 0; j < w->k; j++) dw[j] = gamma * g[j];
 }
 
 vg_status vg_cpu_linear_dw(vg_stream *stream, const vg_node *node)
@@ -118,22 +121,21 @@ vg_status vg_cpu_linear_dw(vg_stream *stream, const vg_node *node)
     unsigned char *memory = node->workspace;
     w.sums = (float *)memory;
     memory += sums_bytes(&w);
-    if (w.gamma) {
+    const bool wants_product = w.dw || w.dgamma;
+    if (w.gamma && wants_product) {
         w.product = (float *)memory;
         memory += vg_round_up((size_t)(w.n * w.k) * sizeof(float), 64);
     }
-    if (w.dw || w.dgamma) {
+    if (wants_product) {
         vg_gemm g = product(&w);
         g.finish.c = w.gamma ? w.product : w.dw;
         g.finish.add = w.accumulate && !w.gamma ? w.dw : NULL;
         vg_gemm_run(stream, &g, memory);
-    }
-#pragma omp parallel num_threads(stream->n_threads) if (stream->n_threads > 1)
-    {
-        const int64_t thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
-        const int64_t first = w.n * thread / n_threads, end = w.n * (thread + 1) / n_threads;
-        if (w.db || w.dgamma) column_sums(&w, first, end);
-        spread(&w, first, end);
-    }
+    } else
+        column_sums(&w);
+    for (int64_t i = 0; w.db && i < w.n; i++) put(w.db + i, w.gamma ? w.gamma[i] * w.sums[i] : w.sums[i], w.accumulate);
+    if (!w.product) return VG_OK;
+#pragma omp parallel for num_threads(stream->n_threads) if (stream->n_threads > 1) schedule(static)
+    for (int64_t i = 0; i < w.n; i++) scale_row(&w, i);
     return VG_OK;
 }
