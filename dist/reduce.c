@@ -44,6 +44,7 @@ struct vg_reducer {
     vg_message *sends, *recvs;
     vg_tree_node *fold_nodes; /* scratch: [the larger of n_parts and n_nodes] */
     float **fold_at, **from;
+    float *between; /* [the same, PIECE] */
 };
 
 static void plain_sum(void *context, float *dst, const float *a, const float *b, int64_t n)
@@ -87,8 +88,8 @@ size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank)
 
 /* ---- the rest of the tree ---- */
 
-/* Joins n floats of nodes[n_nodes], which lie at r->from[]. A join overwrites its left part; where the nodes make the
- * whole tree, its root goes to `root`. */
+/* Joins n floats of nodes[n_nodes], which lie at r->from[]. Where the nodes make the whole tree, its root goes to
+ * `root` and what comes between stays in the cache; else a join overwrites its left part. */
 static void fold(vg_reducer *r, const vg_tree_node *nodes, int n_nodes, int64_t n, float *root)
 {
     float **at = r->fold_at;
@@ -97,7 +98,8 @@ static void fold(vg_reducer *r, const vg_tree_node *nodes, int n_nodes, int64_t 
         at[depth] = r->from[i];
         int top = depth;
         for (int joins = vg_tree_push(r->n_leaves, r->fold_nodes, &depth, nodes[i]); joins > 0; joins--, top--) {
-            float *dst = root && i == n_nodes - 1 && top == 1 ? root : at[top - 1];
+            const bool last = i == n_nodes - 1 && top == 1;
+            float *dst = !root ? at[top - 1] : last ? root : r->between + (top - 1) * PIECE;
             r->sum(r->context, dst, at[top - 1], at[top], n);
             at[top - 1] = dst;
         }
@@ -278,9 +280,10 @@ static vg_status plan_nodes(vg_reducer *r, const int *group_of, size_t room)
     r->fold_nodes = vg_new0_array(room, sizeof *r->fold_nodes);
     r->fold_at = vg_new0_array(room, sizeof *r->fold_at);
     r->from = vg_new0_array(room, sizeof *r->from);
+    r->between = vg_new0_array(room, PIECE * sizeof *r->between);
     r->peers = vg_new0_array((size_t)r->n_groups * (size_t)r->n_lanes, sizeof *r->peers);
     const bool all = parts && nodes && r->parts && r->nodes && r->parts_at && r->own_at && r->fold_nodes &&
-                     r->fold_at && r->from && r->peers;
+                     r->fold_at && r->from && r->between && r->peers;
     for (int g = 0; g < r->n_groups && all; g++) {
         int n_parts, n_nodes;
         plan_group(r, group_of, g, parts, &n_parts, nodes, &n_nodes);
@@ -402,6 +405,7 @@ void vg_reducer_free(vg_reducer *r)
     free(r->fold_nodes);
     free(r->fold_at);
     free(r->from);
+    free(r->between);
     free(r);
 }
 
