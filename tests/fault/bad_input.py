@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Bad input ends in one clear line, the documented exit code, and nothing lost.
+
+usage: bad_input.py VLGTR"""
+
+import json
+import os
+import pathlib
+import pickle
+import resource
+import shutil
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+USAGE, DATA, STORAGE, CONFIG = 64, 65, 74, 78
+faults = 0
+
+
+def expect(what, done, code, *words):
+    """One line on standard error that names the place, and this exit code."""
+    global faults
+    lines = [l for l in done.stderr.splitlines() if l.startswith("vlgtr")]
+    line = lines[-1] if lines else ""
+    missing = [w for w in words if w not in line]
+    good = done.returncode == code and len(lines) == 1 and not missing
+    print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}  {line}")
+    if not good:
+        print(f"    wanted code {code}, one line with {words}; lines: {lines}")
+        faults += 1
+
+
+def check(what, truth):
+    global faults
+    print(f"{'ok ' if truth else 'BAD'} {what}")
+    faults += not truth
+
+
+# --- configuration ---
+
+
+def configurations(bench):
+    bench.write("typo.yaml", harness.CONFIG.replace("clip_norm", "clip_nrom"))
+    expect("unknown key", bench.run("train", "typo.yaml"), CONFIG, "typo.yaml:6", "clip_nrom", "did you mean 'train.clip_norm'")
+    expect("value out of range", bench.run("train", "run.yaml", "--set", "train.beta1=2"), CONFIG, "train.beta1", "0 to")
+    expect("not a number", bench.run("train", "run.yaml", "--set", "schedule.heads.steps=many"), CONFIG, "steps", "many")
+    expect("unknown choice", bench.run("train", "run.yaml", "--set", "fusion.norm=mid"), CONFIG, "post|pre")
+    bench.write("anchor.yaml", "train: {seed: &a 1}\n")
+    expect("anchor", bench.run("train", "anchor.yaml"), CONFIG, "anchor.yaml:1", "anchors")
+    bench.write("broken.yaml", "train: [1, 2\ndata: }\n")
+    expect("not YAML", bench.run("train", "broken.yaml"), CONFIG, "broken.yaml:")
+    expect("no such file", bench.run("train", "nowhere.yaml"), CONFIG, "nowhere.yaml")
+    expect("heads do not divide", bench.run("train", "run.yaml", "--set", "fusion.heads=3"), CONFIG, "fusion.heads")
+    expect("more ranks than micro-batches", bench.run("train", "run.yaml", "--set", "train.micro_batch=4", ranks=3), CONFIG,
+           "3 ranks", "at most 2")
+    expect("random towers", bench.run("train", "run.yaml", "--set", "train.allow_from_scratch=false"), CONFIG,
+           "allow_from_scratch")
+    expect("unknown verb", bench.run("trian"), USAGE, "did you mean 'train'")
+    expect("unknown argument", bench.run("train", "run.yaml", "--sets", "a=1"), USAGE, "--set")
+
+
+# --- data sets ---
+
+
+def write_set(bench, name, refs=None, change=None):
+    """A copy of the made-up set with other refs, or changed instances."""
+    root = bench.path(name)
+    shutil.copytree(bench.path("data"), root)
+    if refs is not None:
+        pathlib.Path(root, "synth", "refs(vlgtr).p").write_bytes(refs)
+    if change:
+        path = pathlib.Path(root, "synth", "instances.json")
+        instances = json.loads(path.read_text())
+        change(instances)
+        path.write_text(json.dumps(instances))
+    return name
+
+
+def import_set(bench, name, strict=True):
+    words = ["shard", "import", "synth", name, f"out-{name}"] + (["--strict"] if strict else [])
+    return bench.run(*words)
+
+
+class Reduced:
+    def __reduce__(self):
+        return (os.system, ("touch pwned",))
+
+
+def datasets(bench):
+    refs = pathlib.Path(bench.path("data", "synth", "refs(vlgtr).p")).read_bytes()
+    expect("pickle with REDUCE", import_set(bench, write_set(bench, "evil", pickle.dumps([Reduced()], 2))), DATA,
+           "refs(vlgtr).p", "GLOBAL")
+    check("the pickle's command was not run", not os.path.exists(bench.path("pwned")))
+    expect("truncated pickle", import_set(bench, write_set(bench, "cut", refs[: len(refs) // 2])), DATA, "refs(vlgtr).p")
+    listed = pickle.loads(refs)
+    listed[0]["image_id"] = 999999
+    expect("ref to an absent image", import_set(bench, write_set(bench, "absent", pickle.dumps(listed, 2))), DATA, "999999")
+
+    target = pickle.loads(refs)[0]["ann_id"]
+
+    def leave(instances):
+        next(a for a in instances["annotations"] if a["id"] == target)["bbox"][0] = 1000
+
+    expect("box outside its image", import_set(bench, write_set(bench, "outside", change=leave)), DATA, "box")
+    name = write_set(bench, "jpeg")
+    image = sorted(pathlib.Path(bench.path(name, "images")).iterdir())[0]
+    image.write_bytes(image.read_bytes()[:300])
+    expect("broken JPEG", import_set(bench, name), DATA, image.name)
+    done = bench.run("shard", "import", "synth", name, "out-set-aside")
+    check("without --strict more than 1 % of bad records is refused, or they are set aside by id",
+          (done.returncode == 0 and image.stem.lstrip("0") in done.stdout) or done.returncode == DATA)
+    (pathlib.Path(bench.path(name, "synth", "instances.json"))).write_text("{\"images\": [")
+    expect("broken JSON", import_set(bench, name), DATA, "instances.json")
+
+
+def shards(bench):
+    shard = sorted(pathlib.Path(bench.path("shards")).iterdir())[0]
+    expect("missing shard", bench.run("train", "run.yaml", "--set", "data.shards=nowhere"), DATA, "nowhere")
+    os.mkdir(bench.path("short"))
+    pathlib.Path(bench.path("short", shard.name)).write_bytes(shard.read_bytes()[:-5000])
+    expect("truncated shard", bench.run("train", "run.yaml", "--set", "data.shards=short"), DATA, shard.name)
+    os.mkdir(bench.path("junk"))
+    pathlib.Path(bench.path("junk", shard.name)).write_bytes(os.urandom(4096))
+    expect("no HDF5", bench.run("shard", "verify", "junk"), DATA, shard.name)
+    expect("unknown split", bench.run("train", "run.yaml", "--set", "data.train_split=trian"), DATA, "trian")
+
+
+# --- weights ---
+
+
+def safetensors(tensors):
+    header, data = {}, b""
+    for name, shape in tensors.items():
+        count = 1
+        for n in shape:
+            count *= n
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
+        data += bytes(4 * count)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def weights(bench):
+    bench.train(1, {"run.folder": "weights", "schedule.heads.steps": 1, "schedule.blocks.steps": 1})
+    bench.must("checkpoint", "export", "weights/checkpoints/step-00000002", "vision.safetensors", "--tower", "vision")
+    good = pathlib.Path(bench.path("vision.safetensors")).read_bytes()
+    length = struct.unpack("<Q", good[:8])[0]
+    shapes = {k: v["shape"] for k, v in json.loads(good[8 : 8 + length]).items() if k != "__metadata__"}
+
+    def train_with(name, data):
+        bench.write(name, data)
+        return bench.run("train", "run.yaml", "--set", f"vision.weights={name}", "--set", "run.folder=never")
+
+    wrong = dict(shapes, **{"norm.weight": [47]})
+    expect("wrong tensor shape", train_with("shape.safetensors", safetensors(wrong)), DATA, "norm.weight", "[47]", "[48]")
+    less = {k: v for k, v in shapes.items() if k != "norm.bias"}
+    expect("missing tensor", train_with("less.safetensors", safetensors(less)), DATA, "norm.bias", "missing")
+    more = dict(shapes, extra=[3])
+    expect("extra tensor", train_with("more.safetensors", safetensors(more)), DATA, "extra")
+    expect("truncated weights", train_with("cut.safetensors", good[:-100]), DATA, "cut.safetensors")
+    expect("header beyond the file", train_with("head.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), DATA, "head.safetensors")
+
+
+# --- checkpoints ---
+
+
+def checkpoints(bench):
+    options = {"run.folder": "flip", "run.checkpoint_every": 10}
+    bench.train(2, options)
+    want = bench.hashes("flip")[30]
+    newest = pathlib.Path(bench.path("flip", "checkpoints", "step-00000030", "weights.safetensors"))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 4
+    newest.write_bytes(data)
+    expect("flipped bit is found", bench.run("checkpoint", "verify", "flip/checkpoints/step-00000030"), STORAGE,
+           "weights.safetensors")
+    done = bench.run("train", "run.yaml", *bench.sets(options), ranks=2)
+    check("a flipped bit: the run falls back to step 20 with a warning and reaches the same bits",
+          done.returncode == 0 and "step-00000020" in done.stderr and "WARNING" in done.stderr
+          and bench.hashes("flip")[30] == want)
+    expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
+           "--allow-new-bits")
+
+
+def full_disk(bench):
+    """A limit on file sizes stands in for a full disk: the weights file cannot be written from the second save on."""
+    options = {"run.folder": "full", "run.checkpoint_every": 10, "run.max_failed_saves": 100}
+    bench.train(1, dict(options, **{"schedule.heads.steps": 16}))
+    shutil.rmtree(bench.path("full", "checkpoints", "step-00000020"))
+    shutil.rmtree(bench.path("full", "checkpoints", "step-00000030"))
+    size = os.path.getsize(bench.path("full", "checkpoints", "step-00000016", "weights.safetensors"))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    done = bench.run("train", "run.yaml", *bench.sets(options), preexec_fn=limit)
+    left = sorted(os.listdir(bench.path("full", "checkpoints")))
+    check(f"disk full while saving: training goes on to its end (code {done.returncode}), each failure is a warning",
+          done.returncode == 0 and done.stderr.count("is not saved") >= 2)
+    check(f"disk full while saving: older checkpoints are intact, nothing half-written is left: {left}",
+          left[-1] == "step-00000016" and bench.run("checkpoint", "verify", "full/checkpoints/step-00000016").returncode == 0)
+    done = bench.run("train", "run.yaml", *bench.sets(dict(options, **{"run.max_failed_saves": 1})), preexec_fn=limit)
+    expect("disk full too often", done, STORAGE, "saves in a row failed")
+
+
+def main(vlgtr):
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data()
+        for part in (configurations, datasets, shards, weights, checkpoints, full_disk):
+            part(bench)
+    print(f"{faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
