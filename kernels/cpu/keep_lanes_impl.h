@@ -17,9 +17,9 @@ static inline words words_multiply(words a, uint32_t b)
 {
     return _mm512_mul_epu32(a, _mm512_set1_epi64(b));
 }
-static inline words words_mix(words product, words other, uint32_t key)
+static inline words words_mix(words product, words other, uint64_t key)
 {
-    return _mm512_ternarylogic_epi64(_mm512_srli_epi64(product, 32), other, _mm512_set1_epi64(key), 0x96);
+    return _mm512_ternarylogic_epi64(_mm512_srli_epi64(product, 32), other, _mm512_set1_epi64((int64_t)key), 0x96);
 }
 /* Unpacking below puts lanes 0, 2, 4, 6 first. */
 static inline words words_blocks(uint32_t block)
@@ -52,9 +52,9 @@ static inline words words_multiply(words a, uint32_t b)
 {
     return _mm256_mul_epu32(a, _mm256_set1_epi64x(b));
 }
-static inline words words_mix(words product, words other, uint32_t key)
+static inline words words_mix(words product, words other, uint64_t key)
 {
-    return _mm256_xor_si256(_mm256_srli_epi64(product, 32), _mm256_xor_si256(other, _mm256_set1_epi64x(key)));
+    return _mm256_xor_si256(_mm256_srli_epi64(product, 32), _mm256_xor_si256(other, _mm256_set1_epi64x((int64_t)key)));
 }
 static inline words words_blocks(uint32_t block)
 {
@@ -88,7 +88,7 @@ static inline words words_multiply(words a, uint32_t b)
 {
     return (uint64_t)(uint32_t)a * b;
 }
-static inline words words_mix(words product, words other, uint32_t key)
+static inline words words_mix(words product, words other, uint64_t key)
 {
     return product >> 32 ^ (uint32_t)other ^ key;
 }
@@ -113,12 +113,11 @@ static inline void keep_masks(const vg_keep *keep, uint32_t block, vf mask[VECTO
 {
     words c0 = words_blocks(block), c1 = words_set(keep->phrase);
     words c2 = words_set(keep->position_low), c3 = words_set(keep->position_high);
-    uint32_t k0 = keep->key.v[0], k1 = keep->key.v[1];
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+    for (int round = 0; round < 10; round++) {
         const words p0 = words_multiply(c0, 0xD2511F53u), p1 = words_multiply(c2, 0xCD9E8D57u);
-        c0 = words_mix(p1, c1, k0);
-        c2 = words_mix(p0, c3, k1);
+        c0 = words_mix(p1, c1, keep->round_keys[round][0]);
+        c2 = words_mix(p0, c3, keep->round_keys[round][1]);
         c1 = p1;
         c3 = p0;
     }

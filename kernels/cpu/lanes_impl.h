@@ -7,7 +7,7 @@
 
 /* Which elements of one slot a dropout keeps. */
 typedef struct vg_keep {
-    vg_rng_key key;
+    uint64_t round_keys[10][2]; /* of Philox, wide enough to be spread over 64-bit lanes from memory */
     uint32_t phrase, position_low, position_high;
     uint32_t threshold; /* a word below it is dropped: vg_uniform(word) < p */
     float scale;        /* 1 / (1 - p) */
@@ -19,12 +19,16 @@ static inline vg_keep vg_keep_of(vg_rng_key purpose, const uint32_t key[4], floa
     /* (word >> 8) / 2^24 < p, in whole numbers: exact, since p * 2^24 is. */
     const float scaled = p * 0x1p24F;
     const uint32_t floor = (uint32_t)scaled, ceiling = floor + ((float)floor < scaled ? 1 : 0);
-    return (vg_keep){.key = purpose,
-                     .phrase = key[1],
-                     .position_low = key[2],
-                     .position_high = key[3],
-                     .threshold = ceiling << 8,
-                     .scale = 1.0F / (1.0F - p)};
+    vg_keep keep = {.phrase = key[1],
+                    .position_low = key[2],
+                    .position_high = key[3],
+                    .threshold = ceiling << 8,
+                    .scale = 1.0F / (1.0F - p)};
+    for (uint32_t round = 0; round < 10; round++) {
+        keep.round_keys[round][0] = purpose.v[0] + round * 0x9E3779B9u;
+        keep.round_keys[round][1] = purpose.v[1] + round * 0xBB67AE85u;
+    }
+    return keep;
 }
 
 typedef struct vg_norm {
