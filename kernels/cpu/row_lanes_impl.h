@@ -14,28 +14,62 @@ static inline vf first_lanes(vf x, int64_t count)
     return vf_load(lane);
 }
 
+/* Sums of a row run in SUMS vectors side by side, since one chain would wait for itself; then they are added as a tree.
+ */
+enum { SUMS = 4, GROUP = SUMS * VF_LANES };
+
+static inline float sum_of(const vf sum[SUMS])
+{
+    return vf_sum((sum[0] + sum[2]) + (sum[1] + sum[3]));
+}
+
+static inline float row_sum(const float *x, int64_t n)
+{
+    vf sum[SUMS] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    int64_t c = 0;
+    for (; c + GROUP <= n; c += GROUP)
+#pragma GCC unroll 4
+        for (int k = 0; k < SUMS; k++) sum[k] += vf_load(x + c + k * VF_LANES);
+    for (int k = 0; c < n; c += VF_LANES, k++) sum[k] += load_some(x + c, n - c);
+    return sum_of(sum);
+}
+
+/* Of the squared distances from `centre`. */
+static inline float row_squares(const float *x, int64_t n, vf centre)
+{
+    vf sum[SUMS] = {vf_set(0.0F), vf_set(0.0F), vf_set(0.0F), vf_set(0.0F)};
+    int64_t c = 0;
+    for (; c + GROUP <= n; c += GROUP)
+#pragma GCC unroll 4
+        for (int k = 0; k < SUMS; k++) {
+            const vf d = vf_load(x + c + k * VF_LANES) - centre;
+            sum[k] = vf_fma(d, d, sum[k]);
+        }
+    for (int k = 0; c < n; c += VF_LANES, k++) {
+        const vf d = first_lanes(load_some(x + c, n - c) - centre, n - c);
+        sum[k] = vf_fma(d, d, sum[k]);
+    }
+    return sum_of(sum);
+}
+
+static inline void row_add(float *to, const float *a, const float *b, int64_t n)
+{
+    for (int64_t c = 0; c < n; c += VF_LANES)
+        store_some(to + c, load_some(a + c, n - c) + load_some(b + c, n - c), n - c);
+}
+
 static inline void norm_row(const vg_norm *n, int64_t row)
 {
     const int64_t width = n->width, at = row * width;
-    float *y = n->y + at;
-    vf total = vf_set(0.0F), squares = vf_set(0.0F);
+    float *y = n->y + at, *sum = n->sum ? n->sum + at : y;
+    const float *x = n->res ? sum : n->x + at;
+    if (n->res) row_add(sum, n->x + at, n->res + at, width);
+    const float mean = row_sum(x, width) / (float)width;
+    const float rstd = 1.0F / sqrtf(row_squares(x, width, vf_set(mean)) / (float)width + n->eps);
     for (int64_t c = 0; c < width; c += VF_LANES) {
-        vf x = load_some(n->x + at + c, width - c);
-        if (n->res) x = x + load_some(n->res + at + c, width - c);
-        if (n->sum) store_some(n->sum + at + c, x, width - c);
-        store_some(y + c, x, width - c);
-        total += x;
-    }
-    const float mean = vf_sum(total) / (float)width;
-    for (int64_t c = 0; c < width; c += VF_LANES) {
-        const vf d = first_lanes(load_some(y + c, width - c) - vf_set(mean), width - c);
-        squares = vf_fma(d, d, squares);
-    }
-    const float rstd = 1.0F / sqrtf(vf_sum(squares) / (float)width + n->eps);
-    for (int64_t c = 0; c < width; c += VF_LANES) {
-        const vf hat = (load_some(y + c, width - c) - vf_set(mean)) * vf_set(rstd);
-        const vf gamma = load_some(n->gamma + c, width - c), beta = load_some(n->beta + c, width - c);
-        store_some(y + c, vf_fma(hat, gamma, beta), width - c);
+        const int64_t count = width - c;
+        const vf hat = (load_some(x + c, count) - vf_set(mean)) * vf_set(rstd);
+        store_some(y + c, vf_fma(hat, load_some(n->gamma + c, count), load_some(n->beta + c, count)), count);
     }
     if (n->mean) n->mean[row] = mean;
     if (n->rstd) n->rstd[row] = rstd;
