@@ -34,7 +34,8 @@ static void pack(const vg_node *node, void *packed)
 
 static const char *profile(void)
 {
-    return vg_gemm_isa_get()->name;
+    const vg_gemm_isa *isa = vg_gemm_isa_get();
+    return isa->library ? isa->library() : isa->name;
 }
 
 const vg_backend *vg_backend_cpu(void)

@@ -44,6 +44,7 @@ void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
 
 typedef struct vg_gemm_isa {
     const char *name;
+    const char *(*library)(void); /* the name and version of what it stands on; or NULL */
     int mr, nr;
     void (*prepare)(void); /* before the threads of a product start; or NULL */
     /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. Where lanes lie side by side and
