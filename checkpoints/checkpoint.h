@@ -53,6 +53,20 @@ typedef struct vg_checkpoint_state {
 vg_status vg_checkpoint_save(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, int keep,
                              char **path_out);
 
+/* The same in two halves, so that a step waits for a memory copy only. begin makes the place, copies what a step
+ * changes (trainable weights on rank 0, each rank's slice of the moments, texts) and leaves the writing to a thread;
+ * until end the layout and the frozen values of state->params must stay. written (local) says whether this rank's
+ * thread is done; end waits for it, commits and frees. One save at a time. Errors as for save.
+ *
+ *     VG_TRY(vg_checkpoint_begin(comm, folder, &state, &write));
+ *     ... steps go on; at a boundary where vg_checkpoint_written(write) holds on all ranks, or before the run ends: ...
+ *     st = vg_checkpoint_end(comm, write, 3, &path); */
+typedef struct vg_checkpoint_write vg_checkpoint_write;
+vg_status vg_checkpoint_begin(vg_comm *comm, const char *folder, const vg_checkpoint_state *state,
+                              vg_checkpoint_write **out); /* Collective */
+bool vg_checkpoint_written(const vg_checkpoint_write *write);
+vg_status vg_checkpoint_end(vg_comm *comm, vg_checkpoint_write *write, int keep, char **path_out); /* Collective */
+
 /* Collective. The checkpoint to go on from: `path` itself when it is one (then it must verify), else the newest in that
  * folder that verifies, with a loud warning for each that does not. Rank 0 decides; the others wait until a slow shared
  * file system shows it to them. *out is a heap copy on every rank, NULL when there is no checkpoint at all. Errors:

@@ -18,6 +18,11 @@ char *vg_path_join(const char *folder, const char *name);
 /* The file name of the piece of a rank, into text[VG_NAME_BYTES]. */
 void vg_piece_name(int rank, int n_ranks, char *text);
 
+/* What a file of a checkpoint holds: its size and the XXH3 of its bytes. */
+typedef struct vg_file_sum {
+    uint64_t bytes, hash;
+} vg_file_sum;
+
 /* ---- manifest.c ---- */
 
 /* Writes the manifest of `path`: the commit. */
@@ -28,10 +33,6 @@ vg_status vg_manifest_write(const char *path, const vg_checkpoint_state *state, 
 vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_checkpoint_info **out);
 
 /* ---- moments.c, weights.c ---- */
-
-typedef struct vg_file_sum {
-    uint64_t bytes, hash;
-} vg_file_sum;
 
 /* Each writes one file of a checkpoint. */
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
@@ -44,6 +45,9 @@ enum { VG_MOMENT_BUFFERS = 3 }; /* moment1, moment2, average */
 vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered);
 
 /* ---- folder.c ---- */
+
+/* Reads a file and compares. Errors: VG_E_STORAGE. */
+vg_status vg_file_verify(const char *file, const vg_file_sum *sum);
 
 /* Whether `path` has a manifest. */
 bool vg_checkpoint_exists(const char *path);

@@ -248,21 +248,19 @@ static vg_status hash_fd(int fd, const char *file, uint64_t *bytes, uint64_t *ha
     return st;
 }
 
-static vg_status verify_file(const char *path, const vg_checkpoint_file *expected)
+vg_status vg_file_verify(const char *file, const vg_file_sum *sum)
 {
-    char *file = vg_path_join(path, expected->name);
-    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to verify it", path);
     const int fd = open(file, O_RDONLY | O_CLOEXEC);
+    VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", file, strerror(errno));
     uint64_t bytes = 0, hash = 0;
-    vg_status st = fd >= 0 ? hash_fd(fd, file, &bytes, &hash) : vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
-    if (fd >= 0) close(fd);
-    if (st == VG_OK && bytes != expected->bytes)
-        st = vg_fail(VG_E_STORAGE, "%s: %" PRIu64 " bytes, the manifest says %" PRIu64, file, bytes, expected->bytes);
-    if (st == VG_OK && hash != expected->hash)
-        st = vg_fail(VG_E_STORAGE, "%s: its bytes have the hash %016" PRIx64 ", the manifest says %016" PRIx64, file,
-                     hash, expected->hash);
-    free(file);
-    return st;
+    const vg_status st = hash_fd(fd, file, &bytes, &hash);
+    close(fd);
+    if (st != VG_OK) return st;
+    VG_CHECK(bytes == sum->bytes, VG_E_STORAGE, "%s: %" PRIu64 " bytes, %" PRIu64 " were written", file, bytes,
+             sum->bytes);
+    VG_CHECK(hash == sum->hash, VG_E_STORAGE,
+             "%s: its bytes have the hash %016" PRIx64 ", those written had %016" PRIx64, file, hash, sum->hash);
+    return VG_OK;
 }
 
 vg_status vg_checkpoint_verify(const char *path)
@@ -270,7 +268,12 @@ vg_status vg_checkpoint_verify(const char *path)
     vg_checkpoint_info *info = NULL;
     VG_TRY(vg_checkpoint_open(path, &info));
     vg_status st = VG_OK;
-    for (int i = 0; i < info->n_files && st == VG_OK; i++) st = verify_file(path, &info->files[i]);
+    for (int i = 0; i < info->n_files && st == VG_OK; i++) {
+        const vg_file_sum sum = {.bytes = info->files[i].bytes, .hash = info->files[i].hash};
+        char *file = vg_path_join(path, info->files[i].name);
+        st = file ? vg_file_verify(file, &sum) : vg_fail(VG_E_NOMEM, "%s: no memory to verify it", path);
+        free(file);
+    }
     vg_checkpoint_info_free(info);
     return st;
 }

@@ -62,6 +62,27 @@ static void the_pieces_of_all_ranks_load_on_each_alone(void **state)
     remove_folder();
 }
 
+static void what_is_written_behind_the_training_is_what_began(void **state)
+{
+    (void)state;
+    make_folder();
+    vg_params *params = fixture_space(false, true);
+    fixture_fill(params, 10, vg_comm_size(comm), vg_comm_rank(comm));
+    const vg_checkpoint_state s = fixture_state(params, 10, 1);
+    vg_checkpoint_write *write = NULL;
+    char *path = NULL;
+    assert_int_equal(vg_checkpoint_begin(comm, folder, &s, &write), VG_OK);
+    for (int64_t i = 0; i < params->n_trainable; i++) /* the next step */
+        params->master[i] = params->moment1[i] = params->moment2[i] = params->average[i] = 7;
+    assert_int_equal(vg_checkpoint_end(comm, write, 0, &path), VG_OK);
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+    assert_int_equal(fixture_differs(params, 10, true), 0);
+    vg_params_free(params);
+    free(path);
+    remove_folder();
+}
+
 static void all_ranks_choose_the_same_and_fall_back_together(void **state)
 {
     (void)state;
@@ -117,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pieces_of_all_ranks_load_on_each_alone),
+        cmocka_unit_test(what_is_written_behind_the_training_is_what_began),
         cmocka_unit_test(all_ranks_choose_the_same_and_fall_back_together),
         cmocka_unit_test(a_disk_that_is_full_for_one_rank_fails_the_save_on_all),
     };

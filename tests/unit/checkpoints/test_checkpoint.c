@@ -172,7 +172,7 @@ static void files_that_are_short_or_gone_are_named(void **state)
     const char *path = "runs/step-00000010", *piece = "runs/step-00000010/optimizer-00000-of-00001";
     assert_int_equal(truncate(piece, 500), 0);
     assert_int_equal(vg_checkpoint_verify(path), VG_E_STORAGE);
-    says("500 bytes, the manifest says");
+    says("500 bytes, ");
     assert_int_equal(unlink(piece), 0);
     assert_int_equal(vg_checkpoint_verify(path), VG_E_STORAGE);
     says(piece);
@@ -322,6 +322,56 @@ static void an_export_strips_the_tower(void **state)
     vg_tensors_close(t);
 }
 
+static void steps_that_follow_do_not_change_what_is_being_written(void **state)
+{
+    fixture *f = *state;
+    vg_params *params = fixture_space(false, true);
+    fixture_fill(params, 10, 1, 0);
+    const vg_checkpoint_state s = fixture_state(params, 10, 0);
+    vg_checkpoint_write *write = NULL;
+    char *path = NULL;
+    assert_int_equal(vg_checkpoint_begin(f->comm, "runs", &s, &write), VG_OK);
+    const size_t bytes = (size_t)params->n_trainable * sizeof(float);
+    memset(params->master, 0, bytes);
+    memset(params->moment1, 0, bytes);
+    memset(params->moment2, 0, bytes);
+    memset(params->average, 0, bytes);
+    while (!vg_checkpoint_written(write)) usleep(1000);
+    assert_int_equal(count_listed(), 0); /* not before it is committed */
+    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, &path), VG_OK);
+    assert_string_equal(path, "runs/step-00000010");
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+    assert_int_equal(fixture_differs(params, 10, true), 0);
+    free(path);
+    assert_int_equal(vg_checkpoint_begin(f->comm, "runs", &s, &write), VG_OK); /* there already */
+    assert_true(vg_checkpoint_written(write));
+    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, NULL), VG_OK);
+    vg_params_free(params);
+}
+
+static void a_disk_that_fills_up_behind_the_training_is_told_at_the_end(void **state)
+{
+    fixture *f = *state;
+    struct rlimit before;
+    getrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, SIG_IGN);
+    vg_params *params = fixture_space(false, false);
+    fixture_fill(params, 10, 1, 0);
+    const vg_checkpoint_state s = fixture_state(params, 10, 0);
+    const struct rlimit small = {.rlim_cur = 20000, .rlim_max = before.rlim_max};
+    vg_checkpoint_write *write = NULL;
+    setrlimit(RLIMIT_FSIZE, &small);
+    const vg_status began = vg_checkpoint_begin(f->comm, "runs", &s, &write);
+    while (began == VG_OK && !vg_checkpoint_written(write)) usleep(1000);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_int_equal(began, VG_OK);
+    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, NULL), VG_E_STORAGE);
+    says("File too large");
+    assert_int_not_equal(access("runs/step-00000010", F_OK), 0);
+    vg_params_free(params);
+}
+
 static void a_number_that_is_not_finite_is_not_saved(void **state)
 {
     fixture *f = *state;
@@ -353,6 +403,8 @@ int main(void)
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
         IN_FOLDER(an_export_strips_the_tower),
+        IN_FOLDER(steps_that_follow_do_not_change_what_is_being_written),
+        IN_FOLDER(a_disk_that_fills_up_behind_the_training_is_told_at_the_end),
         IN_FOLDER(a_number_that_is_not_finite_is_not_saved),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
