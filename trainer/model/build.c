@@ -55,7 +55,7 @@ static vg_status vision_positions(vg_builder *b, vg_params *params, bool trains,
     VG_CHECK(table, VG_E_NOMEM, "no memory for the position table");
     const vg_status st =
         vg_resample_positions(vg_params_data(params, vg_params_find(params, "vision.pos_embed")), from, table, to, c);
-    if (st == VG_OK) *out = vg_graph_const(b->g, "vision_positions", VG_SHAPE(1, (int64_t)to * to, c), table);
+    if (st == VG_OK) *out = vg_graph_const(b->g, "vision_positions", VG_SHAPE((int64_t)to * to, c), table);
     free(table);
     return st;
 }
