@@ -361,8 +361,8 @@ static void cut_shards_are_refused_by_name(void **state)
     assert_unreadable(path_in(*state, "absent.h5"), "No such file");
 }
 
-/* Every seventh byte is flipped in turn: the shard is refused when it is opened, or an image when it is read, or the byte
- * means nothing (padding). It never reads differently. */
+/* Every seventh byte is flipped in turn: the shard is refused when it is opened, or an image when it is read, or the
+ * byte means nothing (padding). It never reads differently. */
 static void a_flipped_byte_never_reads_differently(void **state)
 {
     const char *whole = path_in(*state, "two.h5"), *broken = path_in(*state, "broken.h5");

@@ -372,14 +372,14 @@ static void pickles_are_what_python_reads(void **state)
     (void)state; /* pickletools.dis: PROTO 2, EMPTY_LIST, MARK, EMPTY_DICT, MARK, BINUNICODE, BININT, SETITEMS, .. */
     static const char expected[] = "\x80\x02](}(X\x02\0\0\0idJ\x00\x01\0\0ue.";
     synth_pickle p = {0};
-    vg_pickle_begin(&p);
-    vg_pickle_list(&p);
-    vg_pickle_dict(&p);
-    vg_pickle_string(&p, "id");
-    vg_pickle_int(&p, 256);
-    vg_pickle_dict_end(&p);
-    vg_pickle_list_end(&p);
-    vg_pickle_end(&p);
+    vg_synth_pickle_begin(&p);
+    vg_synth_pickle_list(&p);
+    vg_synth_pickle_dict(&p);
+    vg_synth_pickle_string(&p, "id");
+    vg_synth_pickle_int(&p, 256);
+    vg_synth_pickle_dict_end(&p);
+    vg_synth_pickle_list_end(&p);
+    vg_synth_pickle_end(&p);
     assert_int_equal(p.status, VG_OK);
     assert_int_equal(p.bytes.length, sizeof expected - 1);
     assert_memory_equal(p.bytes.data, expected, sizeof expected - 1);
