@@ -15,6 +15,8 @@ static void must(vg_status st)
 
 /* ---- reading ---- */
 
+enum { ELEMENTS, NORM, LARGEST, ERROR, ERROR_NORM, STATS }; /* columns of the recorded statistics */
+
 static void *read_tensor(const fixture *f, const char *name)
 {
     const int i = vg_tensors_find(f->file, name);
@@ -94,6 +96,26 @@ static void fill_sets(const fixture *f, char sets[][96], const char **pointers, 
     *n = k;
 }
 
+static int64_t count_of(const fixture *f, const char *name)
+{
+    const int i = vg_tensors_find(f->file, name);
+    return i < 0 ? -1 : vg_tensors_get(f->file, i)->count;
+}
+
+/* The table of statistics has a row per name, and the samples are as many as the table says. */
+static void check_record(const fixture *f, const char *path)
+{
+    int64_t samples = 0;
+    if (count_of(f, "stats") != (int64_t)f->n_names * STATS)
+        must(vg_fail(VG_E_DATA, "%s: stats is not [%d,%d]; record the case again", path, f->n_names, STATS));
+    for (int i = 0; i < f->n_names; i++) {
+        const double elements = f->stats[STATS * i + ELEMENTS];
+        samples += elements < f->n_samples_each ? (int64_t)elements : f->n_samples_each;
+    }
+    if (count_of(f, "samples") != samples)
+        must(vg_fail(VG_E_DATA, "%s: %lld samples are wanted; record the case again", path, (long long)samples));
+}
+
 void fixture_open(const char *path, fixture *f)
 {
     char sets[48][96];
@@ -110,6 +132,7 @@ void fixture_open(const char *path, fixture *f)
     f->samples = read_tensor(f, "samples");
     f->n_names = (int)json_array_size(json_object_get(f->description, "names"));
     f->n_samples_each = (int)integer(f, NULL, "samples");
+    check_record(f, path);
 }
 
 void fixture_close(fixture *f)
@@ -284,8 +307,6 @@ void fixture_run_close(fixture_run *run)
 }
 
 /* ---- comparing ---- */
-
-enum { ELEMENTS, NORM, LARGEST, ERROR, ERROR_NORM, STATS }; /* columns of the recorded statistics */
 
 /* Text states with the rows behind a phrase's last token as 0: nobody reads those. */
 static const float *copy_real_rows(const fixture_run *run, float *out)
