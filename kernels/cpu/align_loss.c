@@ -161,7 +161,7 @@ vg_status vg_cpu_align_loss(vg_stream *stream, const vg_node *node)
     VG_CHECK((int64_t)g.gh * g.gw == g.cells, VG_E_BUG, "%d x %d cells are not %lld", g.gh, g.gw, (long long)g.cells);
     VG_TRY(vg_cpu_check_index(g.index, g.slots, g.images));
     char *threads = (char *)node->workspace + shared_bytes(node);
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (g.slots * g.cells * g.width > VG_CPU_FEW)
     for (int64_t i = 0; i < g.images; i++)
         image_loss(&g, i, (float *)(threads + (size_t)vg_cpu_thread() * thread_bytes(node)));
     double *parts = node->out[0].data;

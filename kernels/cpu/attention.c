@@ -87,7 +87,9 @@ vg_status vg_cpu_attention(vg_stream *stream, const vg_node *node)
     a.lse = node->out[1].data;
     const size_t scratch = lanes->attention_scratch(&a);
     const int64_t shares = shares_of(&a, stream->n_threads), n = a.n_queries;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(3) schedule(dynamic)
+    /* A multiply-add is cheaper than moving a float. */
+#pragma omp parallel for num_threads(stream->n_threads) if (a.slots * a.heads * n * a.keys * a.size > 32 * VG_CPU_FEW) \
+    collapse(3) schedule(dynamic)
     for (int64_t image = 0; image < a.images; image++)
         for (int64_t head = 0; head < a.heads; head++)
             for (int64_t s = 0; s < shares; s++) {

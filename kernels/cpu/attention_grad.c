@@ -30,7 +30,8 @@ vg_status vg_cpu_attention_grad(vg_stream *stream, const vg_node *node)
     const size_t scratch = lanes->attention_grad_scratch(&g.a), row = (size_t)(g.a.n_queries * g.a.keys);
     /* All slots share the bias, so with its gradient the images of a head are one thread's work. */
     const int64_t groups = g.dbias ? 1 : g.a.images, per_group = g.dbias ? g.a.images : 1;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2) schedule(dynamic)
+#pragma omp parallel for num_threads(stream->n_threads) if (g.a.slots * g.a.heads * (int64_t)row * g.a.size > \
+                                                            16 * VG_CPU_FEW) collapse(2) schedule(dynamic)
     for (int64_t group = 0; group < groups; group++)
         for (int64_t head = 0; head < g.a.heads; head++) {
             float *mine = (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch);

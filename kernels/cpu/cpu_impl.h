@@ -31,6 +31,9 @@ void vg_cpu_linear_pack(const vg_node *node, void *packed);
 size_t vg_cpu_linear_dx_packed_bytes(const vg_node *node);
 void vg_cpu_linear_dx_pack(const vg_node *node, void *packed);
 
+/* A kernel that touches no more floats than this runs on one thread: waking the others would take longer. */
+enum { VG_CPU_FEW = 16384 };
+
 /* The number of this thread inside a parallel region, 0 .. n_threads - 1: it names the thread's scratch, never a
  * result. */
 int vg_cpu_thread(void);

@@ -169,7 +169,9 @@ vg_status vg_cpu_detr_loss(vg_stream *stream, const vg_node *node)
 {
     const loss_args a = args_of(node);
     const size_t each = scratch_bytes(a.queries, a.capacity);
-#pragma omp parallel for num_threads(stream->n_threads)
+    /* A pair of boxes costs as much as moving dozens of floats. */
+#pragma omp parallel for num_threads(stream->n_threads) if (a.slots * a.layers * a.queries * (1 + a.capacity) * 64 > \
+                                                            VG_CPU_FEW)
     for (int64_t b = 0; b < a.slots; b++) slot_loss(&a, b, (char *)node->workspace + (size_t)vg_cpu_thread() * each);
     return VG_OK;
 }

@@ -15,7 +15,7 @@ vg_status vg_cpu_add(vg_stream *stream, const vg_node *node)
     const float *a = node->in[0].data, *b = node->in[1].data;
     float *y = node->out[0].data;
     const int64_t n = vg_shape_count(&node->in[0].shape);
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (n > VG_CPU_FEW)
     for (int64_t first = 0; first < n; first += CHUNK)
         for (int64_t i = first, end = chunk_end(first, n); i < end; i++) y[i] = a[i] + b[i];
     return VG_OK;
@@ -27,7 +27,7 @@ vg_status vg_cpu_add_rows(vg_stream *stream, const vg_node *node)
     float *y = node->out[0].data;
     const int64_t period = vg_shape_count(&node->in[1].shape);
     const int64_t n = period ? vg_shape_count(&node->in[0].shape) / period : 0;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
+#pragma omp parallel for num_threads(stream->n_threads) if (n * period > VG_CPU_FEW) collapse(2)
     for (int64_t r = 0; r < n; r++)
         for (int64_t first = 0; first < period; first += CHUNK)
             for (int64_t i = first, end = chunk_end(first, period); i < end; i++)
@@ -40,7 +40,7 @@ vg_status vg_cpu_repeat(vg_stream *stream, const vg_node *node)
     const float *p = node->in[0].data;
     float *y = node->out[0].data;
     const int64_t period = vg_shape_count(&node->in[0].shape);
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (node->attr.repeat.count * period > VG_CPU_FEW)
     for (int64_t r = 0; r < node->attr.repeat.count; r++) memcpy(y + r * period, p, (size_t)period * sizeof *p);
     return VG_OK;
 }
@@ -48,7 +48,7 @@ vg_status vg_cpu_repeat(vg_stream *stream, const vg_node *node)
 void vg_cpu_sum_slices(const vg_stream *stream, const float *x, int64_t n, int64_t stride, int64_t columns,
                        bool accumulate, float *out)
 {
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (n * columns > VG_CPU_FEW)
     for (int64_t first = 0; first < columns; first += SUM_COLUMNS) {
         const int64_t width = first + SUM_COLUMNS < columns ? SUM_COLUMNS : columns - first;
         float sum[SUM_COLUMNS] = {0};
@@ -70,7 +70,7 @@ vg_status vg_cpu_stack(vg_stream *stream, const vg_node *node)
 {
     const int64_t size = vg_shape_count(&node->in[0].shape);
     float *y = node->out[0].data;
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (node->n_in * size > VG_CPU_FEW)
     for (int l = 0; l < node->n_in; l++)
         if (node->in[l].data) memcpy(y + l * size, node->in[l].data, (size_t)size * sizeof *y);
     return VG_OK;
@@ -81,7 +81,7 @@ vg_status vg_cpu_stack_grad(vg_stream *stream, const vg_node *node)
     const float *dy = node->in[0].data;
     const int64_t layers = node->in[0].shape.dim[0];
     const int64_t size = layers ? vg_shape_count(&node->in[0].shape) / layers : 0;
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (layers * size > VG_CPU_FEW)
     for (int l = 0; l < node->n_out; l++)
         if (l < layers && node->out[l].data) memcpy(node->out[l].data, dy + l * size, (size_t)size * sizeof *dy);
     return VG_OK;

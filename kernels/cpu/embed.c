@@ -35,7 +35,7 @@ vg_status vg_cpu_text_embed(vg_stream *stream, const vg_node *node)
     const int64_t width = vg_shape_last(&node->in[2].shape);
     VG_CHECK(e.length + 2 <= e.positions, VG_E_BUG, "%lld tokens do not fit %lld positions", (long long)e.length,
              (long long)e.positions);
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (e.batch * e.length * width > VG_CPU_FEW)
     for (int64_t row = 0; row < e.batch * e.length; row++) {
         const float *w = word + word_of(&e, row) * width, *p = pos + position_of(&e, row) * width;
         for (int64_t c = 0; c < width; c++) x[row * width + c] = w[c] + type[c] + p[c];
@@ -47,7 +47,7 @@ vg_status vg_cpu_text_embed(vg_stream *stream, const vg_node *node)
 static void scatter_rows(const vg_stream *stream, const embed_shape *e, const float *dx, int64_t width,
                          int64_t (*row_of)(const embed_shape *, int64_t), float *out)
 {
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (e->batch * e->length * width > VG_CPU_FEW)
     for (int64_t first = 0; first < width; first += COLUMNS) {
         const int64_t end = first + COLUMNS < width ? first + COLUMNS : width;
         for (int64_t row = 0; row < e->batch * e->length; row++) {

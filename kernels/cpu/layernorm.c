@@ -16,7 +16,7 @@ vg_status vg_cpu_layernorm(vg_stream *stream, const vg_node *node)
                        .width = vg_shape_last(&node->in[0].shape),
                        .eps = node->attr.layernorm.eps};
     const int64_t rows = vg_shape_rows(&node->in[0].shape);
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (rows * n.width > VG_CPU_FEW)
     for (int64_t first = 0; first < rows; first += CHUNK)
         lanes->norm(&n, first, first + CHUNK < rows ? first + CHUNK : rows);
     return VG_OK;

@@ -28,7 +28,7 @@ vg_status vg_cpu_layernorm_grad(vg_stream *stream, const vg_node *node)
                             .width = vg_shape_last(&node->in[0].shape)};
     const int64_t rows = vg_shape_rows(&node->in[0].shape), chunks = n_chunks(node);
     float *partial = node->workspace; /* [chunks, dgamma and dbeta, width] */
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (rows * n.width > VG_CPU_FEW)
     for (int64_t k = 0; k < chunks; k++) {
         float *mine = partial + k * 2 * n.width;
         memset(mine, 0, (size_t)(2 * n.width) * sizeof *mine);

@@ -16,7 +16,7 @@ vg_status vg_cpu_patchify(vg_stream *stream, const vg_node *node)
     const int64_t grid = side / patch;
     float levels[3][256];
     levels_fill(levels);
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
+#pragma omp parallel for num_threads(stream->n_threads) if (images * side * side > VG_CPU_FEW) collapse(2)
     for (int64_t band = 0; band < images * grid; band++)
         for (int64_t px = 0; px < grid; px++) {
             float *out = x + (band * grid + px) * 3 * patch * patch;

@@ -30,7 +30,7 @@ vg_status vg_cpu_vit_tokens(vg_stream *stream, const vg_node *node)
     const int64_t images = node->in[0].shape.dim[0], n_patches = node->in[0].shape.dim[1];
     const int64_t width = node->in[0].shape.dim[2], tokens = node->out[0].shape.dim[1];
     const int64_t n_reg = reg ? node->in[3].shape.dim[1] : 0, prefix = (cls ? 1 : 0) + n_reg;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
+#pragma omp parallel for num_threads(stream->n_threads) if (images * tokens * width > VG_CPU_FEW) collapse(2)
     for (int64_t i = 0; i < images; i++)
         for (int64_t t = 0; t < tokens; t++) {
             float *row = x + (i * tokens + t) * width;
@@ -58,7 +58,7 @@ vg_status vg_cpu_vit_tokens_grad(vg_stream *stream, const vg_node *node)
     /* The registers stand between cls and the patches; either neighbour places them. */
     const float *reg_rows = n_patches ? patch_rows - n_reg * width : dx + (dcls ? width : 0);
     if (dpatches) {
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (images * stride > VG_CPU_FEW)
         for (int64_t i = 0; i < images; i++)
             copy_rows(dpatches + i * n_patches * width, patch_rows + i * stride, n_patches * width);
     }
@@ -74,7 +74,7 @@ vg_status vg_cpu_slice_tokens(vg_stream *stream, const vg_node *node)
     float *y = node->out[0].data;
     const int64_t batch = node->in[0].shape.dim[0], tokens = node->in[0].shape.dim[1], width = node->in[0].shape.dim[2];
     const int64_t first = node->attr.slice.first, count = node->attr.slice.count;
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (batch * count * width > VG_CPU_FEW)
     for (int64_t b = 0; b < batch; b++)
         copy_rows(y + b * count * width, x + (b * tokens + first) * width, count * width);
     return VG_OK;
@@ -87,7 +87,7 @@ vg_status vg_cpu_slice_tokens_grad(vg_stream *stream, const vg_node *node)
     const int64_t batch = node->out[0].shape.dim[0], tokens = node->out[0].shape.dim[1];
     const int64_t width = node->out[0].shape.dim[2];
     const int64_t first = node->attr.slice.first, count = node->attr.slice.count;
-#pragma omp parallel for num_threads(stream->n_threads) collapse(2)
+#pragma omp parallel for num_threads(stream->n_threads) if (batch * tokens * width > VG_CPU_FEW) collapse(2)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++) {
             const float *row = t >= first && t < first + count ? dy + (b * count + t - first) * width : NULL;
@@ -106,7 +106,7 @@ vg_status vg_cpu_concat_tokens(vg_stream *stream, const vg_node *node)
     const int64_t slots = node->in[1].shape.dim[0], width = node->in[1].shape.dim[2];
     const int64_t size_a = node->in[0].shape.dim[1] * width, size_b = node->in[1].shape.dim[1] * width;
     VG_TRY(vg_cpu_check_index(index, slots, node->in[0].shape.dim[0]));
-#pragma omp parallel for num_threads(stream->n_threads)
+#pragma omp parallel for num_threads(stream->n_threads) if (slots * (size_a + size_b) > VG_CPU_FEW)
     for (int64_t s = 0; s < slots; s++) {
         float *out = y + s * (size_a + size_b);
         copy_rows(out, a + vg_cpu_image_of(index, s) * size_a, size_a);
@@ -125,7 +125,7 @@ vg_status vg_cpu_concat_tokens_grad(vg_stream *stream, const vg_node *node)
     const int64_t size_b = db ? node->out[1].shape.dim[1] * node->in[0].shape.dim[2] : 0;
     const int64_t size_a = da ? node->out[0].shape.dim[1] * node->in[0].shape.dim[2] : size - size_b;
     VG_TRY(vg_cpu_check_index(index, slots, images));
-#pragma omp parallel num_threads(stream->n_threads)
+#pragma omp parallel num_threads(stream->n_threads) if (slots * size > VG_CPU_FEW)
     {
         if (da) {
 #pragma omp for

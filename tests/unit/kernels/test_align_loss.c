@@ -2,7 +2,7 @@
 #define _DEFAULT_SOURCE /* setenv */
 #include "tests/unit/kernels/kernel_test.h"
 
-enum { IMAGES = 3, SLOTS = 5, GRID_H = 3, GRID_W = 4, CELLS = GRID_H * GRID_W, WIDTH = 21, TARGETS = 3 };
+enum { IMAGES = 3, SLOTS = 5, GRID_H = 3, GRID_W = 4, CELLS = GRID_H * GRID_W, WIDTH = 285, TARGETS = 3 };
 
 /* The second image has no slot, slot 3 is empty, slot 4 has no box. */
 static const int32_t image_of[SLOTS] = {0, 0, 2, 2, 2}, n_targets[SLOTS] = {1, 3, 2, 1, 0};
@@ -95,7 +95,7 @@ static void gradients_match_finite_differences(void **state)
     run_node(&n, 2);
     for (int k = 0; k < 4; k++) {
         float *x = n.in[k].data;
-        for (int64_t i = 0; i < vg_shape_count(&n.in[k].shape); i++) {
+        for (int64_t i = 0; i < vg_shape_count(&n.in[k].shape); i += 13) {
             const float old = x[i];
             x[i] = old + 0x1p-9F;
             double slope = reference_loss(&n);

@@ -1,7 +1,7 @@
 #define _DEFAULT_SOURCE /* setenv */
 #include "tests/unit/kernels/kernel_test.h"
 
-enum { SLOTS = 3, LENGTH = 8, WORDS = 20, POSITIONS = 12, WIDTH = 70 };
+enum { SLOTS = 3, LENGTH = 8, WORDS = 20, POSITIONS = 12, WIDTH = 700 };
 
 static const int32_t ids[SLOTS * LENGTH] = {0, 5, 7, 2, 1, 1, 1, 1, 0, 5, 5, 19, 3, 4, 6, 2, 0, 2, 1, 1, 1, 1, 1, 1};
 static const int32_t counts[SLOTS] = {4, 8, 2};
