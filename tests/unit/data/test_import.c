@@ -1,5 +1,5 @@
 /* Importing the RefCOCO layout: what goes in, what is set aside and why, and the real data sets where they are there
- * (VLGTR_SHARED). */
+ * (VLGTR_DATA). */
 #define _XOPEN_SOURCE 700
 #include "data/import.h"
 
@@ -322,7 +322,7 @@ static void json_arrays_are_walked_and_the_rest_is_skipped(void **state)
 
 static const char *shared_data(void)
 {
-    const char *folder = getenv("VLGTR_SHARED");
+    const char *folder = getenv("VLGTR_DATA");
     if (!folder) skip();
     return folder;
 }

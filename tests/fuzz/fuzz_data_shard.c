@@ -1,0 +1,141 @@
+/* Any bytes as a shard. With HDF5's signature they are a file, which must be refused with a sentence or be whole;
+ * without it they are the tables themselves, past HDF5 and past the hashes, so that each check of a row stands alone.
+ */
+#define _GNU_SOURCE /* memfd_create */
+#include "data/shard_impl.h"
+#include "data/shard_tools.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* HDF5 loses memory over a damaged object header; the handles we must close are counted instead. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libhdf5";
+}
+
+static void as_file(const uint8_t *data, size_t size)
+{
+    char path[32];
+    vg_shard_verify_report report;
+    const int fd = memfd_create("shard", 0);
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size) abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const vg_status st = vg_shard_verify(path, false, &report);
+    if (st != VG_OK && (st != VG_E_DATA || !strstr(vg_error_text(), path))) abort();
+    if (H5Fget_obj_count(H5F_OBJ_ALL, H5F_OBJ_ALL) != 0) abort();
+    free(report.lines.data);
+    close(fd);
+}
+
+/* ---- tables ---- */
+
+typedef struct cursor {
+    const uint8_t *at, *end;
+} cursor;
+
+/* n rows copied from the input, fewer when it ends. */
+static void *rows(cursor *c, size_t *n, size_t row_bytes)
+{
+    const size_t most = (size_t)(c->end - c->at) / row_bytes;
+    if (*n > most) *n = most;
+    void *copy = malloc(*n * row_bytes + 1); /* no byte more than the rows: the sanitizer watches their end */
+    if (!copy) abort();
+    memcpy(copy, c->at, *n * row_bytes);
+    c->at += *n * row_bytes;
+    return copy;
+}
+
+/* Six counts, the size of /bytes and of its chunks, then the rows of each table, text last. */
+static void tables_fill(vg_shard_tables *t, cursor c)
+{
+    uint8_t head[8] = {0};
+    memcpy(head, c.at, (size_t)(c.end - c.at) < sizeof head ? (size_t)(c.end - c.at) : sizeof head);
+    c.at += (size_t)(c.end - c.at) < sizeof head ? (size_t)(c.end - c.at) : sizeof head;
+    *t = (vg_shard_tables){.n_images = head[0],
+                           .n_sentences = head[1],
+                           .n_boxes = head[2],
+                           .n_splits = head[3],
+                           .n_kinds = head[4],
+                           .n_text = SIZE_MAX,
+                           .n_bytes = (uint64_t)head[6] << (head[5] & 31),
+                           .chunk_bytes = (uint64_t)head[7] << (head[5] >> 5)};
+    t->images = rows(&c, &t->n_images, sizeof *t->images);
+    t->sentences = rows(&c, &t->n_sentences, sizeof *t->sentences);
+    t->boxes = rows(&c, &t->n_boxes, sizeof *t->boxes);
+    t->splits = rows(&c, &t->n_splits, sizeof *t->splits);
+    t->kinds = rows(&c, &t->n_kinds, sizeof *t->kinds);
+    t->text = rows(&c, &t->n_text, 1);
+}
+
+static bool only_hash(const char *fault)
+{
+    return fault && strcmp(fault, "its row does not match its hash") == 0;
+}
+
+/* A row whose one fault is its hash gets the right one. */
+static void hashes_mend(vg_shard_tables *t)
+{
+    uint64_t end = 0, before;
+    if (t->chunk_bytes == 0) return;
+    for (size_t i = 0; i < t->n_images; i++) {
+        before = end;
+        if (only_hash(vg_shard_image_fault(t, &t->images[i], &end))) {
+            t->images[i].record = vg_shard_image_record(t, &t->images[i]);
+            end = before;
+            if (vg_shard_image_fault(t, &t->images[i], &end)) abort();
+        }
+    }
+    int64_t image = -1;
+    for (size_t i = 0; i < t->n_sentences; i++) {
+        if (only_hash(vg_shard_sentence_fault(t, &t->sentences[i], image)))
+            t->sentences[i].record = vg_shard_sentence_record(t, &t->sentences[i]);
+        image = t->sentences[i].image;
+    }
+}
+
+/* What readers do with checked rows without looking again. */
+static void walk(const vg_shard_tables *t)
+{
+    for (size_t i = 0; i < t->n_images; i++) {
+        const vg_shard_image *image = &t->images[i];
+        if (image->offset + image->length > t->n_bytes || strlen(t->text + image->name_offset) != image->name_length)
+            abort();
+    }
+    for (size_t i = 0; i < t->n_sentences; i++) {
+        const vg_shard_sentence *s = &t->sentences[i];
+        if (strlen(t->text + s->text_offset) != s->text_length) abort();
+        if (strlen(t->splits[s->split]) + strlen(t->kinds[s->kind]) > 126) abort();
+        for (int b = 0; b < s->n_boxes; b++)
+            if (!(t->boxes[s->first_box + b][2] <= (float)t->images[s->image].width)) abort();
+    }
+    (void)vg_shard_content(t);
+}
+
+static void as_tables(const uint8_t *data, size_t size)
+{
+    vg_shard_tables t;
+    tables_fill(&t, (cursor){data, data + size});
+    if (t.n_splits && t.n_kinds) { /* the names are hashed, so they come first */
+        for (size_t i = 0; i < t.n_splits; i++) t.splits[i][VG_SHARD_NAME_BYTES - 1] = '\0';
+        for (size_t i = 0; i < t.n_kinds; i++) t.kinds[i][VG_SHARD_NAME_BYTES - 1] = '\0';
+        hashes_mend(&t);
+    }
+    if (vg_shard_check("input", &t) == VG_OK) walk(&t);
+    vg_shard_tables_release(&t);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size >= 4 && memcmp(data, "\x89HDF", 4) == 0)
+        as_file(data, size);
+    else
+        as_tables(data, size);
+    return 0;
+}
