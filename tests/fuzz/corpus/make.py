@@ -1,5 +1,6 @@
-"""Writes the seeds that are made rather than found: pickles, the two files of the RefCOCO layout, a shard's tables.
-data_shard/two.h5 was written by vg_shard_writer (two images, four sentences)."""
+"""Writes the seeds that are made rather than found: pickles, the two files of the RefCOCO layout, a shard's tables, a
+tensor file, a vocabulary. Found are data_shard/two.h5, written by vg_shard_writer (two images, four sentences), the pictures
+of tests/fixtures/import, and a manifest and an optimizer's piece that a test of checkpoints wrote."""
 
 import json
 import pickle
@@ -42,3 +43,15 @@ put("data_shard/tables",
     bytes([2, 3, 2, 1, 2, 0, 200, 255]) + image(7, 0) + image(8, 100) + sentence(1, 0, 6, 3, 0, 1, 0)
     + sentence(2, 0, 10, 8, 0, 2, 1) + sentence(3, 1, 6, 3, 2, 0, 0) + struct.pack("<8f", 1, 2, 11, 12, 0, 0, 40, 30)
     + name(b"train") + name(b"") + name(b"plural") + text)
+
+tensors = {"__metadata__": {"format": "pt"}, "a.weight": dict(dtype="F32", shape=[2, 3], data_offsets=[0, 24]),
+           "a.bias": dict(dtype="BF16", shape=[3], data_offsets=[24, 30]), "n": dict(dtype="I64", shape=[], data_offsets=[30, 38])}
+head = json.dumps(tensors).encode()
+head += b" " * (-len(head) % 8)
+put("checkpoints_safetensors/three.safetensors",
+    struct.pack("<Q", len(head)) + head + struct.pack("<6f", *range(6)) + bytes(6) + struct.pack("<q", 5))
+
+fixture = here.parent.parent / "fixtures" / "tokenizer"
+merges = (fixture / "merges.txt").read_bytes().splitlines(keepends=True)[:40]
+put("data_tokenizer/files", (fixture / "vocab.json").read_bytes() + b"\0" + b"".join(merges))
+put("data_tokenizer/phrase", "the left man's caf\u00e9 cup, 12 of them!  ".encode() + b"\xff")
