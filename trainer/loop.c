@@ -157,6 +157,7 @@ static vg_status compile_stage(vg_run *r)
 
 static vg_status enter_stage(vg_run *r)
 {
+    vg_peak_memory_reset();
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
     VG_TRY(vg_reducer_new(r->comm, r->params->n_trainable, r->n_all_leaves, sum_floats, r, &r->reducer));
     vg_metrics_say(r->metrics,
@@ -211,6 +212,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_checkpoint_load_moments(checkpoint, r->params)));
         checkpoint = NULL;
         VG_TRY(train_stage(r));
+        vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
         leave_stage(r);
         r->stage_index++;

@@ -11,4 +11,8 @@ bool vg_stop_requested(void);
 /* Threads a rank computes with: `wanted`, or (0) its share of the cores it may run on. */
 int vg_thread_count(const vg_comm *comm, int64_t wanted);
 
+/* The largest number of bytes that were resident since the last reset; 0 where the system does not tell. */
+size_t vg_peak_memory(void);
+void vg_peak_memory_reset(void);
+
 #endif
