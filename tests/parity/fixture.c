@@ -348,14 +348,12 @@ static int64_t sample_index(int64_t n, int64_t k, int64_t j)
     return j * n / k + (int64_t)(word[j % 4] % (uint64_t)(n / k));
 }
 
-/* The bound: eight times what PyTorch's own fp32 run is off by, and a few units in the last place of the largest
- * element, since the sums of the two programs run in other orders. */
 static bool tensor_is_near(const float *x, const double *stat, const float *samples, int64_t k, double *worst,
                            double *bound)
 {
     const int64_t n = (int64_t)stat[ELEMENTS];
     double norm = 0;
-    *bound = 8 * stat[ERROR] + 16 * 0x1p-23 * stat[LARGEST];
+    *bound = parity_bound(stat[ERROR], stat[LARGEST]);
     *worst = 0;
     for (int64_t i = 0; i < n; i++) norm += (double)x[i] * (double)x[i];
     for (int64_t j = 0; j < (n < k ? n : k); j++) {

@@ -8,6 +8,13 @@
 
 #include <jansson.h>
 
+/* How far a value may be from the truth when PyTorch's own fp32 run is off by `error`: eight times that, and 16 units
+ * in the last place of the largest element, since the two programs sum in other orders. */
+static inline double parity_bound(double error, double largest)
+{
+    return 8 * error + 16 * 0x1p-23 * largest;
+}
+
 typedef struct fixture {
     vg_tensors *file;
     json_t *description; /* config and names */

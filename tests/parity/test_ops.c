@@ -1,0 +1,448 @@
+/* Every row of kernels/ops.def alone against what PyTorch gave: README.md, "The file of operations". A row without a
+ * case fails. */
+#include "checkpoints/safetensors.h"
+#include "kernels/backend.h"
+#include "tests/parity/fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MAX_HELD = VG_MAX_IN + VG_MAX_OUT };
+
+/* One case: the node with its inputs and memory for its outputs, what they should hold, and what PyTorch is off by. */
+typedef struct op_case {
+    char title[96];
+    vg_node node;
+    void *want[VG_MAX_OUT];
+    double error[VG_MAX_OUT];
+    const char *names[MAX_HELD]; /* its tensors: one named twice is one buffer */
+    vg_operand held[MAX_HELD];
+    void *wanted[MAX_HELD];
+    int n_held;
+} op_case;
+
+static vg_tensors *file;
+static json_t *rows;
+
+/* ---- reading ---- */
+
+static size_t bytes_of(const vg_operand *x)
+{
+    return x->data ? (size_t)vg_shape_count(&x->shape) * vg_dtype_bytes(x->dtype) : 0;
+}
+
+static vg_dtype dtype_of(vg_tensor_type type)
+{
+    switch (type) {
+    case VG_TENSOR_F32: return VG_F32;
+    case VG_TENSOR_F64: return VG_F64;
+    case VG_TENSOR_I32: return VG_I32;
+    case VG_TENSOR_U32: return VG_U32;
+    case VG_TENSOR_U8: return VG_U8;
+    default: fail_msg("a tensor of type %s", vg_tensor_type_name(type));
+    }
+    return VG_DTYPES;
+}
+
+/* The tensor `name`, absent for null. An input holds the values; of an output they are what is wanted. */
+static vg_operand operand(op_case *c, const char *name, void **want)
+{
+    if (want) *want = NULL;
+    if (!name) return (vg_operand){0};
+    int k = 0;
+    while (k < c->n_held && strcmp(c->names[k], name) != 0) k++;
+    if (k == c->n_held) {
+        const int i = vg_tensors_find(file, name);
+        assert_true(i >= 0 && k < MAX_HELD);
+        const vg_tensor_entry *e = vg_tensors_get(file, i);
+        assert_in_range(e->rank, 1, VG_MAX_RANK);
+        vg_operand x = {.data = vg_new0(e->bytes), .dtype = dtype_of(e->type), .shape = {.rank = e->rank}};
+        for (int j = 0; j < e->rank; j++) x.shape.dim[j] = e->dim[j];
+        if (want) c->wanted[k] = vg_new0(e->bytes);
+        assert_int_equal(vg_tensors_read_bytes(file, i, want ? c->wanted[k] : x.data), VG_OK);
+        c->names[k] = name;
+        c->held[k] = x;
+        c->n_held++;
+    }
+    if (want) *want = c->wanted[k];
+    return c->held[k];
+}
+
+static const struct {
+    const char *name;
+    int n_in, n_out;
+} table[VG_OP_COUNT] = {
+#define VG_OP(op, n_inputs, n_outputs, shape, grad, cost) {#op, n_inputs, n_outputs},
+#include "kernels/ops.def"
+#undef VG_OP
+};
+
+static vg_op op_of(const char *name)
+{
+    for (int op = 0; op < VG_OP_COUNT; op++)
+        if (strcmp(table[op].name, name) == 0) return (vg_op)op;
+    fail_msg("ops.def has no row %s", name);
+    return VG_OP_COUNT;
+}
+
+static int whole(const json_t *attr, const char *key)
+{
+    return (int)json_integer_value(json_object_get(attr, key));
+}
+
+static float real(const json_t *attr, const char *key)
+{
+    return (float)json_number_value(json_object_get(attr, key));
+}
+
+static vg_rng_key rng_key(const json_t *attr)
+{
+    const json_t *words = json_object_get(attr, "key");
+    return (vg_rng_key){{(uint32_t)json_integer_value(json_array_get(words, 0)),
+                         (uint32_t)json_integer_value(json_array_get(words, 1))}};
+}
+
+static vg_act act(const json_t *attr)
+{
+    static const char *const names[] = {"none", "relu", "gelu", "sigmoid"};
+    const char *name = json_string_value(json_object_get(attr, "act"));
+    for (int i = 0; name && i < 4; i++)
+        if (strcmp(name, names[i]) == 0) return (vg_act)i;
+    return VG_ACT_NONE;
+}
+
+static vg_attr attribute(vg_op op, const json_t *a)
+{
+    switch (op) {
+    case VG_OP_patchify: return (vg_attr){.patchify = {whole(a, "patch")}};
+    case VG_OP_linear:
+    case VG_OP_act_grad: return (vg_attr){.linear = {act(a)}};
+    case VG_OP_layernorm:
+    case VG_OP_layernorm_grad: return (vg_attr){.layernorm = {real(a, "eps")}};
+    case VG_OP_repeat: return (vg_attr){.repeat = {whole(a, "count")}};
+    case VG_OP_attention:
+    case VG_OP_attention_grad:
+        return (vg_attr){.attention = {.heads = whole(a, "heads"),
+                                       .head_size = whole(a, "head_size"),
+                                       .q_col = whole(a, "q_col"),
+                                       .k_col = whole(a, "k_col"),
+                                       .v_col = whole(a, "v_col"),
+                                       .k2_col = whole(a, "k2_col"),
+                                       .v2_col = whole(a, "v2_col"),
+                                       .scale = real(a, "scale"),
+                                       .mask_second = json_is_true(json_object_get(a, "mask_second")),
+                                       .dropout = real(a, "dropout"),
+                                       .key = rng_key(a)}};
+    case VG_OP_text_embed:
+    case VG_OP_text_embed_grad: return (vg_attr){.embed = {whole(a, "pad")}};
+    case VG_OP_slice_tokens:
+    case VG_OP_slice_tokens_grad: return (vg_attr){.slice = {whole(a, "first"), whole(a, "count")}};
+    case VG_OP_dropout: return (vg_attr){.dropout = {real(a, "p"), rng_key(a)}};
+    case VG_OP_detr_loss:
+        return (vg_attr){
+            .detr_loss = {real(a, "eos"), real(a, "cost_class"), real(a, "cost_l1"), real(a, "cost_giou")}};
+    case VG_OP_align_loss: return (vg_attr){.align = {whole(a, "gh"), whole(a, "gw")}};
+    default: return (vg_attr){0};
+    }
+}
+
+static void open_case(size_t i, op_case *c)
+{
+    const json_t *row = json_array_get(rows, i), *in = json_object_get(row, "in"), *out = json_object_get(row, "out");
+    const char *name = json_string_value(json_object_get(row, "op"));
+    const vg_op op = op_of(name);
+    *c = (op_case){.node = {.op = op, .n_in = table[op].n_in, .n_out = table[op].n_out}};
+    snprintf(c->title, sizeof c->title, "%s, %s", name, json_string_value(json_object_get(row, "case")));
+    c->node.attr = attribute(op, json_object_get(row, "attr"));
+    assert_int_equal(json_array_size(in), c->node.n_in);
+    assert_in_range(json_array_size(out), 1, c->node.n_out); /* stack_grad has as many as were stacked */
+    for (int k = 0; k < c->node.n_in; k++)
+        c->node.in[k] = operand(c, json_string_value(json_array_get(in, (size_t)k)), NULL);
+    for (int k = 0; k < (int)json_array_size(out); k++) {
+        c->node.out[k] = operand(c, json_string_value(json_array_get(out, (size_t)k)), &c->want[k]);
+        c->error[k] = json_number_value(json_array_get(json_object_get(row, "error"), (size_t)k));
+    }
+}
+
+static void close_case(op_case *c)
+{
+    for (int k = 0; k < c->n_held; k++) {
+        free(c->held[k].data);
+        free(c->wanted[k]);
+    }
+}
+
+/* ---- running ---- */
+
+static void run(const op_case *c, const vg_backend *backend, int n_threads)
+{
+    vg_node node = c->node;
+    vg_stream stream = {n_threads};
+    const size_t bytes = vg_round_up(backend->workspace_bytes(&node, n_threads), 64);
+    node.workspace = bytes ? aligned_alloc(64, bytes) : NULL;
+    if (bytes) memset(node.workspace, 0xff, bytes);
+    const vg_status st = backend->kernels[node.op](&stream, &node);
+    if (st != VG_OK) print_error("%s: %s\n", c->title, vg_error_text());
+    assert_int_equal(st, VG_OK);
+    free(node.workspace);
+}
+
+static void fill_outputs(const op_case *c, int byte)
+{
+    for (int k = 0; k < c->node.n_out; k++)
+        if (c->node.out[k].data) memset(c->node.out[k].data, byte, bytes_of(&c->node.out[k]));
+}
+
+static double element(const vg_operand *x, const void *data, int64_t i)
+{
+    return x->dtype == VG_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i];
+}
+
+/* Whether output k holds what is wanted, on top of start[..] where it adds. Whole numbers must be the same, the others
+ * within the bound that all parity tests share. */
+static bool output_is_near(const op_case *c, int k, const float *start, bool verbose)
+{
+    const vg_operand *x = &c->node.out[k];
+    const int64_t n = vg_shape_count(&x->shape);
+    if (x->dtype != VG_F32 && x->dtype != VG_F64) return memcmp(x->data, c->want[k], bytes_of(x)) == 0;
+    double largest = 0, worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double before = start ? (double)start[i] : 0, want = element(x, c->want[k], i) + before;
+        const double off = fabs(element(x, x->data, i) - want);
+        largest = fmax(largest, fmax(fabs(want), fabs(before)));
+        if (!(off <= worst)) worst = off; /* NaN counts as worst */
+    }
+    const double bound = parity_bound(c->error[k], largest);
+    if (!(worst <= bound) && verbose)
+        print_error("%s: output %d is off by %.3g, bound %.3g\n", c->title, k, worst, bound);
+    return worst <= bound;
+}
+
+static bool is_near(const op_case *c, bool verbose)
+{
+    bool near = true;
+    for (int k = 0; k < c->node.n_out; k++)
+        if (c->node.out[k].data && !output_is_near(c, k, NULL, verbose)) near = false;
+    return near;
+}
+
+/* ---- the tests ---- */
+
+static void for_each_case(void (*check)(op_case *))
+{
+    assert_true(json_array_size(rows) > 0);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        op_case c;
+        open_case(i, &c);
+        check(&c);
+        close_case(&c);
+    }
+}
+
+static void every_row_of_ops_def_has_a_case(void **state)
+{
+    (void)state;
+    for (int op = 0; op < VG_OP_COUNT; op++) {
+        int n = 0;
+        for (size_t i = 0; i < json_array_size(rows); i++)
+            n += strcmp(json_string_value(json_object_get(json_array_get(rows, i), "op")), table[op].name) == 0;
+        if (n == 0) print_error("%s has no case in ops.safetensors; add one to tests/parity/ops.py\n", table[op].name);
+        assert_true(n > 0);
+    }
+}
+
+static void check_result(op_case *c)
+{
+    fill_outputs(c, 0xff);
+    run(c, vg_backend_cpu(), 2);
+    assert_true(is_near(c, true));
+}
+
+static void each_operation_gives_what_pytorch_gives(void **state)
+{
+    (void)state;
+    for_each_case(check_result);
+}
+
+/* The outputs of a run in one buffer after the other. */
+static unsigned char *outputs(const op_case *c, size_t *n)
+{
+    *n = 0;
+    for (int k = 0; k < c->node.n_out; k++) *n += bytes_of(&c->node.out[k]);
+    unsigned char *all = vg_new0(*n), *at = all;
+    for (int k = 0; k < c->node.n_out; k++) {
+        if (!c->node.out[k].data) continue;
+        memcpy(at, c->node.out[k].data, bytes_of(&c->node.out[k]));
+        at += bytes_of(&c->node.out[k]);
+    }
+    return all;
+}
+
+static void check_bits(op_case *c)
+{
+    size_t n = 0;
+    run(c, vg_backend_cpu(), 1);
+    unsigned char *once = outputs(c, &n);
+    const vg_backend *const backends[] = {vg_backend_cpu(), vg_backend_check()};
+    for (int i = 0; i < 4; i++) {
+        fill_outputs(c, 0xff);
+        run(c, backends[i / 2], 1 + i % 2);
+        unsigned char *again = outputs(c, &n);
+        if (memcmp(once, again, n) != 0)
+            print_error("%s: other bits on %d threads, %s backend\n", c->title, 1 + i % 2, backends[i / 2]->name);
+        assert_memory_equal(once, again, n);
+        free(again);
+    }
+    free(once);
+}
+
+static void bits_are_the_same_on_one_and_two_threads_and_under_guard(void **state)
+{
+    (void)state;
+    for_each_case(check_bits);
+}
+
+static void check_packed(op_case *c)
+{
+    const vg_backend *backend = vg_backend_cpu();
+    const size_t bytes = vg_round_up(backend->packed_bytes(&c->node), 64);
+    if (!bytes) return;
+    size_t n = 0;
+    run(c, backend, 1);
+    unsigned char *plain = outputs(c, &n);
+    void *packed = aligned_alloc(64, bytes);
+    backend->pack(&c->node, packed);
+    c->node.packed = packed;
+    fill_outputs(c, 0xff);
+    run(c, backend, 1);
+    unsigned char *again = outputs(c, &n);
+    assert_memory_equal(plain, again, n);
+    free(again);
+    free(packed);
+    free(plain);
+}
+
+static void a_packed_weight_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for_each_case(check_packed);
+}
+
+/* The outputs that are gradients of parameters, as the rows of ops.def say: bit k stands for output k. */
+static unsigned parameter_gradients(vg_op op)
+{
+    switch (op) {
+    case VG_OP_linear_dw: return 7;        /* dW, db, dgamma */
+    case VG_OP_layernorm_grad: return 6;   /* dgamma, dbeta */
+    case VG_OP_sum_rows: return 1;         /* dp */
+    case VG_OP_vit_tokens_grad: return 14; /* dpos, dcls, dreg */
+    case VG_OP_text_embed_grad: return 7;  /* dword, dpos, dtype */
+    case VG_OP_align_loss: return 8 | 16;  /* dscale, dshift */
+    default: return 0;
+    }
+}
+
+static void check_accumulation(op_case *c)
+{
+    const unsigned added = parameter_gradients(c->node.op);
+    float *start[VG_MAX_OUT] = {NULL};
+    c->node.accumulate = true;
+    fill_outputs(c, 0xff);
+    for (int k = 0; k < c->node.n_out; k++) {
+        const vg_operand *x = &c->node.out[k];
+        if (!x->data || !((added >> k) & 1)) continue;
+        vg_fill_uniform(x->data, vg_shape_count(&x->shape), vg_rng_key_of(1, (uint64_t)k), -1, 1);
+        start[k] = vg_new0(bytes_of(x));
+        memcpy(start[k], x->data, bytes_of(x));
+    }
+    run(c, vg_backend_check(), 2);
+    for (int k = 0; k < c->node.n_out; k++) {
+        if (c->node.out[k].data) assert_true(output_is_near(c, k, start[k], true));
+        free(start[k]);
+    }
+}
+
+static void gradients_of_parameters_and_only_they_add_to_what_was_there(void **state)
+{
+    (void)state;
+    for_each_case(check_accumulation);
+}
+
+/* Moves a float operand by about a thousandth of its largest element, up and down in turn (a layer norm does not see a
+ * common shift); other operands become 1 throughout, or 0 where they were 1. Of what it divides by, relu's gradient
+ * reads the sign alone, so that is turned. */
+static void disturb(const op_case *c, int k)
+{
+    const vg_operand *x = &c->node.in[k];
+    const int64_t n = vg_shape_count(&x->shape);
+    const bool sign_alone = c->node.op == VG_OP_act_grad && k == 1 && c->node.attr.linear.act == VG_ACT_RELU;
+    if (x->dtype == VG_F32) {
+        float *v = x->data, largest = 0;
+        for (int64_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(v[i]));
+        for (int64_t i = 0; i < n; i++) v[i] = sign_alone ? 1 - v[i] : v[i] + (i % 2 ? 1e-3F : -1e-3F) * largest;
+        return;
+    }
+    const size_t width = vg_dtype_bytes(x->dtype);
+    unsigned char one[8] = {1}, *bytes = x->data;
+    bool ones = true;
+    for (int64_t i = 0; i < n; i++) ones = ones && memcmp(bytes + (size_t)i * width, one, width) == 0;
+    one[0] = !ones;
+    for (int64_t i = 0; i < n; i++) memcpy(bytes + (size_t)i * width, one, width);
+}
+
+static void check_teeth(op_case *c)
+{
+    for (int k = 0; k < c->node.n_in; k++) {
+        const vg_operand *x = &c->node.in[k];
+        if (!x->data) continue;
+        void *kept = vg_new0(bytes_of(x));
+        memcpy(kept, x->data, bytes_of(x));
+        disturb(c, k);
+        run(c, vg_backend_cpu(), 1);
+        if (is_near(c, false)) print_error("%s: a change of input %d goes unnoticed\n", c->title, k);
+        assert_false(is_near(c, false));
+        memcpy(x->data, kept, bytes_of(x));
+        free(kept);
+    }
+}
+
+static void a_small_change_of_any_input_is_noticed(void **state)
+{
+    (void)state;
+    for_each_case(check_teeth);
+}
+
+static int open_file(void **state)
+{
+    (void)state;
+    if (vg_tensors_open(FIXTURES "/ops.safetensors", &file) != VG_OK) return -1;
+    const char *text = vg_tensors_metadata(file, "case");
+    rows = text ? json_loads(text, 0, NULL) : NULL;
+    return rows ? 0 : -1;
+}
+
+static int close_file(void **state)
+{
+    (void)state;
+    json_decref(rows);
+    return vg_tensors_close(file) == VG_OK ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_of_ops_def_has_a_case),
+        cmocka_unit_test(each_operation_gives_what_pytorch_gives),
+        cmocka_unit_test(bits_are_the_same_on_one_and_two_threads_and_under_guard),
+        cmocka_unit_test(a_packed_weight_gives_the_same_bits),
+        cmocka_unit_test(gradients_of_parameters_and_only_they_add_to_what_was_there),
+        cmocka_unit_test(a_small_change_of_any_input_is_noticed),
+    };
+    return cmocka_run_group_tests(tests, open_file, close_file);
+}
