@@ -80,9 +80,9 @@ CASES = {
     "full-strong-224": FULL_STRONG,
     "full-seed-518": changed(FULL, side=518),
     "full-strong-518": changed(FULL_STRONG, seed=2, side=518),
-    # Runs of training steps. The strong ones decay more than training does: 1e-4 would not show in 20 steps.
+    # Runs of training steps. The strong ones are steeper, and decay more than training does: 1e-4 would not show.
     "steps-seed-stage1": changed(FULL, samples=16, train=STAGE1),
     "steps-seed-stage2": changed(FULL, samples=16, train=STAGE2),
-    "steps-strong-stage1": changed(FULL_STRONG, samples=16, train={**STAGE1, "decay": 0.05}),
-    "steps-strong-stage2": changed(FULL_STRONG, samples=16, train={**STAGE2, "decay": 0.05}),
+    "steps-strong-stage1": changed(FULL_STRONG, samples=16, train={**STAGE1, "lr": 3e-6, "decay": 0.5}),
+    "steps-strong-stage2": changed(FULL_STRONG, samples=16, train={**STAGE2, "lr": 3e-6, "decay": 0.5}),
 }
