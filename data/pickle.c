@@ -495,14 +495,13 @@ static vg_status op_mark(machine *m, int width)
     return VG_OK;
 }
 
-/* Removes the last mark; *items are the *n values above it, still on the stack, which then ends below them. */
-static vg_status pop_mark(machine *m, vg_pickle_value ***items, size_t *n)
+/* Removes the last mark; the *n values above it, from stack[*first] on, are off the stack but still in its memory. */
+static vg_status pop_mark(machine *m, size_t *first, size_t *n)
 {
     PICKLE_CHECK(m, m->n_marks > 0, "no mark on the stack");
-    const size_t height = m->marks[--m->n_marks];
-    *items = m->stack + height;
-    *n = m->n_stack - height;
-    m->n_stack = height;
+    *first = m->marks[--m->n_marks];
+    *n = m->n_stack - *first;
+    m->n_stack = *first;
     return VG_OK;
 }
 
@@ -521,9 +520,8 @@ static vg_status op_pop(machine *m, int width)
 static vg_status op_pop_mark(machine *m, int width)
 {
     (void)width;
-    vg_pickle_value **items = NULL;
-    size_t n = 0;
-    return pop_mark(m, &items, &n);
+    size_t first = 0, n = 0;
+    return pop_mark(m, &first, &n);
 }
 
 static vg_status op_dup(machine *m, int width)
@@ -548,14 +546,16 @@ static vg_status place(machine *m, vg_pickle_value *into, vg_pickle_value *item)
     return VG_OK;
 }
 
-static vg_status place_all(machine *m, vg_pickle_value *into, vg_pickle_value **items, size_t n)
+/* The n values from stack[first] on. */
+static vg_status place_all(machine *m, vg_pickle_value *into, size_t first, size_t n)
 {
     PICKLE_CHECK(m, into->kind != VG_PICKLE_DICT || n % 2 == 0, "a key without a value");
     for (size_t i = 0; i < n; i++) {
+        vg_pickle_value *item = m->stack[first + i];
         const bool is_key = into->kind == VG_PICKLE_DICT && i % 2 == 0;
-        PICKLE_CHECK(m, !is_key || (items[i]->kind != VG_PICKLE_LIST && items[i]->kind != VG_PICKLE_DICT),
+        PICKLE_CHECK(m, !is_key || (item->kind != VG_PICKLE_LIST && item->kind != VG_PICKLE_DICT),
                      "a list or dict as a key");
-        VG_TRY(place(m, into, items[i]));
+        VG_TRY(place(m, into, item));
     }
     return VG_OK;
 }
@@ -569,13 +569,12 @@ static vg_status op_empty(machine *m, int kind)
 /* A list, tuple or dict of what lies above the mark. */
 static vg_status op_from_mark(machine *m, int kind)
 {
-    vg_pickle_value **items = NULL, *v = NULL;
-    size_t n = 0;
-    VG_TRY(pop_mark(m, &items, &n));
-    const size_t first = (size_t)(items - m->stack);
+    vg_pickle_value *v = NULL;
+    size_t first = 0, n = 0;
+    VG_TRY(pop_mark(m, &first, &n));
     m->n_stack = first + n; /* the items stay where they are while the container is made on top of them */
     VG_TRY(push_new(m, (vg_pickle_kind)kind, &v));
-    VG_TRY(place_all(m, v, m->stack + first, n));
+    VG_TRY(place_all(m, v, first, n));
     m->n_stack = first;
     return push(m, v);
 }
@@ -594,7 +593,7 @@ static vg_status place_into(machine *m, int kind, size_t n)
     PICKLE_CHECK(m, above_mark(m) > n, "nothing on the stack to put its values into");
     vg_pickle_value *into = m->stack[m->n_stack - n - 1];
     PICKLE_CHECK(m, into->kind == kind, kind == VG_PICKLE_LIST ? "its target is no list" : "its target is no dict");
-    VG_TRY(place_all(m, into, m->stack + m->n_stack - n, n));
+    VG_TRY(place_all(m, into, m->n_stack - n, n));
     m->n_stack -= n;
     return VG_OK;
 }
@@ -606,9 +605,8 @@ static vg_status op_append(machine *m, int kind)
 
 static vg_status op_append_marked(machine *m, int kind)
 {
-    vg_pickle_value **items = NULL;
-    size_t n = 0;
-    VG_TRY(pop_mark(m, &items, &n));
+    size_t first = 0, n = 0;
+    VG_TRY(pop_mark(m, &first, &n));
     m->n_stack += n;
     return place_into(m, kind, n);
 }
