@@ -32,7 +32,7 @@ MALLOC = {
     "kept": {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "34359738368", "MALLOC_TOP_PAD_": "268435456"},
 }
 MALLOC["huge"] = {**MALLOC["kept"], "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}
-BEST = {"mode": "eager", "malloc": "huge", "optimizer": "fused"}
+BEST = {"mode": "eager", "malloc": "huge", "optimizer": "fused", "wait": "default"}
 
 
 def build():
@@ -267,7 +267,10 @@ def measure(case, settings, rounds):
 
 def measure_apart(case, settings, rounds):
     """In a process of its own, whose allocator has the settings' environment."""
-    env = {**os.environ, **MALLOC[settings["malloc"]], "OMP_NUM_THREADS": str(settings["threads"]), "MKL_NUM_THREADS": str(settings["threads"])}
+    threads = str(settings["threads"])
+    env = {**os.environ, **MALLOC[settings["malloc"]], "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    if settings["wait"] != "default":
+        env["OMP_WAIT_POLICY"] = settings["wait"]
     command = [sys.executable, __file__, "--here", json.dumps(settings), "--rounds", str(rounds), case]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
@@ -318,9 +321,9 @@ def main():
         return check()
     if args.here:
         return print(json.dumps(measure(args.cases[0], json.loads(args.here), args.rounds)))
-    options = {"mode": [args.mode], "malloc": [BEST["malloc"]], "optimizer": [BEST["optimizer"]]}
+    options = {name: [value] for name, value in BEST.items()} | {"mode": [args.mode]}
     if args.search:
-        options = {"mode": ["eager", "compile"], "malloc": list(MALLOC), "optimizer": ["fused", "foreach"]}
+        options = {"mode": ["eager", "compile"], "malloc": list(MALLOC), "optimizer": ["fused", "foreach"], "wait": ["default", "passive"]}
     results = {}
     for case in args.cases or CASES:
         tried = []

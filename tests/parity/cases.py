@@ -84,5 +84,5 @@ CASES = {
     "steps-seed-stage1": changed(FULL, samples=16, train=STAGE1),
     "steps-seed-stage2": changed(FULL, samples=16, train=STAGE2),
     "steps-strong-stage1": changed(FULL_STRONG, samples=16, train={**STAGE1, "lr": 3e-6, "decay": 0.5}),
-    "steps-strong-stage2": changed(FULL_STRONG, samples=16, train={**STAGE2, "lr": 3e-6, "decay": 0.5}),
+    "steps-strong-stage2": changed(FULL_STRONG, samples=16, train={**STAGE2, "lr": 2e-6, "vision_lr": 1e-6, "decay": 0.5}),
 }
