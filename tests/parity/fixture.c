@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void must(vg_status st)
+void must(vg_status st)
 {
     if (st == VG_OK) return;
     fprintf(stderr, "parity: %s\n", vg_error_text());
@@ -17,11 +17,13 @@ static void must(vg_status st)
 
 enum { ELEMENTS, NORM, LARGEST, ERROR, ERROR_NORM, STATS }; /* columns of the recorded statistics */
 
-static void *read_tensor(const fixture *f, const char *name)
+void *fixture_read(const fixture *f, const char *name, int64_t *count)
 {
     const int i = vg_tensors_find(f->file, name);
-    if (i < 0) return NULL;
-    void *data = vg_new0((size_t)vg_tensors_get(f->file, i)->bytes + 1);
+    if (i < 0) must(vg_fail(VG_E_DATA, "the case has no tensor '%s'; record it again", name));
+    const vg_tensor_entry *e = vg_tensors_get(f->file, i);
+    void *data = vg_new0((size_t)e->bytes + 1);
+    if (count) *count = e->count;
     must(vg_tensors_read_bytes(f->file, i, data));
     return data;
 }
@@ -96,24 +98,54 @@ static void fill_sets(const fixture *f, char sets[][96], const char **pointers, 
     *n = k;
 }
 
-static int64_t count_of(const fixture *f, const char *name)
+/* The stage of a training run: constant learning rate, everything else from the recorded settings. */
+static void stage_sets(const fixture *f, char sets[][96], const char **pointers, int *n)
 {
-    const int i = vg_tensors_find(f->file, name);
-    return i < 0 ? -1 : vg_tensors_get(f->file, i)->count;
+    static const struct {
+        const char *option, *key;
+    } rows[] = {{"schedule.0.steps", "steps"},
+                {"schedule.0.unfreeze_blocks", "unfreeze_blocks"},
+                {"schedule.0.lr", "lr"},
+                {"schedule.0.vision_lr", "vision_lr"},
+                {"schedule.0.weight_decay", "decay"},
+                {"train.clip_norm", "clip"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(sets[*n], 96, "%s=%.17g", rows[i].option, json_number_value(setting(f, "train", rows[i].key)));
+        pointers[*n] = sets[*n];
+        ++*n;
+    }
+    pointers[(*n)++] = "train.allow_from_scratch=true";
+    pointers[(*n)++] = "train.cache_text=false";
+}
+
+/* The program adds the rows of a batch one after the other where PyTorch adds in a tree: over n rows the rounding walks
+ * about sqrt(n) units away. The longest sums run over the memory of all slots. */
+static double units_of(const fixture *f)
+{
+    const vg_batch_shape shape = vg_model_batch_shape(&f->options);
+    const int64_t grid = shape.side / f->options.vision_patch;
+    const int64_t rows = shape.images * shape.phrases * (grid * grid + vg_model_text_rows(&f->options, &shape));
+    return fmax(PARITY_UNITS, sqrt((double)rows));
 }
 
 /* The table of statistics has a row per name, and the samples are as many as the table says. */
-static void check_record(const fixture *f, const char *path)
+static void read_record(fixture *f, const char *path)
 {
-    int64_t samples = 0;
-    if (count_of(f, "stats") != (int64_t)f->n_names * STATS)
+    int64_t count = 0, n_samples = 0;
+    f->n_names = (int)json_array_size(json_object_get(f->description, "names"));
+    f->n_samples_each = (int)integer(f, NULL, "samples");
+    f->stats = fixture_read(f, "stats", &count);
+    f->samples = fixture_read(f, "samples", &n_samples);
+    f->first_sample = vg_new0_array((size_t)f->n_names + 1, sizeof *f->first_sample);
+    if (count != (int64_t)f->n_names * STATS)
         must(vg_fail(VG_E_DATA, "%s: stats is not [%d,%d]; record the case again", path, f->n_names, STATS));
     for (int i = 0; i < f->n_names; i++) {
-        const double elements = f->stats[STATS * i + ELEMENTS];
-        samples += elements < f->n_samples_each ? (int64_t)elements : f->n_samples_each;
+        const int64_t n = fixture_count(f, i), k = f->n_samples_each;
+        f->first_sample[i + 1] = f->first_sample[i] + (n < k ? n : k);
     }
-    if (count_of(f, "samples") != samples)
-        must(vg_fail(VG_E_DATA, "%s: %lld samples are wanted; record the case again", path, (long long)samples));
+    if (n_samples != f->first_sample[f->n_names])
+        must(vg_fail(VG_E_DATA, "%s: %lld samples are wanted, %lld are there; record the case again", path,
+                     (long long)f->first_sample[f->n_names], (long long)n_samples));
 }
 
 void fixture_open(const char *path, fixture *f)
@@ -126,13 +158,12 @@ void fixture_open(const char *path, fixture *f)
     const char *text = vg_tensors_metadata(f->file, "case");
     f->description = text ? json_loads(text, 0, NULL) : NULL;
     if (!f->description) must(vg_fail(VG_E_DATA, "%s: no case in the metadata", path));
+    f->n_steps = (int)integer(f, "train", "steps");
     fill_sets(f, sets, pointers, &n);
+    if (f->n_steps) stage_sets(f, sets, pointers, &n);
     must(vg_options_read(&f->options, NULL, pointers, n));
-    f->stats = read_tensor(f, "stats");
-    f->samples = read_tensor(f, "samples");
-    f->n_names = (int)json_array_size(json_object_get(f->description, "names"));
-    f->n_samples_each = (int)integer(f, NULL, "samples");
-    check_record(f, path);
+    f->units = units_of(f);
+    read_record(f, path);
 }
 
 void fixture_close(fixture *f)
@@ -142,15 +173,21 @@ void fixture_close(fixture *f)
     vg_options_release(&f->options);
     free(f->stats);
     free(f->samples);
+    free(f->first_sample);
 }
 
 /* ---- inputs ---- */
 
-static void copy_tensor(const fixture *f, const char *name, void *to)
+/* Elements [step * count ..] of a tensor: what belongs to one step. */
+static void copy_step(const fixture *f, const char *name, int step, void *to, size_t bytes)
 {
-    const int i = vg_tensors_find(f->file, name);
-    if (i < 0) must(vg_fail(VG_E_DATA, "the case has no tensor '%s'", name));
-    must(vg_tensors_read_bytes(f->file, i, to));
+    int64_t count = 0;
+    unsigned char *all = fixture_read(f, name, &count);
+    const int n_steps = f->n_steps ? f->n_steps : 1;
+    if ((size_t)count * sizeof(int32_t) != bytes * (size_t)n_steps || step >= n_steps)
+        must(vg_fail(VG_E_DATA, "'%s' does not fit the case's settings; record it again", name));
+    memcpy(to, all + (size_t)step * bytes, bytes);
+    free(all);
 }
 
 static bool image_is_used(const vg_batch *b, int image)
@@ -160,27 +197,42 @@ static bool image_is_used(const vg_batch *b, int image)
     return false;
 }
 
-void fixture_batch(const fixture *f, vg_batch *batch)
+static uint64_t seed_of_pixels(const fixture *f, int step)
 {
-    const vg_batch_shape shape = vg_model_batch_shape(&f->options);
-    const vg_rng_key key = vg_rng_key_of((uint64_t)f->options.train_seed, vg_rng_purpose("input.pixels"));
-    must(vg_batch_init(batch, &shape));
-    copy_tensor(f, "token_ids", batch->token_ids);
-    copy_tensor(f, "token_counts", batch->token_counts);
-    copy_tensor(f, "image_index", batch->image_index);
-    copy_tensor(f, "targets", batch->targets);
-    copy_tensor(f, "n_targets", batch->n_targets);
-    copy_tensor(f, "filled", batch->filled);
-    copy_tensor(f, "keys", batch->keys);
-    const size_t image_bytes = (size_t)shape.side * (size_t)shape.side * 3;
-    for (size_t e = 0; e < image_bytes * (size_t)shape.images; e += 4) {
+    if (!f->n_steps) return (uint64_t)f->options.train_seed;
+    int32_t seed = 0, *seeds = fixture_read(f, "seeds", NULL);
+    seed = seeds[step];
+    free(seeds);
+    return (uint64_t)seed;
+}
+
+static void fill_pixels(const fixture *f, int step, const vg_batch *batch)
+{
+    const vg_batch_shape *shape = &batch->shape;
+    const vg_rng_key key = vg_rng_key_of(seed_of_pixels(f, step), vg_rng_purpose("input.pixels"));
+    const size_t image_bytes = (size_t)shape->side * (size_t)shape->side * 3;
+    const size_t bytes = image_bytes * (size_t)shape->images;
+    for (size_t e = 0; e < bytes; e += 4) {
         uint32_t word[4];
         vg_rng_block(key, 0, 0, (uint32_t)(e / 4), word);
-        for (size_t j = 0; j < 4 && e + j < image_bytes * (size_t)shape.images; j++)
-            batch->pixels[e + j] = (uint8_t)(word[j] >> 24);
+        for (size_t j = 0; j < 4 && e + j < bytes; j++) batch->pixels[e + j] = (uint8_t)(word[j] >> 24);
     }
-    for (int i = 0; i < shape.images; i++)
+    for (int i = 0; i < shape->images; i++)
         if (!image_is_used(batch, i)) memset(batch->pixels + (size_t)i * image_bytes, 0, image_bytes);
+}
+
+void fixture_batch(const fixture *f, int step, vg_batch *batch)
+{
+    const vg_batch_shape *shape = &batch->shape;
+    const size_t slots = (size_t)shape->images * (size_t)shape->phrases;
+    copy_step(f, "token_ids", step, batch->token_ids, slots * (size_t)shape->text_tokens * 4);
+    copy_step(f, "token_counts", step, batch->token_counts, slots * 4);
+    copy_step(f, "image_index", step, batch->image_index, slots * 4);
+    copy_step(f, "targets", step, batch->targets, slots * (size_t)shape->max_targets * 4 * 4);
+    copy_step(f, "n_targets", step, batch->n_targets, slots * 4);
+    copy_step(f, "filled", step, batch->filled, slots * 4);
+    copy_step(f, "keys", step, batch->keys, slots * 4 * 4);
+    fill_pixels(f, step, batch);
 }
 
 /* ---- weights ---- */
@@ -225,12 +277,6 @@ static void fill(float *x, const char *name, int64_t count, int64_t rows, uint64
     }
 }
 
-void fixture_fill_param(const vg_params *params, int index, uint64_t seed)
-{
-    const vg_param *p = &params->items[index];
-    fill(vg_params_data(params, index), p->name, p->count, p->shape.dim[0], seed);
-}
-
 /* The stored table has a side of its own and is resampled to the grid. */
 static void fill_positions(const fixture *f, const vg_params *params)
 {
@@ -246,98 +292,30 @@ static void fill_positions(const fixture *f, const vg_params *params)
     free(table);
 }
 
-/* ---- running ---- */
-
-static bool all_train(const void *context, int param)
+void fixture_fill_params(const fixture *f, const vg_params *params)
 {
-    (void)context;
-    (void)param;
-    return true;
-}
-
-void fixture_run_open(const fixture *f, const vg_backend *backend, int n_threads, fixture_run *run)
-{
-    vg_graph *g = NULL;
-    const vg_program_spec spec = {.shape = vg_model_batch_shape(&f->options),
-                                  .loss = true,
-                                  .text_trains = true,
-                                  .image_positions_train = true,
-                                  .keep_features = true};
-    *run = (fixture_run){0};
-    must(vg_params_new(&run->params));
-    must(vg_model_declare(&f->options, run->params));
-    must(vg_params_layout(run->params, NULL, 0));
-    must(vg_graph_new(run->params, &g));
-    must(vg_model_build(&f->options, &spec, run->params, g));
-    must(vg_graph_differentiate(g, all_train, NULL));
-    int *order = vg_new0_array((size_t)run->params->n, sizeof *order), n = 0;
-    vg_graph_gradient_order(g, order, &n);
-    must(vg_params_layout(run->params, order, n));
-    free(order);
-    must(vg_graph_plan(g, backend, n_threads, &run->program));
-    vg_graph_free(g);
-    must(vg_arena_init(&run->arena, vg_program_arena_bytes(run->program)));
-    must(vg_arena_init(&run->gradients, (size_t)run->params->n_trainable * sizeof(float)));
-    fixture_batch(f, &run->batch);
-    run->key_counts = vg_new0_array((size_t)run->batch.shape.images * (size_t)run->batch.shape.phrases, 4);
-    for (int i = 0; i < run->params->n; i++) fixture_fill_param(run->params, i, (uint64_t)f->options.train_seed);
-    fill_positions(f, run->params);
-    copy_tensor(f, "scales", run->scales);
-    must(vg_program_attach(run->program, run->arena.base));
-    vg_program_bind_gradients(run->program, (float *)(void *)run->gradients.base);
-    must(vg_model_bind(&f->options, run->program, &run->batch, run->key_counts));
-    must(vg_program_bind(run->program, "scales", run->scales));
-    must(vg_program_run(run->program));
-}
-
-void fixture_run_again(const fixture *f, fixture_run *run)
-{
-    (void)f;
-    must(vg_program_run(run->program));
-}
-
-void fixture_run_close(fixture_run *run)
-{
-    vg_program_free(run->program);
-    vg_params_free(run->params);
-    vg_arena_release(&run->arena);
-    vg_arena_release(&run->gradients);
-    vg_batch_release(&run->batch);
-    free(run->key_counts);
+    for (int i = 0; i < params->n; i++) {
+        const vg_param *p = &params->items[i];
+        fill(vg_params_data(params, i), p->name, p->count, p->shape.dim[0], (uint64_t)f->options.train_seed);
+    }
+    fill_positions(f, params);
 }
 
 /* ---- comparing ---- */
 
-/* Text states with the rows behind a phrase's last token as 0: nobody reads those. */
-static const float *copy_real_rows(const fixture_run *run, float *out)
+const char *fixture_name(const fixture *f, int i)
 {
-    vg_shape shape;
-    const float *x = vg_program_output(run->program, "text_features", &shape);
-    const int64_t rows = shape.dim[1], c = shape.dim[2];
-    for (int64_t b = 0; b < shape.dim[0]; b++)
-        for (int64_t t = 0; t < rows && t < run->batch.token_counts[b]; t++)
-            memcpy(out + (b * rows + t) * c, x + (b * rows + t) * c, (size_t)c * sizeof *x);
-    return out;
+    return json_string_value(json_array_get(json_object_get(f->description, "names"), (size_t)i));
 }
 
-/* Where the program has a recorded tensor; NULL: it does not keep it. Doubles are narrowed into `narrow`. */
-static const float *find_value(const fixture_run *run, const char *name, int64_t count, float *narrow)
+int64_t fixture_count(const fixture *f, int i)
 {
-    if (strncmp(name, "grad.", 5) == 0) {
-        const int i = vg_params_find(run->params, name + 5);
-        if (i < 0) return NULL;
-        return (const float *)(const void *)run->gradients.base + run->params->items[i].offset;
-    }
-    const char *what = name + strlen("value.");
-    if (strcmp(what, "parts") == 0 || strcmp(what, "align_parts") == 0) {
-        const double *wide = vg_program_output(run->program, what, NULL);
-        for (int64_t i = 0; i < count; i++) narrow[i] = (float)wide[i];
-        return narrow;
-    }
-    if (strcmp(what, "text") == 0) return copy_real_rows(run, narrow);
-    if (strcmp(what, "image") == 0) return vg_program_output(run->program, "image_features", NULL);
-    if (strcmp(what, "logits") == 0 || strcmp(what, "boxes") == 0) return vg_program_output(run->program, what, NULL);
-    return NULL;
+    return (int64_t)f->stats[STATS * i + ELEMENTS];
+}
+
+double fixture_largest(const fixture *f, int i)
+{
+    return f->stats[STATS * i + LARGEST];
 }
 
 static int64_t sample_index(int64_t n, int64_t k, int64_t j)
@@ -348,56 +326,71 @@ static int64_t sample_index(int64_t n, int64_t k, int64_t j)
     return j * n / k + (int64_t)(word[j % 4] % (uint64_t)(n / k));
 }
 
-static bool tensor_is_near(const float *x, const double *stat, const float *samples, int64_t k, double *worst,
-                           double *bound)
+/* The largest element among all tensors of tensor i's kind: of the same word before the first dot. */
+static double largest_of_kind(const fixture *f, int i)
 {
-    const int64_t n = (int64_t)stat[ELEMENTS];
-    double norm = 0;
-    *bound = parity_bound(stat[ERROR], stat[LARGEST]);
-    *worst = 0;
-    for (int64_t i = 0; i < n; i++) norm += (double)x[i] * (double)x[i];
-    for (int64_t j = 0; j < (n < k ? n : k); j++) {
-        const double off = fabs((double)x[sample_index(n, k, j)] - (double)samples[j]);
-        if (!(off <= *worst)) *worst = off; /* NaN counts as worst */
-    }
-    const double norm_off = fabs(sqrt(norm) - stat[NORM]) / sqrt((double)(n ? n : 1));
-    if (!(norm_off <= *worst)) *worst = norm_off;
-    return *worst <= *bound;
+    const char *name = fixture_name(f, i);
+    const size_t n = strcspn(name, ".");
+    double largest = 0;
+    for (int k = 0; k < f->n_names; k++)
+        if (strncmp(fixture_name(f, k), name, n + 1) == 0) largest = fmax(largest, fixture_largest(f, k));
+    return largest;
 }
 
-static bool matches_agree(const fixture *f, const fixture_run *run)
+/* What the whole of a tensor says beside its samples. */
+static void measure(const float *x, int64_t n, double *norm, double *largest)
 {
-    const int i = vg_tensors_find(f->file, "match");
-    const size_t bytes = (size_t)vg_tensors_get(f->file, i)->bytes;
-    int32_t *want = read_tensor(f, "match");
-    const bool same = memcmp(want, vg_program_output(run->program, "match", NULL), bytes) == 0;
-    free(want);
-    return same;
+    double sum = 0;
+    *largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)x[i] * (double)x[i];
+        *largest = fmax(*largest, fabs((double)x[i]));
+    }
+    *norm = sqrt(sum);
 }
 
-int fixture_compare(const fixture *f, const fixture_run *run, bool verbose, int *n_compared)
+/* The distance over its bound. What is known to be 0 must be 0. */
+static double share_of(double off, double bound)
 {
-    const json_t *names = json_object_get(f->description, "names");
-    const float *samples = f->samples;
-    int off = matches_agree(f, run) ? 0 : 1;
-    *n_compared = 1;
-    if (off && verbose) fprintf(stderr, "match differs\n");
-    for (int i = 0; i < f->n_names; i++) {
-        const char *name = json_string_value(json_array_get(names, (size_t)i));
-        const double *stat = f->stats + STATS * i;
-        const int64_t n = (int64_t)stat[ELEMENTS], k = f->n_samples_each;
-        float *narrow = vg_new0_array((size_t)n, sizeof *narrow);
-        double worst = 0, bound = 0;
-        const float *x = find_value(run, name, n, narrow);
-        if (x) {
-            const bool near = tensor_is_near(x, stat, samples, k, &worst, &bound);
-            (*n_compared)++;
-            off += !near;
-            if (!near && verbose)
-                fprintf(stderr, "%-60s off by %.3g, bound %.3g, largest %.3g\n", name, worst, bound, stat[LARGEST]);
-        }
-        free(narrow);
-        samples += n < k ? n : k;
+    return bound > 0 || off > 0 ? off / bound : off;
+}
+
+double fixture_compare(const fixture *f, int i, const float *x, int64_t count, parity_tally *tally)
+{
+    const double *stat = f->stats + STATS * i, bound = parity_bound(stat[ERROR], stat[LARGEST], f->units);
+    const int64_t n = fixture_count(f, i), k = f->n_samples_each;
+    const char *name = fixture_name(f, i);
+    double norm, largest, worst = 0;
+    if (count != n)
+        must(vg_fail(VG_E_DATA, "%s has %lld elements, recorded are %lld", name, (long long)count, (long long)n));
+    measure(x, n, &norm, &largest);
+    for (int64_t j = 0; j < (n < k ? n : k); j++)
+        worst =
+            parity_worse(worst, fabs((double)x[sample_index(n, k, j)] - (double)f->samples[f->first_sample[i] + j]));
+    worst = parity_worse(worst, fabs(largest - stat[LARGEST]));
+    const double norm_off = fabs(norm - stat[NORM]), norm_bound = parity_bound(stat[ERROR_NORM], stat[NORM], f->units);
+    const double share = parity_worse(share_of(worst, bound), share_of(norm_off, norm_bound));
+    const double unit = fmax(stat[LARGEST], 1e-3 * largest_of_kind(f, i));
+
+    tally->n++;
+    tally->n_off += !(share <= 1);
+    if (tally->verbose && !(share <= 1))
+        fprintf(stderr, "%-60s off by %.3g (bound %.3g), its norm by %.3g (bound %.3g); largest %.3g\n", name, worst,
+                bound, norm_off, norm_bound, stat[LARGEST]);
+    if (unit > 0) {
+        if (parity_worse(tally->relative, worst / unit) != tally->relative) tally->relative_name = name;
+        tally->relative = parity_worse(tally->relative, worst / unit);
+        tally->pytorch_relative = parity_worse(tally->pytorch_relative, stat[ERROR] / unit);
     }
-    return off;
+    if (parity_worse(tally->share, share) != tally->share) tally->share_name = name;
+    tally->share = parity_worse(tally->share, share);
+    return worst;
+}
+
+void parity_print(const parity_tally *tally)
+{
+    printf("%d tensors compared, %d off\n", tally->n, tally->n_off);
+    printf("largest relative error %.2g (%s), of PyTorch in fp32 %.2g\n", tally->relative, tally->relative_name,
+           tally->pytorch_relative);
+    printf("nearest to its bound: %s, at %.2f of it\n", tally->share_name, tally->share);
 }

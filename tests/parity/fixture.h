@@ -1,5 +1,5 @@
-/* A recorded whole-model case, and the run of the C program that is held against it. README.md says what is recorded.
- */
+/* A recorded case: its settings as options, its inputs and weights, and the tensors that PyTorch gave for them.
+ * README.md says what is recorded. Anything wrong with the file ends the program with a line about it. */
 #ifndef TESTS_PARITY_FIXTURE_H
 #define TESTS_PARITY_FIXTURE_H
 
@@ -7,51 +7,71 @@
 #include "trainer/model/model.h"
 
 #include <jansson.h>
-
-/* How far a value may be from the truth when PyTorch's own fp32 run is off by `error`: eight times that, and 16 units
- * in the last place of the largest element, since the two programs sum in other orders. */
-static inline double parity_bound(double error, double largest)
-{
-    return 8 * error + 16 * 0x1p-23 * largest;
-}
+#include <math.h>
 
 typedef struct fixture {
     vg_tensors *file;
     json_t *description; /* config and names */
     vg_options options;
-    double *stats; /* [n,5], see README.md */
+    double *stats; /* [n_names,5], see README.md */
     float *samples;
+    int64_t *first_sample; /* [n_names + 1] */
     int n_names, n_samples_each;
+    double units; /* of parity_bound */
+    int n_steps;  /* of a training run; 0 for a single forward and backward */
 } fixture;
 
-/* Opens a case and turns its configuration into options. */
+/* Opens a case and turns its configuration into options; a training run is their only stage. */
 void fixture_open(const char *path, fixture *f);
 void fixture_close(fixture *f);
 
-/* The micro-batch: recorded numbers, generated pixels. */
-void fixture_batch(const fixture *f, vg_batch *batch);
+/* Ends the program with the error's line. */
+void must(vg_status st);
 
-/* Fills one parameter by the rule of README.md. */
-void fixture_fill_param(const vg_params *params, int index, uint64_t seed);
+/* The bytes of a tensor (heap) and how many elements it has. */
+void *fixture_read(const fixture *f, const char *name, int64_t *count);
 
-/* The model of a case, all parameters trainable, after one run. */
-typedef struct fixture_run {
-    vg_params *params;
-    vg_program *program;
-    vg_arena arena, gradients;
-    vg_batch batch;
-    int32_t *key_counts;
-    float scales[8];
-} fixture_run;
+/* The micro-batch of a step (0 where there is no run): recorded numbers, generated pixels. Fills the buffers of
+ * `batch`, which vg_batch_init made. */
+void fixture_batch(const fixture *f, int step, vg_batch *batch);
 
-/* Builds, fills and runs forward and backward. */
-void fixture_run_open(const fixture *f, const vg_backend *backend, int n_threads, fixture_run *run);
+/* Fills every parameter by the rules of README.md. */
+void fixture_fill_params(const fixture *f, const vg_params *params);
 
-/* Runs once more, on the weights as they are now. */
-void fixture_run_again(const fixture *f, fixture_run *run);
-void fixture_run_close(fixture_run *run);
+/* ---- comparing ---- */
 
-/* Compares every recorded tensor that the program gives. Returns how many are off; with `verbose` each one's line. */
-int fixture_compare(const fixture *f, const fixture_run *run, bool verbose, int *n_compared);
+/* How far a value may be from the truth when PyTorch's own fp32 run is off by `error`: eight times that, and some units
+ * in the last place of the largest element, since the two programs sum in other orders. */
+enum { PARITY_UNITS = 16 };
+static inline double parity_bound(double error, double largest, double units)
+{
+    return 8 * error + units * 0x1p-23 * largest;
+}
+
+/* The larger of two distances; NaN is the largest. */
+static inline double parity_worse(double worst, double off)
+{
+    return off > worst || isnan(off) ? off : worst;
+}
+
+/* What a comparison found. An error is relative to the tensor's largest element, or to a thousandth of the largest of
+ * its kind (values, gradients, updates) where that is more: some tensors are 0 but for rounding. */
+typedef struct parity_tally {
+    bool verbose; /* prints a line for each tensor that is off */
+    int n, n_off;
+    double relative, pytorch_relative; /* the largest errors: ours, PyTorch's fp32 run's */
+    const char *relative_name;
+    double share; /* the largest part of its bound that a tensor took */
+    const char *share_name;
+} parity_tally;
+
+const char *fixture_name(const fixture *f, int i);
+int64_t fixture_count(const fixture *f, int i); /* elements of tensor i */
+double fixture_largest(const fixture *f, int i);
+
+/* Compares x[count] with tensor i: the samples, the norm and the largest element. Returns by how much the samples and
+ * the largest element are off at most. */
+double fixture_compare(const fixture *f, int i, const float *x, int64_t count, parity_tally *tally);
+void parity_print(const parity_tally *tally);
 
 #endif

@@ -216,9 +216,9 @@ static bool output_is_near(const op_case *c, int k, const float *start, bool ver
         const double before = start ? (double)start[i] : 0, want = element(x, c->want[k], i) + before;
         const double off = fabs(element(x, x->data, i) - want);
         largest = fmax(largest, fmax(fabs(want), fabs(before)));
-        if (!(off <= worst)) worst = off; /* NaN counts as worst */
+        worst = parity_worse(worst, off);
     }
-    const double bound = parity_bound(c->error[k], largest);
+    const double bound = parity_bound(c->error[k], largest, PARITY_UNITS);
     if (!(worst <= bound) && verbose)
         print_error("%s: output %d is off by %.3g, bound %.3g\n", c->title, k, worst, bound);
     return worst <= bound;

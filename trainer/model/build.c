@@ -128,6 +128,16 @@ static void declare_inputs(vg_builder *b)
     vg_graph_input(b->g, "keys", VG_U32, VG_SHAPE(slots, 4));
 }
 
+static void keep_features(vg_graph *g, vg_value image, vg_value text, const vg_fused *fused, vg_value hidden)
+{
+    vg_graph_keep(g, "image_features", image);
+    vg_graph_keep(g, "text_features", text);
+    vg_graph_keep(g, "image_rows", fused->image);
+    vg_graph_keep(g, "text_rows", fused->text);
+    if (fused->joint.id) vg_graph_keep(g, "joint_memory", fused->joint);
+    vg_graph_keep(g, "hidden", hidden);
+}
+
 vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_params *params, vg_graph *g)
 {
     vg_builder b = {.o = o,
@@ -140,14 +150,11 @@ vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_p
     VG_TRY(vision_positions(&b, params, build->image_positions_train, &positions));
     const vg_value image = vg_vit_build(&b, pixels_input(&b), positions);
     const vg_value text = text_build(&b, build->cached_text);
-    if (build->keep_features) {
-        vg_graph_keep(g, "image_features", image);
-        vg_graph_keep(g, "text_features", text);
-    }
     const vg_fused fused = vg_fusion_build(&b, image, text);
     const vg_value hidden = vg_decoder_build(&b, &fused.memory, build->loss && o->loss_auxiliary);
     vg_value logits, boxes;
     heads_build(&b, hidden, &logits, &boxes);
+    if (build->keep_features) keep_features(g, image, text, &fused, hidden);
     if (build->loss) {
         detection_loss(&b, logits, boxes);
         if (o->loss_align > 0) alignment_loss(&b, &fused);

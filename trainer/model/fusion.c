@@ -167,7 +167,7 @@ static vg_value encoder_layer(vg_builder *b, const char *layer, vg_value x, vg_v
     return vg_fusion_close(b, layer, 2, x, vg_fusion_mlp(b, layer, h));
 }
 
-static vg_memory memory_in_one_run(vg_builder *b, vg_value image, vg_value text)
+static vg_memory memory_in_one_run(vg_builder *b, vg_value image, vg_value text, vg_value *joint)
 {
     const vg_options *o = b->o;
     const int64_t slots = vg_builder_slots(b);
@@ -186,6 +186,7 @@ static vg_memory memory_in_one_run(vg_builder *b, vg_value image, vg_value text)
         x = vg_model_layernorm(b, "encoder.norm", x, VG_NONE, o->fusion_width, NORM_EPS);
     vg_graph_scope(b->g, "memory");
     const vg_value key = vg_graph_add_rows(b->g, x, positions);
+    *joint = x;
     return (vg_memory){.key = key, .value = o->fusion_positions_in_values ? key : x, .counts = counts};
 }
 
@@ -194,7 +195,7 @@ vg_fused vg_fusion_build(vg_builder *b, vg_value image_features, vg_value text_f
     vg_fused fused = {0};
     fused.image = project_rows(b, "visual", image_features, b->o->vision_width, 0);
     fused.text = project_rows(b, "text", text_features, b->o->text_width, 1);
-    fused.memory = b->o->fusion_encoder_layers ? memory_in_one_run(b, fused.image, fused.text)
+    fused.memory = b->o->fusion_encoder_layers ? memory_in_one_run(b, fused.image, fused.text, &fused.joint)
                                                : memory_in_two_runs(b, fused.image, fused.text);
     return fused;
 }

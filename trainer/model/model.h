@@ -19,7 +19,7 @@ typedef struct vg_program_spec {
     vg_batch_shape shape;
     bool loss;                  /* criterion and dropout; else the last layer's answer alone */
     bool text_trains;           /* the phrase encoder's own dropout is on */
-    bool keep_features;         /* keeps "image_features" [m,P,C] and "text_features" [B,Lc,C] too, for tests */
+    bool keep_features;         /* for tests: also keeps what lies between the parts, see vg_model_build */
     bool cached_text;           /* the input "text_features" [B,Lc,C] stands in for the phrase encoder */
     bool image_positions_train; /* vision.pos_embed is used as it is and must fit the grid */
 } vg_program_spec;
@@ -34,6 +34,8 @@ vg_status vg_model_init(const vg_options *o, vg_params *params);
 /* Appends the program's nodes to g. Inputs (bound by vg_model_bind): pixels, token_ids, token_counts, image_index,
  * key_counts, keys and, with a loss, targets, n_targets, filled, scales [8]. Kept values: logits [L,B,Q,2] and
  * boxes [L,B,Q,4] (L = 1 without a loss), with a loss also parts, match, bad and align_parts (kernels/graph.h).
+ * With keep_features also image_features [m,P,C] and text_features [B,Lc,C], what they are projected to, image_rows
+ * [m,P,d] and text_rows [B,Lc,d], joint_memory [B,P+Lc,d] where there are encoder layers, and hidden [L,B,Q,d].
  * Values of params are read for constants (a resampled position table), so they must be loaded. */
 vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_params *params, vg_graph *g);
 

@@ -45,6 +45,7 @@ vg_value vg_roberta_build(vg_builder *b);
 /* The combined memory and its parts. */
 typedef struct vg_fused {
     vg_value image, text; /* [m,P,d], [B,Lc,d] before any encoder layer */
+    vg_value joint;       /* [B,P+Lc,d] after them, without positions; VG_NONE where there are none */
     vg_memory memory;
 } vg_fused;
 vg_fused vg_fusion_build(vg_builder *b, vg_value image_features, vg_value text_features);
