@@ -1,20 +1,13 @@
-#define _POSIX_C_SOURCE 200809L
-#include "data/import.h"
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "data/import_impl.h"
 
-#include "data/draw.h"
-#include "data/shard_impl.h"
-
-#include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-enum { USUAL_SHARD_BYTES = 256 << 20, MAX_IMAGE_BYTES = VG_SHARD_MAX_IMAGE, MAX_BAD_LINES = 1000 };
+enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000 };
 
 /* ---- the table of sets ---- */
 
@@ -163,350 +156,57 @@ vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
     return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;
 }
 
-/* ---- one shard's worth of records ---- */
-
-/* A record that outlives its importer's next call: texts and boxes are copied into one block. */
-typedef struct kept_record {
-    vg_import_record record;
-    vg_new_sentence *sentences;
-    char *block;
-    uint64_t size; /* of the file; 0 when it is not there */
-} kept_record;
-
-typedef struct batch {
-    kept_record *records;
-    size_t n, capacity;
-    uint64_t size;
-} batch;
-
-typedef struct import {
-    const vg_import_set *set;
-    const char *out, *split_by;
-    vg_import_log *log;
-    vg_import_report *report;
-    uint64_t shard_bytes;
-    batch batch;
-    unsigned char *bytes; /* of the image at hand */
-    size_t n_bytes;
-} import;
-
-static void kept_release(kept_record *kept)
-{
-    free(kept->sentences);
-    free(kept->block);
-}
-
-static void batch_clear(batch *b)
-{
-    for (size_t i = 0; i < b->n; i++) kept_release(&b->records[i]);
-    b->n = 0;
-    b->size = 0;
-}
-
-/* Copies n bytes and a NUL behind *at, which moves on. */
-static const char *block_copy(char **at, const char *text, size_t n)
-{
-    char *copy = *at;
-    memcpy(copy, text, n);
-    copy[n] = '\0';
-    *at += n + 1;
-    return copy;
-}
-
-static size_t block_bytes(const vg_import_record *r)
-{
-    size_t bytes = strlen(r->file_name) + strlen(r->path) + 2;
-    for (size_t i = 0; i < r->n_sentences; i++) {
-        const vg_new_sentence *s = &r->sentences[i];
-        bytes += (size_t)s->n_boxes * 4 * sizeof(float) + s->text_bytes + strlen(s->split) + strlen(s->kind) + 3;
-    }
-    return bytes;
-}
-
-static vg_status kept_fill(kept_record *kept, const vg_import_record *from)
-{
-    *kept = (kept_record){.record = *from};
-    kept->sentences = vg_new0_array(from->n_sentences, sizeof *kept->sentences);
-    kept->block = vg_new0(block_bytes(from));
-    VG_CHECK(kept->sentences && kept->block, VG_E_NOMEM, "no memory for the sentences of image %lld",
-             (long long)from->image_id);
-    memcpy(kept->sentences, from->sentences, from->n_sentences * sizeof *kept->sentences);
-    float *boxes = (float *)(void *)kept->block; /* first, where the block is aligned */
-    for (size_t i = 0; i < from->n_sentences; i++) {
-        const size_t n = 4 * (size_t)kept->sentences[i].n_boxes;
-        if (n) memcpy(boxes, kept->sentences[i].boxes, n * sizeof *boxes);
-        kept->sentences[i].boxes = boxes;
-        boxes += n;
-    }
-    char *at = (char *)boxes;
-    for (size_t i = 0; i < from->n_sentences; i++) {
-        vg_new_sentence *s = &kept->sentences[i];
-        s->text = block_copy(&at, s->text, s->text_bytes);
-        s->split = block_copy(&at, s->split, strlen(s->split));
-        s->kind = block_copy(&at, s->kind, strlen(s->kind));
-    }
-    kept->record.file_name = block_copy(&at, from->file_name, strlen(from->file_name));
-    kept->record.path = block_copy(&at, from->path, strlen(from->path));
-    kept->record.sentences = kept->sentences;
-    struct stat info;
-    kept->size = stat(from->path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
-    return VG_OK;
-}
-
-/* ---- images ---- */
-
-static vg_status image_read(import *im, const kept_record *kept)
-{
-    free(im->bytes);
-    im->bytes = NULL;
-    im->n_bytes = 0;
-    char *bytes = NULL;
-    VG_TRY(vg_file_read(kept->record.path, MAX_IMAGE_BYTES, &bytes, &im->n_bytes));
-    im->bytes = (unsigned char *)bytes;
-    return VG_OK;
-}
-
-/* Reads and decodes the image at hand and compares its size with the annotations. */
-static vg_status image_check(import *im, const kept_record *kept, vg_new_image *out)
-{
-    const vg_import_record *r = &kept->record;
-    vg_image picture = {0};
-    VG_TRY(image_read(im, kept));
-    const vg_status st = vg_image_decode(im->bytes, im->n_bytes, false, &picture);
-    if (st != VG_OK) return vg_fail_at(st, "%s", r->path);
-    *out = (vg_new_image){.image_id = r->image_id,
-                          .width = picture.width,
-                          .height = picture.height,
-                          .file_name = r->file_name,
-                          .bytes = im->bytes,
-                          .n_bytes = im->n_bytes,
-                          .sentences = r->sentences,
-                          .n_sentences = r->n_sentences};
-    vg_image_release(&picture);
-    VG_CHECK((r->width == 0 || r->width == out->width) && (r->height == 0 || r->height == out->height), VG_E_DATA,
-             "%s: %d x %d pixels, but the annotations say %d x %d", r->path, out->width, out->height, r->width,
-             r->height);
-    return VG_OK;
-}
-
-static vg_status image_reject(import *im, const kept_record *kept)
-{
-    im->report->bad_images++;
-    char why[400];
-    snprintf(why, sizeof why, "%s", vg_error_text());
-    return vg_import_reject(im->log, kept->record.n_sentences, "image %lld: %s", (long long)kept->record.image_id, why);
-}
-
-/* ---- shards ---- */
-
-static void hash_string(XXH3_state_t *state, const char *text, size_t n)
-{
-    const uint64_t length = n;
-    XXH3_64bits_update(state, &length, sizeof length);
-    XXH3_64bits_update(state, text, n);
-}
-
-static void hash_record(XXH3_state_t *state, const vg_import_record *r, const unsigned char *bytes, size_t n)
-{
-    const uint64_t head[] = {(uint64_t)r->image_id, (uint64_t)r->width, (uint64_t)r->height, r->n_sentences,
-                             bytes ? XXH3_64bits(bytes, n) : 0};
-    XXH3_64bits_update(state, head, sizeof head);
-    hash_string(state, r->file_name, strlen(r->file_name));
-    for (size_t i = 0; i < r->n_sentences; i++) {
-        const vg_new_sentence *s = &r->sentences[i];
-        const uint64_t ids[] = {(uint64_t)s->sentence_id, (uint64_t)s->ref_id, (uint64_t)s->n_boxes};
-        XXH3_64bits_update(state, ids, sizeof ids);
-        hash_string(state, s->text, s->text_bytes);
-        hash_string(state, s->split, strlen(s->split));
-        hash_string(state, s->kind, strlen(s->kind));
-        if (s->n_boxes) XXH3_64bits_update(state, s->boxes, (size_t)s->n_boxes * 4 * sizeof(float));
-    }
-}
-
-static void hash_begin(XXH3_state_t *state)
-{
-    const uint64_t version = VG_SHARD_VERSION;
-    XXH3_64bits_reset(state);
-    XXH3_64bits_update(state, &version, sizeof version);
-}
-
-/* The hash of what would go into the shard: reads every image, decodes none. */
-static uint64_t batch_hash(import *im)
-{
-    XXH3_state_t state;
-    hash_begin(&state);
-    for (size_t i = 0; i < im->batch.n; i++) {
-        const bool there = image_read(im, &im->batch.records[i]) == VG_OK;
-        hash_record(&state, &im->batch.records[i].record, there ? im->bytes : NULL, im->n_bytes);
-    }
-    return XXH3_64bits_digest(&state);
-}
-
-/* Counts what a finished shard holds of the batch; what it lacks was set aside when it was written. */
-static vg_status shard_count(import *im, const char *path, const vg_shard *shard)
-{
-    size_t row = 0;
-    for (size_t i = 0; i < im->batch.n; i++) {
-        const vg_import_record *r = &im->batch.records[i].record;
-        const vg_shard_image *image = &shard->tables.images[row];
-        if (row < shard->tables.n_images && image->image_id == r->image_id) {
-            const vg_new_image counted = {
-                .n_bytes = (size_t)image->length, .sentences = r->sentences, .n_sentences = r->n_sentences};
-            VG_TRY(vg_import_count(im->report, &counted));
-            row++;
-        } else {
-            vg_fail(VG_E_DATA, "%s was written without it", path);
-            VG_TRY(image_reject(im, &im->batch.records[i]));
-        }
-    }
-    return VG_OK;
-}
-
-/* True when `path` is finished and was made of this very batch. */
-static vg_status shard_keep(import *im, const char *path, bool *kept)
-{
-    struct stat info;
-    vg_shard *shard = NULL;
-    *kept = false;
-    if (stat(path, &info) != 0 || vg_shard_open(path, &shard) != VG_OK) return VG_OK;
-    *kept = strcmp(shard->origin.source, im->set->name) == 0 && strcmp(shard->origin.split_by, im->split_by) == 0 &&
-            shard->origin.inputs == batch_hash(im);
-    const vg_status st = *kept ? shard_count(im, path, shard) : VG_OK;
-    vg_shard_close(shard);
-    return st;
-}
-
-static vg_status shard_fill(import *im, vg_shard_writer *writer, uint64_t *inputs)
-{
-    XXH3_state_t state;
-    hash_begin(&state);
-    for (size_t i = 0; i < im->batch.n; i++) {
-        const kept_record *kept = &im->batch.records[i];
-        vg_new_image image;
-        vg_status st = image_check(im, kept, &image);
-        hash_record(&state, &kept->record, im->bytes, im->n_bytes);
-        if (st == VG_OK) st = vg_shard_writer_add(writer, &image);
-        if (st != VG_OK && st != VG_E_DATA) return st;
-        VG_TRY(st == VG_OK ? vg_import_count(im->report, &image) : image_reject(im, kept));
-    }
-    *inputs = XXH3_64bits_digest(&state);
-    return VG_OK;
-}
-
-static vg_status shard_make(import *im, const char *path)
-{
-    vg_shard_writer *writer = NULL;
-    uint64_t inputs = 0;
-    VG_TRY(vg_shard_writer_open(path, im->set->name, im->split_by, &writer));
-    const vg_status st = shard_fill(im, writer, &inputs);
-    if (st == VG_OK) return vg_shard_writer_close(writer, inputs);
-    vg_shard_writer_abandon(writer);
-    return st;
-}
-
-static vg_status shard_path(const import *im, int index, vg_text *path)
-{
-    return vg_text_add(path, "%s/%s-%05d.h5", im->out, im->set->name, index);
-}
-
-/* The batch becomes a shard, or is found to be one already. */
-static vg_status batch_flush(import *im)
-{
-    if (im->batch.n == 0) return VG_OK;
-    vg_text path = {0};
-    bool kept = false;
-    const int64_t images = im->report->images;
-    vg_status st = shard_path(im, im->report->shards, &path);
-    if (st == VG_OK) st = shard_keep(im, path.data, &kept);
-    if (st == VG_OK && !kept) st = shard_make(im, path.data);
-    free(path.data);
-    batch_clear(&im->batch);
-    VG_TRY(st);
-    im->report->shards += im->report->images > images; /* a shard without images is not written */
-    im->report->shards_kept += kept;
-    return VG_OK;
-}
-
-static vg_status batch_add(import *im, const vg_import_record *record)
-{
-    batch *b = &im->batch;
-    VG_TRY(vg_grow(&b->records, &b->capacity, b->n + 1, sizeof *b->records));
-    kept_record kept;
-    const vg_status st = kept_fill(&kept, record);
-    if (st != VG_OK) {
-        kept_release(&kept);
-        return st;
-    }
-    if (b->n > 0 && b->size + kept.size > im->shard_bytes) {
-        const vg_status flushed = batch_flush(im);
-        if (flushed != VG_OK) {
-            kept_release(&kept);
-            return flushed;
-        }
-    }
-    b->size += kept.size;
-    b->records[b->n++] = kept;
-    return VG_OK;
-}
-
 /* ---- the import ---- */
 
-/* Nothing of an earlier, larger import may lie behind the last shard: readers of the folder would take it along. */
-static vg_status check_nothing_behind(const import *im)
+static vg_status check_bad_share(const vg_import_report *r, double max_bad)
 {
-    vg_text path = {0};
-    struct stat info;
-    vg_status st = shard_path(im, im->report->shards, &path);
-    if (st == VG_OK && stat(path.data, &info) == 0)
-        st = vg_fail(VG_E_DATA, "%s is left of an earlier import; remove it and those after it", path.data);
-    free(path.data);
-    return st;
-}
-
-static vg_status check_bad_share(const import *im, double max_bad)
-{
-    const vg_import_report *r = im->report;
     const double all = (double)(r->sentences + r->bad_sentences);
+    const char *bad = r->bad.data ? r->bad.data : "";
+    const int first = (int)strcspn(bad, "\n");
     VG_CHECK(r->sentences > 0, VG_E_DATA, "nothing was imported: %lld images and %lld sentences were set aside%s%.*s",
-             (long long)r->bad_images, (long long)r->bad_sentences, r->bad.length ? ", the first: " : "",
-             (int)strcspn(r->bad.data ? r->bad.data : "", "\n"), r->bad.data ? r->bad.data : "");
+             (long long)r->bad_images, (long long)r->bad_sentences, first ? ", the first: " : "", first, bad);
     VG_CHECK((double)r->bad_sentences <= max_bad * all, VG_E_DATA,
              "%lld of %.0f sentences were set aside, more than --max-bad %g allows, the first: %.*s",
-             (long long)r->bad_sentences, all, max_bad, (int)strcspn(r->bad.data, "\n"), r->bad.data);
+             (long long)r->bad_sentences, all, max_bad, first, bad);
     return VG_OK;
 }
 
-static vg_status import_records(import *im, void *state)
+static vg_status import_records(const vg_importer *importer, void *state, vg_shard_maker *maker)
 {
-    bool more = true;
-    while (more) {
+    for (bool more = true; more;) {
         vg_import_record record;
-        VG_TRY(im->set->importer->next(state, &record, &more));
-        if (more) VG_TRY(batch_add(im, &record));
+        VG_TRY(importer->next(state, &record, &more));
+        if (more) VG_TRY(vg_shard_maker_add(maker, &record));
     }
-    VG_TRY(batch_flush(im));
-    return check_nothing_behind(im);
+    return vg_shard_maker_finish(maker);
+}
+
+/* The processors this process may use. */
+static int processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
                     vg_import_report *report)
 {
     *report = (vg_import_report){0};
-import im = {.set = vg_import_set_find(name), .out = out, .report = report };
-    if (!im.set) return fail_unknown_set(name);
+    const vg_import_set *set = vg_import_set_find(name);
+    if (!set) return fail_unknown_set(name);
     VG_TRY(vg_make_directories(out));
-    im.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
-    im.log = vg_import_log_new(report, options->strict);
-    VG_CHECK(im.log, VG_E_NOMEM, "no memory for an import");
+    vg_shard_maker maker = {.set = name, .out = out, .report = report};
+    maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
+    maker.n_threads = options->threads ? options->threads : processors();
+    maker.log = vg_import_log_new(report, options->strict);
+    VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
     const vg_import_source source = {name, root, options->images, options->split_by};
     void *state = NULL;
-    vg_status st = im.set->importer->open(&source, im.log, &state, &im.split_by);
-    if (st == VG_OK) st = import_records(&im, state);
-    if (st == VG_OK) st = check_bad_share(&im, options->max_bad);
-    if (state) im.set->importer->close(state);
-    batch_clear(&im.batch);
-    free(im.batch.records);
-    free(im.bytes);
-    vg_import_log_free(im.log);
+    vg_status st = set->importer->open(&source, maker.log, &state, &maker.split_by);
+    if (st == VG_OK) st = import_records(set->importer, state, &maker);
+    if (st == VG_OK) st = check_bad_share(report, options->max_bad);
+    if (state) set->importer->close(state);
+    vg_shard_maker_release(&maker);
+    vg_import_log_free(maker.log);
     return st;
 }

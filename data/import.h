@@ -25,6 +25,7 @@ typedef struct vg_import_options {
     size_t shard_bytes;   /* image bytes in a shard, 0 for 256 MiB */
     double max_bad;       /* share of the sentences that may be set aside before the import fails, 0..1 */
     bool strict;          /* the first bad record is an error */
+    int threads;          /* that read and decode images, 0 for one on each processor; never changes a byte */
 } vg_import_options;
 
 typedef struct vg_import_split {

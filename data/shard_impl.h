@@ -4,6 +4,7 @@
 #define VG_DATA_SHARD_IMPL_H
 
 #include "data/shard.h"
+#include "data/steady_read_impl.h"
 
 #include <sys/types.h>
 
@@ -72,8 +73,8 @@ typedef struct vg_shard {
     uint64_t *chunk_at; /* file offset of each chunk of /bytes */
     size_t n_chunks;
     vg_shard_origin origin;
-    uint64_t content;                                           /* hash of all records */
-    ssize_t (*pread)(int fd, void *to, size_t n, off_t offset); /* pread(2), which tests replace */
+    uint64_t content; /* hash of all records */
+    vg_pread *pread;  /* pread(2), which tests replace */
 } vg_shard;
 
 /* Opens and checks one shard file. Errors: VG_E_DATA naming file, table and row; VG_E_NOMEM. */

@@ -8,13 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-enum { READ_TRIES = 5 };
 
 /* ---- tables ---- */
 
@@ -311,46 +308,6 @@ vg_status vg_shard_open(const char *path, vg_shard **out)
 
 /* ---- images ---- */
 
-static bool may_pass(int error)
-{
-    return error == EIO || error == ESTALE || error == ETIMEDOUT || error == EAGAIN;
-}
-
-static void wait_before_try(int tried)
-{
-    const struct timespec pause = {.tv_nsec = 20000000L << tried}; /* 40 ms, then twice as long each time */
-    nanosleep(&pause, NULL);
-}
-
-/* Reads all n bytes. An error that may pass is tried again, on a fresh handle: a stale one never recovers. */
-static vg_status read_run(const vg_shard *s, uint64_t at, unsigned char *to, size_t n)
-{
-    int fd = s->fd, tried = 0;
-    vg_status st = VG_OK;
-    while (n > 0 && st == VG_OK) {
-        const ssize_t got = s->pread(fd, to, n, (off_t)at);
-        if (got > 0) {
-            to += got, at += (uint64_t)got, n -= (size_t)got;
-        } else if (got == 0) {
-            st = vg_fail(VG_E_DATA, "%s: ended at byte %llu; it was cut short while it was read", s->path,
-                         (unsigned long long)at);
-        } else if (errno != EINTR) {
-            const int why = errno;
-            if (!may_pass(why) || ++tried == READ_TRIES) {
-                st = vg_fail(VG_E_STORAGE, "%s: byte %llu: %s, after %d tries", s->path, (unsigned long long)at,
-                             strerror(why), tried);
-            } else {
-                wait_before_try(tried);
-                if (fd != s->fd) close(fd);
-                fd = open(s->path, O_RDONLY | O_CLOEXEC);
-                if (fd < 0) fd = s->fd;
-            }
-        }
-    }
-    if (fd != s->fd) close(fd);
-    return st;
-}
-
 vg_status vg_shard_read_image(const vg_shard *s, size_t i, unsigned char **bytes, size_t *capacity, size_t *n)
 {
     const vg_shard_image *image = &s->tables.images[i];
@@ -359,7 +316,8 @@ vg_status vg_shard_read_image(const vg_shard *s, size_t i, unsigned char **bytes
     for (uint64_t done = 0; done < image->length;) {
         const uint64_t place = image->offset + done, into = place % chunk, left = image->length - done;
         const uint64_t part = left < chunk - into ? left : chunk - into;
-        VG_TRY(read_run(s, s->chunk_at[place / chunk] + into, *bytes + done, (size_t)part));
+        VG_TRY(
+            vg_steady_read(s->path, s->fd, s->pread, s->chunk_at[place / chunk] + into, *bytes + done, (size_t)part));
         done += part;
     }
     VG_CHECK(XXH3_64bits(*bytes, (size_t)image->length) == image->hash, VG_E_DATA,

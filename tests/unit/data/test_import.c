@@ -272,6 +272,26 @@ static void shards_of_a_larger_import_are_not_left_behind_silently(void **state)
     vg_import_report_release(&report);
 }
 
+static void threads_change_nothing(void **state)
+{
+    const char *folder = *state;
+    char *bytes[2], path[600];
+    size_t n[2];
+    for (int i = 0; i < 2; i++) {
+        const vg_import_options options = {.split_by = "broken", .max_bad = 1, .threads = i ? 7 : 1};
+        vg_import_report report;
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        MUST(vg_import("refcoco", fixture, path, &options, &report));
+        vg_import_report_release(&report);
+        snprintf(path, sizeof path, "%s/%d/refcoco-00000.h5", folder, i);
+        MUST(vg_file_read(path, 1 << 20, &bytes[i], &n[i]));
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(bytes[0], bytes[1], n[0]);
+    free(bytes[0]);
+    free(bytes[1]);
+}
+
 /* ---- JSON, item by item ---- */
 
 static vg_status sum_item(void *user, const json_t *item, size_t index)
@@ -433,6 +453,7 @@ int main(void)
         IN_SCRATCH(an_import_goes_on_where_it_was_cut),
         IN_SCRATCH(a_shard_of_other_input_is_written_again),
         IN_SCRATCH(shards_of_a_larger_import_are_not_left_behind_silently),
+        IN_SCRATCH(threads_change_nothing),
         cmocka_unit_test(json_arrays_are_walked_and_the_rest_is_skipped),
         IN_SCRATCH(real_refer_sets_have_their_counts),
         IN_SCRATCH(real_photographs_have_their_counts),

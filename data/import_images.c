@@ -1,0 +1,61 @@
+/* Reading and decoding is nearly all the work of an import, and images do not know each other: threads take them as
+ * they come, the caller puts them in order. */
+#define _POSIX_C_SOURCE 200809L
+#include "data/import_impl.h"
+
+#include "data/draw.h"
+#include "data/shard_impl.h"
+#include "data/steady_read_impl.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+enum { MAX_THREADS = 64 };
+
+typedef struct job {
+    const vg_kept_record *records;
+    vg_found_image *out;
+    size_t n;
+    bool decode;
+    atomic_size_t next;
+} job;
+
+static vg_status image_find(const vg_import_record *r, bool decode, vg_found_image *out)
+{
+    VG_TRY(vg_steady_read_file(r->path, VG_SHARD_MAX_IMAGE, &out->bytes, &out->n_bytes));
+    if (!decode) return VG_OK;
+    vg_image picture = {0};
+    const vg_status st = vg_image_decode(out->bytes, out->n_bytes, false, &picture);
+    if (st != VG_OK) return vg_fail_at(st, "%s", r->path);
+    out->width = picture.width;
+    out->height = picture.height;
+    vg_image_release(&picture);
+    VG_CHECK((r->width == 0 || r->width == out->width) && (r->height == 0 || r->height == out->height), VG_E_DATA,
+             "%s: %d x %d pixels, but the annotations say %d x %d", r->path, out->width, out->height, r->width,
+             r->height);
+    return VG_OK;
+}
+
+static void *work(void *argument)
+{
+    job *j = argument;
+    for (size_t i; (i = atomic_fetch_add(&j->next, 1)) < j->n;) {
+        vg_found_image *out = &j->out[i];
+        *out = (vg_found_image){0};
+        out->status = image_find(&j->records[i].record, j->decode, out);
+        if (out->status != VG_OK) snprintf(out->why, sizeof out->why, "%s", vg_error_text());
+    }
+    return NULL;
+}
+
+void vg_import_images(const vg_kept_record *records, size_t n, bool decode, int n_threads, vg_found_image *out)
+{
+    job j = {.records = records, .out = out, .n = n, .decode = decode};
+    pthread_t threads[MAX_THREADS];
+    int started = 0;
+    if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
+    while (started < n_threads - 1 && pthread_create(&threads[started], NULL, work, &j) == 0) started++;
+    work(&j); /* the caller works, too, so a thread that cannot be had only costs time */
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+}

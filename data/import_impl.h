@@ -1,0 +1,46 @@
+/* Inside the import: records that wait for their shard, their images, and the shards made of them. */
+#ifndef VG_DATA_IMPORT_IMPL_H
+#define VG_DATA_IMPORT_IMPL_H
+
+#include "data/import.h"
+
+/* A record that outlives its importer's next call: its texts and boxes are copied into one block. */
+typedef struct vg_kept_record {
+    vg_import_record record;
+    vg_new_sentence *sentences;
+    char *block;
+    uint64_t size; /* of the image file; 0 when it is not there */
+} vg_kept_record;
+
+/* An image file as it was found. */
+typedef struct vg_found_image {
+    unsigned char *bytes; /* heap; NULL when it could not be read */
+    size_t n_bytes;
+    int width, height; /* when it was decoded */
+    vg_status status;
+    char why[400]; /* the sentence of a failure; another thread's error text does not reach the caller */
+} vg_found_image;
+
+/* Reads the images of n records and, with `decode`, decodes each and compares its size with the annotations; on
+ * n_threads threads, in no order. out[n] is filled; the caller frees the bytes. A file that is bad has VG_E_DATA. */
+void vg_import_images(const vg_kept_record *records, size_t n, bool decode, int n_threads, vg_found_image *out);
+
+/* Records on their way into shards out/<set>-NNNNN.h5. */
+typedef struct vg_shard_maker {
+    const char *set, *split_by, *out;
+    vg_import_log *log;
+    vg_import_report *report;
+    uint64_t shard_bytes;
+    int n_threads;
+    vg_kept_record *records; /* of the shard at hand */
+    size_t n, capacity;
+    uint64_t size; /* of their image files */
+} vg_shard_maker;
+
+/* Takes a copy of a record; makes a shard when there is enough for one. Errors: VG_E_DATA (strict), VG_E_STORAGE. */
+vg_status vg_shard_maker_add(vg_shard_maker *maker, const vg_import_record *record);
+/* Makes the last shard and looks that no shard of an earlier, larger import lies behind it (VG_E_DATA). */
+vg_status vg_shard_maker_finish(vg_shard_maker *maker);
+void vg_shard_maker_release(vg_shard_maker *maker);
+
+#endif

@@ -1,0 +1,279 @@
+#define _POSIX_C_SOURCE 200809L
+#include "data/import_impl.h"
+#include "data/shard_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { WINDOW = 64 }; /* images in memory at a time */
+
+/* ---- records ---- */
+
+static void kept_release(vg_kept_record *kept)
+{
+    free(kept->sentences);
+    free(kept->block);
+}
+
+static void records_clear(vg_shard_maker *m)
+{
+    for (size_t i = 0; i < m->n; i++) kept_release(&m->records[i]);
+    m->n = 0;
+    m->size = 0;
+}
+
+void vg_shard_maker_release(vg_shard_maker *m)
+{
+    records_clear(m);
+    free(m->records);
+    m->records = NULL;
+}
+
+/* Copies n bytes and a NUL to *at, which moves behind them. */
+static const char *block_copy(char **at, const char *text, size_t n)
+{
+    char *copy = *at;
+    memcpy(copy, text, n);
+    copy[n] = '\0';
+    *at += n + 1;
+    return copy;
+}
+
+static size_t block_bytes(const vg_import_record *r)
+{
+    size_t bytes = strlen(r->file_name) + strlen(r->path) + 2;
+    for (size_t i = 0; i < r->n_sentences; i++) {
+        const vg_new_sentence *s = &r->sentences[i];
+        bytes += (size_t)s->n_boxes * 4 * sizeof(float) + s->text_bytes + strlen(s->split) + strlen(s->kind) + 3;
+    }
+    return bytes;
+}
+
+static void kept_copy(vg_kept_record *kept, const vg_import_record *from)
+{
+    float *boxes = (float *)(void *)kept->block; /* first, where the block is aligned */
+    for (size_t i = 0; i < from->n_sentences; i++) {
+        const size_t n = 4 * (size_t)from->sentences[i].n_boxes;
+        if (n) memcpy(boxes, from->sentences[i].boxes, n * sizeof *boxes);
+        kept->sentences[i] = from->sentences[i];
+        kept->sentences[i].boxes = boxes;
+        boxes += n;
+    }
+    char *at = (char *)boxes;
+    for (size_t i = 0; i < from->n_sentences; i++) {
+        vg_new_sentence *s = &kept->sentences[i];
+        s->text = block_copy(&at, s->text, s->text_bytes);
+        s->split = block_copy(&at, s->split, strlen(s->split));
+        s->kind = block_copy(&at, s->kind, strlen(s->kind));
+    }
+    kept->record.file_name = block_copy(&at, from->file_name, strlen(from->file_name));
+    kept->record.path = block_copy(&at, from->path, strlen(from->path));
+    kept->record.sentences = kept->sentences;
+}
+
+static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from)
+{
+    struct stat info;
+    *kept = (vg_kept_record){.record = *from};
+    kept->sentences = vg_new0_array(from->n_sentences, sizeof *kept->sentences);
+    kept->block = vg_new0(block_bytes(from));
+    if (!kept->sentences || !kept->block) {
+        kept_release(kept);
+        return vg_fail(VG_E_NOMEM, "no memory for the sentences of image %lld", (long long)from->image_id);
+    }
+    kept_copy(kept, from);
+    kept->size = stat(from->path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+    return VG_OK;
+}
+
+/* ---- the hash of what goes into a shard ---- */
+
+static void hash_string(XXH3_state_t *state, const char *text, size_t n)
+{
+    const uint64_t length = n;
+    XXH3_64bits_update(state, &length, sizeof length);
+    XXH3_64bits_update(state, text, n);
+}
+
+static void hash_record(XXH3_state_t *state, const vg_import_record *r, const vg_found_image *image)
+{
+    const uint64_t head[] = {(uint64_t)r->image_id, (uint64_t)r->width, (uint64_t)r->height, r->n_sentences,
+                             image->bytes ? XXH3_64bits(image->bytes, image->n_bytes) : 0};
+    XXH3_64bits_update(state, head, sizeof head);
+    hash_string(state, r->file_name, strlen(r->file_name));
+    for (size_t i = 0; i < r->n_sentences; i++) {
+        const vg_new_sentence *s = &r->sentences[i];
+        const uint64_t ids[] = {(uint64_t)s->sentence_id, (uint64_t)s->ref_id, (uint64_t)s->n_boxes};
+        XXH3_64bits_update(state, ids, sizeof ids);
+        hash_string(state, s->text, s->text_bytes);
+        hash_string(state, s->split, strlen(s->split));
+        hash_string(state, s->kind, strlen(s->kind));
+        if (s->n_boxes) XXH3_64bits_update(state, s->boxes, (size_t)s->n_boxes * 4 * sizeof(float));
+    }
+}
+
+static void hash_begin(XXH3_state_t *state)
+{
+    const uint64_t version = VG_SHARD_VERSION;
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, &version, sizeof version);
+}
+
+/* ---- from records to a shard ---- */
+
+static vg_status image_reject(vg_shard_maker *m, const vg_import_record *r, const char *why)
+{
+    m->report->bad_images++;
+    return vg_import_reject(m->log, r->n_sentences, "image %lld: %s", (long long)r->image_id, why);
+}
+
+/* A bad image, or one whose sentences a reader would refuse, is set aside; any other failure ends the import. */
+static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, const vg_import_record *r,
+                           const vg_found_image *found)
+{
+    const vg_new_image image = {.image_id = r->image_id,
+                                .width = found->width,
+                                .height = found->height,
+                                .file_name = r->file_name,
+                                .bytes = found->bytes,
+                                .n_bytes = found->n_bytes,
+                                .sentences = r->sentences,
+                                .n_sentences = r->n_sentences};
+    if (found->status == VG_E_DATA) return image_reject(m, r, found->why);
+    if (found->status != VG_OK) return vg_fail(found->status, "%s", found->why);
+    const vg_status st = vg_shard_writer_add(writer, &image);
+    if (st == VG_OK) return vg_import_count(m->report, &image);
+    if (st != VG_E_DATA) return st;
+    char why[400];
+    snprintf(why, sizeof why, "%s", vg_error_text());
+    return image_reject(m, r, why);
+}
+
+/* Goes through the images of the records in order, a window at a time: *inputs is their hash; with a writer they are
+ * decoded and put into it. */
+static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_t *inputs)
+{
+    XXH3_state_t state;
+    vg_found_image *found = vg_new0_array(WINDOW, sizeof *found);
+    VG_CHECK(found, VG_E_NOMEM, "no memory for a window of images");
+    vg_status st = VG_OK;
+    hash_begin(&state);
+    for (size_t first = 0; first < m->n && st == VG_OK; first += WINDOW) {
+        const size_t n = m->n - first < WINDOW ? m->n - first : WINDOW;
+        vg_import_images(m->records + first, n, writer != NULL, m->n_threads, found);
+        for (size_t i = 0; i < n; i++) {
+            const vg_import_record *r = &m->records[first + i].record;
+            hash_record(&state, r, &found[i]);
+            if (writer && st == VG_OK) st = image_put(m, writer, r, &found[i]);
+            free(found[i].bytes);
+        }
+    }
+    free(found);
+    *inputs = XXH3_64bits_digest(&state);
+    return st;
+}
+
+static vg_status shard_write(vg_shard_maker *m, const char *path)
+{
+    vg_shard_writer *writer = NULL;
+    uint64_t inputs = 0;
+    VG_TRY(vg_shard_writer_open(path, m->set, m->split_by, &writer));
+    const vg_status st = images_walk(m, writer, &inputs);
+    if (st == VG_OK) return vg_shard_writer_close(writer, inputs);
+    vg_shard_writer_abandon(writer);
+    return st;
+}
+
+/* Counts what a finished shard holds of the records; what it lacks was set aside when it was written. */
+static vg_status shard_count(vg_shard_maker *m, const vg_shard *shard)
+{
+    size_t row = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        const vg_import_record *r = &m->records[i].record;
+        const vg_shard_image *image = row < shard->tables.n_images ? &shard->tables.images[row] : NULL;
+        if (!image || image->image_id != r->image_id) {
+            vg_text why = {0};
+            vg_status st = vg_text_add(&why, "%s was written without it", shard->path);
+            if (st == VG_OK) st = image_reject(m, r, why.data);
+            free(why.data);
+            VG_TRY(st);
+            continue;
+        }
+        const vg_new_image counted = {
+            .n_bytes = (size_t)image->length, .sentences = r->sentences, .n_sentences = r->n_sentences};
+        VG_TRY(vg_import_count(m->report, &counted));
+        row++;
+    }
+    return VG_OK;
+}
+
+/* *kept when `path` is a finished shard that was made of these very records. */
+static vg_status shard_keep(vg_shard_maker *m, const char *path, bool *kept)
+{
+    struct stat info;
+    vg_shard *shard = NULL;
+    uint64_t inputs = 0;
+    *kept = false;
+    if (stat(path, &info) != 0 || vg_shard_open(path, &shard) != VG_OK) return VG_OK;
+    vg_status st = images_walk(m, NULL, &inputs);
+    *kept = st == VG_OK && strcmp(shard->origin.source, m->set) == 0 &&
+            strcmp(shard->origin.split_by, m->split_by) == 0 && shard->origin.inputs == inputs;
+    if (*kept) st = shard_count(m, shard);
+    vg_shard_close(shard);
+    return st;
+}
+
+static vg_status shard_path(const vg_shard_maker *m, vg_text *path)
+{
+    return vg_text_add(path, "%s/%s-%05d.h5", m->out, m->set, m->report->shards);
+}
+
+/* The records become a shard, or are found to be one already. */
+static vg_status shard_make(vg_shard_maker *m)
+{
+    if (m->n == 0) return VG_OK;
+    vg_text path = {0};
+    bool kept = false;
+    const int64_t images = m->report->images;
+    vg_status st = shard_path(m, &path);
+    if (st == VG_OK) st = shard_keep(m, path.data, &kept);
+    if (st == VG_OK && !kept) st = shard_write(m, path.data);
+    free(path.data);
+    records_clear(m);
+    VG_TRY(st);
+    m->report->shards += m->report->images > images; /* a shard without images is not written */
+    m->report->shards_kept += kept;
+    return VG_OK;
+}
+
+vg_status vg_shard_maker_add(vg_shard_maker *m, const vg_import_record *record)
+{
+    vg_kept_record kept;
+    VG_TRY(vg_grow(&m->records, &m->capacity, m->n + 1, sizeof *m->records));
+    VG_TRY(kept_fill(&kept, record));
+    const vg_status st = m->n > 0 && m->size + kept.size > m->shard_bytes ? shard_make(m) : VG_OK;
+    if (st != VG_OK) {
+        kept_release(&kept);
+        return st;
+    }
+    m->size += kept.size;
+    m->records[m->n++] = kept;
+    return VG_OK;
+}
+
+vg_status vg_shard_maker_finish(vg_shard_maker *m)
+{
+    vg_text path = {0};
+    struct stat info;
+    VG_TRY(shard_make(m));
+    vg_status st = shard_path(m, &path);
+    if (st == VG_OK && stat(path.data, &info) == 0) /* readers of the folder would take it along */
+        st = vg_fail(VG_E_DATA, "%s is left of an earlier import; remove it and those after it", path.data);
+    free(path.data);
+    return st;
+}
