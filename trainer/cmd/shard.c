@@ -7,28 +7,43 @@
 #include <stdlib.h>
 #include <string.h>
 
+static vg_status share_read(const char *name, const char *text, double *out)
+{
+    if (!text) return VG_OK;
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    VG_CHECK(*text && !*end && value >= 0 && value <= 1, VG_E_USAGE, "%s: '%s' is not a share from 0 to 1", name, text);
+    *out = value;
+    return VG_OK;
+}
+
 static vg_status import(int argc, char **argv)
 {
-    const char *images = NULL, *split_by = NULL, *shard_mb = NULL;
+    const char *images = NULL, *split_by = NULL, *shard_mb = NULL, *max_bad = NULL;
     bool strict = false;
     const vg_argument table[] = {{.name = "--images", .text = &images},
                                  {.name = "--split-by", .text = &split_by},
                                  {.name = "--shard-mb", .text = &shard_mb},
+                                 {.name = "--max-bad", .text = &max_bad},
                                  {.name = "--strict", .flag = &strict}};
     char *words[3];
     int n = 0;
     int64_t mb = 0;
+    double share = 0.01;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
     VG_CHECK(n == 3, VG_E_USAGE,
-             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--shard-mb N] [--strict]");
+             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--shard-mb N] [--max-bad SHARE] "
+             "[--strict]");
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
+    VG_TRY(share_read("--max-bad", max_bad, &share));
     const vg_import_options options = {
-        .images = images, .split_by = split_by, .shard_bytes = (size_t)mb << 20, .max_bad = 0.01, .strict = strict};
+        .images = images, .split_by = split_by, .shard_bytes = (size_t)mb << 20, .max_bad = share, .strict = strict};
     vg_import_report report = {0};
     vg_text text = {0};
     vg_status st = vg_import(words[0], words[1], words[2], &options, &report);
-    if (st == VG_OK) st = vg_import_report_text(&report, &text);
-    if (st == VG_OK) fputs(text.data, stdout);
+    if (st == VG_OK || report.bad.length)
+        VG_KEEP(st, vg_import_report_text(&report, &text)); /* what was bad, and how bad */
+    if (text.data) fputs(text.data, stdout);
     free(text.data);
     vg_import_report_release(&report);
     return st;
