@@ -161,7 +161,8 @@ void fixture_open(const char *path, fixture *f)
     f->n_steps = (int)integer(f, "train", "steps");
     fill_sets(f, sets, pointers, &n);
     if (f->n_steps) stage_sets(f, sets, pointers, &n);
-    must(vg_options_read(&f->options, NULL, pointers, n));
+    const char *stage = f->n_steps ? "schedule:\n  - name: recorded\n" : "";
+    must(vg_options_parse(&f->options, stage, strlen(stage), path, pointers, n));
     f->units = units_of(f);
     read_record(f, path);
 }
