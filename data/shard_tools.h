@@ -1,5 +1,5 @@
-/* Looking at shards and proving them: what `vlgtr shard inspect` and `vlgtr shard verify` do. `path` is a shard or a
- * folder of them. */
+/* Looking at shards, proving them and writing them anew: what `vlgtr shard inspect, verify, merge, split` do. A path is
+ * a shard or a folder of them. */
 #ifndef VG_DATA_SHARD_TOOLS_H
 #define VG_DATA_SHARD_TOOLS_H
 
@@ -22,5 +22,29 @@ typedef struct vg_shard_verify_report {
  * on after a fault; *report is filled also on failure, and the caller frees report->lines.data.
  * Errors: VG_E_DATA when anything is bad, with the first fault; VG_E_STORAGE for an I/O error that lasts. */
 vg_status vg_shard_verify(const char *path, bool decode, vg_shard_verify_report *report);
+
+/* How shards are written anew. Zeroed fields are defaults. */
+typedef struct vg_shard_rewrite_spec {
+    const char *const *paths; /* in this order */
+    int n_paths;
+    const char *out;  /* a folder without shards; made when absent */
+    const char *name; /* of the new shards */
+    size_t shard_bytes;
+    /* The sentences that a share of the images has in split `from` go to split `to`; from NULL: none. An image is
+     * chosen by its id and the seed alone, so it goes or stays in all shards alike and no image is torn in two. */
+    const char *from, *to;
+    double share;
+    uint64_t seed;
+} vg_shard_rewrite_spec;
+
+typedef struct vg_shard_rewrite_report {
+    int64_t shards, images, sentences;
+    int64_t moved_images, moved_sentences;
+} vg_shard_rewrite_report;
+
+/* Copies the records of all shards, unchanged but for their split, into new ones of about shard_bytes (256 MiB); every
+ * image's hash is checked on the way. Errors: VG_E_USAGE (no such thing to move), VG_E_DATA, VG_E_STORAGE; shards that
+ * were finished before an error stay. */
+vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report);
 
 #endif

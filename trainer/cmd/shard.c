@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_PATHS = 256 };
+
 static vg_status share_read(const char *name, const char *text, double *out)
 {
     if (!text) return VG_OK;
@@ -84,11 +86,71 @@ static vg_status verify(int argc, char **argv)
     return st;
 }
 
+static vg_status rewrite(const vg_shard_rewrite_spec *spec)
+{
+    vg_shard_rewrite_report report;
+    VG_TRY(vg_shard_rewrite(spec, &report));
+    printf("%lld shards, %lld images, %lld sentences", (long long)report.shards, (long long)report.images,
+           (long long)report.sentences);
+    if (spec->from)
+        printf("; %lld sentences of %lld images went from %s to %s", (long long)report.moved_sentences,
+               (long long)report.moved_images, spec->from, spec->to);
+    printf("\n");
+    return VG_OK;
+}
+
+static vg_status merge(int argc, char **argv)
+{
+    const char *name = "merged", *shard_mb = NULL;
+    const vg_argument table[] = {{.name = "--name", .text = &name}, {.name = "--shard-mb", .text = &shard_mb}};
+    char *words[MOST_PATHS + 1];
+    int n = 0;
+    int64_t mb = 0;
+    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, MOST_PATHS + 1, &n));
+    VG_CHECK(n >= 2, VG_E_USAGE, "vlgtr shard merge OUT SHARD... [--name NAME] [--shard-mb N]");
+    VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
+    return rewrite(&(vg_shard_rewrite_spec){.paths = (const char *const *)words + 1,
+                                            .n_paths = n - 1,
+                                            .out = words[0],
+                                            .name = name,
+                                            .shard_bytes = (size_t)mb << 20});
+}
+
+static vg_status split(int argc, char **argv)
+{
+    const char *name = "split", *from = "train", *to = NULL, *share_text = NULL, *seed_text = NULL;
+    const vg_argument table[] = {{.name = "--name", .text = &name},
+                                 {.name = "--from", .text = &from},
+                                 {.name = "--to", .text = &to},
+                                 {.name = "--share", .text = &share_text},
+                                 {.name = "--seed", .text = &seed_text}};
+    char *words[MOST_PATHS + 1];
+    int n = 0;
+    double share = 0;
+    int64_t seed = 1;
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, MOST_PATHS + 1, &n));
+    VG_CHECK(n >= 2 && to && share_text, VG_E_USAGE,
+             "vlgtr shard split OUT SHARD... --to SPLIT --share SHARE [--from SPLIT] [--seed N] [--name NAME]");
+    VG_TRY(share_read("--share", share_text, &share));
+    VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
+    return rewrite(&(vg_shard_rewrite_spec){.paths = (const char *const *)words + 1,
+                                            .n_paths = n - 1,
+                                            .out = words[0],
+                                            .name = name,
+                                            .from = from,
+                                            .to = to,
+                                            .share = share,
+                                            .seed = (uint64_t)seed});
+}
+
 vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
 {
     (void)context;
     if (argc > 1 && strcmp(argv[1], "import") == 0) return import(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "inspect") == 0) return inspect(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "verify") == 0) return verify(argc - 1, argv + 1);
-    return vg_fail(VG_E_USAGE, "vlgtr shard import SET ROOT OUT | inspect SHARD | verify SHARD");
+    if (argc > 1 && strcmp(argv[1], "merge") == 0) return merge(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "split") == 0) return split(argc - 1, argv + 1);
+    return vg_fail(VG_E_USAGE, "vlgtr shard import SET ROOT OUT | inspect SHARD | verify SHARD | merge OUT SHARD... | "
+                               "split OUT SHARD... --to SPLIT --share SHARE");
 }

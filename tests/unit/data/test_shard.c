@@ -777,6 +777,68 @@ static void a_gallery_is_drawn(void **state)
     assert_int_equal(vg_shard_gallery(path, "train", 0, png), VG_E_USAGE);
 }
 
+static uint64_t hash_of(const char *path, const char *name)
+{
+    vg_split *split = split_of(path, name);
+    const uint64_t hash = vg_split_hash(split);
+    vg_split_close(split);
+    return hash;
+}
+
+static void merging_changes_the_files_and_not_the_data(void **state)
+{
+    const char *in = path_in(*state, "in"), *merged = path_in(*state, "merged"), *cut = path_in(*state, "cut");
+    vg_shard_rewrite_report report;
+    assert_int_equal(mkdir(in, 0700), 0);
+    shard_of_two(path_in(in, "a.h5"));
+    shard_of_two(path_in(in, "b.h5"));
+    MUST(vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = merged, .name = "m"}, &report));
+    assert_int_equal(report.shards, 1);
+    assert_int_equal(report.images, 4);
+    assert_int_equal(report.sentences, 8);
+    assert_true(hash_of(merged, "train") == hash_of(in, "train"));
+    MUST(vg_shard_rewrite(
+        &(vg_shard_rewrite_spec){.paths = &merged, .n_paths = 1, .out = cut, .name = "c", .shard_bytes = 1}, &report));
+    assert_int_equal(report.shards, 4);
+    assert_true(hash_of(cut, "train") == hash_of(in, "train"));
+    assert_true(hash_of(cut, "val") == hash_of(in, "val"));
+    assert_int_equal(
+        vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = in, .name = "m"}, &report),
+        VG_E_USAGE);
+    ASSERT_SAYS("there are shards in this folder");
+}
+
+/* 200 images with a sentence each; half of them go. */
+static void a_share_of_a_split_moves_by_image(void **state)
+{
+    const char *all = path_in(*state, "all.h5"), *out = path_in(*state, "out"), *again = path_in(*state, "again");
+    vg_shard_rewrite_spec spec = {
+        .paths = &all, .n_paths = 1, .out = out, .name = "s", .from = "train", .to = "held", .share = 0.5, .seed = 3};
+    vg_shard_rewrite_report report;
+    vg_shard_writer *w = NULL;
+    MUST(vg_shard_writer_open(all, "test", "hand", &w));
+    for (int64_t i = 0; i < 200; i++) {
+        const vg_new_image image = image_of(i, "bytes", 5, seven, 3); /* two of train, one of val */
+        MUST(vg_shard_writer_add(w, &image));
+    }
+    MUST(vg_shard_writer_close(w, 0));
+    MUST(vg_shard_rewrite(&spec, &report));
+    assert_in_range(report.moved_images, 75, 125); /* 100 give or take 3.5 standard deviations */
+    assert_int_equal(report.moved_sentences, 2 * report.moved_images);
+    vg_split *train = split_of(out, "train"), *held = split_of(out, "held");
+    assert_int_equal(vg_split_image_count(train) + vg_split_image_count(held), 200); /* none is torn in two */
+    assert_true(hash_of(out, "val") == hash_of(all, "val"));
+    spec.out = again;
+    MUST(vg_shard_rewrite(&spec, &report));
+    assert_true(hash_of(again, "held") == vg_split_hash(held)); /* the same ones again */
+    vg_split_close(train);
+    vg_split_close(held);
+    spec.from = "nope";
+    spec.out = path_in(*state, "third");
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_USAGE);
+    ASSERT_SAYS("nothing went from split 'nope' to 'held'");
+}
+
 static void no_file_or_table_was_left_open(void **state)
 {
     (void)state; /* the last test: all others came before */
@@ -809,6 +871,8 @@ int main(void)
         IN_SCRATCH(verify_goes_on_and_names_each_fault),
         IN_SCRATCH(inspect_counts_splits_and_kinds),
         IN_SCRATCH(a_gallery_is_drawn),
+        IN_SCRATCH(merging_changes_the_files_and_not_the_data),
+        IN_SCRATCH(a_share_of_a_split_moves_by_image),
         cmocka_unit_test(no_file_or_table_was_left_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
