@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,6 +130,20 @@ static void an_empty_file_is_the_defaults(void **state)
     vg_options_release(&o);
 }
 
+static void the_shipped_configurations_are_read(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"refcoco", "quickstart", "photographs"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[512];
+        vg_options o;
+        snprintf(path, sizeof path, "%s/../../jobs/%s.yaml", FIXTURES, names[i]);
+        assert_int_equal(vg_options_read(&o, path, NULL, 0), VG_OK);
+        assert_true(o.n_stages > 0);
+        vg_options_release(&o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +153,7 @@ int main(void)
         cmocka_unit_test(the_hash_knows_what_shapes_the_bits),
         cmocka_unit_test(mistakes_are_named_with_their_line),
         cmocka_unit_test(an_empty_file_is_the_defaults),
+        cmocka_unit_test(the_shipped_configurations_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
