@@ -177,7 +177,9 @@ static void put_number(uint8_t *data, size_t size)
     uint64_t value = telling[below(sizeof telling / sizeof *telling)];
     if (below(4) == 0) value = size - below(16); /* near the end of the file */
     const bool big_endian = below(2);
-    uint8_t *at = data + below(size - width + 1);
+    size_t place = below(size - width + 1);
+    if (below(2)) place -= place % width; /* numbers like to lie where they are aligned */
+    uint8_t *at = data + place;
     for (size_t i = 0; i < width; i++) at[big_endian ? width - 1 - i : i] = (uint8_t)(value >> (8 * i));
 }
 

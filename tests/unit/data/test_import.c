@@ -372,6 +372,18 @@ static void real_refer_sets_have_their_counts(void **state)
     vg_split_close(split);
 }
 
+/* A set of another name: root is its own folder, and refs(kuo).p the only one there. Some pictures are grey. */
+static void a_real_set_of_another_name_is_imported(void **state)
+{
+    const vg_import_options options = {.strict = true};
+    char root[512];
+    vg_import_report report;
+    snprintf(root, sizeof root, "%s/refcocos-mini/refcocos", shared_data());
+    MUST(vg_import("refcoco", root, *state, &options, &report));
+    assert_counts(&report, "test", 24, 26, 26);
+    vg_import_report_release(&report);
+}
+
 static void real_photographs_have_their_counts(void **state)
 {
     const vg_import_options options = {.strict = true, .shard_bytes = 6 << 20};
@@ -456,6 +468,7 @@ int main(void)
         IN_SCRATCH(threads_change_nothing),
         cmocka_unit_test(json_arrays_are_walked_and_the_rest_is_skipped),
         IN_SCRATCH(real_refer_sets_have_their_counts),
+        IN_SCRATCH(a_real_set_of_another_name_is_imported),
         IN_SCRATCH(real_photographs_have_their_counts),
         IN_SCRATCH(real_annotations_have_their_counts),
     };
