@@ -125,7 +125,7 @@ vg_status vg_run_evaluate(vg_run *r)
 
 /* ---- a stage ---- */
 
-static void leave_stage(vg_run *r)
+void vg_run_leave_stage(vg_run *r)
 {
     vg_reducer_free(r->reducer);
     vg_phrases_release(&r->train_phrases);
@@ -155,7 +155,7 @@ static vg_status compile_stage(vg_run *r)
                            (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20);
 }
 
-static vg_status enter_stage(vg_run *r)
+vg_status vg_run_enter_stage(vg_run *r)
 {
     vg_peak_memory_reset();
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
@@ -208,13 +208,13 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         checkpoint = NULL;
     }
     for (;;) {
-        VG_TRY(enter_stage(r));
+        VG_TRY(vg_run_enter_stage(r));
         if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_checkpoint_load_moments(checkpoint, r->params)));
         checkpoint = NULL;
         VG_TRY(train_stage(r));
         vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
-        leave_stage(r);
+        vg_run_leave_stage(r);
         r->stage_index++;
         r->stage_step = r->optimizer_steps = 0;
     }
@@ -318,7 +318,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 
 static void close_run(vg_run *r)
 {
-    leave_stage(r);
+    vg_run_leave_stage(r);
     if (r->loader) vg_loader_close(r->loader);
     for (int i = 0; r->batches && i < (r->n_leaves ? 2 * r->n_leaves : 2); i++) vg_batch_release(&r->batches[i]);
     free(r->batches);

@@ -62,8 +62,16 @@ static inline int64_t vg_run_total_steps(const vg_options *o)
     return total;
 }
 
+/* Compiles stage r->stage_index and makes its reducer; gives both back. Collective. */
+vg_status vg_run_enter_stage(vg_run *r);
+void vg_run_leave_stage(vg_run *r);
+
 /* One optimizer step, all ranks. Collective. */
 vg_status vg_run_step(vg_run *r);
+
+/* The arithmetic of a step, on this rank's batches in r->taken; `st` says how taking them went. *stop: some rank was
+ * asked to stop. Collective. */
+vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop);
 
 /* Asks the loader for the leaves of steps up to two ahead. Local. */
 vg_status vg_run_want(vg_run *r);

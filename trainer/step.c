@@ -27,10 +27,20 @@ vg_status vg_run_want(vg_run *r)
     return VG_OK;
 }
 
-static vg_status take_leaves(vg_run *r, int64_t counts[N_COUNTS])
+static vg_status take_leaves(vg_run *r)
+{
+    for (int i = 0; i < r->n_leaves; i++) VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
+    return VG_OK;
+}
+
+static void give_leaves_back(vg_run *r)
+{
+    for (int i = 0; i < r->n_leaves; i++) vg_loader_give_back(r->loader, r->taken[i]);
+}
+
+static void count_leaves(const vg_run *r, int64_t counts[N_COUNTS])
 {
     for (int i = 0; i < r->n_leaves; i++) {
-        VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
         const vg_batch *b = r->taken[i];
         for (int s = 0; s < slots_of(b); s++) {
             if (!b->filled[s]) continue;
@@ -38,15 +48,13 @@ static vg_status take_leaves(vg_run *r, int64_t counts[N_COUNTS])
             counts[COUNT_MATCHED] += b->n_targets[s] < r->o->fusion_queries ? b->n_targets[s] : r->o->fusion_queries;
         }
     }
-    return VG_OK;
 }
 
-/* The step's counts over all ranks: the first of its two small messages. */
-static vg_status count_batch(vg_run *r, bool *stop)
+/* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
+static vg_status count_step(vg_run *r, vg_status st, bool *stop)
 {
-    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_requested()};
-    const vg_status st = take_leaves(r, mine);
-    mine[COUNT_FAILED] = st != VG_OK;
+    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_requested(), [COUNT_FAILED] = st != VG_OK};
+    if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};
     for (int rank = 0; rank < vg_comm_size(r->comm); rank++)
@@ -134,11 +142,7 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
 static vg_status run_leaves(vg_run *r)
 {
     memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
-    for (int i = 0; i < r->n_leaves; i++) {
-        const vg_status st = run_leaf(r, r->taken[i], r->leaf_sums + (size_t)i * N_SUMS);
-        vg_loader_give_back(r->loader, r->taken[i]);
-        if (st != VG_OK) return st;
-    }
+    for (int i = 0; i < r->n_leaves; i++) VG_TRY(run_leaf(r, r->taken[i], r->leaf_sums + (size_t)i * N_SUMS));
     return VG_OK;
 }
 
@@ -197,11 +201,10 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
     return vg_reducer_finish(r->reducer, total);
 }
 
-vg_status vg_run_step(vg_run *r)
+vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 {
-    bool stop = false;
     const float *total = NULL;
-    VG_TRY(count_batch(r, &stop));
+    VG_TRY(count_step(r, st, stop));
     form_scales(r);
     VG_TRY(reduce(r, run_leaves(r), &total));
     r->grad_norm = norm_of(r, total);
@@ -213,6 +216,14 @@ vg_status vg_run_step(vg_run *r)
     }
     r->step++;
     r->stage_step++;
+    return VG_OK;
+}
+
+vg_status vg_run_step(vg_run *r)
+{
+    bool stop = false;
+    VG_TRY(vg_run_batches(r, take_leaves(r), &stop));
+    give_leaves_back(r);
     VG_TRY(vg_run_want(r));
     return stop ? VG_E_STOPPED : VG_OK;
 }

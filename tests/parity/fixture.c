@@ -115,17 +115,18 @@ static void stage_sets(const fixture *f, char sets[][96], const char **pointers,
         ++*n;
     }
     pointers[(*n)++] = "train.allow_from_scratch=true";
-    pointers[(*n)++] = "train.cache_text=false";
+    pointers[(*n)++] = "train.cache_text=false"; /* phrases are given as tokens, not as sentences of a split */
 }
 
 /* The program adds the rows of a batch one after the other where PyTorch adds in a tree: over n rows the rounding walks
  * about sqrt(n) units away. The longest sums run over the memory of all slots. */
-static double units_of(const fixture *f)
+static parity_limits rounding_of(const fixture *f)
 {
     const vg_batch_shape shape = vg_model_batch_shape(&f->options);
     const int64_t grid = shape.side / f->options.vision_patch;
     const int64_t rows = shape.images * shape.phrases * (grid * grid + vg_model_text_rows(&f->options, &shape));
-    return fmax(PARITY_UNITS, sqrt((double)rows));
+    const double share = fmax(PARITY_UNITS, sqrt((double)rows)) * 0x1p-23;
+    return (parity_limits){share, share};
 }
 
 /* The table of statistics has a row per name, and the samples are as many as the table says. */
@@ -163,7 +164,7 @@ void fixture_open(const char *path, fixture *f)
     if (f->n_steps) stage_sets(f, sets, pointers, &n);
     const char *stage = f->n_steps ? "schedule:\n  - name: recorded\n" : "";
     must(vg_options_parse(&f->options, stage, strlen(stage), path, pointers, n));
-    f->units = units_of(f);
+    f->rounding = rounding_of(f);
     read_record(f, path);
 }
 
@@ -356,9 +357,10 @@ static double share_of(double off, double bound)
     return bound > 0 || off > 0 ? off / bound : off;
 }
 
-double fixture_compare(const fixture *f, int i, const float *x, int64_t count, parity_tally *tally)
+double fixture_compare(const fixture *f, int i, const float *x, int64_t count, const parity_limits *limits,
+                       parity_tally *tally)
 {
-    const double *stat = f->stats + STATS * i, bound = parity_bound(stat[ERROR], stat[LARGEST], f->units);
+    const double *stat = f->stats + STATS * i, bound = parity_bound(stat[ERROR], stat[LARGEST], limits->element);
     const int64_t n = fixture_count(f, i), k = f->n_samples_each;
     const char *name = fixture_name(f, i);
     double norm, largest, worst = 0;
@@ -369,7 +371,8 @@ double fixture_compare(const fixture *f, int i, const float *x, int64_t count, p
         worst =
             parity_worse(worst, fabs((double)x[sample_index(n, k, j)] - (double)f->samples[f->first_sample[i] + j]));
     worst = parity_worse(worst, fabs(largest - stat[LARGEST]));
-    const double norm_off = fabs(norm - stat[NORM]), norm_bound = parity_bound(stat[ERROR_NORM], stat[NORM], f->units);
+    const double norm_off = fabs(norm - stat[NORM]),
+                 norm_bound = parity_bound(stat[ERROR_NORM], stat[NORM], limits->norm);
     const double share = parity_worse(share_of(worst, bound), share_of(norm_off, norm_bound));
     const double unit = fmax(stat[LARGEST], 1e-3 * largest_of_kind(f, i));
 

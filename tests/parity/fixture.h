@@ -9,6 +9,19 @@
 #include <jansson.h>
 #include <math.h>
 
+/* How far a value may be from the truth: eight times what PyTorch's own fp32 run is off by, and a share of the tensor's
+ * largest element; likewise for its norm. Where rounding alone is to be allowed for, the share is some units in the
+ * last place, since the two programs sum in other orders. */
+typedef struct parity_limits {
+    double element, norm;
+} parity_limits;
+
+enum { PARITY_UNITS = 16 };
+static inline double parity_bound(double error, double largest, double share)
+{
+    return 8 * error + share * largest;
+}
+
 typedef struct fixture {
     vg_tensors *file;
     json_t *description; /* config and names */
@@ -17,8 +30,8 @@ typedef struct fixture {
     float *samples;
     int64_t *first_sample; /* [n_names + 1] */
     int n_names, n_samples_each;
-    double units; /* of parity_bound */
-    int n_steps;  /* of a training run; 0 for a single forward and backward */
+    parity_limits rounding; /* of this size of model */
+    int n_steps;            /* of a training run; 0 for a single forward and backward */
 } fixture;
 
 /* Opens a case and turns its configuration into options; a training run is their only stage. */
@@ -39,14 +52,6 @@ void fixture_batch(const fixture *f, int step, vg_batch *batch);
 void fixture_fill_params(const fixture *f, const vg_params *params);
 
 /* ---- comparing ---- */
-
-/* How far a value may be from the truth when PyTorch's own fp32 run is off by `error`: eight times that, and some units
- * in the last place of the largest element, since the two programs sum in other orders. */
-enum { PARITY_UNITS = 16 };
-static inline double parity_bound(double error, double largest, double units)
-{
-    return 8 * error + units * 0x1p-23 * largest;
-}
 
 /* The larger of two distances; NaN is the largest. */
 static inline double parity_worse(double worst, double off)
@@ -71,7 +76,8 @@ double fixture_largest(const fixture *f, int i);
 
 /* Compares x[count] with tensor i: the samples, the norm and the largest element. Returns by how much the samples and
  * the largest element are off at most. */
-double fixture_compare(const fixture *f, int i, const float *x, int64_t count, parity_tally *tally);
+double fixture_compare(const fixture *f, int i, const float *x, int64_t count, const parity_limits *limits,
+                       parity_tally *tally);
 void parity_print(const parity_tally *tally);
 
 #endif

@@ -215,7 +215,7 @@ int model_run_compare(const model_run *run, parity_tally *tally)
     if (!same && tally->verbose) fprintf(stderr, "the matching differs\n");
     for (int i = 0; i < run->f->n_names; i++) {
         const found value = find(run, fixture_name(run->f, i));
-        if (value.x) fixture_compare(run->f, i, value.x, value.count, tally);
+        if (value.x) fixture_compare(run->f, i, value.x, value.count, &run->f->rounding, tally);
         free(value.made);
     }
     return tally->n_off;
@@ -227,7 +227,7 @@ double model_run_off(const model_run *run, const char *name)
     for (int i = 0; i < run->f->n_names; i++) {
         if (strcmp(fixture_name(run->f, i), name) != 0) continue;
         const found value = find(run, name);
-        const double off = value.x ? fixture_compare(run->f, i, value.x, value.count, &tally) : NAN;
+        const double off = value.x ? fixture_compare(run->f, i, value.x, value.count, &run->f->rounding, &tally) : NAN;
         free(value.made);
         return off;
     }

@@ -218,7 +218,7 @@ static bool output_is_near(const op_case *c, int k, const float *start, bool ver
         largest = fmax(largest, fmax(fabs(want), fabs(before)));
         worst = parity_worse(worst, off);
     }
-    const double bound = parity_bound(c->error[k], largest, PARITY_UNITS);
+    const double bound = parity_bound(c->error[k], largest, PARITY_UNITS * 0x1p-23);
     if (!(worst <= bound) && verbose)
         print_error("%s: output %d is off by %.3g, bound %.3g\n", c->title, k, worst, bound);
     return worst <= bound;
