@@ -76,9 +76,11 @@ typedef struct vg_node {
     const void *packed; /* prepared form of a frozen weight (pack), or NULL */
 } vg_node;
 
-/* Where work is queued. The CPU's stream is a number of threads and runs at once. */
+/* Where work is queued. The CPU's stream is a number of threads and runs at once; a GPU's is a queue of the device with
+ * what its kernels share (kernels/cuda/cuda_impl.h). */
 typedef struct vg_stream {
     int n_threads;
+    struct vg_cuda *cuda; /* NULL on the CPU */
 } vg_stream;
 
 typedef vg_status (*vg_kernel)(vg_stream *stream, const vg_node *node);
@@ -111,6 +113,10 @@ typedef struct vg_backend {
 
 /* The CPU backend: the embedded default and the definition of each operation. */
 const vg_backend *vg_backend_cpu(void);
+
+/* The CUDA backend: same operations, same order, same meaning. There when the build found a CUDA toolkit (VLGTR_CUDA);
+ * whether the machine has a device is another matter. */
+const vg_backend *vg_backend_cuda(void);
 
 /* Wraps another backend: poisons outputs with NaN before each kernel and checks afterwards that inputs are unchanged
  * and that every element of every output was written. Slow; for tests and --check. */

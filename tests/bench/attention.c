@@ -52,7 +52,7 @@ static vg_operand words(vg_shape shape, vg_dtype dtype)
 static double best_s(vg_node *node, int n_threads)
 {
     const vg_backend *cpu = vg_backend_cpu();
-    vg_stream stream = {n_threads};
+    vg_stream stream = {.n_threads = n_threads};
     double best = 1e9, spent = 0;
     node->workspace = aligned_alloc(64, vg_round_up(cpu->workspace_bytes(node, n_threads) + 64, 64));
     for (int run = 0; run < 400 && (run < 5 || spent < 0.4); run++) {

@@ -91,7 +91,7 @@ static void ours(void *context)
 {
     const job *j = context;
     const vg_gemm g = product(j);
-    const vg_stream stream = {j->n_threads};
+    const vg_stream stream = {.n_threads = j->n_threads};
     vg_gemm_run(&stream, &g, j->workspace);
 }
 

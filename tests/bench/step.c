@@ -139,7 +139,7 @@ static void update_weights(measurement *m, vg_stream *stream)
 static vg_status step(measurement *m)
 {
     vg_program *program = m->stage->train;
-    vg_stream stream = {m->n_threads};
+    vg_stream stream = {.n_threads = m->n_threads};
     int32_t key_counts[IMAGES];
     /* one box per phrase: 8 matched queries of 80, as the trainer forms them */
     float scales[8] = {1 / 15.2F, 0.1F / 15.2F, 5.0F / IMAGES, 2.0F / IMAGES};

@@ -183,7 +183,7 @@ static void close_case(op_case *c)
 static void run(const op_case *c, const vg_backend *backend, int n_threads)
 {
     vg_node node = c->node;
-    vg_stream stream = {n_threads};
+    vg_stream stream = {.n_threads = n_threads};
     const size_t bytes = vg_round_up(backend->workspace_bytes(&node, n_threads), 64);
     node.workspace = bytes ? aligned_alloc(64, bytes) : NULL;
     if (bytes) memset(node.workspace, 0xff, bytes);

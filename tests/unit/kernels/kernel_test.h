@@ -98,7 +98,7 @@ static inline void run_node(vg_node *node, int n_threads)
     assert_non_null(workspace);
     memset(workspace, 0xff, bytes + GUARD_BYTES);
     node->workspace = workspace;
-    vg_stream stream = {n_threads};
+    vg_stream stream = {.n_threads = n_threads};
     const vg_status st = cpu->kernels[node->op](&stream, node);
     if (st != VG_OK) print_error("%s\n", vg_error_text());
     assert_int_equal(st, VG_OK);

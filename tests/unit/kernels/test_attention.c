@@ -482,7 +482,7 @@ static void an_index_out_of_order_is_refused(void **state)
     (void)state;
     problem p = problem_of(&variants[3]);
     ((int32_t *)p.node.in[7].data)[0] = 2;
-    vg_stream stream = {1};
+    vg_stream stream = {.n_threads = 1};
     assert_int_equal(vg_backend_cpu()->kernels[VG_OP_attention](&stream, &p.node), VG_E_BUG);
     release(&p.memory);
 }

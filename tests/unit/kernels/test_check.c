@@ -30,7 +30,7 @@ static void set_up(fixture *f)
 static vg_status run(fixture *f, vg_kernel kernel)
 {
     vg_backend inner = {.name = "inner", .kernels = {[VG_OP_linear_dw] = kernel}};
-    return vg_check_node(&inner, &(vg_stream){1}, &f->node);
+    return vg_check_node(&inner, &(vg_stream){.n_threads = 1}, &f->node);
 }
 
 static void a_good_kernel_passes_and_its_result_stays(void **state)
@@ -116,9 +116,9 @@ static void packed_outputs_are_one_tensor(void **state)
     const vg_node n = {.op = VG_OP_add, .n_in = 2, .n_out = 2, .in = {in, in}, .out = {out, out}};
     const vg_backend good = {.name = "good", .kernels = {[VG_OP_add] = doubles}};
     const vg_backend bad = {.name = "bad", .kernels = {[VG_OP_add] = doubles_but_one}};
-    assert_int_equal(vg_check_node(&good, &(vg_stream){1}, &n), VG_OK);
+    assert_int_equal(vg_check_node(&good, &(vg_stream){.n_threads = 1}, &n), VG_OK);
     assert_true(y[3] == 8);
-    assert_int_equal(vg_check_node(&bad, &(vg_stream){1}, &n), VG_E_BUG);
+    assert_int_equal(vg_check_node(&bad, &(vg_stream){.n_threads = 1}, &n), VG_E_BUG);
 }
 
 static vg_status writes_no_count(vg_stream *s, const vg_node *n)
@@ -137,7 +137,7 @@ static void doubles_and_integers_are_guarded_too(void **state)
     n.out[0] = (vg_operand){parts, VG_F64, VG_SHAPE(1)};
     n.out[1] = (vg_operand){match, VG_I32, VG_SHAPE(1)};
     const vg_backend inner = {.name = "inner", .kernels = {[VG_OP_detr_loss] = writes_no_count}};
-    assert_int_equal(vg_check_node(&inner, &(vg_stream){1}, &n), VG_E_BUG);
+    assert_int_equal(vg_check_node(&inner, &(vg_stream){.n_threads = 1}, &n), VG_E_BUG);
     assert_non_null(strstr(vg_error_text(), "element 0 of its output 1"));
 }
 

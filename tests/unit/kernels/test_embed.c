@@ -58,7 +58,7 @@ static void too_few_positions_are_refused(void **state)
     test_memory m = {0};
     vg_node n = embed_of(&m);
     n.in[3].shape.dim[0] = LENGTH + 1;
-    vg_stream stream = {1};
+    vg_stream stream = {.n_threads = 1};
     assert_int_equal(vg_backend_cpu()->kernels[n.op](&stream, &n), VG_E_BUG);
     release(&m);
 }

@@ -29,7 +29,7 @@ static void a_sum_takes_any_length_and_may_land_on_its_first_part(void **state)
     const int64_t lengths[] = {0, 1, 15, 1024, 16384, 16385, COUNT - 1};
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
         for (int n_threads = 1; n_threads < 4; n_threads++) {
-            vg_stream stream = {n_threads};
+            vg_stream stream = {.n_threads = n_threads};
             float *in_place = random_floats(COUNT, 1);
             const float behind = dst[lengths[l]];
             cpu->sum(&stream, dst, a, b, lengths[l]);
@@ -50,9 +50,9 @@ static void sums_of_squares_are_exact_to_fp64_and_the_same_for_any_threads(void 
     const vg_backend *cpu = vg_backend_cpu();
     float *x = random_floats(COUNT, 1);
     double one[BLOCKS], many[BLOCKS];
-    cpu->sum_squares(&(vg_stream){1}, x, BLOCKS, one);
+    cpu->sum_squares(&(vg_stream){.n_threads = 1}, x, BLOCKS, one);
     for (int n_threads = 2; n_threads < 5; n_threads++) {
-        cpu->sum_squares(&(vg_stream){n_threads}, x, BLOCKS, many);
+        cpu->sum_squares(&(vg_stream){.n_threads = n_threads}, x, BLOCKS, many);
         assert_memory_equal(one, many, sizeof one);
     }
     for (int b = 0; b < BLOCKS; b++) {
@@ -64,7 +64,7 @@ static void sums_of_squares_are_exact_to_fp64_and_the_same_for_any_threads(void 
         assert_true(fabsl(sum - (long double)one[b]) < 64 * (long double)DBL_EPSILON * sum);
     }
     x[5] = NAN;
-    cpu->sum_squares(&(vg_stream){1}, x, BLOCKS, one);
+    cpu->sum_squares(&(vg_stream){.n_threads = 1}, x, BLOCKS, one);
     assert_true(isnan(one[0]) && !isnan(one[1]));
     free(x);
 }
@@ -119,7 +119,7 @@ static void adamw_follows_its_formula(void **state)
     (void)state;
     optimizer o = optimizer_new(), before = optimizer_new();
     const vg_adamw a = arguments(&o);
-    vg_backend_cpu()->adamw(&(vg_stream){2}, &a);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 2}, &a);
     for (int i = 0; i < COUNT; i++) {
         const int block = i / VG_PARAM_BLOCK;
         const double lr = (double)o.lr[block], g = (double)before.grad[i] * (double)a.clip;
@@ -143,8 +143,8 @@ static void adamw_bits_do_not_depend_on_the_thread_count(void **state)
     (void)state;
     optimizer one = optimizer_new(), many = optimizer_new();
     const vg_adamw a = arguments(&one), b = arguments(&many);
-    vg_backend_cpu()->adamw(&(vg_stream){1}, &a);
-    vg_backend_cpu()->adamw(&(vg_stream){3}, &b);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 1}, &a);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 3}, &b);
     assert_memory_equal(one.p, many.p, COUNT * sizeof(float));
     assert_memory_equal(one.m, many.m, COUNT * sizeof(float));
     assert_memory_equal(one.v, many.v, COUNT * sizeof(float));
@@ -160,8 +160,8 @@ static void adamw_without_an_average_moves_the_parameters_alike(void **state)
     const vg_adamw a = arguments(&one);
     vg_adamw b = arguments(&other);
     b.average = NULL;
-    vg_backend_cpu()->adamw(&(vg_stream){1}, &a);
-    vg_backend_cpu()->adamw(&(vg_stream){1}, &b);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 1}, &a);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 1}, &b);
     assert_memory_equal(one.p, other.p, COUNT * sizeof(float));
     assert_memory_not_equal(one.average, other.average, COUNT * sizeof(float));
     optimizer_free(&one);
@@ -178,7 +178,7 @@ static void adamw_leaves_padding_at_zero(void **state)
     memset(o.v, 0, sizeof zeros);
     memset(o.grad, 0, sizeof zeros);
     const vg_adamw a = arguments(&o);
-    vg_backend_cpu()->adamw(&(vg_stream){1}, &a);
+    vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 1}, &a);
     for (int i = 0; i < VG_PARAM_BLOCK; i++) assert_true(o.p[i] == 0 && o.m[i] == 0 && o.v[i] == 0);
     optimizer_free(&o);
 }

@@ -32,7 +32,7 @@ static void run(const vg_gemm *g, int n_threads)
     void *workspace = aligned_alloc(64, vg_round_up(vg_gemm_workspace(g, n_threads), 64));
     assert_non_null(workspace);
     memset(workspace, 0xff, vg_gemm_workspace(g, n_threads)); /* NaN: nothing may be read before it is written */
-    const vg_stream stream = {n_threads};
+    const vg_stream stream = {.n_threads = n_threads};
     vg_gemm_run(&stream, g, workspace);
     free(workspace);
 }

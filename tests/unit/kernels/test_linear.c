@@ -33,7 +33,7 @@ static void run(vg_node *node, int n_threads)
     node->workspace = aligned_alloc(64, bytes);
     assert_non_null(node->workspace);
     memset(node->workspace, 0xff, bytes); /* NaN: nothing may be read before it is written */
-    vg_stream stream = {n_threads};
+    vg_stream stream = {.n_threads = n_threads};
     assert_int_equal(cpu->kernels[node->op](&stream, node), VG_OK);
     free(node->workspace);
     node->workspace = NULL;

@@ -1,0 +1,41 @@
+/* Inside the CUDA backend: what its streams carry, and how calls into CUDA become a status. */
+#ifndef VG_KERNELS_CUDA_CUDA_IMPL_H
+#define VG_KERNELS_CUDA_CUDA_IMPL_H
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/backend.h"
+
+/* What the kernels of one queue share. */
+typedef struct vg_cuda {
+    cudaStream_t compute;
+    cublasLtHandle_t blas;
+} vg_cuda;
+
+static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
+{
+    return stream->cuda->compute;
+}
+
+#define VG_OP(name, n_in, n_out, shape, grad, cost) vg_status vg_cuda_##name(vg_stream *stream, const vg_node *node);
+#include "kernels/ops.def"
+#undef VG_OP
+
+/* A CUDA or cuBLASLt result as a status, with the call's name in the sentence. */
+vg_status vg_cuda_status(cudaError_t result, const char *call);
+vg_status vg_cuda_blas_status(cublasStatus_t result, const char *call);
+
+#define VG_CUDA(call)          VG_TRY(vg_cuda_status((call), #call))
+#define VG_CUDA_BLAS(call)     VG_TRY(vg_cuda_blas_status((call), #call))
+#define VG_CUDA_LAUNCHED(name) vg_cuda_status(cudaGetLastError(), name)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
