@@ -22,7 +22,11 @@ def run(*command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"step_speed: {' '.join(command)} ends with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout)["cases"]
+    cases = json.loads(done.stdout)["cases"]
+    for case, result in cases.items():
+        if "error" in result:
+            sys.exit(f"step_speed: PyTorch does not run {case}: {result['error']}")
+    return cases
 
 
 def measure(bench, python, case):
