@@ -55,3 +55,25 @@ int vg_tree_of_rank(int n_leaves, int n_ranks, int rank, vg_tree_node *nodes, in
     }
     return depth;
 }
+
+void vg_tree_add(const vg_tree_adder *adder, int n_leaves, const vg_tree_node *nodes, int n_nodes, float *const *from,
+                 int64_t n, float *root)
+{
+    float **at = adder->at;
+    int depth = 0;
+    for (int i = 0; i < n_nodes; i++) {
+        at[depth] = from[i];
+        int top = depth;
+        for (int joins = vg_tree_push(n_leaves, adder->stack, &depth, nodes[i]); joins > 0; joins--, top--) {
+            const bool last = i == n_nodes - 1 && top == 1;
+            float *dst = at[top - 1];
+            if (root && last)
+                dst = root;
+            else if (root && adder->between)
+                dst = adder->between + (top - 1) * adder->stride;
+            adder->sum(adder->context, dst, at[top - 1], at[top], n);
+            at[top - 1] = dst;
+        }
+    }
+    if (root && n_nodes == 1 && root != at[0]) adder->copy(adder->context, root, at[0], n);
+}

@@ -23,4 +23,20 @@ enum { VG_TREE_DEPTH = 64 };
  * number; *n_slots is the most buffers that were in use at a time. */
 int vg_tree_of_rank(int n_leaves, int n_ranks, int rank, vg_tree_node *nodes, int *n_slots);
 
+/* How nodes are added up: sums and copies over memory of one kind, and scratch for as many nodes as there are. */
+typedef struct vg_tree_adder {
+    vg_sum_fn sum;
+    void (*copy)(void *context, float *dst, const float *src, int64_t n);
+    void *context;
+    vg_tree_node *stack; /* [nodes] */
+    float **at;          /* [nodes] */
+    float *between;      /* [nodes, stride] for what comes before a root, or NULL: joins overwrite their left parts */
+    int64_t stride;
+} vg_tree_adder;
+
+/* Joins n floats of nodes[n_nodes] in leaf order, which lie at from[]. Where the nodes make the whole tree, its root
+ * goes to `root`; else (NULL) a joined node lies where its left part did. */
+void vg_tree_add(const vg_tree_adder *adder, int n_leaves, const vg_tree_node *nodes, int n_nodes, float *const *from,
+                 int64_t n, float *root);
+
 #endif
