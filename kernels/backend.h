@@ -1,8 +1,9 @@
 /* The compute seam: what a backend is, and what a kernel gets.
  *
- * A backend is a table of kernels, one per row of ops.def (NULL where it has none: planning names them), and the few
- * passes over flat parameter ranges that a step needs outside the graph. A kernel enqueues on its stream, never waits,
- * never allocates: scratch memory is node->workspace, sized by workspace_bytes when the program is planned. */
+ * A backend is a table of kernels, one per row of ops.def (NULL where it has none: planning names them), the few passes
+ * over flat parameter ranges that a step needs outside the graph, and the device whose memory all of them work in. A
+ * kernel enqueues on its stream, never waits, never allocates: scratch memory is node->workspace, sized by
+ * workspace_bytes when the program is planned. */
 #ifndef VG_KERNELS_BACKEND_H
 #define VG_KERNELS_BACKEND_H
 
@@ -85,29 +86,86 @@ typedef struct vg_stream {
 
 typedef vg_status (*vg_kernel)(vg_stream *stream, const vg_node *node);
 
+/* Memory and queue of a backend. Transfers are enqueued on the stream in order with its kernels and may return before
+ * they are done; host memory they name is left alone until wait. The host is a device too (vg_host_device): its memory
+ * is plain memory, and everything is done at once. Errors: VG_E_DEVICE, VG_E_NOMEM; what went wrong behind a call's
+ * back comes out of wait. */
+typedef struct vg_capture vg_capture;
+typedef struct vg_device_ops {
+    /* Completes a stream whose n_threads is set, on the device that belongs to this rank of the host. */
+    vg_status (*open)(vg_stream *stream, int local_rank);
+    void (*close)(vg_stream *stream);
+    /* Zeroed memory of the device, aligned to 64 bytes or more; not to be touched by the host. */
+    vg_status (*allocate)(vg_stream *stream, size_t bytes, vg_arena *out);
+    void (*release)(vg_stream *stream, vg_arena *memory);
+    /* Zeroed host memory that transfers read and write without a copy in between. */
+    vg_status (*allocate_staging)(vg_stream *stream, size_t bytes, vg_arena *out);
+    void (*release_staging)(vg_stream *stream, vg_arena *memory);
+    vg_status (*upload)(vg_stream *stream, void *to, const void *from_host, size_t bytes);
+    vg_status (*download)(vg_stream *stream, void *to_host, const void *from, size_t bytes);
+    vg_status (*copy)(vg_stream *stream, void *to, const void *from, size_t bytes);
+    vg_status (*zero)(vg_stream *stream, void *to, size_t bytes);
+    vg_status (*wait)(vg_stream *stream);
+    /* Bytes that allocate can still give; NULL where the device shares the host's memory. */
+    vg_status (*room)(vg_stream *stream, size_t *free_bytes);
+    /* Between capture_begin and capture_end work is recorded, not done; replay enqueues the record as often as wanted,
+     * with the addresses it was recorded with. NULL where the device has no such thing. */
+    vg_status (*capture_begin)(vg_stream *stream);
+    vg_status (*capture_end)(vg_stream *stream, vg_capture **out);
+    vg_status (*replay)(vg_stream *stream, vg_capture *capture);
+    void (*capture_free)(vg_capture *capture);
+} vg_device_ops;
+
+extern const vg_device_ops vg_host_device;
+
+/* What an optimizer step finds out as it goes, in device memory: between gradient and update no host is asked. The
+ * first two are written before each step; steps goes from step to step. */
+typedef struct vg_update {
+    float course;  /* the schedule's share of block_lr */
+    int32_t skip;  /* not 0: nothing changes in this step. Given where a loss forbids it; norm adds its own reason */
+    int64_t steps; /* AdamW passes so far, this one included unless it is skipped */
+    double norm;   /* of the gradient */
+    double bias1, bias2; /* 1 - beta^steps */
+    float clip;          /* factor of the gradient */
+} vg_update;
+
+/* From the sums of squares of the blocks, added in order, to what the step does:
+ *   norm = sqrt(sum);  skip where norm is not finite;  steps++ and the bias corrections unless skip;
+ *   clip = clip_norm > 0 ? min(1, clip_norm / (norm + 1e-6)) : 1 */
+typedef struct vg_grad_norm {
+    const double *block_sums; /* [n_blocks] */
+    int64_t n_blocks;
+    double clip_norm, beta1, beta2;
+    vg_update *update;
+} vg_grad_norm;
+
 /* One AdamW pass over a flat range (Loshchilov and Hutter 2019, algorithm 2, as torch.optim.AdamW orders it):
- *   g = grad * clip;  p -= lr * decay * p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
+ *   lr = block_lr * course;  g = grad * clip;  p -= lr * decay * p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
  *   p -= lr / bias1 * m / (sqrt(v) / sqrt(bias2) + eps)
- * Tables hold one entry per block of VG_PARAM_BLOCK floats. `average`, when not NULL, becomes d*average + (1-d)*p. */
+ * Nothing where update->skip is set. Tables hold one entry per block of VG_PARAM_BLOCK floats. `average`, when not
+ * NULL, becomes d*average + (1-d)*p. */
 typedef struct vg_adamw {
     float *param, *moment1, *moment2, *average;
     const float *grad;
     int64_t n_blocks;
-    const float *block_lr, *block_decay; /* [n_blocks] learning rate and weight decay of this step */
-    float beta1, beta2, eps, clip, average_decay;
-    double bias1, bias2; /* 1 - beta^t */
+    const float *block_lr, *block_decay; /* [n_blocks] base learning rate and weight decay */
+    float beta1, beta2, eps, average_decay;
+    const vg_update *update;
 } vg_adamw;
 
 typedef struct vg_backend {
     const char *name;
+    const vg_device_ops *device;
     vg_kernel kernels[VG_OP_COUNT];
     size_t (*workspace_bytes)(const vg_node *node, int n_threads); /* operand data pointers are not read */
     size_t (*packed_bytes)(const vg_node *node);                   /* 0: nothing to prepare for this node */
     void (*pack)(const vg_node *node, void *packed); /* node->in[1] is a frozen weight, final until re-planned */
-    void (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
-                int64_t n); /* dst = a + b; dst may be a */
-    void (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums); /* in order, fp64 */
-    void (*adamw)(vg_stream *stream, const vg_adamw *args);
+    vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
+                     int64_t n); /* dst = a + b; dst may be a */
+    vg_status (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks,
+                             double *block_sums); /* in order, fp64 */
+    vg_status (*norm)(vg_stream *stream, const vg_grad_norm *args);
+    vg_status (*adamw)(vg_stream *stream, const vg_adamw *args);
     const char *(*profile)(void); /* numerics profile: instruction set path and library versions; bits hold within it */
 } vg_backend;
 

@@ -140,7 +140,7 @@ void vg_run_leave_stage(vg_run *r)
 static void sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
 {
     vg_run *r = context;
-    r->backend->sum(&r->stream, dst, a, b, n);
+    VG_KEEP(r->summed, r->backend->sum(&r->stream, dst, a, b, n));
 }
 
 static vg_status compile_stage(vg_run *r)

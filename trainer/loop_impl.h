@@ -32,6 +32,7 @@ typedef struct vg_run {
     /* the current stage */
     vg_stage_run *stage;
     vg_reducer *reducer;
+    vg_status summed; /* the first error of its additions */
     vg_phrases train_phrases, eval_phrases;
     int32_t *key_counts;   /* [m*P] */
     double *leaf_sums;     /* [n_leaves, N_SUMS] */
@@ -47,6 +48,7 @@ typedef struct vg_run {
     float scales[8];
     double sums[N_SUMS];
     double grad_norm;
+    vg_update update;
 
     /* since the last log line */
     double mark_s, mark_wait_s;

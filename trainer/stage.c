@@ -194,16 +194,15 @@ static bool decays(const vg_param *p)
 static vg_status fill_tables(vg_stage_run *run, const vg_options *o, const vg_params *params)
 {
     run->n_blocks = params->n_trainable / VG_PARAM_BLOCK;
-    run->base_lr = vg_new0_array((size_t)run->n_blocks, sizeof(float));
     run->block_lr = vg_new0_array((size_t)run->n_blocks, sizeof(float));
     run->block_decay = vg_new0_array((size_t)run->n_blocks, sizeof(float));
-    VG_CHECK(run->base_lr && run->block_lr && run->block_decay, VG_E_NOMEM, "no memory for the optimizer's tables");
+    VG_CHECK(run->block_lr && run->block_decay, VG_E_NOMEM, "no memory for the optimizer's tables");
     for (int i = 0; i < params->n; i++) {
         const vg_param *p = &params->items[i];
         if (!p->trainable) continue;
         const int64_t first = p->offset / VG_PARAM_BLOCK, last = (p->offset + p->count - 1) / VG_PARAM_BLOCK;
         for (int64_t b = first; b <= last; b++) {
-            run->base_lr[b] = (float)vg_stage_lr_of(o, run->stage, p->name);
+            run->block_lr[b] = (float)vg_stage_lr_of(o, run->stage, p->name);
             run->block_decay[b] = decays(p) ? (float)run->stage->weight_decay : 0;
         }
     }
@@ -258,7 +257,6 @@ void vg_stage_leave(vg_stage_run *run)
     vg_program_free(run->answer);
     vg_program_free(run->text);
     vg_arena_release(&run->arena);
-    free(run->base_lr);
     free(run->block_lr);
     free(run->block_decay);
     free(run);

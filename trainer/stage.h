@@ -17,8 +17,7 @@ typedef struct vg_stage_run {
     vg_program *text;   /* the phrase encoder alone, or NULL when its features are not kept */
     vg_arena arena;     /* shared by the programs */
     int64_t n_blocks;   /* of the trainable space */
-    float *base_lr;     /* [n_blocks] learning rate before its course over the steps */
-    float *block_lr;    /* [n_blocks] of the current step */
+    float *block_lr;    /* [n_blocks] learning rate before its course over the steps */
     float *block_decay; /* [n_blocks] */
 } vg_stage_run;
 

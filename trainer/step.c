@@ -136,7 +136,7 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
     VG_TRY(vg_program_run(program));
     add_losses(r, b, sums);
     vg_reducer_push(r->reducer, false);
-    return VG_OK;
+    return r->summed;
 }
 
 static vg_status run_leaves(vg_run *r)
@@ -148,35 +148,34 @@ static vg_status run_leaves(vg_run *r)
 
 /* ---- the update ---- */
 
-static double norm_of(vg_run *r, const float *total)
-{
-    double sum = 0;
-    r->backend->sum_squares(&r->stream, total, r->stage->n_blocks, r->block_squares);
-    for (int64_t b = 0; b < r->stage->n_blocks; b++) sum += r->block_squares[b];
-    return sqrt(sum);
-}
-
-static void update_weights(vg_run *r, const float *total)
+/* Norm, clip factor and AdamW pass, unless a loss or the norm forbids it: r->update tells. */
+static vg_status update_weights(vg_run *r, const float *total)
 {
     const vg_options *o = r->o;
-    const float course = (float)vg_stage_course(r->stage->stage, r->stage_step);
-    for (int64_t b = 0; b < r->stage->n_blocks; b++) r->stage->block_lr[b] = r->stage->base_lr[b] * course;
-    r->optimizer_steps++;
-    const double clip = o->train_clip_norm > 0 ? fmin(1, o->train_clip_norm / (r->grad_norm + 1e-6)) : 1;
+    const vg_stage_run *stage = r->stage;
+    r->update = (vg_update){.course = (float)vg_stage_course(stage->stage, r->stage_step),
+                            .skip = r->sums[SUM_BAD] > 0 || !r->filled,
+                            .steps = r->optimizer_steps};
+    const vg_grad_norm norm = {.block_sums = r->block_squares,
+                               .n_blocks = stage->n_blocks,
+                               .clip_norm = o->train_clip_norm,
+                               .beta1 = o->train_beta1,
+                               .beta2 = o->train_beta2,
+                               .update = &r->update};
     const vg_adamw adamw = {.param = r->params->master,
                             .moment1 = r->params->moment1,
                             .moment2 = r->params->moment2,
                             .grad = total,
-                            .n_blocks = r->stage->n_blocks,
-                            .block_lr = r->stage->block_lr,
-                            .block_decay = r->stage->block_decay,
+                            .n_blocks = stage->n_blocks,
+                            .block_lr = stage->block_lr,
+                            .block_decay = stage->block_decay,
                             .beta1 = (float)o->train_beta1,
                             .beta2 = (float)o->train_beta2,
                             .eps = (float)o->train_eps,
-                            .clip = (float)clip,
-                            .bias1 = 1 - pow(o->train_beta1, (double)r->optimizer_steps),
-                            .bias2 = 1 - pow(o->train_beta2, (double)r->optimizer_steps)};
-    r->backend->adamw(&r->stream, &adamw);
+                            .update = &r->update};
+    VG_TRY(r->backend->sum_squares(&r->stream, total, stage->n_blocks, r->block_squares));
+    VG_TRY(r->backend->norm(&r->stream, &norm));
+    return r->backend->adamw(&r->stream, &adamw);
 }
 
 static vg_status skip_step(vg_run *r)
@@ -198,7 +197,8 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
     if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
     VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
     if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);
-    return vg_reducer_finish(r->reducer, total);
+    VG_TRY(vg_reducer_finish(r->reducer, total));
+    return r->summed;
 }
 
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
@@ -207,13 +207,13 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
     VG_TRY(count_step(r, st, stop));
     form_scales(r);
     VG_TRY(reduce(r, run_leaves(r), &total));
-    r->grad_norm = norm_of(r, total);
-    if (r->sums[SUM_BAD] > 0 || !isfinite(r->grad_norm)) {
+    VG_TRY(update_weights(r, total));
+    r->grad_norm = r->update.norm;
+    r->optimizer_steps = r->update.steps;
+    if (r->sums[SUM_BAD] > 0 || !isfinite(r->grad_norm))
         VG_TRY(skip_step(r));
-    } else if (r->filled) {
+    else if (r->filled)
         r->skipped_in_a_row = 0;
-        update_weights(r, total);
-    }
     r->step++;
     r->stage_step++;
     return VG_OK;

@@ -21,19 +21,24 @@ static void pack(const vg_node *node, void *packed)
     vg_backend_cpu()->pack(node, packed);
 }
 
-static void sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n)
+static vg_status sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n)
 {
-    vg_backend_cpu()->sum(stream, dst, a, b, n);
+    return vg_backend_cpu()->sum(stream, dst, a, b, n);
 }
 
-static void sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums)
+static vg_status sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums)
 {
-    vg_backend_cpu()->sum_squares(stream, x, n_blocks, block_sums);
+    return vg_backend_cpu()->sum_squares(stream, x, n_blocks, block_sums);
 }
 
-static void adamw(vg_stream *stream, const vg_adamw *args)
+static vg_status norm(vg_stream *stream, const vg_grad_norm *args)
 {
-    vg_backend_cpu()->adamw(stream, args);
+    return vg_backend_cpu()->norm(stream, args);
+}
+
+static vg_status adamw(vg_stream *stream, const vg_adamw *args)
+{
+    return vg_backend_cpu()->adamw(stream, args);
 }
 
 static const char *profile(void)
@@ -45,6 +50,7 @@ const vg_backend *vg_backend_check(void)
 {
     static const vg_backend check = {
         .name = "check",
+        .device = &vg_host_device,
         .kernels =
             {
 #define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = guarded,
@@ -56,6 +62,7 @@ const vg_backend *vg_backend_check(void)
         .pack = pack,
         .sum = sum,
         .sum_squares = sum_squares,
+        .norm = norm,
         .adamw = adamw,
         .profile = profile,
     };

@@ -42,6 +42,7 @@ const vg_backend *vg_backend_cpu(void)
 {
     static const vg_backend cpu = {
         .name = "cpu",
+        .device = &vg_host_device,
         .kernels =
             {
 #define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = vg_cpu_##name,
@@ -53,6 +54,7 @@ const vg_backend *vg_backend_cpu(void)
         .pack = pack,
         .sum = vg_cpu_sum,
         .sum_squares = vg_cpu_sum_squares,
+        .norm = vg_cpu_norm,
         .adamw = vg_cpu_adamw,
         .profile = profile,
     };

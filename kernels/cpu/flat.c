@@ -18,11 +18,12 @@ FOR_EACH_CPU static void sum_some(float *dst, const float *a, const float *b, in
     for (int64_t i = 0; i < n; i++) dst[i] = a[i] + b[i];
 }
 
-void vg_cpu_sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n)
+vg_status vg_cpu_sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n)
 {
     enum { CHUNK = 16 * BLOCK };
 #pragma omp parallel for num_threads(stream->n_threads) if (stream->n_threads > 1) schedule(static)
     for (int64_t i = 0; i < n; i += CHUNK) sum_some(dst + i, a + i, b + i, n - i < CHUNK ? n - i : CHUNK);
+    return VG_OK;
 }
 
 /* Lane l sums the squares of elements l, l+16, ...; then the lanes are added from first to last. */
@@ -35,10 +36,27 @@ FOR_EACH_CPU static double block_sum_squares(const float *x)
     return total;
 }
 
-void vg_cpu_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums)
+vg_status vg_cpu_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums)
 {
 #pragma omp parallel for num_threads(stream->n_threads) if (stream->n_threads > 1) schedule(static)
     for (int64_t b = 0; b < n_blocks; b++) block_sums[b] = block_sum_squares(x + b * BLOCK);
+    return VG_OK;
+}
+
+vg_status vg_cpu_norm(vg_stream *stream, const vg_grad_norm *a)
+{
+    (void)stream;
+    vg_update *u = a->update;
+    double sum = 0;
+    for (int64_t b = 0; b < a->n_blocks; b++) sum += a->block_sums[b];
+    u->norm = sqrt(sum);
+    u->clip = (float)(a->clip_norm > 0 ? fmin(1, a->clip_norm / (u->norm + 1e-6)) : 1);
+    if (!isfinite(u->norm)) u->skip = 1;
+    if (u->skip) return VG_OK;
+    u->steps++;
+    u->bias1 = 1 - pow(a->beta1, (double)u->steps);
+    u->bias2 = 1 - pow(a->beta2, (double)u->steps);
+    return VG_OK;
 }
 
 /* The numbers of one block that all its elements share. */
@@ -66,21 +84,24 @@ FOR_EACH_CPU static void block_average(float *restrict average, const float *res
     for (int i = 0; i < BLOCK; i++) average[i] = decay * average[i] + (1.0F - decay) * p[i];
 }
 
-void vg_cpu_adamw(vg_stream *stream, const vg_adamw *a)
+vg_status vg_cpu_adamw(vg_stream *stream, const vg_adamw *a)
 {
-    const double root2 = 1 / sqrt(a->bias2);
+    const vg_update *u = a->update;
+    if (u->skip) return VG_OK;
+    const double root2 = 1 / sqrt(u->bias2);
 #pragma omp parallel for num_threads(stream->n_threads) if (stream->n_threads > 1) schedule(static)
     for (int64_t b = 0; b < a->n_blocks; b++) {
-        const double lr = (double)a->block_lr[b];
+        const double lr = (double)(a->block_lr[b] * u->course);
         const step s = {.shrink = (float)(lr * (double)a->block_decay[b]),
-                        .rate = (float)(lr / a->bias1),
+                        .rate = (float)(lr / u->bias1),
                         .root2 = (float)root2,
                         .beta1 = a->beta1,
                         .beta2 = a->beta2,
                         .eps = a->eps,
-                        .clip = a->clip};
+                        .clip = u->clip};
         const int64_t at = b * BLOCK;
         block_adamw(s, a->param + at, a->moment1 + at, a->moment2 + at, a->grad + at);
         if (a->average) block_average(a->average + at, a->param + at, a->average_decay);
     }
+    return VG_OK;
 }

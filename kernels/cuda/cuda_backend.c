@@ -32,6 +32,7 @@ const vg_backend *vg_backend_cuda(void)
 {
     static const vg_backend cuda = {
         .name = "cuda",
+        .device = &vg_cuda_device,
         .kernels =
             {
                 [VG_OP_add] = vg_cuda_add,

@@ -17,6 +17,8 @@ typedef struct vg_cuda {
     cublasLtHandle_t blas;
 } vg_cuda;
 
+extern const vg_device_ops vg_cuda_device;
+
 static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
 {
     return stream->cuda->compute;

@@ -110,16 +110,18 @@ static vg_status prepare(measurement *m)
     return VG_OK;
 }
 
-static void update_weights(measurement *m, vg_stream *stream)
+static vg_status update_weights(measurement *m, vg_stream *stream)
 {
     const vg_options *o = &m->options;
     const vg_backend *cpu = vg_backend_cpu();
     vg_stage_run *stage = m->stage;
-    double squares = 0;
-    cpu->sum_squares(stream, m->gradients, stage->n_blocks, m->block_squares);
-    for (int64_t b = 0; b < stage->n_blocks; b++) squares += m->block_squares[b];
-    for (int64_t b = 0; b < stage->n_blocks; b++) stage->block_lr[b] = stage->base_lr[b];
-    m->steps++;
+    vg_update update = {.course = 1, .steps = m->steps++};
+    const vg_grad_norm norm = {.block_sums = m->block_squares,
+                               .n_blocks = stage->n_blocks,
+                               .clip_norm = o->train_clip_norm,
+                               .beta1 = o->train_beta1,
+                               .beta2 = o->train_beta2,
+                               .update = &update};
     const vg_adamw adamw = {.param = m->params->master,
                             .moment1 = m->params->moment1,
                             .moment2 = m->params->moment2,
@@ -130,10 +132,10 @@ static void update_weights(measurement *m, vg_stream *stream)
                             .beta1 = (float)o->train_beta1,
                             .beta2 = (float)o->train_beta2,
                             .eps = (float)o->train_eps,
-                            .clip = (float)fmin(1, o->train_clip_norm / (sqrt(squares) + 1e-6)),
-                            .bias1 = 1 - pow(o->train_beta1, (double)m->steps),
-                            .bias2 = 1 - pow(o->train_beta2, (double)m->steps)};
-    cpu->adamw(stream, &adamw);
+                            .update = &update};
+    VG_TRY(cpu->sum_squares(stream, m->gradients, stage->n_blocks, m->block_squares));
+    VG_TRY(cpu->norm(stream, &norm));
+    return cpu->adamw(stream, &adamw);
 }
 
 static vg_status step(measurement *m)
@@ -148,8 +150,7 @@ static vg_status step(measurement *m)
     if (is_cached(m->name)) VG_TRY(vg_program_bind(program, "text_features", m->text_features));
     vg_program_bind_gradients(program, m->gradients);
     VG_TRY(vg_program_run(program));
-    update_weights(m, &stream);
-    return VG_OK;
+    return update_weights(m, &stream);
 }
 
 static double process_s(void)

@@ -291,6 +291,7 @@ static const vg_backend reference_backend = {
             [VG_OP_slice_tokens_grad] = ref_slice_tokens_grad,
             [VG_OP_stack_grad] = ref_stack_grad,
         },
+    .device = &vg_host_device,
     .workspace_bytes = ref_workspace_bytes,
     .packed_bytes = ref_packed_bytes,
     .pack = ref_pack,

@@ -72,6 +72,7 @@ static void sums_of_squares_are_exact_to_fp64_and_the_same_for_any_threads(void 
 /* Buffers of one optimizer. */
 typedef struct optimizer {
     float *p, *m, *v, *average, *grad, lr[BLOCKS], decay[BLOCKS];
+    vg_update update;
 } optimizer;
 
 static optimizer optimizer_new(void)
@@ -80,7 +81,8 @@ static optimizer optimizer_new(void)
                    .m = random_floats(COUNT, 2),
                    .v = random_floats(COUNT, 3),
                    .average = random_floats(COUNT, 4),
-                   .grad = random_floats(COUNT, 5)};
+                   .grad = random_floats(COUNT, 5),
+                   .update = {.course = 0.5F, .clip = 0.7F, .steps = 2, .bias1 = 1 - 0.81, .bias2 = 1 - 0.998001}};
     for (int i = 0; i < COUNT; i++) o.v[i] = o.v[i] * o.v[i];
     for (int b = 0; b < BLOCKS; b++) {
         o.lr[b] = 1e-3F * (float)(b + 1);
@@ -108,10 +110,8 @@ static vg_adamw arguments(const optimizer *o)
                       .beta1 = 0.9F,
                       .beta2 = 0.999F,
                       .eps = 1e-8F,
-                      .clip = 0.7F,
                       .average_decay = 0.99F,
-                      .bias1 = 1 - 0.81,
-                      .bias2 = 1 - 0.998001};
+                      .update = &o->update};
 }
 
 static void adamw_follows_its_formula(void **state)
@@ -122,11 +122,11 @@ static void adamw_follows_its_formula(void **state)
     vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 2}, &a);
     for (int i = 0; i < COUNT; i++) {
         const int block = i / VG_PARAM_BLOCK;
-        const double lr = (double)o.lr[block], g = (double)before.grad[i] * (double)a.clip;
+        const double lr = 0.5 * (double)o.lr[block], g = (double)before.grad[i] * (double)a.update->clip;
         const double m = (double)a.beta1 * (double)before.m[i] + (1 - (double)a.beta1) * g;
         const double v = (double)a.beta2 * (double)before.v[i] + (1 - (double)a.beta2) * g * g;
         const double p = (double)before.p[i] * (1 - lr * (double)o.decay[block]) -
-                         lr / a.bias1 * m / (sqrt(v) / sqrt(a.bias2) + (double)a.eps);
+                         lr / a.update->bias1 * m / (sqrt(v) / sqrt(a.update->bias2) + (double)a.eps);
         const double average = (double)a.average_decay * (double)before.average[i] + (1 - (double)a.average_decay) * p;
         const double tolerance = 1e-6; /* a handful of roundings of numbers below 4 */
         assert_true(fabs((double)o.m[i] - m) < tolerance);
@@ -168,6 +168,46 @@ static void adamw_without_an_average_moves_the_parameters_alike(void **state)
     optimizer_free(&other);
 }
 
+static void a_skipped_step_changes_nothing(void **state)
+{
+    (void)state;
+    optimizer o = optimizer_new(), before = optimizer_new();
+    o.update.skip = 1;
+    const vg_adamw a = arguments(&o);
+    assert_int_equal(vg_backend_cpu()->adamw(&(vg_stream){.n_threads = 1}, &a), VG_OK);
+    assert_memory_equal(o.p, before.p, COUNT * sizeof(float));
+    assert_memory_equal(o.m, before.m, COUNT * sizeof(float));
+    assert_memory_equal(o.v, before.v, COUNT * sizeof(float));
+    assert_memory_equal(o.average, before.average, COUNT * sizeof(float));
+    optimizer_free(&o);
+    optimizer_free(&before);
+}
+
+/* What a step decides from these sums of squares. */
+static vg_update decide(const double *sums, int64_t n, double clip_norm, vg_update update)
+{
+    const vg_grad_norm norm = {
+        .block_sums = sums, .n_blocks = n, .clip_norm = clip_norm, .beta1 = 0.9, .beta2 = 0.999, .update = &update};
+    assert_int_equal(vg_backend_cpu()->norm(&(vg_stream){.n_threads = 1}, &norm), VG_OK);
+    return update;
+}
+
+static void the_norm_decides_on_clip_factor_bias_and_skip(void **state)
+{
+    (void)state;
+    const double sums[] = {9, 0, 16}, broken[] = {1, NAN, 1}, endless[] = {INFINITY};
+    const vg_update u = decide(sums, 3, 0.1, (vg_update){.steps = 1});
+    assert_true(u.norm == 5 && !u.skip && u.steps == 2 && u.clip == (float)(0.1 / (5 + 1e-6)));
+    assert_true(fabs(u.bias1 - (1 - 0.81)) < 1e-15 && fabs(u.bias2 - (1 - 0.998001)) < 1e-15);
+    assert_true(decide(sums, 3, 0, (vg_update){0}).clip == 1);
+    assert_true(decide(sums, 3, 6, (vg_update){0}).clip == 1);
+    const vg_update nan = decide(broken, 3, 0.1, (vg_update){.steps = 7});
+    assert_true(nan.skip && nan.steps == 7 && isnan(nan.norm));
+    assert_true(decide(endless, 1, 0.1, (vg_update){0}).skip);
+    const vg_update told = decide(sums, 3, 0.1, (vg_update){.skip = 1, .steps = 7});
+    assert_true(told.skip && told.steps == 7 && told.norm == 5);
+}
+
 static void adamw_leaves_padding_at_zero(void **state)
 {
     (void)state;
@@ -191,6 +231,8 @@ int main(void)
         cmocka_unit_test(adamw_follows_its_formula),
         cmocka_unit_test(adamw_bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(adamw_without_an_average_moves_the_parameters_alike),
+        cmocka_unit_test(a_skipped_step_changes_nothing),
+        cmocka_unit_test(the_norm_decides_on_clip_factor_bias_and_skip),
         cmocka_unit_test(adamw_leaves_padding_at_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

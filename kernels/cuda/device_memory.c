@@ -1,0 +1,169 @@
+/* A GPU as a device: which one, its memory, its queue. */
+#include "kernels/cuda/cuda_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NOT_A_NUMBER = -1 };
+
+/* The launcher's word on the place of this rank among those of its host, where there is one. */
+static int place_on_host(int local_rank)
+{
+    const char *slurm = getenv("SLURM_LOCALID");
+    char *end = NULL;
+    const long place = slurm ? strtol(slurm, &end, 10) : NOT_A_NUMBER;
+    return slurm && *slurm && !*end && place >= 0 ? (int)place : local_rank;
+}
+
+/* Of the devices that CUDA_VISIBLE_DEVICES leaves: the only one, which a launcher gave to this rank alone, or the one
+ * at the rank's place. */
+static vg_status choose_device(int local_rank, int *device)
+{
+    int n = 0;
+    const cudaError_t result = cudaGetDeviceCount(&n);
+    VG_CHECK(result == cudaSuccess && n > 0, VG_E_DEVICE,
+             "no GPU answers (%s); start without --device cuda, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+             result == cudaSuccess ? "the driver sees none" : cudaGetErrorString(result));
+    *device = n == 1 ? 0 : place_on_host(local_rank);
+    VG_CHECK(*device < n, VG_E_DEVICE,
+             "rank %d of this host has no GPU: %d are visible; start at most %d ranks a host, or see "
+             "CUDA_VISIBLE_DEVICES",
+             *device, n, n);
+    return VG_OK;
+}
+
+static vg_status fill(vg_cuda *cuda, int device)
+{
+    VG_CUDA(cudaSetDevice(device));
+    VG_CUDA(cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking));
+    VG_CUDA_BLAS(cublasLtCreate(&cuda->blas));
+    return VG_OK;
+}
+
+static void close_device(vg_stream *stream)
+{
+    vg_cuda *cuda = stream->cuda;
+    if (!cuda) return;
+    if (cuda->blas) cublasLtDestroy(cuda->blas);
+    if (cuda->compute) cudaStreamDestroy(cuda->compute);
+    free(cuda);
+    stream->cuda = NULL;
+}
+
+static vg_status open_device(vg_stream *stream, int local_rank)
+{
+    int device = 0;
+    VG_TRY(choose_device(local_rank, &device));
+    stream->cuda = vg_new0(sizeof *stream->cuda);
+    VG_CHECK(stream->cuda, VG_E_NOMEM, "no memory for a GPU's queue");
+    const vg_status st = fill(stream->cuda, device);
+    if (st != VG_OK) close_device(stream);
+    return st;
+}
+
+static vg_status out_of_memory(cudaError_t result, size_t bytes)
+{
+    size_t free_bytes = 0, total = 0;
+    VG_CHECK(result == cudaErrorMemoryAllocation, VG_E_DEVICE, "GPU memory: %s", cudaGetErrorString(result));
+    cudaGetLastError(); /* it is told here, and not once more by the next call */
+    cudaMemGetInfo(&free_bytes, &total);
+    return vg_fail(VG_E_NOMEM,
+                   "the GPU has no %zu MiB of memory left (%zu of %zu MiB are free); lower train.micro_batch",
+                   bytes >> 20, free_bytes >> 20, total >> 20);
+}
+
+static vg_status allocate(vg_stream *stream, size_t bytes, vg_arena *out)
+{
+    void *memory = NULL;
+    const size_t size = bytes ? bytes : 1;
+    const cudaError_t result = cudaMalloc(&memory, size);
+    if (result != cudaSuccess) return out_of_memory(result, size);
+    const vg_status st = vg_cuda_status(cudaMemsetAsync(memory, 0, size, vg_cuda_queue(stream)), "cudaMemsetAsync");
+    if (st != VG_OK) {
+        cudaFree(memory);
+        return st;
+    }
+    *out = (vg_arena){.base = memory, .size_bytes = size};
+    return VG_OK;
+}
+
+static void release(vg_stream *stream, vg_arena *memory)
+{
+    (void)stream;
+    if (memory->base) cudaFree(memory->base); /* waits for what still uses it */
+    *memory = (vg_arena){0};
+}
+
+static vg_status allocate_staging(vg_stream *stream, size_t bytes, vg_arena *out)
+{
+    void *memory = NULL;
+    const size_t size = bytes ? bytes : 1;
+    (void)stream;
+    const cudaError_t result = cudaMallocHost(&memory, size);
+    VG_CHECK(result == cudaSuccess, VG_E_NOMEM, "no %zu MiB of page-locked host memory (%s); see `ulimit -l`",
+             size >> 20, cudaGetErrorString(result));
+    memset(memory, 0, size);
+    *out = (vg_arena){.base = memory, .size_bytes = size};
+    return VG_OK;
+}
+
+static void release_staging(vg_stream *stream, vg_arena *memory)
+{
+    (void)stream;
+    if (memory->base) cudaFreeHost(memory->base);
+    *memory = (vg_arena){0};
+}
+
+static vg_status transfer(vg_stream *stream, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+    if (!bytes) return VG_OK;
+    return vg_cuda_status(cudaMemcpyAsync(to, from, bytes, kind, vg_cuda_queue(stream)), "cudaMemcpyAsync");
+}
+
+static vg_status upload(vg_stream *stream, void *to, const void *from_host, size_t bytes)
+{
+    return transfer(stream, to, from_host, bytes, cudaMemcpyHostToDevice);
+}
+
+static vg_status download(vg_stream *stream, void *to_host, const void *from, size_t bytes)
+{
+    return transfer(stream, to_host, from, bytes, cudaMemcpyDeviceToHost);
+}
+
+static vg_status copy(vg_stream *stream, void *to, const void *from, size_t bytes)
+{
+    return transfer(stream, to, from, bytes, cudaMemcpyDeviceToDevice);
+}
+
+static vg_status zero(vg_stream *stream, void *to, size_t bytes)
+{
+    if (!bytes) return VG_OK;
+    return vg_cuda_status(cudaMemsetAsync(to, 0, bytes, vg_cuda_queue(stream)), "cudaMemsetAsync");
+}
+
+static vg_status wait(vg_stream *stream)
+{
+    return vg_cuda_status(cudaStreamSynchronize(vg_cuda_queue(stream)), "cudaStreamSynchronize");
+}
+
+static vg_status room(vg_stream *stream, size_t *free_bytes)
+{
+    size_t total = 0;
+    (void)stream;
+    return vg_cuda_status(cudaMemGetInfo(free_bytes, &total), "cudaMemGetInfo");
+}
+
+const vg_device_ops vg_cuda_device = {
+    .open = open_device,
+    .close = close_device,
+    .allocate = allocate,
+    .release = release,
+    .allocate_staging = allocate_staging,
+    .release_staging = release_staging,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .zero = zero,
+    .wait = wait,
+    .room = room,
+};
