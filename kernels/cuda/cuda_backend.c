@@ -17,9 +17,12 @@ vg_status vg_cuda_blas_status(cublasStatus_t result, const char *call)
 
 static size_t workspace_bytes(const vg_node *node, int n_threads)
 {
-    (void)node;
     (void)n_threads;
-    return 0;
+    switch (node->op) {
+    case VG_OP_detr_loss: return vg_cuda_detr_loss_workspace(node);
+    case VG_OP_align_loss: return vg_cuda_align_loss_workspace(node);
+    default: return 0;
+    }
 }
 
 static size_t packed_bytes(const vg_node *node)
@@ -36,6 +39,9 @@ const vg_backend *vg_backend_cuda(void)
         .kernels =
             {
                 [VG_OP_add] = vg_cuda_add,
+                [VG_OP_dropout] = vg_cuda_dropout,
+                [VG_OP_detr_loss] = vg_cuda_detr_loss,
+                [VG_OP_align_loss] = vg_cuda_align_loss,
             },
         .workspace_bytes = workspace_bytes,
         .packed_bytes = packed_bytes,

@@ -28,6 +28,10 @@ static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
 #include "kernels/ops.def"
 #undef VG_OP
 
+/* Scratch bytes that a kernel wants in node->workspace; kernels without a line here want none. */
+size_t vg_cuda_detr_loss_workspace(const vg_node *node);
+size_t vg_cuda_align_loss_workspace(const vg_node *node);
+
 /* A CUDA or cuBLASLt result as a status, with the call's name in the sentence. */
 vg_status vg_cuda_status(cudaError_t result, const char *call);
 vg_status vg_cuda_blas_status(cublasStatus_t result, const char *call);

@@ -30,7 +30,9 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#define KERNEL(max_threads)     extern "C" __global__ __launch_bounds__(max_threads)
+/* KERNEL(max_threads) or KERNEL(max_threads, blocks): how many blocks should fit one multiprocessor, for where the
+ * compiler's own guess would spill registers. */
+#define KERNEL(...)             extern "C" __global__ __launch_bounds__(__VA_ARGS__)
 #define SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 /* The block's dynamic shared memory, 16-byte aligned; its size comes from LAUNCH. */
 #define DYN_SHARED(type, name)                                   \
