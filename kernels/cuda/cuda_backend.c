@@ -45,6 +45,10 @@ const vg_backend *vg_backend_cuda(void)
             },
         .workspace_bytes = workspace_bytes,
         .packed_bytes = packed_bytes,
+        .sum = vg_cuda_sum,
+        .sum_squares = vg_cuda_sum_squares,
+        .norm = vg_cuda_norm,
+        .adamw = vg_cuda_adamw,
     };
     return &cuda;
 }

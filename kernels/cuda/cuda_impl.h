@@ -32,6 +32,12 @@ static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
 size_t vg_cuda_detr_loss_workspace(const vg_node *node);
 size_t vg_cuda_align_loss_workspace(const vg_node *node);
 
+/* Passes over flat parameter ranges: see vg_backend. */
+vg_status vg_cuda_sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n);
+vg_status vg_cuda_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums);
+vg_status vg_cuda_norm(vg_stream *stream, const vg_grad_norm *args);
+vg_status vg_cuda_adamw(vg_stream *stream, const vg_adamw *args);
+
 /* A CUDA or cuBLASLt result as a status, with the call's name in the sentence. */
 vg_status vg_cuda_status(cudaError_t result, const char *call);
 vg_status vg_cuda_blas_status(cublasStatus_t result, const char *call);
