@@ -180,6 +180,9 @@ const vg_backend *vg_backend_cuda(void);
  * and that every element of every output was written. Slow; for tests and --check. */
 const vg_backend *vg_backend_check(void);
 
+/* By name, "cpu", "cuda" or "check"; NULL where this build has none of it. */
+const vg_backend *vg_backend_find(const char *name);
+
 /* Name of an operation, as in ops.def. */
 const char *vg_op_name(vg_op op);
 

@@ -1,7 +1,8 @@
-/* Every row of kernels/ops.def alone against what PyTorch gave: README.md, "The file of operations". A row without a
- * case fails. */
+/* test_ops [ROW]: every row of kernels/ops.def (or one) alone against what PyTorch gave, on the backend that
+ * VLGTR_DEVICE names: README.md, "The file of operations". A row without a case or without a kernel fails. */
 #include "checkpoints/safetensors.h"
 #include "kernels/backend.h"
+#include "tests/device_test.h"
 #include "tests/parity/fixture.h"
 
 #include <math.h>
@@ -29,6 +30,9 @@ typedef struct op_case {
 
 static vg_tensors *file;
 static json_t *rows;
+static const vg_backend *backend; /* under test */
+static vg_stream stream;
+static const char *only; /* this row; NULL for all */
 
 /* ---- reading ---- */
 
@@ -180,17 +184,12 @@ static void close_case(op_case *c)
 
 /* ---- running ---- */
 
-static void run(const op_case *c, const vg_backend *backend, int n_threads)
+static void run(const op_case *c, const vg_backend *on, int n_threads)
 {
-    vg_node node = c->node;
-    vg_stream stream = {.n_threads = n_threads};
-    const size_t bytes = vg_round_up(backend->workspace_bytes(&node, n_threads), 64);
-    node.workspace = bytes ? aligned_alloc(64, bytes) : NULL;
-    if (bytes) memset(node.workspace, 0xff, bytes);
-    const vg_status st = backend->kernels[node.op](&stream, &node);
+    stream.n_threads = n_threads;
+    const vg_status st = run_node_on(on, &stream, &c->node);
     if (st != VG_OK) print_error("%s: %s\n", c->title, vg_error_text());
     assert_int_equal(st, VG_OK);
-    free(node.workspace);
 }
 
 static void fill_outputs(const op_case *c, int byte)
@@ -234,15 +233,23 @@ static bool is_near(const op_case *c, bool verbose)
 
 /* ---- the tests ---- */
 
+static bool is_wanted(const char *row)
+{
+    return !only || strcmp(row, only) == 0;
+}
+
 static void for_each_case(void (*check)(op_case *))
 {
-    assert_true(json_array_size(rows) > 0);
+    int n = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         op_case c;
+        if (!is_wanted(json_string_value(json_object_get(json_array_get(rows, i), "op")))) continue;
         open_case(i, &c);
         check(&c);
         close_case(&c);
+        n++;
     }
+    assert_true(n > 0);
 }
 
 static void every_row_of_ops_def_has_a_case(void **state)
@@ -250,6 +257,7 @@ static void every_row_of_ops_def_has_a_case(void **state)
     (void)state;
     for (int op = 0; op < VG_OP_COUNT; op++) {
         int n = 0;
+        if (!is_wanted(table[op].name)) continue;
         for (size_t i = 0; i < json_array_size(rows); i++)
             n += strcmp(json_string_value(json_object_get(json_array_get(rows, i), "op")), table[op].name) == 0;
         if (n == 0) print_error("%s has no case in ops.safetensors; add one to tests/parity/ops.py\n", table[op].name);
@@ -257,10 +265,22 @@ static void every_row_of_ops_def_has_a_case(void **state)
     }
 }
 
+static void the_backend_has_every_row(void **state)
+{
+    (void)state;
+    bool all = true;
+    for (int op = 0; op < VG_OP_COUNT; op++) {
+        if (!is_wanted(table[op].name) || backend->kernels[op]) continue;
+        print_error("the %s backend has no kernel for %s\n", backend->name, table[op].name);
+        all = false;
+    }
+    assert_true(all);
+}
+
 static void check_result(op_case *c)
 {
     fill_outputs(c, 0xff);
-    run(c, vg_backend_cpu(), 2);
+    run(c, backend, 2);
     assert_true(is_near(c, true));
 }
 
@@ -302,6 +322,26 @@ static void check_bits(op_case *c)
     free(once);
 }
 
+static void check_repetition(op_case *c)
+{
+    size_t n = 0;
+    unsigned char *bits[2];
+    for (int i = 0; i < 2; i++) {
+        fill_outputs(c, i ? 0xff : 0);
+        run(c, backend, 1);
+        bits[i] = outputs(c, &n);
+    }
+    assert_memory_equal(bits[0], bits[1], n);
+    free(bits[0]);
+    free(bits[1]);
+}
+
+static void bits_are_the_same_in_every_run(void **state)
+{
+    (void)state;
+    for_each_case(check_repetition);
+}
+
 static void bits_are_the_same_on_one_and_two_threads_and_under_guard(void **state)
 {
     (void)state;
@@ -310,7 +350,6 @@ static void bits_are_the_same_on_one_and_two_threads_and_under_guard(void **stat
 
 static void check_packed(op_case *c)
 {
-    const vg_backend *backend = vg_backend_cpu();
     const size_t bytes = vg_round_up(backend->packed_bytes(&c->node), 64);
     if (!bytes) return;
     size_t n = 0;
@@ -361,7 +400,7 @@ static void check_accumulation(op_case *c)
         start[k] = vg_new0(bytes_of(x));
         memcpy(start[k], x->data, bytes_of(x));
     }
-    run(c, vg_backend_check(), 2);
+    run(c, backend->device == &vg_host_device ? vg_backend_check() : backend, 2);
     for (int k = 0; k < c->node.n_out; k++) {
         if (c->node.out[k].data) assert_true(output_is_near(c, k, start[k], true));
         free(start[k]);
@@ -404,7 +443,7 @@ static void check_teeth(op_case *c)
         void *kept = vg_new0(bytes_of(x));
         memcpy(kept, x->data, bytes_of(x));
         disturb(c, k);
-        run(c, vg_backend_cpu(), 1);
+        run(c, backend, 1);
         if (is_near(c, false)) print_error("%s: a change of input %d goes unnoticed\n", c->title, k);
         assert_false(is_near(c, false));
         memcpy(x->data, kept, bytes_of(x));
@@ -434,15 +473,24 @@ static int close_file(void **state)
     return vg_tensors_close(file) == VG_OK ? 0 : -1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_of_ops_def_has_a_case),
+        cmocka_unit_test(the_backend_has_every_row),
         cmocka_unit_test(each_operation_gives_what_pytorch_gives),
-        cmocka_unit_test(bits_are_the_same_on_one_and_two_threads_and_under_guard),
-        cmocka_unit_test(a_packed_weight_gives_the_same_bits),
+        cmocka_unit_test(bits_are_the_same_in_every_run),
         cmocka_unit_test(gradients_of_parameters_and_only_they_add_to_what_was_there),
         cmocka_unit_test(a_small_change_of_any_input_is_noticed),
     };
-    return cmocka_run_group_tests(tests, open_file, close_file);
+    const struct CMUnitTest host_tests[] = {
+        cmocka_unit_test(bits_are_the_same_on_one_and_two_threads_and_under_guard),
+        cmocka_unit_test(a_packed_weight_gives_the_same_bits),
+    };
+    only = argc > 1 ? argv[1] : NULL;
+    backend = backend_under_test(1, &stream);
+    int failed = cmocka_run_group_tests(tests, open_file, close_file);
+    if (backend->device == &vg_host_device) failed += cmocka_run_group_tests(host_tests, open_file, close_file);
+    backend->device->close(&stream);
+    return failed;
 }
