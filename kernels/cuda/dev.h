@@ -21,7 +21,8 @@
  *
  * A kernel takes its arguments as one struct by value, has C linkage and a name that is unique in the program: that is
  * how the emulator finds its body. Templates are for the functions that kernels call. Everything else is plain CUDA C:
- * threadIdx, __syncthreads, __syncwarp, __shfl_xor_sync, float4, __nv_bfloat16. */
+ * threadIdx, __syncthreads, __syncwarp, __shfl_xor_sync, float4, __nv_bfloat16. Blocks of one launch do not wait for
+ * each other: what one block needs from another is a second launch. */
 #ifndef VG_KERNELS_CUDA_DEV_H
 #define VG_KERNELS_CUDA_DEV_H
 
@@ -41,6 +42,79 @@
 #define LAUNCH(kernel, grid, block, shared_bytes, queue, args) \
     kernel<<<(grid), (block), (shared_bytes), (queue)>>>(args)
 #define KERNEL_ENTRY(kernel, args_type)
+
+/* d += a b by one warp on tensor cores: a [16,16], b [16,8] in bf16, d [16,8] in fp32, spread over the lanes as
+ * mma.sync.m16n8k16 has it. With group = lane / 4 and pair = 2 (lane % 4), each register two neighbours:
+ *     a[r]  row group + 8 (r % 2), columns pair + 8 (r / 2) ..        b[r]  column group, rows pair + 8 r ..
+ *     d[i]  row group + 8 (i / 2), column pair + i % 2 */
+__device__ __forceinline__ void mma_bf16_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Loads 1, 2 or 4 matrices of 8 x 8 16-bit numbers from shared memory: lane 8i + r passes the address of row r of
+ * matrix i (16 bytes, aligned), and gets in m[i] row lane / 4, columns 2 (lane % 4) and the next; of the transposed
+ * matrix in ldmatrix_transposed. So a row-major a is ldmatrix<4>, a b that lies [n,k] is ldmatrix<2>, one that lies
+ * [k,n] is ldmatrix_transposed<2>. */
+template <int n> __device__ __forceinline__ void ldmatrix(unsigned (&m)[n], const void *row)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    static_assert(n == 1 || n == 2 || n == 4, "ldmatrix loads 1, 2 or 4 matrices");
+    if constexpr (n == 1)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(m[0]) : "r"(at) : "memory");
+    else if constexpr (n == 2)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                     : "=r"(m[0]), "=r"(m[1])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                     : "r"(at)
+                     : "memory");
+}
+template <int n> __device__ __forceinline__ void ldmatrix_transposed(unsigned (&m)[n], const void *row)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    static_assert(n == 1 || n == 2 || n == 4, "ldmatrix loads 1, 2 or 4 matrices");
+    if constexpr (n == 1)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];" : "=r"(m[0]) : "r"(at) : "memory");
+    else if constexpr (n == 2)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+                     : "=r"(m[0]), "=r"(m[1])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                     : "r"(at)
+                     : "memory");
+}
+
+/* Copies 4, 8 or 16 bytes (aligned) from global to shared memory in the background: the first `valid` come from memory,
+ * the rest are zero. Copies are waited for in groups: commit ends a group, wait<n> waits for all but the last n of
+ * them. What was waited for is there for the thread itself; other threads see it after a barrier. */
+template <int bytes> __device__ __forceinline__ void cp_async(void *shared, const void *global, int valid = bytes)
+{
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+    const unsigned at = (unsigned)__cvta_generic_to_shared(shared);
+    if constexpr (bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(global), "r"(valid) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(global), "n"(bytes), "r"(valid)
+                     : "memory");
+}
+__device__ __forceinline__ void cp_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int n> __device__ __forceinline__ void cp_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
+}
 
 #else
 #include <emu/device.h>
