@@ -36,7 +36,7 @@ template <class args> struct emu_entry {
     }
 };
 
-#define KERNEL(max_threads)                                                \
+#define KERNEL(max_threads, ...)                                           \
     static const emu_bound EMU_JOIN(emu_bound_of_, __LINE__)(max_threads); \
     extern "C"
 #define KERNEL_ENTRY(kernel, args_type)               \
