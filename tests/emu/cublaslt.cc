@@ -357,7 +357,10 @@ void note_writes(const call &x)
 /* The workspace is written too: whoever else keeps something there shall see it. */
 outcome run(const call &x)
 {
-    if (!places_are_right(x)) return outcome::done;
+    if (!places_are_right(x)) {
+        lose_device(cudaErrorIllegalAddress);
+        return outcome::done;
+    }
     const heap_open open;
     check_reads(x);
     if (x.workspace_bytes > 0) memset(x.workspace, 0xff, x.workspace_bytes);

@@ -72,9 +72,6 @@ const char *queued_work();
 /* From 0 to n - 1, by VG_EMU_SEED. */
 uint32_t draw(uint32_t n);
 
-/* For running work: the device fails, what is queued is dropped and every later call returns this error. */
-void lose_device(cudaError_t error);
-
 cudaStream_t new_stream(unsigned flags);
 void drop_stream(cudaStream_t stream);
 

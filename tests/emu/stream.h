@@ -26,6 +26,10 @@ using work = std::function<outcome()>;
  * Work runs with device memory open and the emulator locked; it must not wait for the device. */
 cudaError_t enqueue(cudaStream_t stream, const char *name, work run);
 
+/* For running work: the device fails (a stray access), what is queued is dropped and every later call has this error.
+ */
+void lose_device(cudaError_t error);
+
 /* Lets the device do something: moved when it did, waiting when all it has waits for other processes, done when it has
  * nothing to do. Whoever blocks the host outside CUDA (a barrier, a socket) calls this meanwhile, or ranks that wait
  * for each other never meet. */
