@@ -117,7 +117,7 @@ static __device__ float cell_loss(const align_args &p, const float *a, int cell,
     for (int c = lane; da && c < p.width; c += WARP) {
         float d = 0;
         for (int s = first; s < end; s++)
-            d += p.terms[(int64_t)s * p.cells + cell].d_cosine * p.unit_u[(int64_t)s * p.width + c];
+            if (p.filled[s]) d += p.terms[(int64_t)s * p.cells + cell].d_cosine * p.unit_u[(int64_t)s * p.width + c];
         da[c] = (d - a[c] * scale * along) * scale;
     }
     return scale;
@@ -158,7 +158,8 @@ KERNEL(THREADS, 3) void align_cells(const struct align_args p)
         if (lane == 0) scale[i] = bounded;
     }
     __syncthreads();
-    for (int s = first; p.du && s < end; s++) chunk_du(p, rows, scale, first_cell, n, s);
+    for (int s = first; p.du && s < end; s++)
+        if (p.filled[s]) chunk_du(p, rows, scale, first_cell, n, s);
 }
 KERNEL_ENTRY(align_cells, struct align_args)
 
@@ -174,7 +175,7 @@ static __device__ double block_sum(double x, double *warps)
     return total;
 }
 
-/* The gradient by u from the sum of its chunks, in order. */
+/* The gradient by the u of a filled slot from the sum of its chunks, in order. */
 static __device__ void slot_du(const align_args &p, int slot, float *d, double *warps)
 {
     const float *unit = p.unit_u + (int64_t)slot * p.width, norm = p.norm_u[slot];
@@ -210,7 +211,9 @@ KERNEL(THREADS) void align_slots(const struct align_args p)
         p.sums[2 * slot] = d_gain;
         p.sums[2 * slot + 1] = d_shift;
     }
-    if (p.du) slot_du(p, slot, p.du + (int64_t)slot * p.width, warps);
+    float *du = p.du ? p.du + (int64_t)slot * p.width : nullptr;
+    if (du && p.filled[slot]) slot_du(p, slot, du, warps);
+    for (int c = threadIdx.x; du && !p.filled[slot] && c < p.width; c += THREADS) du[c] = 0;
 }
 KERNEL_ENTRY(align_slots, struct align_args)
 
