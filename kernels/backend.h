@@ -159,7 +159,8 @@ typedef struct vg_backend {
     vg_kernel kernels[VG_OP_COUNT];
     size_t (*workspace_bytes)(const vg_node *node, int n_threads); /* operand data pointers are not read */
     size_t (*packed_bytes)(const vg_node *node);                   /* 0: nothing to prepare for this node */
-    void (*pack)(const vg_node *node, void *packed); /* node->in[1] is a frozen weight, final until re-planned */
+    vg_status (*pack)(vg_stream *stream, const vg_node *node,
+                      void *packed); /* node->in[1] is a frozen weight, final until re-planned */
     vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
                      int64_t n); /* dst = a + b; dst may be a */
     vg_status (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks,

@@ -11,6 +11,8 @@
  *     VG_TRY(vg_program_attach(program, arena.base));
  *     VG_TRY(vg_program_bind(program, "x", pointer));
  *     VG_TRY(vg_program_run(program));
+ *     VG_TRY(vg_program_wait(program));
+ *     logits = vg_program_output(program, "logits", &shape);
  *
  * Builders keep the first error inside g and hand on VG_NONE, so that a model reads like its formula; the error comes
  * out of differentiate or plan. A value belongs to its graph; values and names are borrowed for the call. Nothing
@@ -120,28 +122,40 @@ void vg_graph_gradient_order(const vg_graph *g, int *order, int *n);
 vg_status vg_graph_plan(vg_graph *g, const vg_backend *backend, int n_threads, vg_program **out);
 void vg_program_free(vg_program *program);
 
-/* Bytes of the arena this program needs (temporaries + workspace), and of its packed frozen weights and constants. */
+/* Bytes of the arena this program needs (temporaries + workspace), of its packed frozen weights and constants, and of
+ * its inputs (on a device apart from the host). */
 size_t vg_program_arena_bytes(const vg_program *program);
 size_t vg_program_constant_bytes(const vg_program *program);
+size_t vg_program_input_bytes(const vg_program *program);
 
-/* Gives the program its memory: arena (at least vg_program_arena_bytes, 64-byte aligned, shared by all programs of a
- * stage; kept). Parameters are read where params has them now, and frozen weights are packed with the values they have
- * now: call again, and bind the gradients again, after vg_params_layout or a change of frozen values. Errors: VG_E_BUG
- * (the layout freezes what the program trains), VG_E_NOMEM. */
+/* Gives the program its memory: arena (at least vg_program_arena_bytes of the backend's device, 64-byte aligned, shared
+ * by all programs of a stage; kept), and runs it on the stream where params are placed. Parameters are read where
+ * params has them now, and frozen weights are packed with the values they have now: call again, and bind the gradients
+ * again, after vg_params_layout, vg_params_place or a change of frozen values. Errors: VG_E_BUG (the layout freezes
+ * what the program trains; params are elsewhere), VG_E_NOMEM, VG_E_DEVICE. */
 vg_status vg_program_attach(vg_program *program, void *arena);
 
-/* Where parameter gradients go: a buffer that mirrors params->master; may change from run to run. */
+/* Where parameter gradients go: a buffer that mirrors params->at.master; may change from run to run. */
 void vg_program_bind_gradients(vg_program *program, float *gradients);
 
-/* Binds an input (kept until bound anew). Errors: VG_E_BUG for an unknown name. Inputs the plan dropped are ignored. */
-vg_status vg_program_bind(vg_program *program, const char *name, void *data);
+/* Binds an input, memory of the host (kept until bound anew; read by each run before it returns). Errors: VG_E_BUG for
+ * an unknown name. Inputs the plan dropped are ignored. */
+vg_status vg_program_bind(vg_program *program, const char *name, const void *data);
 
-/* Where a kept value lies; NULL for an unknown name. Valid after attach; the contents until the next run of any program
- * in the same arena. */
-void *vg_program_output(const vg_program *program, const char *name, vg_shape *shape);
+/* A kept value in memory of the host; NULL for an unknown name. Valid after attach; the contents from vg_program_wait
+ * until the next run of any program in the same arena. */
+const void *vg_program_output(const vg_program *program, const char *name, vg_shape *shape);
 
-/* One pass over the nodes. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's name. */
+/* Enqueues one pass over the nodes, after what the program has still under way. A device that can record runs plays the
+ * second and later ones from a record. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's
+ * name. */
 vg_status vg_program_run(vg_program *program);
+
+/* Waits for the runs so far. Errors: what the device met on the way. */
+vg_status vg_program_wait(vg_program *program);
+
+/* Whether runs may be recorded and replayed (on at first). */
+void vg_program_record(vg_program *program, bool on);
 
 /* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
  * and bytes that must move, of one run. */

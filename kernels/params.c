@@ -1,5 +1,7 @@
 #include "kernels/params.h"
 
+#include "kernels/backend.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +15,27 @@ vg_status vg_params_new(vg_params **out)
     return VG_OK;
 }
 
+static void work_on_host(vg_params *params)
+{
+    params->device = NULL;
+    params->stream = NULL;
+    params->device_trainable = params->device_frozen = (vg_arena){0};
+    params->at = (vg_param_space){params->master, params->moment1, params->moment2, params->average, params->frozen};
+}
+
+static void leave_device(vg_params *params)
+{
+    if (params->device) {
+        params->device->release(params->stream, &params->device_trainable);
+        params->device->release(params->stream, &params->device_frozen);
+    }
+    work_on_host(params);
+}
+
 void vg_params_free(vg_params *params)
 {
     if (!params) return;
+    leave_device(params);
     for (int i = 0; i < params->n; i++) free(params->items[i].name);
     free(params->items);
     vg_arena_release(&params->trainable_memory);
@@ -72,6 +92,13 @@ float *vg_params_data(const vg_params *params, int index)
     const vg_param *p = &params->items[index];
     if (p->offset < 0) return NULL;
     return (p->trainable ? params->master : params->frozen) + p->offset;
+}
+
+float *vg_params_at(const vg_params *params, int index)
+{
+    const vg_param *p = &params->items[index];
+    if (p->offset < 0) return NULL;
+    return (p->trainable ? params->at.master : params->at.frozen) + p->offset;
 }
 
 size_t vg_params_bytes(const vg_params *params, int n_gradients)
@@ -168,18 +195,23 @@ vg_status vg_params_layout(vg_params *params, const int *order, int n_order)
     }
     for (int i = 0; i < params->n; i++) copy_values(params, &next, i);
     if (next.average && next.n_trainable) memcpy(next.average, next.master, (size_t)next.n_trainable * sizeof(float));
+    leave_device(params);
     vg_arena_release(&params->trainable_memory);
     vg_arena_release(&params->frozen_memory);
     free(params->items);
     *params = next;
+    work_on_host(params);
     return VG_OK;
 }
 
 vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape, const float *values)
 {
     const vg_param *p = &params->items[index];
-    VG_CHECK(!p->trainable && p->offset >= 0, VG_E_BUG, "parameter %s cannot change its shape: it is %s", p->name,
-             p->trainable ? "trainable" : "not laid out yet");
+    VG_CHECK(!p->trainable && p->offset >= 0 && !params->device, VG_E_BUG,
+             "parameter %s cannot change its shape: it is %s", p->name,
+             p->trainable     ? "trainable"
+             : p->offset >= 0 ? "on a device"
+                              : "not laid out yet");
     int64_t count = 0;
     VG_TRY(count_of(p->name, shape, &count));
     vg_params next;
@@ -198,5 +230,63 @@ vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape,
     vg_arena_release(&params->frozen_memory);
     free(params->items);
     *params = next;
+    work_on_host(params);
     return VG_OK;
+}
+
+/* ---- on a device ---- */
+
+static size_t trainable_bytes(const vg_params *params)
+{
+    return (3 + (size_t)(params->average != NULL)) * (size_t)params->n_trainable * sizeof(float);
+}
+
+static size_t frozen_bytes(const vg_params *params)
+{
+    return (size_t)params->n_frozen * sizeof(float);
+}
+
+/* The trainable buffers lie in one piece, here as there. */
+static void find_buffers(vg_params *params)
+{
+    const size_t n = (size_t)params->n_trainable;
+    float *first = (float *)(void *)params->device_trainable.base;
+    params->at = (vg_param_space){.master = first,
+                                  .moment1 = first + n,
+                                  .moment2 = first + 2 * n,
+                                  .average = params->average ? first + 3 * n : NULL,
+                                  .frozen = (float *)(void *)params->device_frozen.base};
+}
+
+vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_stream *stream)
+{
+    leave_device(params);
+    if (device == &vg_host_device) return VG_OK;
+    params->device = device;
+    params->stream = stream;
+    vg_status st = device->allocate(stream, trainable_bytes(params), &params->device_trainable);
+    if (st == VG_OK) st = device->allocate(stream, frozen_bytes(params), &params->device_frozen);
+    if (st == VG_OK) {
+        find_buffers(params);
+        st = vg_params_send(params);
+    }
+    if (st != VG_OK) leave_device(params);
+    return st;
+}
+
+vg_status vg_params_send(vg_params *params)
+{
+    const vg_device_ops *d = params->device;
+    if (!d) return VG_OK;
+    VG_TRY(d->upload(params->stream, params->at.master, params->master, trainable_bytes(params)));
+    VG_TRY(d->upload(params->stream, params->at.frozen, params->frozen, frozen_bytes(params)));
+    return d->wait(params->stream);
+}
+
+vg_status vg_params_fetch(vg_params *params)
+{
+    const vg_device_ops *d = params->device;
+    if (!d) return VG_OK;
+    VG_TRY(d->download(params->stream, params->master, params->at.master, trainable_bytes(params)));
+    return d->wait(params->stream);
 }

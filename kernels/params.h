@@ -5,7 +5,10 @@
  *
  *     vg_params *p; VG_TRY(vg_params_new(&p));
  *     ... builders call vg_params_add, the trainer fills values with vg_params_data ...
- *     VG_TRY(vg_params_layout(p, order, n_order));      stage entry: values move, moments are fresh */
+ *     VG_TRY(vg_params_layout(p, order, n_order));      stage entry: values move, moments are fresh
+ *     VG_TRY(vg_params_place(p, device, &stream));      kernels work on copies in a device's memory
+ *     ... steps ...
+ *     VG_TRY(vg_params_fetch(p));                       before the host reads what they changed */
 #ifndef VG_KERNELS_PARAMS_H
 #define VG_KERNELS_PARAMS_H
 
@@ -21,6 +24,16 @@ typedef struct vg_param {
     int64_t offset; /* floats, in master when trainable, else in frozen; -1 before a layout knows it */
 } vg_param;
 
+struct vg_device_ops;
+struct vg_stream;
+
+/* One set of the buffers. */
+typedef struct vg_param_space {
+    float *master, *moment1, *moment2; /* [n_trainable] */
+    float *average;                    /* [n_trainable], NULL unless kept; starts as a copy of master */
+    float *frozen;                     /* [n_frozen] */
+} vg_param_space;
+
 typedef struct vg_params {
     vg_param *items;
     int n;
@@ -31,6 +44,11 @@ typedef struct vg_params {
     bool keep_average;                        /* set before vg_params_layout */
     float *frozen;                            /* [n_frozen] */
     vg_arena trainable_memory, frozen_memory; /* hold the above */
+
+    vg_param_space at;                  /* where kernels work: the above, or their place on a device */
+    const struct vg_device_ops *device; /* NULL on the host */
+    struct vg_stream *stream;
+    vg_arena device_trainable, device_frozen;
 } vg_params;
 
 vg_status vg_params_new(vg_params **out);
@@ -51,8 +69,19 @@ vg_status vg_params_layout(vg_params *params, const int *order, int n_order);
  */
 vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape, const float *values);
 
-/* Where a parameter's values are now, [count] floats; NULL before the first layout that knows it. */
+/* Where a parameter's values are now, [count] floats; NULL before the first layout that knows it. On the host, and
+ * where kernels read and write them. */
 float *vg_params_data(const vg_params *params, int index);
+float *vg_params_at(const vg_params *params, int index);
+
+/* Gives kernels copies of all buffers in a device's memory, until the next layout (device and stream are kept until
+ * then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM, VG_E_DEVICE. */
+vg_status vg_params_place(vg_params *params, const struct vg_device_ops *device, struct vg_stream *stream);
+
+/* Host to device: all values, where the host changed some. Device to host: what trains and its moments, once the stream
+ * has got there. Nothing to do on the host. Errors: VG_E_DEVICE. */
+vg_status vg_params_send(vg_params *params);
+vg_status vg_params_fetch(vg_params *params);
 
 /* Bytes of the current layout: master, both moments, the average where kept, n_gradients buffers that mirror master,
  * and the frozen buffer. */

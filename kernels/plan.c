@@ -144,8 +144,12 @@ static vg_status take_inputs(planner *pl)
         if (v->kind != VG_VALUE_INPUT) continue;
         pl->input[i] = (int)p->n_inputs;
         vg_program_input *input = &p->inputs[p->n_inputs++];
-        *input = (vg_program_input){.name = vg_copy_string(v->name), .read = pl->needs.value[i]};
+        *input = (vg_program_input){.name = vg_copy_string(v->name),
+                                    .read = pl->needs.value[i],
+                                    .bytes = value_bytes(v),
+                                    .offset = p->inbox_bytes};
         VG_CHECK(input->name, VG_E_NOMEM, "no memory for the input %s", v->name);
+        if (input->read) p->inbox_bytes += vg_round_up(input->bytes, ALIGN);
     }
     return VG_OK;
 }
@@ -268,8 +272,11 @@ static vg_status take_outputs(planner *pl)
         vg_program_output_entry *out = &p->outputs[p->n_outputs++];
         *out = (vg_program_output_entry){.name = vg_copy_string(kept->name),
                                          .at = locate(pl, kept->value),
-                                         .shape = pl->g->values[kept->value].shape};
+                                         .shape = pl->g->values[kept->value].shape,
+                                         .bytes = value_bytes(&pl->g->values[kept->value]),
+                                         .offset = p->outbox_bytes};
         VG_CHECK(out->name, VG_E_NOMEM, "no memory for the output %s", kept->name);
+        p->outbox_bytes += vg_round_up(out->bytes, ALIGN);
         if (out->at.place == VG_PLACE_ARENA) p->temporaries[out->at.index].last = p->n_nodes; /* to the end */
     }
     return VG_OK;
@@ -321,6 +328,7 @@ vg_status vg_graph_plan(vg_graph *g, const vg_backend *backend, int n_threads, v
     p->backend = backend;
     p->stream.n_threads = n_threads;
     p->params = g->params;
+    p->may_record = true;
     planner pl = {.g = g, .p = p};
     const vg_status st = fill(&pl);
     free(pl.needs.value);

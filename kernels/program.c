@@ -6,6 +6,32 @@
 
 enum { ALIGN = 64 };
 
+/* Whether the device's memory is apart from the host's. */
+static bool is_apart(const vg_program *p)
+{
+    return p->backend->device != &vg_host_device;
+}
+
+static void forget_runs(vg_program *p)
+{
+    while (p->n_recorded) p->backend->device->capture_free(p->recorded[--p->n_recorded].capture);
+    p->warm = false;
+}
+
+/* Gives back what the program holds on its device. */
+static void detach(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    if (!p->attached) return;
+    forget_runs(p);
+    d->release(&p->stream, &p->packed);
+    d->release(&p->stream, &p->device_constants);
+    d->release(&p->stream, &p->inbox);
+    d->release_staging(&p->stream, &p->staging);
+    d->release_staging(&p->stream, &p->outbox);
+    p->attached = p->under_way = false;
+}
+
 void vg_program_free(vg_program *p)
 {
     if (!p) return;
@@ -13,8 +39,9 @@ void vg_program_free(vg_program *p)
     for (size_t i = 0; i < p->n_inputs; i++) free(p->inputs[i].name);
     for (size_t i = 0; i < p->n_outputs; i++) free(p->outputs[i].name);
     for (size_t i = 0; i < p->n_scopes; i++) free(p->scopes[i]);
+    detach(p);
     vg_arena_release(&p->constants);
-    vg_arena_release(&p->packed);
+    free(p->recorded);
     free(p->inputs);
     free(p->outputs);
     free(p->scopes);
@@ -48,6 +75,11 @@ size_t vg_program_constant_bytes(const vg_program *p)
     return p->constants_bytes + packed_bytes(p);
 }
 
+size_t vg_program_input_bytes(const vg_program *p)
+{
+    return p->inbox_bytes;
+}
+
 /* --- where things lie --- */
 
 static unsigned char *behind(void *base, size_t offset)
@@ -59,9 +91,10 @@ static void *resolve(const vg_program *p, const vg_location *at)
 {
     switch (at->place) {
     case VG_PLACE_ARENA: return behind(p->arena, at->offset);
-    case VG_PLACE_CONSTANT: return behind(p->constants.base, at->offset);
-    case VG_PLACE_INPUT: return p->inputs[at->index].data;
-    case VG_PLACE_PARAM: return behind(vg_params_data(p->params, at->index), at->offset);
+    case VG_PLACE_CONSTANT: return behind(is_apart(p) ? p->device_constants.base : p->constants.base, at->offset);
+    case VG_PLACE_INPUT:
+        return is_apart(p) ? p->inbox.base + p->inputs[at->index].offset : (void *)p->inputs[at->index].data;
+    case VG_PLACE_PARAM: return behind(vg_params_at(p->params, at->index), at->offset);
     case VG_PLACE_GRADIENT:
         return behind(p->gradients, (size_t)p->params->items[at->index].offset * sizeof(float) + at->offset);
     default: return NULL;
@@ -81,22 +114,25 @@ static void resolve_refs(const vg_program *p, vg_place place)
 static vg_status pack_weights(vg_program *p)
 {
     for (int i = 0; i < p->n_nodes; i++) p->nodes[i].packed = NULL;
-    vg_arena_release(&p->packed);
     const size_t bytes = packed_bytes(p);
-    if (bytes) VG_TRY(vg_arena_init(&p->packed, bytes));
+    if (bytes) VG_TRY(p->backend->device->allocate(&p->stream, bytes, &p->packed));
     size_t offset = 0;
     for (int i = 0; i < p->n_nodes; i++) {
         if (!is_packed(p, &p->infos[i])) continue;
-        p->backend->pack(&p->nodes[i], p->packed.base + offset);
+        VG_TRY(p->backend->pack(&p->stream, &p->nodes[i], p->packed.base + offset));
         p->nodes[i].packed = p->packed.base + offset;
         offset += vg_round_up(p->infos[i].packed_bytes, ALIGN);
     }
     return VG_OK;
 }
 
-/* A parameter's place must be known, and be trainable exactly where this program writes its gradient. */
+/* A parameter's place must be known, in this program's kind of memory, and be trainable exactly where the program
+ * writes its gradient. */
 static vg_status check_layout(const vg_program *p)
 {
+    VG_CHECK((p->params->device ? p->params->device : &vg_host_device) == p->backend->device, VG_E_BUG,
+             "the parameters are not on the device of the %s backend; call vg_params_place before attach",
+             p->backend->name);
     for (size_t i = 0; i < p->refs[VG_PLACE_PARAM].n; i++) {
         const vg_param *param = &p->params->items[p->refs[VG_PLACE_PARAM].items[i].at.index];
         VG_CHECK(param->offset >= 0, VG_E_BUG, "parameter %s has no storage; lay the parameters out before attach",
@@ -110,10 +146,27 @@ static vg_status check_layout(const vg_program *p)
     return VG_OK;
 }
 
+/* What lies on the device beside the arena: constants, and the way in and out. */
+static vg_status make_boxes(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    VG_TRY(d->allocate(&p->stream, p->constants_bytes, &p->device_constants));
+    VG_TRY(d->allocate(&p->stream, p->inbox_bytes, &p->inbox));
+    VG_TRY(d->allocate_staging(&p->stream, p->inbox_bytes, &p->staging));
+    VG_TRY(d->allocate_staging(&p->stream, p->outbox_bytes, &p->outbox));
+    VG_TRY(d->upload(&p->stream, p->device_constants.base, p->constants.base, p->constants_bytes));
+    return d->wait(&p->stream);
+}
+
 vg_status vg_program_attach(vg_program *p, void *arena)
 {
+    const vg_stream *stream = p->params->stream;
     VG_TRY(check_layout(p));
+    detach(p);
+    p->stream.cuda = stream ? stream->cuda : NULL;
     p->arena = arena;
+    p->attached = true;
+    if (is_apart(p)) VG_TRY(make_boxes(p));
     for (int place = 0; place < VG_PLACES; place++) resolve_refs(p, (vg_place)place);
     for (int i = 0; i < p->n_nodes; i++) {
         const int workspace = p->infos[i].temporary;
@@ -128,25 +181,24 @@ void vg_program_bind_gradients(vg_program *p, float *gradients)
     resolve_refs(p, VG_PLACE_GRADIENT);
 }
 
-vg_status vg_program_bind(vg_program *p, const char *name, void *data)
+vg_status vg_program_bind(vg_program *p, const char *name, const void *data)
 {
     for (size_t i = 0; i < p->n_inputs; i++) {
         if (strcmp(p->inputs[i].name, name) != 0) continue;
         p->inputs[i].data = data;
-        const vg_refs *refs = &p->refs[VG_PLACE_INPUT];
-        for (size_t j = 0; j < refs->n; j++)
-            if (refs->items[j].at.index == (int)i) p->nodes[refs->items[j].node].in[refs->items[j].slot].data = data;
+        if (!is_apart(p)) resolve_refs(p, VG_PLACE_INPUT);
         return VG_OK;
     }
     return vg_fail(VG_E_BUG, "the program has no input '%s'", name);
 }
 
-void *vg_program_output(const vg_program *p, const char *name, vg_shape *shape)
+const void *vg_program_output(const vg_program *p, const char *name, vg_shape *shape)
 {
     for (size_t i = 0; i < p->n_outputs; i++) {
-        if (strcmp(p->outputs[i].name, name) != 0) continue;
-        if (shape) *shape = p->outputs[i].shape;
-        return resolve(p, &p->outputs[i].at);
+        const vg_program_output_entry *out = &p->outputs[i];
+        if (strcmp(out->name, name) != 0) continue;
+        if (shape) *shape = out->shape;
+        return is_apart(p) ? behind(p->outbox.base, out->offset) : resolve(p, &out->at);
     }
     return NULL;
 }
@@ -155,7 +207,7 @@ void *vg_program_output(const vg_program *p, const char *name, vg_shape *shape)
 
 static vg_status check_bindings(const vg_program *p)
 {
-    VG_CHECK(p->arena || !p->arena_bytes, VG_E_BUG, "the program has no arena; call vg_program_attach first");
+    VG_CHECK(p->attached, VG_E_BUG, "the program has no arena; call vg_program_attach first");
     VG_CHECK(p->gradients || !p->refs[VG_PLACE_GRADIENT].n, VG_E_BUG, "the program has no gradient buffer");
     for (size_t i = 0; i < p->n_inputs; i++)
         VG_CHECK(p->inputs[i].data || !p->inputs[i].read, VG_E_BUG, "the input '%s' is not bound", p->inputs[i].name);
@@ -167,8 +219,9 @@ static vg_status run_node(vg_program *p, int i)
     const vg_node *node = &p->nodes[i];
     vg_node_info *info = &p->infos[i];
     const double start = p->profiling ? vg_now_s() : 0;
-    const vg_status st = p->backend->kernels[node->op](&p->stream, node);
+    vg_status st = p->backend->kernels[node->op](&p->stream, node);
     if (p->profiling) {
+        if (st == VG_OK) st = p->backend->device->wait(&p->stream);
         info->seconds += vg_now_s() - start;
         info->runs++;
     }
@@ -177,9 +230,70 @@ static vg_status run_node(vg_program *p, int i)
     return vg_fail_at(st, "%s%s%s", scope, *scope ? ": " : "", vg_op_name(node->op));
 }
 
+static vg_status walk(vg_program *p)
+{
+    for (int i = 0; i < p->n_nodes; i++) VG_TRY(run_node(p, i));
+    return VG_OK;
+}
+
+/* --- the walk on a device apart --- */
+
+static vg_status enqueue_run(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    VG_TRY(d->upload(&p->stream, p->inbox.base, p->staging.base, p->inbox_bytes));
+    VG_TRY(walk(p));
+    for (size_t i = 0; i < p->n_outputs; i++) {
+        const vg_program_output_entry *out = &p->outputs[i];
+        VG_TRY(d->download(&p->stream, p->outbox.base + out->offset, resolve(p, &out->at), out->bytes));
+    }
+    return VG_OK;
+}
+
+/* The run with the gradients where they are now, recorded on first use. */
+static vg_status find_recorded(vg_program *p, vg_capture **out)
+{
+    const vg_device_ops *d = p->backend->device;
+    for (size_t i = 0; i < p->n_recorded; i++)
+        if (p->recorded[i].gradients == p->gradients) {
+            *out = p->recorded[i].capture;
+            return VG_OK;
+        }
+    VG_TRY(vg_grow(&p->recorded, &p->recorded_capacity, p->n_recorded + 1, sizeof *p->recorded));
+    VG_TRY(d->capture_begin(&p->stream));
+    vg_status st = enqueue_run(p);
+    VG_KEEP(st, d->capture_end(&p->stream, out));
+    if (st == VG_OK) p->recorded[p->n_recorded++] = (vg_recorded_run){p->gradients, *out};
+    return st;
+}
+
+static vg_status run_apart(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    const bool record = p->may_record && p->warm && !p->profiling && d->capture_begin;
+    vg_capture *run = NULL;
+    VG_TRY(vg_program_wait(p)); /* the staging memory is free again */
+    for (size_t i = 0; i < p->n_inputs; i++)
+        if (p->inputs[i].read) memcpy(p->staging.base + p->inputs[i].offset, p->inputs[i].data, p->inputs[i].bytes);
+    if (record) VG_TRY(find_recorded(p, &run));
+    p->under_way = p->warm = true;
+    return record ? d->replay(&p->stream, run) : enqueue_run(p);
+}
+
 vg_status vg_program_run(vg_program *p)
 {
     VG_TRY(check_bindings(p));
-    for (int i = 0; i < p->n_nodes; i++) VG_TRY(run_node(p, i));
-    return VG_OK;
+    return is_apart(p) ? run_apart(p) : walk(p);
+}
+
+vg_status vg_program_wait(vg_program *p)
+{
+    if (!p->under_way) return VG_OK;
+    p->under_way = false;
+    return p->backend->device->wait(&p->stream);
+}
+
+void vg_program_record(vg_program *p, bool on)
+{
+    p->may_record = on;
 }

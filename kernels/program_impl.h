@@ -44,15 +44,25 @@ vg_status vg_place_temporaries(vg_temporary *temporaries, size_t n, size_t *aren
 
 typedef struct vg_program_input {
     char *name;
-    void *data;
-    bool read; /* by a node that is alive */
+    const void *data; /* of the host */
+    bool read;        /* by a node that is alive */
+    size_t bytes;
+    size_t offset; /* in the inbox */
 } vg_program_input;
 
 typedef struct vg_program_output {
     char *name;
     vg_location at;
     vg_shape shape;
+    size_t bytes;
+    size_t offset; /* in the outbox */
 } vg_program_output_entry;
+
+/* A run as a device recorded it; the place of the gradients is part of it. */
+typedef struct vg_recorded_run {
+    float *gradients;
+    vg_capture *capture;
+} vg_recorded_run;
 
 /* What a program knows of a node beside its operands. */
 typedef struct vg_node_info {
@@ -79,11 +89,19 @@ struct vg_program {
     size_t n_inputs, n_outputs;
     char **scopes;
     size_t n_scopes;
-    vg_arena constants, packed;
+    vg_arena constants, packed; /* constants: on the host */
     size_t constants_bytes;
     unsigned char *arena;
     float *gradients;
-    bool profiling;
+    bool attached, profiling;
+
+    /* Of a device apart from the host: inputs go through staging memory into the inbox, outputs come to the outbox. */
+    vg_arena device_constants, staging, inbox, outbox;
+    size_t inbox_bytes, outbox_bytes;
+    bool under_way; /* a run was enqueued and not waited for */
+    bool may_record, warm;
+    vg_recorded_run *recorded;
+    size_t n_recorded, recorded_capacity;
 };
 
 #endif

@@ -52,10 +52,11 @@ static vg_status run_batch(walk *w, const vg_batch *batch)
     if (s->phrases) {
         const float *features = NULL;
         VG_TRY(vg_phrases_of(s->phrases, batch, &features));
-        VG_TRY(vg_program_bind(s->answer, "text_features", (void *)features));
+        VG_TRY(vg_program_bind(s->answer, "text_features", features));
     }
     VG_TRY(vg_model_bind(s->options, s->answer, batch, w->key_counts));
     VG_TRY(vg_program_run(s->answer));
+    VG_TRY(vg_program_wait(s->answer));
     return read_answers(w, batch);
 }
 

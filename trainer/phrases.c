@@ -51,6 +51,7 @@ static vg_status encode(vg_phrases *p, const vg_batch *batch, int slots)
     VG_TRY(vg_program_bind(p->encoder, "token_ids", batch->token_ids));
     VG_TRY(vg_program_bind(p->encoder, "token_counts", batch->token_counts));
     VG_TRY(vg_program_run(p->encoder));
+    VG_TRY(vg_program_wait(p->encoder));
     const size_t row = (size_t)p->row_floats;
     memcpy(p->features, vg_program_output(p->encoder, "text_features", NULL), (size_t)slots * row * sizeof(float));
     for (int i = 0; p->rows && i < slots; i++) {

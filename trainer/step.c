@@ -128,12 +128,13 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
     if (r->stage->text) {
         const float *features = NULL;
         VG_TRY(vg_phrases_of(&r->train_phrases, b, &features));
-        VG_TRY(vg_program_bind(program, "text_features", (void *)features));
+        VG_TRY(vg_program_bind(program, "text_features", features));
     }
     VG_TRY(vg_model_bind(r->o, program, b, r->key_counts));
     VG_TRY(vg_program_bind(program, "scales", r->scales));
     vg_program_bind_gradients(program, vg_reducer_leaf(r->reducer));
     VG_TRY(vg_program_run(program));
+    VG_TRY(vg_program_wait(program));
     add_losses(r, b, sums);
     vg_reducer_push(r->reducer, false);
     return r->summed;

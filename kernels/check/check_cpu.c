@@ -16,9 +16,9 @@ static size_t packed_bytes(const vg_node *node)
     return vg_backend_cpu()->packed_bytes(node);
 }
 
-static void pack(const vg_node *node, void *packed)
+static vg_status pack(vg_stream *stream, const vg_node *node, void *packed)
 {
-    vg_backend_cpu()->pack(node, packed);
+    return vg_backend_cpu()->pack(stream, node, packed);
 }
 
 static vg_status sum(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n)

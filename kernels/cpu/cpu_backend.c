@@ -26,10 +26,12 @@ static size_t packed_bytes(const vg_node *node)
     return node->op == VG_OP_linear_dx ? vg_cpu_linear_dx_packed_bytes(node) : 0;
 }
 
-static void pack(const vg_node *node, void *packed)
+static vg_status pack(vg_stream *stream, const vg_node *node, void *packed)
 {
+    (void)stream;
     if (node->op == VG_OP_linear) vg_cpu_linear_pack(node, packed);
     if (node->op == VG_OP_linear_dx) vg_cpu_linear_dx_pack(node, packed);
+    return VG_OK;
 }
 
 static const char *profile(void)

@@ -1,5 +1,5 @@
 /* A GPU as a device: which one, its memory, its queue. */
-#include "kernels/cuda/cuda_impl.h"
+#include "kernels/cuda/device_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -166,4 +166,8 @@ const vg_device_ops vg_cuda_device = {
     .zero = zero,
     .wait = wait,
     .room = room,
+    .capture_begin = vg_cuda_capture_begin,
+    .capture_end = vg_cuda_capture_end,
+    .replay = vg_cuda_replay,
+    .capture_free = vg_cuda_capture_free,
 };

@@ -150,6 +150,7 @@ static vg_status step(measurement *m)
     if (is_cached(m->name)) VG_TRY(vg_program_bind(program, "text_features", m->text_features));
     vg_program_bind_gradients(program, m->gradients);
     VG_TRY(vg_program_run(program));
+    VG_TRY(vg_program_wait(program));
     return update_weights(m, &stream);
 }
 

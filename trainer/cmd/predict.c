@@ -34,6 +34,7 @@ static vg_status run(const vg_trained *t, const vg_image *image, const char *phr
     vg_status st = fill_batch(t, image, phrase, &batch);
     if (st == VG_OK) st = vg_model_bind(&t->options, t->answer, &batch, key_counts);
     if (st == VG_OK) st = vg_program_run(t->answer);
+    if (st == VG_OK) st = vg_program_wait(t->answer);
     vg_batch_release(&batch);
     return st;
 }

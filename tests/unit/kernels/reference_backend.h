@@ -266,9 +266,11 @@ static inline size_t ref_packed_bytes(const vg_node *n)
     return n->op == VG_OP_linear ? (size_t)ref_count(&n->in[1]) * sizeof(float) : 0;
 }
 
-static inline void ref_pack(const vg_node *n, void *packed)
+static inline vg_status ref_pack(vg_stream *s, const vg_node *n, void *packed)
 {
+    (void)s;
     memcpy(packed, n->in[1].data, ref_packed_bytes(n));
+    return VG_OK;
 }
 
 static const vg_backend reference_backend = {

@@ -148,7 +148,7 @@ static void a_packed_weight_changes_no_bit_in_either_direction(void **state)
             void *packed = vg_new0(cpu->packed_bytes(&node)), *plain = vg_new0(bytes);
             memcpy(plain, node.out[0].data, bytes);
             memset(node.out[0].data, 0xff, bytes);
-            cpu->pack(&node, packed);
+            cpu->pack(&(vg_stream){.n_threads = 1}, &node, packed);
             node.packed = packed;
             run(&node, 2);
             assert_memory_equal(node.out[0].data, plain, bytes);
