@@ -33,8 +33,7 @@ struct product {
     cudaDataType_t scale;
     int32_t pointer_mode, transpose_a, transpose_b;
     uint32_t epilogue;
-    void *bias, *aux;
-    int64_t aux_leading;
+    void *bias;
     int32_t bias_type; /* -1: that of D */
 };
 
@@ -46,6 +45,7 @@ struct preference {
 /* What the heuristic has chosen, and for which products it is good. */
 struct algorithm {
     uint32_t kind;
+    bool splits; /* sums k in two halves */
     uint32_t alignment[4];
     uint64_t workspace_bytes;
 };
@@ -77,8 +77,6 @@ const std::vector<field> PRODUCT = {
     FIELD(CUBLASLT_MATMUL_DESC_EPILOGUE, product, epilogue),
     FIELD(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product, bias),
     FIELD(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, product, bias_type),
-    FIELD(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, product, aux),
-    FIELD(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, product, aux_leading),
 };
 const std::vector<field> PREFERENCE = {
     FIELD(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, preference, workspace_bytes),
@@ -174,9 +172,6 @@ bool epilogue_fits(const problem &q)
     case CUBLASLT_EPILOGUE_GELU_BIAS:
     case CUBLASLT_EPILOGUE_BGRADA:
     case CUBLASLT_EPILOGUE_BGRADB: return true;
-    case CUBLASLT_EPILOGUE_GELU_AUX:
-    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
-    case CUBLASLT_EPILOGUE_DGELU: return q.p.aux_leading >= q.m && q.p.aux_leading % 8 == 0 && q.d.batches == 1;
     default: return false;
     }
 }
@@ -212,11 +207,6 @@ bool uses_bias(const problem &q)
     return has(q, CUBLASLT_EPILOGUE_BIAS) || sums_gradient(q);
 }
 
-bool uses_aux(const problem &q)
-{
-    return has(q, CUBLASLT_EPILOGUE_GELU_AUX) || has(q, CUBLASLT_EPILOGUE_DGELU);
-}
-
 /* One operand in memory. */
 struct place {
     const char *name;
@@ -231,6 +221,7 @@ struct call {
     const void *a, *b, *c;
     void *d, *workspace;
     size_t workspace_bytes;
+    bool splits;
     uint32_t alignment[4];
 };
 
@@ -244,8 +235,6 @@ std::vector<place> places(const call &x)
     if (x.beta != 0) all.push_back({"C", x.c, span_bytes(q.c), align[2]});
     const int64_t bias_count = has(q, CUBLASLT_EPILOGUE_BGRADB) ? q.n : q.m;
     if (uses_bias(q)) all.push_back({"bias", q.p.bias, (size_t)bias_count * element_bytes(q.d), 1});
-    if (uses_aux(q))
-        all.push_back({"aux", q.p.aux, (size_t)(q.p.aux_leading * (q.n - 1) + q.m) * element_bytes(q.d), 16});
     if (x.workspace_bytes > 0) all.push_back({"workspace", x.workspace, x.workspace_bytes, 256});
     return all;
 }
@@ -270,11 +259,9 @@ bool places_are_right(const call &x)
 /* --- computing it --- */
 
 /* The hyperbolic form, as the library's. */
-float gelu_slope(float x, bool slope)
+float gelu(float x)
 {
-    const float c = 0.7978845608f, u = c * (x + 0.044715f * x * x * x), t = tanhf(u);
-    if (!slope) return 0.5f * x * (1 + t);
-    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * c * (1 + 3 * 0.044715f * x * x);
+    return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
 }
 
 elements view(const void *data, const layout &l, bool transposed, int64_t batch)
@@ -290,11 +277,8 @@ float finish(const call &x, float sum, int64_t i, int64_t j, const elements &c)
     float y = x.alpha * sum;
     if (x.beta != 0) y += x.beta * c.at(i, j);
     if (has(q, CUBLASLT_EPILOGUE_BIAS)) y += elements{(const char *)q.p.bias, bf16, 1, 0}.at(i, 0);
-    if (has(q, CUBLASLT_EPILOGUE_DGELU))
-        return y * gelu_slope(elements{(const char *)q.p.aux, bf16, 1, q.p.aux_leading}.at(i, j), true);
-    if (uses_aux(q)) put((char *)q.p.aux, bf16, i + j * q.p.aux_leading, y);
     if (has(q, CUBLASLT_EPILOGUE_RELU)) y = y < 0 ? 0 : y;
-    if (has(q, CUBLASLT_EPILOGUE_GELU)) y = gelu_slope(y, false);
+    if (has(q, CUBLASLT_EPILOGUE_GELU)) y = gelu(y);
     return y;
 }
 
@@ -309,6 +293,19 @@ void sum_gradient(const problem &q, const elements &a, const elements &b)
     }
 }
 
+void multiply(const call &x, const elements &a, const elements &b, std::vector<float> &sums)
+{
+    const problem &q = x.q;
+    const int64_t first = x.splits ? q.k / 2 : q.k;
+    gemm(q.m, q.n, first, a, b, sums.data());
+    if (first == q.k) return;
+    std::vector<float> rest(sums.size());
+    const elements late_a = {a.data + (size_t)(first * a.column) * (a.bf16 ? 2 : 4), a.bf16, a.row, a.column};
+    const elements late_b = {b.data + (size_t)(first * b.row) * (b.bf16 ? 2 : 4), b.bf16, b.row, b.column};
+    gemm(q.m, q.n, q.k - first, late_a, late_b, rest.data());
+    for (size_t i = 0; i < sums.size(); i++) sums[i] += rest[i];
+}
+
 void compute_batch(const call &x, int64_t batch)
 {
     const problem &q = x.q;
@@ -316,7 +313,7 @@ void compute_batch(const call &x, int64_t batch)
     const elements b = view(x.b, q.b, q.p.transpose_b != CUBLAS_OP_N, batch);
     const elements c = view(x.c, q.c, false, batch), d = view(x.d, q.d, false, batch);
     std::vector<float> sums((size_t)(q.m * q.n));
-    gemm(q.m, q.n, q.k, a, b, sums.data());
+    multiply(x, a, b, sums);
     for (int64_t j = 0; j < q.n; j++)
         for (int64_t i = 0; i < q.m; i++)
             put((char *)d.data, d.bf16, i + j * d.column, finish(x, sums[(size_t)(i + j * q.m)], i, j, c));
@@ -348,10 +345,6 @@ void note_writes(const call &x)
     each_column(x.d, q.d, heap_wrote);
     if (sums_gradient(q))
         heap_wrote(q.p.bias, (size_t)(has(q, CUBLASLT_EPILOGUE_BGRADA) ? q.m : q.n) * element_bytes(q.d));
-    if (has(q, CUBLASLT_EPILOGUE_GELU_AUX))
-        for (int64_t j = 0; j < q.n; j++)
-            heap_wrote((char *)q.p.aux + (size_t)(j * q.p.aux_leading) * element_bytes(q.d),
-                       (size_t)q.m * element_bytes(q.d));
 }
 
 /* The workspace is written too: whoever else keeps something there shall see it. */
@@ -450,10 +443,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
 cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t p, size_t, cublasComputeType_t compute,
                                                cudaDataType_t scale)
 {
-    inside<product>(p) = {compute,     scale,       CUBLASLT_POINTER_MODE_HOST,
-                          CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT,
-                          nullptr,     nullptr,     0,
-                          -1};
+    inside<product>(p) = {
+        compute, scale, CUBLASLT_POINTER_MODE_HOST, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -501,13 +492,14 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return set_field(PREFERENCE, &inside<preference>(p), attribute, value, bytes);
 }
 
-/* One answer: an algorithm that needs some workspace where some is allowed, and the alignment that was promised. */
+/* One answer: an algorithm that needs some workspace where some is allowed, and the alignment that was promised. As the
+ * library would, it splits the sums of small results where that is allowed: their bits then depend on their shape. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t p, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t wishes, int room,
                                               cublasLtMatmulHeuristicResult_t *results, int *n)
 {
-    enum { WORKSPACE = 4096 };
+    enum { WORKSPACE = 4096, SMALL = 1024 };
     const problem q =
         make_problem(inside<product>(p), inside<layout>(a), inside<layout>(b), inside<layout>(c), inside<layout>(d));
     *n = 0;
@@ -515,7 +507,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (room < 1) return CUBLAS_STATUS_INVALID_VALUE;
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const preference &wish = inside<preference>(wishes);
-    algorithm chosen = {kind_of(q), {}, std::min<uint64_t>(wish.workspace_bytes, WORKSPACE)};
+    const bool may_split = wish.reduction_schemes != CUBLASLT_REDUCTION_SCHEME_NONE && wish.workspace_bytes > 0;
+    algorithm chosen = {kind_of(q), may_split && q.m * q.n <= SMALL, {}, 0};
+    chosen.workspace_bytes = std::min<uint64_t>(wish.workspace_bytes, WORKSPACE);
     memcpy(chosen.alignment, wish.alignment, sizeof chosen.alignment);
     results[0] = {};
     inside<algorithm>(&results[0].algo) = chosen;
@@ -542,6 +536,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
               d,
               workspace,
               0,
+              false,
               {}};
     const cublasStatus_t status = supported(x.q);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
@@ -551,6 +546,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
         if (!algorithm_fits(chosen, x, workspace_bytes)) return CUBLAS_STATUS_INVALID_VALUE;
         memcpy(x.alignment, chosen.alignment, sizeof x.alignment);
         x.workspace_bytes = chosen.workspace_bytes;
+        x.splits = chosen.splits;
     }
     if (!places_are_right(x)) return CUBLAS_STATUS_INVALID_VALUE;
     return enqueue(stream, "cublasLtMatmul", [x] { return run(x); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS

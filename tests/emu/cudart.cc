@@ -4,6 +4,8 @@
 #include "emu/runtime.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -196,9 +198,25 @@ const std::map<cudaError_t, error_text> &error_texts()
 
 } // namespace
 
+/* CUDA_VISIBLE_DEVICES lists devices by number; the first that does not exist hides those behind it. */
+static int count_visible(const char *list, int n_there)
+{
+    int n = 0;
+    for (char *end; *list != '\0'; list = end + (*end == ',')) {
+        const long device = strtol(list, &end, 10);
+        if (end == list || device < 0 || device >= n_there) break;
+        n++;
+    }
+    return n;
+}
+
 int emu::device_count()
 {
-    static const int n = (int)setting("VG_EMU_DEVICES", 8);
+    static const int n = [] {
+        const int n_there = (int)setting("VG_EMU_DEVICES", 8);
+        const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+        return visible ? count_visible(visible, n_there) : n_there;
+    }();
     return n;
 }
 

@@ -88,7 +88,7 @@ cudaError_t call(in_capture rule, const std::function<cudaError_t()> &body);
 /* Keeps an error for cudaGetLastError and returns it. */
 cudaError_t keep_error(cudaError_t error);
 
-/* VG_EMU_DEVICES, or 8. */
+/* VG_EMU_DEVICES, or 8, of which CUDA_VISIBLE_DEVICES may hide some. */
 int device_count();
 
 /* The value of a number in the environment. */

@@ -106,6 +106,13 @@ typedef struct setup {
     cudaStream_t stream;
 } setup;
 
+static void allow_split_sums(setup *s, bool allowed)
+{
+    const uint32_t schemes = allowed ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_NONE;
+    BLAS(cublasLtMatmulPreferenceSetAttribute(s->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
+                                              sizeof schemes));
+}
+
 static setup set_up(product p)
 {
     setup s = {.p = p};
@@ -125,6 +132,7 @@ static setup set_up(product p)
     BLAS(cublasLtMatmulPreferenceCreate(&s.preference));
     BLAS(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
                                               sizeof workspace_bytes));
+    allow_split_sums(&s, false);
     OK(cudaMalloc(&s.workspace, WORKSPACE_BYTES));
     OK(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking));
     return s;
@@ -230,20 +238,22 @@ static void products_are_what_double_says(void **state)
 
 static const product PLAIN = {16, 8, 32, true, false, false, false, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 1, 0};
 
-/* Columns of D alone and among others. */
-static void neighbours(void)
+/* A column of D alone and among others. */
+static void neighbours(bool split)
 {
     product p = PLAIN;
-    p.n = 40;
-    p.k = 300;
+    p.n = 400;
+    p.k = 150;
     setup whole = set_up(p);
+    allow_split_sums(&whole, split);
     BLAS(ask(&whole));
     BLAS(multiply(&whole));
     OK(cudaStreamSynchronize(whole.stream));
     download(&whole.d);
     p.n = 1;
-    for (int j = 0; j < 40; j++) {
+    for (int j = 0; j < 20; j++) {
         setup one = set_up(p);
+        allow_split_sums(&one, split);
         memcpy(one.a.host, whole.a.host, elements_of(&one.a) * sizeof(float));
         memcpy(one.b.host, whole.b.host + (size_t)j * (size_t)p.k, (size_t)p.k * sizeof(float));
         upload(&one.a);
@@ -256,10 +266,21 @@ static void neighbours(void)
     }
 }
 
-static void a_column_has_the_same_bits_alone_and_among_others(void **state)
+static void neighbours_of_whole_sums(void)
+{
+    neighbours(false);
+}
+
+static void neighbours_of_split_sums(void)
+{
+    neighbours(true);
+}
+
+static void a_column_has_the_same_bits_alone_and_among_others_unless_sums_may_be_split(void **state)
 {
     (void)state;
-    passes(neighbours, NULL, 0);
+    passes(neighbours_of_whole_sums, NULL, 0);
+    assert_int_equal(run_apart(neighbours_of_split_sums, NULL, 0).status, WRONG);
 }
 
 static void captured(void)
@@ -371,7 +392,7 @@ int main(void)
     need_stand_ins();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_what_double_says),
-        cmocka_unit_test(a_column_has_the_same_bits_alone_and_among_others),
+        cmocka_unit_test(a_column_has_the_same_bits_alone_and_among_others_unless_sums_may_be_split),
         cmocka_unit_test(products_run_from_a_graph),
         cmocka_unit_test(tf32_and_leading_dimensions_that_are_too_short_are_refused),
         cmocka_unit_test(wrong_operands_are_reported_by_name),

@@ -472,6 +472,37 @@ static void a_machine_without_a_device(void **state)
     passes(no_device, "VG_EMU_DEVICES", 0);
 }
 
+static void expect_devices(const char *visible, int wanted)
+{
+    int n = -1;
+    setenv("CUDA_VISIBLE_DEVICES", visible, 1);
+    cudaGetDeviceCount(&n);
+    NEED(n == wanted);
+}
+
+static void two_devices(void)
+{
+    expect_devices("1,0", 2);
+}
+
+static void one_device(void)
+{
+    expect_devices("5,77,1", 1);
+}
+
+static void hidden_devices(void)
+{
+    expect_devices("", 0);
+}
+
+static void devices_can_be_hidden(void **state)
+{
+    (void)state;
+    passes(two_devices, NULL, 0);
+    passes(one_device, NULL, 0);
+    passes(hidden_devices, NULL, 0);
+}
+
 static void little_memory(void)
 {
     size_t available = 0, total = 0;
@@ -568,6 +599,7 @@ int main(void)
         cmocka_unit_test(captures_that_leave_work_behind_fail),
         cmocka_unit_test(each_wrong_use_of_memory_is_reported_by_name),
         cmocka_unit_test(a_machine_without_a_device),
+        cmocka_unit_test(devices_can_be_hidden),
         cmocka_unit_test(a_device_with_little_memory),
         cmocka_unit_test(a_kernel_runs_and_its_shared_memory_has_to_be_asked_for),
         cmocka_unit_test(a_device_that_is_lost_stays_lost),
