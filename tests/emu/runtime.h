@@ -46,7 +46,6 @@ struct capture {
 };
 
 struct queue {
-    int id;
     bool blocking; /* the default stream and this one wait for each other */
     std::deque<operation> fifo;
     uint64_t issued = 0, done = 0;

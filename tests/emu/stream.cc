@@ -3,6 +3,7 @@
 #include "emu/runtime.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -21,8 +22,10 @@ struct device {
     std::vector<std::unique_ptr<CUstream_st>> streams;
     std::vector<std::shared_ptr<capture>> captures;
     uint64_t random;
-    int n_streams = 0;
     cudaError_t lost = cudaSuccess;
+    std::atomic<int> callers{0}; /* threads in a call, or before one */
+    std::atomic<uint64_t> n_calls{0};
+    bool over = false; /* the process ends */
 };
 
 } // namespace
@@ -53,12 +56,18 @@ uint32_t draw_word(device &d)
 std::shared_ptr<queue> new_queue(device &d, bool blocking)
 {
     auto q = std::make_shared<queue>();
-    q->id = d.n_streams++;
     q->blocking = blocking;
     q->priority = draw_word(d);
     d.queues.push_back(q);
     return q;
 }
+
+/* A device goes on by itself. Here it does when no thread has called it for so long: the host waits elsewhere (for
+ * other ranks, which may wait for this one's device), and runs see an order of events that the seed alone decides as
+ * long as it does not. 0: never. */
+enum { ALONE_MS = 20 };
+
+void go_on_alone(device &d, long alone_ms);
 
 device &the_device()
 {
@@ -66,10 +75,25 @@ device &the_device()
         auto *made = new device;
         made->random = (uint64_t)setting("VG_EMU_SEED", 0);
         new_queue(*made, true);
+        const long alone_ms = (long)setting("VG_EMU_ALONE_MS", ALONE_MS);
+        if (alone_ms > 0) std::thread(go_on_alone, std::ref(*made), alone_ms).detach();
         return made;
     }();
     return *d;
 }
+
+struct caller {
+    device &d;
+    explicit caller(device &called) : d(called)
+    {
+        d.callers++;
+        d.n_calls++;
+    }
+    ~caller()
+    {
+        d.callers--;
+    }
+};
 
 bool runnable(const queue &q)
 {
@@ -124,6 +148,33 @@ template <typename condition> bool run_while(const condition &unfinished)
         d.lock.lock();
     }
     return d.lost == cudaSuccess;
+}
+
+void end_of_process()
+{
+    device &d = the_device();
+    const std::lock_guard<std::recursive_mutex> guard(d.lock);
+    d.over = true;
+}
+
+/* As much as can be done before a thread calls. */
+void run_uncalled(device &d)
+{
+    const std::lock_guard<std::recursive_mutex> guard(d.lock);
+    static const bool registered = atexit(end_of_process) == 0; /* now, while what work needs exists */
+    if (!registered || d.over) return;
+    while (d.callers == 0 && advance() == outcome::moved) continue;
+}
+
+void go_on_alone(device &d, long alone_ms)
+{
+    uint64_t seen = 0;
+    for (;;) {
+        const struct timespec nap = {alone_ms / 1000, alone_ms % 1000 * 1000000};
+        nanosleep(&nap, nullptr);
+        if (d.callers == 0 && d.n_calls == seen) run_uncalled(d);
+        seen = d.n_calls;
+    }
 }
 
 /* The rule of cudaThreadExchangeStreamCaptureMode: which captures forbid this thread an unsafe call. */
@@ -305,6 +356,7 @@ long long setting(const char *name, long long otherwise)
 cudaError_t call(in_capture rule, const std::function<cudaError_t()> &body)
 {
     device &d = the_device();
+    const caller here(d);
     const std::lock_guard<std::recursive_mutex> guard(d.lock);
     cudaError_t error = device_count() == 0 ? cudaErrorNoDevice : d.lost;
     if (error == cudaSuccess && rule == in_capture::forbidden && forbidden_now(d)) {

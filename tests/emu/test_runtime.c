@@ -209,6 +209,22 @@ static void events_tell_how_far_a_stream_is(void **state)
     passes(events_tell, NULL, 0);
 }
 
+static void wait_without_a_call(void)
+{
+    float *x = device_floats(N), *in = pinned_floats(N, 1), *out = pinned_floats(N, 0);
+    cudaStream_t s = new_stream();
+    copy_in(x, in, s);
+    copy_out(out, x, s);
+    for (int i = 0; i < 10000 && ((volatile float *)out)[N - 1] == 0; i++) usleep(1000);
+    NEED(all_are(out, 1));
+}
+
+static void a_device_that_nobody_calls_goes_on(void **state)
+{
+    (void)state;
+    passes(wait_without_a_call, "VG_EMU_ALONE_MS", 1);
+}
+
 static void default_stream(void)
 {
     static float back[N];
@@ -592,6 +608,7 @@ int main(void)
         cmocka_unit_test(a_missing_wait_between_streams_is_seen_on_some_seed),
         cmocka_unit_test(a_staging_buffer_that_is_filled_too_early_is_seen),
         cmocka_unit_test(events_tell_how_far_a_stream_is),
+        cmocka_unit_test(a_device_that_nobody_calls_goes_on),
         cmocka_unit_test(the_default_stream_waits_for_blocking_streams),
         cmocka_unit_test(a_graph_runs_at_every_launch_with_what_memory_holds_then),
         cmocka_unit_test(launches_of_one_graph_run_one_after_another),
