@@ -1,4 +1,5 @@
 /* Queues of the emulated device: what waits, what runs next, and what calls do around it. */
+#include "emu/heap.h"
 #include "emu/report.h"
 #include "emu/runtime.h"
 
@@ -140,6 +141,7 @@ void forget_finished(device &d)
 template <typename condition> bool run_while(const condition &unfinished)
 {
     device &d = the_device();
+    const heap_open open; /* once, not at each operation: that is two system calls */
     while (d.lost == cudaSuccess && unfinished()) {
         if (advance() == outcome::moved) continue;
         d.lock.unlock();
