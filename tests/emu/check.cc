@@ -26,19 +26,22 @@ const char *verb(unsigned kind)
     return kind & ATOMIC ? "atomically changes" : kind & WRITE ? "writes" : "reads";
 }
 
-/* "layernorm.cu:41", asked of addr2line; a return address lies behind its call. */
+/* "layernorm.cu:41", asked of addr2line: the innermost line outside the dialect itself. A return address lies behind
+ * its call. */
 std::string source_of(const void *place)
 {
     Dl_info object;
     if (!dladdr(place, &object)) return "an unknown place";
-    char command[1024], line[512] = "";
-    snprintf(command, sizeof command, "LD_PRELOAD= addr2line -s -e '%s' 0x%zx 2>/dev/null", object.dli_fname,
+    char command[1024], line[512];
+    snprintf(command, sizeof command, "LD_PRELOAD= addr2line -i -s -e '%s' 0x%zx 2>/dev/null", object.dli_fname,
              (size_t)((const char *)place - (const char *)object.dli_fbase) - 1);
+    std::string source;
     if (FILE *answer = popen(command, "r")) {
-        if (fgets(line, sizeof line, answer)) line[strcspn(line, " \n")] = '\0';
+        while (fgets(line, sizeof line, answer))
+            if (source.empty() || source.rfind("device.h:", 0) == 0) source.assign(line, strcspn(line, " \n"));
         pclose(answer);
     }
-    return line[0] && line[0] != '?' ? line : object.dli_fname;
+    return source.empty() || source[0] == '?' ? object.dli_fname : source;
 }
 
 std::string target_text(const void *p)
@@ -88,7 +91,8 @@ void check_cell(cell &c, access mine, bool shared, const void *p, size_t n, unsi
         report_race(p, n, kind, place, c.writer, true);
     if (kind & WRITE) {
         for (const access &r : c.reader)
-            if ((r.bytes & mine.bytes) && !before_now(r, shared)) report_race(p, n, kind, place, r, false);
+            if ((r.bytes & mine.bytes) && !(atomic && r.atomic) && !before_now(r, shared))
+                report_race(p, n, kind, place, r, false);
         if (c.writer.serial == mine.serial && c.writer.thread == mine.thread && c.writer.clock == mine.clock)
             mine.bytes |= c.writer.bytes;
         c.writer = mine;
