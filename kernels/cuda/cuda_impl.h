@@ -37,6 +37,7 @@ vg_status vg_cuda_sum(vg_stream *stream, float *dst, const float *a, const float
 vg_status vg_cuda_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums);
 vg_status vg_cuda_norm(vg_stream *stream, const vg_grad_norm *args);
 vg_status vg_cuda_adamw(vg_stream *stream, const vg_adamw *args);
+size_t vg_cuda_layernorm_grad_workspace(const vg_node *node);
 size_t vg_cuda_sum_rows_workspace(const vg_node *node);
 size_t vg_cuda_text_embed_grad_workspace(const vg_node *node);
 
