@@ -68,8 +68,9 @@ void run_a_little();
 /* Names an operation that still waits, or NULL. */
 const char *queued_work();
 
-/* From 0 to n - 1, by VG_EMU_SEED. */
-uint32_t draw(uint32_t n);
+/* A priority, and the same or, now and then, another one for what follows; by VG_EMU_SEED. */
+uint32_t draw_priority();
+uint32_t draw_priority(uint32_t before);
 
 cudaStream_t new_stream(unsigned flags);
 void drop_stream(cudaStream_t stream);

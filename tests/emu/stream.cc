@@ -23,6 +23,7 @@ struct device {
     std::vector<std::unique_ptr<CUstream_st>> streams;
     std::vector<std::shared_ptr<capture>> captures;
     uint64_t random;
+    bool opposite, steady;
     cudaError_t lost = cudaSuccess;
     std::atomic<int> callers{0}; /* threads in a call, or before one */
     std::atomic<uint64_t> n_calls{0};
@@ -54,11 +55,27 @@ uint32_t draw_word(device &d)
     return (uint32_t)((z ^ (z >> 31)) >> 32);
 }
 
+/* Streams run in the order of their priorities. An odd seed draws the opposite of the even one before it: of two
+ * streams, each comes first on one of them. */
+uint32_t draw_priority_of(device &d)
+{
+    const uint32_t word = draw_word(d);
+    return d.opposite ? ~word : word;
+}
+
+/* Now and then a stream gets another priority: long stretches of one stream while another stands still show a missing
+ * wait far oftener than a fair choice at each operation. On the first two seeds it keeps what it has. */
+bool draw_change(device &d)
+{
+    enum { STRETCH = 16 };
+    return draw_word(d) % STRETCH == 0 && !d.steady;
+}
+
 std::shared_ptr<queue> new_queue(device &d, bool blocking)
 {
     auto q = std::make_shared<queue>();
     q->blocking = blocking;
-    q->priority = draw_word(d);
+    q->priority = draw_priority_of(d);
     d.queues.push_back(q);
     return q;
 }
@@ -74,7 +91,10 @@ device &the_device()
 {
     static device *d = [] {
         auto *made = new device;
-        made->random = (uint64_t)setting("VG_EMU_SEED", 0);
+        const uint64_t seed = (uint64_t)setting("VG_EMU_SEED", 0);
+        made->random = seed / 2;
+        made->opposite = seed % 2;
+        made->steady = seed < 2;
         new_queue(*made, true);
         const long alone_ms = (long)setting("VG_EMU_ALONE_MS", ALONE_MS);
         if (alone_ms > 0) std::thread(go_on_alone, std::ref(*made), alone_ms).detach();
@@ -101,10 +121,6 @@ bool runnable(const queue &q)
     return !q.fifo.empty() && std::all_of(q.fifo.front().after.begin(), q.fifo.front().after.end(), reached);
 }
 
-/* Streams run one after another in the order of their priorities, which change now and then: long stretches of one
- * stream while another stands still show a missing wait far oftener than a fair choice at each operation. */
-enum { STRETCH = 16 };
-
 void drop_all(device &d)
 {
     for (const auto &q : d.queues) {
@@ -116,7 +132,7 @@ void drop_all(device &d)
 outcome run_head(device &d, queue &q)
 {
     const outcome r = q.fifo.front().run();
-    if (draw_word(d) % STRETCH == 0) q.priority = draw_word(d);
+    if (draw_change(d)) q.priority = draw_priority_of(d);
     if (d.lost != cudaSuccess)
         drop_all(d);
     else if (r == outcome::waiting)
@@ -305,7 +321,7 @@ bool run_until_idle()
 
 void run_a_little()
 {
-    for (uint32_t n = draw(64); n > 0 && advance() == outcome::moved; n--) continue;
+    for (uint32_t n = draw_word(the_device()) % 64; n > 0 && advance() == outcome::moved; n--) continue;
 }
 
 const char *queued_work()
@@ -315,9 +331,15 @@ const char *queued_work()
     return nullptr;
 }
 
-uint32_t draw(uint32_t n)
+uint32_t draw_priority(uint32_t before)
 {
-    return (uint32_t)((uint64_t)draw_word(the_device()) * n >> 32);
+    device &d = the_device();
+    return draw_change(d) ? draw_priority_of(d) : before;
+}
+
+uint32_t draw_priority()
+{
+    return draw_priority_of(the_device());
 }
 
 void lose_device(cudaError_t error)

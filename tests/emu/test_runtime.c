@@ -149,7 +149,7 @@ static void a_missing_wait_between_streams_is_seen_on_some_seed(void **state)
 {
     (void)state;
     assert_int_equal(failures_of_seeds(hand_over_with_wait, SEEDS), 0);
-    assert_in_range(failures_of_seeds(hand_over_without_wait, SEEDS), 1, SEEDS);
+    assert_in_range(failures_of_seeds(hand_over_without_wait, 2), 1, 2); /* one of two opposite seeds */
 }
 
 /* The host fills its staging buffer again for the next step. */
