@@ -3,6 +3,7 @@
  * The plug-in for check mode is compiled with -fsanitize=thread, which puts a call before each access; the functions of
  * that name are these (the sanitizer's own runtime is never linked). Two accesses to the same bytes, one of them a
  * write, need an order: the same thread, a __syncthreads or a __syncwarp of both between them, or another launch. */
+#include "emu/counters.h"
 #include "emu/exec_impl.h"
 #include "emu/fiber.h"
 #include "emu/heap.h"
@@ -146,6 +147,8 @@ void check(const void *p, size_t n, unsigned kind, const void *place)
     if (!self || (size_t)((const char *)p - self->stack_base) < STACK_BYTES) return;
     if (heap_contains(p)) {
         check_shadowed(heap_shadow(), false, p, n, kind, place);
+        if (counting() && kind & READ) counters_access(heap_shadow().offset(p), n, false, place);
+        if (counting() && kind & WRITE) counters_access(heap_shadow().offset(p), n, true, place);
     } else if (is_shared(p)) {
         check_shadowed(shared_shadow(), true, p, n, kind, place);
     } else if (stack_contains(p)) {

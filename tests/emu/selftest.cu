@@ -16,13 +16,13 @@ static __device__ float warp_sum(float x)
     return x;
 }
 
-#define WRONG(name) KERNEL(N) void name(const struct selftest_args p)
+#define CASE(name)  KERNEL(N) void name(const struct selftest_args p)
 #define ENTRY(name) KERNEL_ENTRY(name, struct selftest_args)
 
 /* --- nothing wrong --- */
 
 /* A sum over the block, twice through the same shared array, and a count by atomics. */
-WRONG(right_sums)
+CASE(right_sums)
 {
     SHARED(float, sums, [N / 32]);
     for (int round = 0; round < 2; round++) {
@@ -37,7 +37,7 @@ WRONG(right_sums)
 ENTRY(right_sums)
 
 /* Bytes and bf16 numbers that neighbours write; a store of what a function returns. */
-WRONG(right_small_types)
+CASE(right_small_types)
 {
     SHARED(unsigned char, bytes, [N]);
     SHARED(__nv_bfloat16, halves, [N]);
@@ -50,7 +50,7 @@ WRONG(right_small_types)
 ENTRY(right_small_types)
 
 /* Lanes hand numbers on through shared memory, in halves of the warp. */
-WRONG(right_half_warps)
+CASE(right_half_warps)
 {
     SHARED(float, line, [N]);
     const unsigned half = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
@@ -60,7 +60,7 @@ WRONG(right_half_warps)
 }
 ENTRY(right_half_warps)
 
-WRONG(right_pipeline)
+CASE(right_pipeline)
 {
     SHARED(float4, line, [N / 4]);
     const int quarter = (int)threadIdx.x % (N / 4);
@@ -72,9 +72,25 @@ WRONG(right_pipeline)
 }
 ENTRY(right_pipeline)
 
+/* What the counters must tell apart: 16 bytes a lane in order, and 4 bytes a lane 32 bytes from each other. */
+CASE(copy_in_order)
+{
+    const int i = 4 * (int)threadIdx.x;
+    if (blockIdx.x == 0 && threadIdx.x < 32)
+        *reinterpret_cast<float4 *>(p.y + i) = *reinterpret_cast<const float4 *>(p.x + i);
+}
+ENTRY(copy_in_order)
+
+CASE(copy_in_columns)
+{
+    const int i = (int)threadIdx.x % 16 * 8 + (int)threadIdx.x / 16;
+    if (blockIdx.x == 0 && threadIdx.x < 32) p.y[i] = p.x[i];
+}
+ENTRY(copy_in_columns)
+
 /* --- races --- */
 
-WRONG(barrier_missing)
+CASE(barrier_missing)
 {
     SHARED(float, line, [N]);
     line[threadIdx.x] = p.x[global_index()];
@@ -83,7 +99,7 @@ WRONG(barrier_missing)
 ENTRY(barrier_missing)
 
 /* The second round writes what others may still read. */
-WRONG(barrier_missing_behind_read)
+CASE(barrier_missing_behind_read)
 {
     SHARED(float, line, [N]);
     for (int round = 0; round < 2; round++) {
@@ -95,7 +111,7 @@ WRONG(barrier_missing_behind_read)
 ENTRY(barrier_missing_behind_read)
 
 /* Lanes do not run in step. */
-WRONG(warp_barrier_missing)
+CASE(warp_barrier_missing)
 {
     SHARED(float, line, [N]);
     line[threadIdx.x] = p.x[global_index()];
@@ -104,7 +120,7 @@ WRONG(warp_barrier_missing)
 ENTRY(warp_barrier_missing)
 
 /* Only half of each warp is ordered, and reads across. */
-WRONG(warp_barrier_of_half)
+CASE(warp_barrier_of_half)
 {
     SHARED(float, line, [N]);
     const unsigned half = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
@@ -114,26 +130,26 @@ WRONG(warp_barrier_of_half)
 }
 ENTRY(warp_barrier_of_half)
 
-WRONG(blocks_write_same_place)
+CASE(blocks_write_same_place)
 {
     p.y[threadIdx.x] = p.x[global_index()];
 }
 ENTRY(blocks_write_same_place)
 
-WRONG(atomic_lost)
+CASE(atomic_lost)
 {
     if (threadIdx.x == 0) p.count[0] += 1;
 }
 ENTRY(atomic_lost)
 
-WRONG(atomic_read_plainly)
+CASE(atomic_read_plainly)
 {
     atomicAdd(&p.count[0], 1);
     p.y[global_index()] = (float)p.count[0];
 }
 ENTRY(atomic_read_plainly)
 
-WRONG(copy_not_shown_to_others)
+CASE(copy_not_shown_to_others)
 {
     SHARED(float, line, [N]);
     cp_async<4>(&line[threadIdx.x], p.x + global_index());
@@ -145,7 +161,7 @@ ENTRY(copy_not_shown_to_others)
 
 /* --- values that nobody wrote --- */
 
-WRONG(shared_without_value)
+CASE(shared_without_value)
 {
     SHARED(float, line, [N]);
     if (threadIdx.x > 0) line[threadIdx.x] = p.x[global_index()];
@@ -154,13 +170,13 @@ WRONG(shared_without_value)
 }
 ENTRY(shared_without_value)
 
-WRONG(global_without_value)
+CASE(global_without_value)
 {
     p.count[global_index()] = p.y[global_index()] > 0.0f;
 }
 ENTRY(global_without_value)
 
-WRONG(copy_not_waited_for)
+CASE(copy_not_waited_for)
 {
     SHARED(float, line, [N]);
     cp_async<4>(&line[threadIdx.x], p.x + global_index());
@@ -173,7 +189,7 @@ ENTRY(copy_not_waited_for)
 
 /* --- memory that is not there --- */
 
-WRONG(shared_index_off_by_one)
+CASE(shared_index_off_by_one)
 {
     SHARED(float, line, [N]);
     line[threadIdx.x + 1] = p.x[global_index()];
@@ -182,14 +198,14 @@ WRONG(shared_index_off_by_one)
 }
 ENTRY(shared_index_off_by_one)
 
-WRONG(guard_missing)
+CASE(guard_missing)
 {
     p.y[global_index() + 1] = p.x[global_index()];
 }
 ENTRY(guard_missing)
 
 /* Launched with half of what it needs. */
-WRONG(dynamic_shared_too_small)
+CASE(dynamic_shared_too_small)
 {
     DYN_SHARED(float, line);
     line[threadIdx.x] = p.x[global_index()];
@@ -197,20 +213,20 @@ WRONG(dynamic_shared_too_small)
 }
 ENTRY(dynamic_shared_too_small)
 
-WRONG(vector_misaligned)
+CASE(vector_misaligned)
 {
     const float4 x = *reinterpret_cast<const float4 *>(p.x + 1);
     p.y[global_index()] = x.x + x.w;
 }
 ENTRY(vector_misaligned)
 
-WRONG(host_memory)
+CASE(host_memory)
 {
     p.y[global_index()] = p.host[0];
 }
 ENTRY(host_memory)
 
-WRONG(local_of_another_thread)
+CASE(local_of_another_thread)
 {
     SHARED(float *, place, [1]);
     float mine = p.x[global_index()];
@@ -221,7 +237,7 @@ WRONG(local_of_another_thread)
 }
 ENTRY(local_of_another_thread)
 
-WRONG(copy_to_global)
+CASE(copy_to_global)
 {
     cp_async<4>(p.y + global_index(), p.x + global_index());
     cp_async_commit();
@@ -231,7 +247,7 @@ ENTRY(copy_to_global)
 
 /* --- threads that do not come --- */
 
-WRONG(barrier_in_branches)
+CASE(barrier_in_branches)
 {
     SHARED(float, line, [N]);
     line[threadIdx.x] = p.x[global_index()];
@@ -244,7 +260,7 @@ WRONG(barrier_in_branches)
 }
 ENTRY(barrier_in_branches)
 
-WRONG(end_before_barrier)
+CASE(end_before_barrier)
 {
     if (threadIdx.x == N - 1) return;
     __syncthreads();
@@ -252,7 +268,7 @@ WRONG(end_before_barrier)
 }
 ENTRY(end_before_barrier)
 
-WRONG(barrier_in_part_of_block)
+CASE(barrier_in_part_of_block)
 {
     if (threadIdx.x < 32) __syncthreads();
     p.y[global_index()] = warp_sum(p.x[global_index()]);
@@ -260,33 +276,33 @@ WRONG(barrier_in_part_of_block)
 }
 ENTRY(barrier_in_part_of_block)
 
-WRONG(lane_has_ended)
+CASE(lane_has_ended)
 {
     if (threadIdx.x % 32 == 31) return;
     p.y[global_index()] = warp_sum(p.x[global_index()]);
 }
 ENTRY(lane_has_ended)
 
-WRONG(lane_not_in_mask)
+CASE(lane_not_in_mask)
 {
     p.y[global_index()] = __shfl_sync(0x7fffffffu, p.x[global_index()], 0);
 }
 ENTRY(lane_not_in_mask)
 
-WRONG(lane_read_outside_mask)
+CASE(lane_read_outside_mask)
 {
     if (threadIdx.x % 32 < 16) p.y[global_index()] = __shfl_xor_sync(0x0000ffffu, p.x[global_index()], 16);
 }
 ENTRY(lane_read_outside_mask)
 
-WRONG(lanes_in_two_collectives)
+CASE(lanes_in_two_collectives)
 {
     const float x = p.x[global_index()];
     p.y[global_index()] = threadIdx.x % 2 ? __shfl_sync(~0u, x, 0) : __shfl_down_sync(~0u, x, 1);
 }
 ENTRY(lanes_in_two_collectives)
 
-WRONG(warp_waits_for_barrier)
+CASE(warp_waits_for_barrier)
 {
     if (threadIdx.x == 0)
         __syncwarp();
