@@ -58,10 +58,10 @@ struct queue {
 /* The stream's queue; an unknown handle is misuse. The default stream is NULL or cudaStreamLegacy. */
 std::shared_ptr<queue> queue_of(cudaStream_t stream);
 
-/* Runs the device until the position is reached, the queue or all queues are empty; false when the device is lost. */
-bool run_until(const position &p);
-bool run_until_empty(const std::shared_ptr<queue> &q);
-bool run_until_idle();
+/* Runs the device until the position is reached, the queue or all queues are empty, or the device is lost. */
+void run_until(const position &p);
+void run_until_empty(const std::shared_ptr<queue> &q);
+void run_until_idle();
 /* A few operations, as if some time had passed. */
 void run_a_little();
 

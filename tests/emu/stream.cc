@@ -35,7 +35,6 @@ struct device {
 
 struct CUstream_st {
     std::shared_ptr<emu::queue> queue;
-    unsigned flags;
 };
 
 namespace emu
@@ -154,7 +153,7 @@ void forget_finished(device &d)
 }
 
 /* Lets the device go on until the condition holds; gives way to other threads and processes while it waits for them. */
-template <typename condition> bool run_while(const condition &unfinished)
+template <typename condition> void run_while(const condition &unfinished)
 {
     device &d = the_device();
     const heap_open open; /* once, not at each operation: that is two system calls */
@@ -165,12 +164,12 @@ template <typename condition> bool run_while(const condition &unfinished)
         nanosleep(&nap, nullptr);
         d.lock.lock();
     }
-    return d.lost == cudaSuccess;
 }
 
 void end_of_process()
 {
     device &d = the_device();
+    const caller here(d);
     const std::lock_guard<std::recursive_mutex> guard(d.lock);
     d.over = true;
 }
@@ -304,19 +303,19 @@ std::shared_ptr<queue> queue_of(cudaStream_t stream)
     misuse("the stream %p does not exist (destroyed, or never made)", (void *)stream);
 }
 
-bool run_until(const position &p)
+void run_until(const position &p)
 {
-    return run_while([&p] { return !reached(p); });
+    run_while([&p] { return !reached(p); });
 }
 
-bool run_until_empty(const std::shared_ptr<queue> &q)
+void run_until_empty(const std::shared_ptr<queue> &q)
 {
-    return run_while([&q] { return !q->fifo.empty(); });
+    run_while([&q] { return !q->fifo.empty(); });
 }
 
-bool run_until_idle()
+void run_until_idle()
 {
-    return run_while([] { return queued_work() != nullptr; });
+    run_while([] { return queued_work() != nullptr; });
 }
 
 void run_a_little()
@@ -352,7 +351,6 @@ cudaStream_t new_stream(unsigned flags)
     device &d = the_device();
     d.streams.push_back(std::make_unique<CUstream_st>());
     d.streams.back()->queue = new_queue(d, !(flags & cudaStreamNonBlocking));
-    d.streams.back()->flags = flags;
     return d.streams.back().get();
 }
 
