@@ -99,7 +99,7 @@ static verdict own_verdict(const vg_comm *comm, vg_status status)
 
 vg_status vg_comm_agree(vg_comm *comm, vg_status status)
 {
-    if (comm->size == 1) return status;
+    if (comm->size == 1 || (vg_comm_broken(comm) && status != VG_OK)) return status;
     int64_t key = agree_key(comm, status);
     VG_TRY(comm->ops->reduce_i64(comm, &key, 1, true));
     if (key >> 32 == 0) return VG_OK;
@@ -233,6 +233,16 @@ vg_status vg_comm_gather_text(vg_comm *comm, const void *mine, size_t bytes, cha
     *all = joined;
     *all_bytes = total;
     return VG_OK;
+}
+
+bool vg_comm_broken(const vg_comm *comm)
+{
+    return comm->intact != NULL;
+}
+
+bool vg_comm_speaks(const vg_comm *comm)
+{
+    return comm->rank == comm->speaker;
 }
 
 void vg_comm_abort(vg_comm *comm, int exit_code)

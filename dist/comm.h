@@ -72,6 +72,15 @@ vg_status vg_comm_barrier(vg_comm *comm);
  * naming `what` and the first rank that differs. */
 vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char *what);
 
+/* Local. The group lost a rank in the middle of something (`lost`, or -1 when it is not known): from here on collective
+ * calls fail at once and leave the sentence of that failure alone, close gives back only what is ours, and the way out
+ * is vg_comm_abort. */
+void vg_comm_break(vg_comm *comm, int lost);
+bool vg_comm_broken(const vg_comm *comm);
+
+/* Local. Whether this rank prints the job's error: rank 0, or the next one where rank 0 is lost. */
+bool vg_comm_speaks(const vg_comm *comm);
+
 /* Ends the job at once, without the others' consent, with this exit code. Does not return. */
 _Noreturn void vg_comm_abort(vg_comm *comm, int exit_code);
 

@@ -38,7 +38,9 @@ typedef struct vg_comm_ops {
 struct vg_comm {
     const vg_comm_ops *ops;
     int rank, size, local_rank, local_size;
-    int leader; /* the group rank of local rank 0: names the host */
+    const vg_comm_ops *intact; /* what ops was before the group broke */
+    int speaker;               /* the rank that prints errors */
+    int leader;                /* the group rank of local rank 0: names the host */
     char host[VG_HOST_BYTES];
     void *backend; /* of the implementation */
     void *scratch; /* grows on first use, so that later steps allocate nothing */

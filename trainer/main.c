@@ -54,8 +54,9 @@ static vg_status run_verb(const struct verb *verb, int argc, char **argv)
     if (st == VG_OK && verb->ranks == ONE && vg_comm_size(context.comm) > 1)
         st = vg_fail(VG_E_USAGE, "`vlgtr %s` runs alone, without mpirun", verb->name);
     if (st == VG_OK) st = verb->run(&context, argc, argv);
-    if (st != VG_OK && st != VG_E_STOPPED && (!context.comm || vg_comm_rank(context.comm) == 0))
+    if (st != VG_OK && st != VG_E_STOPPED && (!context.comm || vg_comm_speaks(context.comm)))
         fprintf(stderr, "vlgtr %s: %s\n", verb->name, vg_error_text());
+    if (context.comm && vg_comm_broken(context.comm)) vg_comm_abort(context.comm, vg_exit_code(st));
     VG_KEEP(st, vg_comm_close(context.comm));
     return st;
 }
