@@ -94,7 +94,11 @@ typedef struct vg_capture vg_capture;
 typedef struct vg_device_ops {
     /* Completes a stream whose n_threads is set, on the device that belongs to this rank of the host. */
     vg_status (*open)(vg_stream *stream, int local_rank);
+    /* Completes another stream on the device of an open one: its work runs beside that of the first. */
+    vg_status (*open_beside)(const vg_stream *stream, vg_stream *beside);
     void (*close)(vg_stream *stream);
+    /* What the device's own libraries call the stream (a cudaStream_t). */
+    void *(*queue)(const vg_stream *stream);
     /* Zeroed memory of the device, aligned to 64 bytes or more; not to be touched by the host. */
     vg_status (*allocate)(vg_stream *stream, size_t bytes, vg_arena *out);
     void (*release)(vg_stream *stream, vg_arena *memory);
@@ -162,7 +166,7 @@ typedef struct vg_backend {
     vg_status (*pack)(vg_stream *stream, const vg_node *node,
                       void *packed); /* node->in[1] is a frozen weight, final until re-planned */
     vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
-                     int64_t n); /* dst = a + b; dst may be a */
+                     int64_t n); /* dst = a + b; dst may be a or b */
     vg_status (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks,
                              double *block_sums); /* in order, fp64 */
     vg_status (*norm)(vg_stream *stream, const vg_grad_norm *args);

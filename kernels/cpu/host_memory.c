@@ -10,9 +10,21 @@ static vg_status open_host(vg_stream *stream, int local_rank)
     return VG_OK;
 }
 
+static vg_status open_beside(const vg_stream *stream, vg_stream *beside)
+{
+    *beside = *stream;
+    return VG_OK;
+}
+
 static void close_host(vg_stream *stream)
 {
     (void)stream;
+}
+
+static void *queue(const vg_stream *stream)
+{
+    (void)stream;
+    return NULL;
 }
 
 static vg_status allocate(vg_stream *stream, size_t bytes, vg_arena *out)
@@ -49,7 +61,9 @@ static vg_status wait(vg_stream *stream)
 
 const vg_device_ops vg_host_device = {
     .open = open_host,
+    .open_beside = open_beside,
     .close = close_host,
+    .queue = queue,
     .allocate = allocate,
     .release = release,
     .allocate_staging = allocate,

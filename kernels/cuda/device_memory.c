@@ -44,7 +44,6 @@ static void close_device(vg_stream *stream)
 {
     vg_cuda *cuda = stream->cuda;
     if (!cuda) return;
-    vg_matmul_plans_free(cuda->plans);
     if (cuda->blas) cublasLtDestroy(cuda->blas);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
     free(cuda);
@@ -60,6 +59,23 @@ static vg_status open_device(vg_stream *stream, int local_rank)
     const vg_status st = fill(stream->cuda, device);
     if (st != VG_OK) close_device(stream);
     return st;
+}
+
+/* For copies and sums: products need a handle of their own. */
+static vg_status open_beside(const vg_stream *stream, vg_stream *beside)
+{
+    beside->n_threads = stream->n_threads;
+    beside->cuda = vg_new0(sizeof *beside->cuda);
+    VG_CHECK(beside->cuda, VG_E_NOMEM, "no memory for a GPU's queue");
+    const vg_status st = vg_cuda_status(cudaStreamCreateWithFlags(&beside->cuda->compute, cudaStreamNonBlocking),
+                                        "cudaStreamCreateWithFlags");
+    if (st != VG_OK) close_device(beside);
+    return st;
+}
+
+static void *queue(const vg_stream *stream)
+{
+    return vg_cuda_queue(stream);
 }
 
 static vg_status out_of_memory(cudaError_t result, size_t bytes)
@@ -156,7 +172,9 @@ static vg_status room(vg_stream *stream, size_t *free_bytes)
 
 const vg_device_ops vg_cuda_device = {
     .open = open_device,
+    .open_beside = open_beside,
     .close = close_device,
+    .queue = queue,
     .allocate = allocate,
     .release = release,
     .allocate_staging = allocate_staging,

@@ -488,7 +488,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_packed_weight_gives_the_same_bits),
     };
     only = argc > 1 ? argv[1] : NULL;
-    backend = backend_under_test(1, &stream);
+    backend = backend_under_test(1, 0, &stream);
     int failed = cmocka_run_group_tests(tests, open_file, close_file);
     if (backend->device == &vg_host_device) failed += cmocka_run_group_tests(host_tests, open_file, close_file);
     backend->device->close(&stream);

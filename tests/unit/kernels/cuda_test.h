@@ -25,7 +25,7 @@ static vg_stream cuda_stream;
 static inline void cuda_open(void)
 {
     setenv("VLGTR_DEVICE", "cuda", 1);
-    backend_under_test(1, &cuda_stream);
+    backend_under_test(1, 0, &cuda_stream);
 }
 
 static inline void cuda_run(const vg_node *node)
