@@ -13,4 +13,16 @@ if(VLGTR_CUDA)
   enable_language(CUDA)
   set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g")
   enable_language(CXX)  # device code for the emulator (tests/emu)
+
+  # Several GPUs talk through NCCL. The toolkit does not always bring it; without it a build is complete for one rank,
+  # and several ranks on GPUs are refused at start with a sentence.
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    add_library(NCCL::nccl UNKNOWN IMPORTED)
+    set_target_properties(NCCL::nccl PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY}
+                          INTERFACE_INCLUDE_DIRECTORIES "${NCCL_INCLUDE_DIR};${CUDAToolkit_INCLUDE_DIRS}")
+  else()
+    message(STATUS "NCCL not found: GPUs work alone in this build, several ranks on GPUs need nccl.h and libnccl")
+  endif()
 endif()
