@@ -15,9 +15,11 @@ extern "C" {
 typedef struct vg_cuda {
     cudaStream_t compute;
     cublasLtHandle_t blas;
+    struct vg_matmul_plans *plans; /* matmul.h; NULL at first */
 } vg_cuda;
 
 extern const vg_device_ops vg_cuda_device;
+void vg_matmul_plans_free(struct vg_matmul_plans *plans);
 
 static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
 {
@@ -37,6 +39,12 @@ vg_status vg_cuda_sum(vg_stream *stream, float *dst, const float *a, const float
 vg_status vg_cuda_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums);
 vg_status vg_cuda_norm(vg_stream *stream, const vg_grad_norm *args);
 vg_status vg_cuda_adamw(vg_stream *stream, const vg_adamw *args);
+size_t vg_cuda_linear_workspace(const vg_node *node);
+size_t vg_cuda_linear_dx_workspace(const vg_node *node);
+size_t vg_cuda_linear_dw_workspace(const vg_node *node);
+size_t vg_cuda_layernorm_grad_workspace(const vg_node *node);
+size_t vg_cuda_sum_rows_workspace(const vg_node *node);
+size_t vg_cuda_text_embed_grad_workspace(const vg_node *node);
 
 /* A CUDA or cuBLASLt result as a status, with the call's name in the sentence. */
 vg_status vg_cuda_status(cudaError_t result, const char *call);

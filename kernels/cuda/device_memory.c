@@ -44,6 +44,7 @@ static void close_device(vg_stream *stream)
 {
     vg_cuda *cuda = stream->cuda;
     if (!cuda) return;
+    vg_matmul_plans_free(cuda->plans);
     if (cuda->blas) cublasLtDestroy(cuda->blas);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
     free(cuda);

@@ -3,6 +3,7 @@
  * The plug-in for check mode is compiled with -fsanitize=thread, which puts a call before each access; the functions of
  * that name are these (the sanitizer's own runtime is never linked). Two accesses to the same bytes, one of them a
  * write, need an order: the same thread, a __syncthreads or a __syncwarp of both between them, or another launch. */
+#include "emu/counters.h"
 #include "emu/exec_impl.h"
 #include "emu/fiber.h"
 #include "emu/heap.h"
@@ -26,19 +27,22 @@ const char *verb(unsigned kind)
     return kind & ATOMIC ? "atomically changes" : kind & WRITE ? "writes" : "reads";
 }
 
-/* "layernorm.cu:41", asked of addr2line; a return address lies behind its call. */
+/* "layernorm.cu:41", asked of addr2line: the innermost line outside the dialect itself. A return address lies behind
+ * its call. */
 std::string source_of(const void *place)
 {
     Dl_info object;
     if (!dladdr(place, &object)) return "an unknown place";
-    char command[1024], line[512] = "";
-    snprintf(command, sizeof command, "LD_PRELOAD= addr2line -s -e '%s' 0x%zx 2>/dev/null", object.dli_fname,
+    char command[1024], line[512];
+    snprintf(command, sizeof command, "LD_PRELOAD= addr2line -i -s -e '%s' 0x%zx 2>/dev/null", object.dli_fname,
              (size_t)((const char *)place - (const char *)object.dli_fbase) - 1);
+    std::string source;
     if (FILE *answer = popen(command, "r")) {
-        if (fgets(line, sizeof line, answer)) line[strcspn(line, " \n")] = '\0';
+        while (fgets(line, sizeof line, answer))
+            if (source.empty() || source.rfind("device.h:", 0) == 0) source.assign(line, strcspn(line, " \n"));
         pclose(answer);
     }
-    return line[0] && line[0] != '?' ? line : object.dli_fname;
+    return source.empty() || source[0] == '?' ? object.dli_fname : source;
 }
 
 std::string target_text(const void *p)
@@ -88,7 +92,8 @@ void check_cell(cell &c, access mine, bool shared, const void *p, size_t n, unsi
         report_race(p, n, kind, place, c.writer, true);
     if (kind & WRITE) {
         for (const access &r : c.reader)
-            if ((r.bytes & mine.bytes) && !before_now(r, shared)) report_race(p, n, kind, place, r, false);
+            if ((r.bytes & mine.bytes) && !(atomic && r.atomic) && !before_now(r, shared))
+                report_race(p, n, kind, place, r, false);
         if (c.writer.serial == mine.serial && c.writer.thread == mine.thread && c.writer.clock == mine.clock)
             mine.bytes |= c.writer.bytes;
         c.writer = mine;
@@ -142,6 +147,8 @@ void check(const void *p, size_t n, unsigned kind, const void *place)
     if (!self || (size_t)((const char *)p - self->stack_base) < STACK_BYTES) return;
     if (heap_contains(p)) {
         check_shadowed(heap_shadow(), false, p, n, kind, place);
+        if (counting() && kind & READ) counters_access(heap_shadow().offset(p), n, false, place);
+        if (counting() && kind & WRITE) counters_access(heap_shadow().offset(p), n, true, place);
     } else if (is_shared(p)) {
         check_shadowed(shared_shadow(), true, p, n, kind, place);
     } else if (stack_contains(p)) {

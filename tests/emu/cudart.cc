@@ -73,7 +73,7 @@ cudaError_t launch_kernel(const CUkern_st *k, dim3 grid, dim3 block, void **args
     const kernel &body = body_of(*k);
     const char *wrong = launch_error({&body, grid, block, shared_bytes, args[0]});
     if (wrong != nullptr) {
-        fprintf(stderr, "emu: %s: %s\n", k->name, wrong);
+        fprintf(stderr, "vg-emu: %s: %s\n", k->name, wrong);
         return cudaErrorInvalidConfiguration;
     }
     const auto copy = std::make_shared<std::vector<char>>((char *)args[0], (char *)args[0] + body.args_bytes);

@@ -49,7 +49,8 @@ static inline ended run_apart(void (*body)(void), const char *variable, long val
     if (child == 0) {
         char number[32];
         snprintf(number, sizeof number, "%ld", value);
-        signal(SIGSEGV, SIG_DFL); /* cmocka's handler would go on with the next test, here */
+        signal(SIGSEGV, SIG_DFL);          /* cmocka's handler would go on with the next test, here */
+        setenv("VG_EMU_ALONE_MS", "0", 1); /* the device runs when it is waited for, and only then */
         if (variable) setenv(variable, number, 1);
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);

@@ -1,6 +1,7 @@
 /* Launches: blocks one after another, the threads of a block as fibers that run until they wait. */
 #include "emu/exec.h"
 
+#include "emu/counters.h"
 #include "emu/exec_impl.h"
 #include "emu/fiber.h"
 #include "emu/report.h"
@@ -118,6 +119,7 @@ void run_block(unsigned number)
             report_deadlock();
         }
     }
+    if (counting()) counters_end_block();
 }
 } // namespace
 
@@ -207,6 +209,7 @@ bool run(const launch &l)
     order_fill(blocks, l.grid.x * l.grid.y * l.grid.z);
     for (unsigned i : blocks)
         if (!now.abandoned) run_block(i);
+    if (counting()) counters_end_launch();
     return !now.abandoned;
 }
 

@@ -19,23 +19,21 @@ struct CUgraphExec_st {
 namespace
 {
 
-enum { STRETCH = 16 };
-
-/* One launch of a graph, as it runs. Chains of nodes hold a priority as streams do. */
+/* One launch of a graph, as it runs. Chains of nodes have a priority as streams do. */
 class replay
 {
   public:
-    explicit replay(std::shared_ptr<const nodes> all) : left(*all), pending(left.size()), priority(left.size())
+    explicit replay(const std::shared_ptr<const nodes> &all)
+        : left(*all), pending(left.size()), priority(left.size()), next(left.size())
     {
         for (size_t i = 0; i < left.size(); i++) {
             const std::vector<int> &after = left[i].after;
-            for (const int before : after) next.resize(left.size()), next[(size_t)before].push_back((int)i);
+            for (const int before : after) next[(size_t)before].push_back((int)i);
             pending[i] = after.size();
-            const bool new_chain = after.empty() || next[(size_t)after[0]].size() > 1 || draw(STRETCH) == 0;
-            priority[i] = new_chain ? draw(UINT32_MAX) : priority[(size_t)after[0]];
+            const bool starts = after.empty() || next[(size_t)after[0]].size() > 1;
+            priority[i] = starts ? draw_priority() : draw_priority(priority[(size_t)after[0]]);
             if (after.empty()) ready.push_back((int)i);
         }
-        next.resize(left.size());
     }
 
     /* Runs one node. */
@@ -47,9 +45,9 @@ class replay
             const outcome r = left[(size_t)ready[i]].run();
             if (r == outcome::waiting) continue;
             if (r == outcome::done) finish(i);
-            break;
+            return ready.empty() ? outcome::done : outcome::moved;
         }
-        return ready.empty() ? outcome::done : outcome::moved;
+        return ready.empty() ? outcome::done : outcome::waiting;
     }
 
   private:

@@ -4,6 +4,7 @@
 #include "emu/exec.h"
 #include "emu/heap_impl.h"
 #include "emu/report.h"
+#include "emu/trap.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -33,6 +34,7 @@ struct heap {
         capacity = bytes ? strtoull(bytes, nullptr, 0) : (size_t)8 << 30;
         base = (char *)reserve(capacity, PROT_NONE, "the device's memory");
         if (checking()) shadow = shadow_new(base, capacity);
+        trap_install();
     }
     void protect(int protection) const
     {

@@ -46,7 +46,6 @@ struct capture {
 };
 
 struct queue {
-    int id;
     bool blocking; /* the default stream and this one wait for each other */
     std::deque<operation> fifo;
     uint64_t issued = 0, done = 0;
@@ -59,18 +58,19 @@ struct queue {
 /* The stream's queue; an unknown handle is misuse. The default stream is NULL or cudaStreamLegacy. */
 std::shared_ptr<queue> queue_of(cudaStream_t stream);
 
-/* Runs the device until the position is reached, the queue or all queues are empty; false when the device is lost. */
-bool run_until(const position &p);
-bool run_until_empty(const std::shared_ptr<queue> &q);
-bool run_until_idle();
+/* Runs the device until the position is reached, the queue or all queues are empty, or the device is lost. */
+void run_until(const position &p);
+void run_until_empty(const std::shared_ptr<queue> &q);
+void run_until_idle();
 /* A few operations, as if some time had passed. */
 void run_a_little();
 
 /* Names an operation that still waits, or NULL. */
 const char *queued_work();
 
-/* From 0 to n - 1, by VG_EMU_SEED. */
-uint32_t draw(uint32_t n);
+/* A priority, and the same or, now and then, another one for what follows; by VG_EMU_SEED. */
+uint32_t draw_priority();
+uint32_t draw_priority(uint32_t before);
 
 cudaStream_t new_stream(unsigned flags);
 void drop_stream(cudaStream_t stream);

@@ -1,8 +1,10 @@
 /* Queues of the emulated device: what waits, what runs next, and what calls do around it. */
+#include "emu/heap.h"
 #include "emu/report.h"
 #include "emu/runtime.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -21,8 +23,11 @@ struct device {
     std::vector<std::unique_ptr<CUstream_st>> streams;
     std::vector<std::shared_ptr<capture>> captures;
     uint64_t random;
-    int n_streams = 0;
+    bool opposite, steady;
     cudaError_t lost = cudaSuccess;
+    std::atomic<int> callers{0}; /* threads in a call, or before one */
+    std::atomic<uint64_t> n_calls{0};
+    bool over = false; /* the process ends */
 };
 
 } // namespace
@@ -30,7 +35,6 @@ struct device {
 
 struct CUstream_st {
     std::shared_ptr<emu::queue> queue;
-    unsigned flags;
 };
 
 namespace emu
@@ -50,35 +54,71 @@ uint32_t draw_word(device &d)
     return (uint32_t)((z ^ (z >> 31)) >> 32);
 }
 
+/* Streams run in the order of their priorities. An odd seed draws the opposite of the even one before it: of two
+ * streams, each comes first on one of them. */
+uint32_t draw_priority_of(device &d)
+{
+    const uint32_t word = draw_word(d);
+    return d.opposite ? ~word : word;
+}
+
+/* Now and then a stream gets another priority: long stretches of one stream while another stands still show a missing
+ * wait far oftener than a fair choice at each operation. On the first two seeds it keeps what it has. */
+bool draw_change(device &d)
+{
+    enum { STRETCH = 16 };
+    return draw_word(d) % STRETCH == 0 && !d.steady;
+}
+
 std::shared_ptr<queue> new_queue(device &d, bool blocking)
 {
     auto q = std::make_shared<queue>();
-    q->id = d.n_streams++;
     q->blocking = blocking;
-    q->priority = draw_word(d);
+    q->priority = draw_priority_of(d);
     d.queues.push_back(q);
     return q;
 }
+
+/* A device goes on by itself. Here it does when no thread has called it for so long: the host waits elsewhere (for
+ * other ranks, which may wait for this one's device), and runs see an order of events that the seed alone decides as
+ * long as it does not. 0: never. */
+enum { ALONE_MS = 20 };
+
+void go_on_alone(device &d, long alone_ms);
 
 device &the_device()
 {
     static device *d = [] {
         auto *made = new device;
-        made->random = (uint64_t)setting("VG_EMU_SEED", 0);
+        const uint64_t seed = (uint64_t)setting("VG_EMU_SEED", 0);
+        made->random = seed / 2;
+        made->opposite = seed % 2;
+        made->steady = seed < 2;
         new_queue(*made, true);
+        const long alone_ms = (long)setting("VG_EMU_ALONE_MS", ALONE_MS);
+        if (alone_ms > 0) std::thread(go_on_alone, std::ref(*made), alone_ms).detach();
         return made;
     }();
     return *d;
 }
 
+struct caller {
+    device &d;
+    explicit caller(device &called) : d(called)
+    {
+        d.callers++;
+        d.n_calls++;
+    }
+    ~caller()
+    {
+        d.callers--;
+    }
+};
+
 bool runnable(const queue &q)
 {
     return !q.fifo.empty() && std::all_of(q.fifo.front().after.begin(), q.fifo.front().after.end(), reached);
 }
-
-/* Streams run one after another in the order of their priorities, which change now and then: long stretches of one
- * stream while another stands still show a missing wait far oftener than a fair choice at each operation. */
-enum { STRETCH = 16 };
 
 void drop_all(device &d)
 {
@@ -91,7 +131,7 @@ void drop_all(device &d)
 outcome run_head(device &d, queue &q)
 {
     const outcome r = q.fifo.front().run();
-    if (draw_word(d) % STRETCH == 0) q.priority = draw_word(d);
+    if (draw_change(d)) q.priority = draw_priority_of(d);
     if (d.lost != cudaSuccess)
         drop_all(d);
     else if (r == outcome::waiting)
@@ -113,9 +153,10 @@ void forget_finished(device &d)
 }
 
 /* Lets the device go on until the condition holds; gives way to other threads and processes while it waits for them. */
-template <typename condition> bool run_while(const condition &unfinished)
+template <typename condition> void run_while(const condition &unfinished)
 {
     device &d = the_device();
+    const heap_open open; /* once, not at each operation: that is two system calls */
     while (d.lost == cudaSuccess && unfinished()) {
         if (advance() == outcome::moved) continue;
         d.lock.unlock();
@@ -123,7 +164,34 @@ template <typename condition> bool run_while(const condition &unfinished)
         nanosleep(&nap, nullptr);
         d.lock.lock();
     }
-    return d.lost == cudaSuccess;
+}
+
+void end_of_process()
+{
+    device &d = the_device();
+    const caller here(d);
+    const std::lock_guard<std::recursive_mutex> guard(d.lock);
+    d.over = true;
+}
+
+/* As much as can be done before a thread calls. */
+void run_uncalled(device &d)
+{
+    const std::lock_guard<std::recursive_mutex> guard(d.lock);
+    static const bool registered = atexit(end_of_process) == 0; /* now, while what work needs exists */
+    if (!registered || d.over) return;
+    while (d.callers == 0 && advance() == outcome::moved) continue;
+}
+
+void go_on_alone(device &d, long alone_ms)
+{
+    uint64_t seen = 0;
+    for (;;) {
+        const struct timespec nap = {alone_ms / 1000, alone_ms % 1000 * 1000000};
+        nanosleep(&nap, nullptr);
+        if (d.callers == 0 && d.n_calls == seen) run_uncalled(d);
+        seen = d.n_calls;
+    }
 }
 
 /* The rule of cudaThreadExchangeStreamCaptureMode: which captures forbid this thread an unsafe call. */
@@ -235,24 +303,24 @@ std::shared_ptr<queue> queue_of(cudaStream_t stream)
     misuse("the stream %p does not exist (destroyed, or never made)", (void *)stream);
 }
 
-bool run_until(const position &p)
+void run_until(const position &p)
 {
-    return run_while([&p] { return !reached(p); });
+    run_while([&p] { return !reached(p); });
 }
 
-bool run_until_empty(const std::shared_ptr<queue> &q)
+void run_until_empty(const std::shared_ptr<queue> &q)
 {
-    return run_while([&q] { return !q->fifo.empty(); });
+    run_while([&q] { return !q->fifo.empty(); });
 }
 
-bool run_until_idle()
+void run_until_idle()
 {
-    return run_while([] { return queued_work() != nullptr; });
+    run_while([] { return queued_work() != nullptr; });
 }
 
 void run_a_little()
 {
-    for (uint32_t n = draw(64); n > 0 && advance() == outcome::moved; n--) continue;
+    for (uint32_t n = draw_word(the_device()) % 64; n > 0 && advance() == outcome::moved; n--) continue;
 }
 
 const char *queued_work()
@@ -262,9 +330,15 @@ const char *queued_work()
     return nullptr;
 }
 
-uint32_t draw(uint32_t n)
+uint32_t draw_priority(uint32_t before)
 {
-    return (uint32_t)((uint64_t)draw_word(the_device()) * n >> 32);
+    device &d = the_device();
+    return draw_change(d) ? draw_priority_of(d) : before;
+}
+
+uint32_t draw_priority()
+{
+    return draw_priority_of(the_device());
 }
 
 void lose_device(cudaError_t error)
@@ -277,7 +351,6 @@ cudaStream_t new_stream(unsigned flags)
     device &d = the_device();
     d.streams.push_back(std::make_unique<CUstream_st>());
     d.streams.back()->queue = new_queue(d, !(flags & cudaStreamNonBlocking));
-    d.streams.back()->flags = flags;
     return d.streams.back().get();
 }
 
@@ -305,6 +378,7 @@ long long setting(const char *name, long long otherwise)
 cudaError_t call(in_capture rule, const std::function<cudaError_t()> &body)
 {
     device &d = the_device();
+    const caller here(d);
     const std::lock_guard<std::recursive_mutex> guard(d.lock);
     cudaError_t error = device_count() == 0 ? cudaErrorNoDevice : d.lost;
     if (error == cudaSuccess && rule == in_capture::forbidden && forbidden_now(d)) {

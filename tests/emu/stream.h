@@ -6,9 +6,10 @@
  *     });
  *
  * A stream is a queue of work. Nothing runs when it is queued: work runs only while some host thread waits for the
- * device (or asks how far it is), and which stream goes on next is drawn from VG_EMU_SEED. So a host or a stream that
- * does not wait for what it needs reads too early on some seed. Work that is queued on a capturing stream goes into the
- * graph instead; every launch of the graph then runs a copy of it, so work carries its state by value. */
+ * device (or asks how far it is) or no thread has called for a while, and which stream goes on next is drawn from
+ * VG_EMU_SEED. So a host or a stream that does not wait for what it needs reads too early on some seed. Work that is
+ * queued on a capturing stream goes into the graph instead; every launch of the graph then runs a copy of it, so work
+ * carries its state by value. */
 #ifndef VG_EMU_STREAM_H
 #define VG_EMU_STREAM_H
 

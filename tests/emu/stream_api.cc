@@ -102,7 +102,7 @@ cudaError_t wait_event(cudaStream_t stream, const CUevent_st &e)
         return cudaErrorStreamCaptureIsolation;
     }
     q->awaited.push_back(e.place);
-    return cudaSuccess;
+    return enqueue(stream, "cudaStreamWaitEvent", [] { return outcome::done; });
 }
 
 } // namespace

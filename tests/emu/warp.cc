@@ -27,7 +27,8 @@ const char *mismatch(const request &mine, unsigned lane, const thread *first)
     if (other.exited) return "has ended";
     if (other.waits != wait::warp_collective) return nullptr;
     const request &its = other.asks;
-    if (its.op != mine.op || its.site.line != mine.site.line || strcmp(its.site.file, mine.site.file) != 0)
+    if (its.op != mine.op || its.kind != mine.kind || its.site.line != mine.site.line ||
+        strcmp(its.site.file, mine.site.file) != 0)
         return "waits in another collective";
     return its.mask == mine.mask ? nullptr : "names other lanes";
 }

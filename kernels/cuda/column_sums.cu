@@ -1,0 +1,105 @@
+/* Chunks of CHUNK rows are summed side by side, then the sums of the chunks in the same manner, until one is left. The
+ * order of a sum hangs on the number of rows alone. */
+#include "kernels/cuda/column_sums.h"
+
+#include "kernels/cuda/rows.h"
+
+enum { CHUNK = 128, STRIPS = ROW_WARPS };
+
+struct column_sums_args {
+    vg_column_sums of;
+    unsigned tiles; /* blocks beside each other */
+    bool wide;
+};
+
+template <int W>
+static __device__ void put_sums(const struct column_sums_args &p, int64_t chunk, int64_t c, pack<W> sum)
+{
+    float *to = c < p.of.split ? p.of.out : p.of.rest;
+    if (!to) return;
+    to += chunk * p.of.columns + (c < p.of.split ? c : c - p.of.split);
+    store<W>(to, p.of.accumulate ? load<W>(to) + sum : sum);
+}
+
+template <int W> static __device__ void sum_chunk(const struct column_sums_args &p, float4 strips[STRIPS][WARP])
+{
+    const int lane = lane_of_warp(), strip = (int)threadIdx.x / WARP;
+    const int64_t c = ((int64_t)(blockIdx.x % p.tiles) * WARP + lane) * W, chunk = blockIdx.x / p.tiles;
+    const int64_t left = p.of.n - chunk * CHUNK;
+    const int rows = left < CHUNK ? (int)left : CHUNK;
+    const float *x = p.of.x + chunk * CHUNK * p.of.stride + c;
+    pack<W> sum = {};
+    if (c < p.of.columns)
+#pragma unroll 4
+        for (int i = strip; i < rows; i += STRIPS) sum = sum + load<W>(x + i * p.of.stride);
+    store<W>(&strips[strip][lane].x, sum);
+    __syncthreads();
+    if (strip > 0 || c >= p.of.columns) return;
+    for (int s = 1; s < STRIPS; s++) sum = sum + load<W>(&strips[s][lane].x);
+    put_sums<W>(p, chunk, c, sum);
+}
+
+/* A block sums a chunk of rows: warp s the rows s, s + STRIPS, .. of it, 32 or 128 columns wide, then the warps' sums
+ * in order. Memory bound: 4 * n * columns bytes read, 1 / CHUNK of it written and read again. */
+KERNEL(ROW_THREADS) void sum_columns(const struct column_sums_args p)
+{
+    SHARED(float4, strips, [STRIPS][WARP]);
+    p.wide ? sum_chunk<4>(p, strips) : sum_chunk<1>(p, strips);
+}
+KERNEL_ENTRY(sum_columns, struct column_sums_args)
+
+static int64_t chunks_of(int64_t n)
+{
+    return (n + CHUNK - 1) / CHUNK;
+}
+
+extern "C" size_t vg_cuda_column_sums_workspace(int64_t n, int64_t columns)
+{
+    size_t floats = 0;
+    for (int64_t chunks = chunks_of(n); chunks > 1; chunks = chunks_of(chunks))
+        floats += vg_round_up((size_t)(chunks * columns), 4);
+    return floats * sizeof(float);
+}
+
+extern "C" void vg_cuda_column_sums(vg_stream *stream, const vg_column_sums *sums, void *workspace)
+{
+    struct column_sums_args p = {*sums, 0, false};
+    float *partial = (float *)workspace;
+    for (int64_t n = sums->n, chunks = chunks_of(n); n > 0; n = chunks, chunks = chunks_of(n)) {
+        p.of.n = n;
+        p.of.split = chunks > 1 ? sums->columns : sums->split;
+        p.of.out = chunks > 1 ? partial : sums->out;
+        p.of.accumulate = chunks > 1 ? false : sums->accumulate;
+        p.wide = is_wide(p.of.stride | p.of.columns | p.of.split, p.of.x, p.of.out, p.of.rest);
+        p.tiles = blocks_for(p.of.columns, WARP * (p.wide ? 4 : 1));
+        LAUNCH(sum_columns, p.tiles * (unsigned)chunks, ROW_THREADS, 0, vg_cuda_queue(stream), p);
+        if (chunks == 1) return;
+        p.of.x = partial;
+        p.of.stride = sums->columns;
+        partial += vg_round_up((size_t)(chunks * sums->columns), 4);
+    }
+}
+
+static vg_column_sums rows_of(const vg_node *node)
+{
+    vg_column_sums sums = {};
+    sums.x = (const float *)node->in[0].data;
+    sums.out = (float *)node->out[0].data;
+    sums.columns = sums.stride = sums.split = vg_shape_count(&node->out[0].shape);
+    sums.n = vg_shape_count(&node->in[0].shape) / sums.columns;
+    sums.accumulate = node->accumulate;
+    return sums;
+}
+
+extern "C" size_t vg_cuda_sum_rows_workspace(const vg_node *node)
+{
+    const vg_column_sums sums = rows_of(node);
+    return vg_cuda_column_sums_workspace(sums.n, sums.columns);
+}
+
+extern "C" vg_status vg_cuda_sum_rows(vg_stream *stream, const vg_node *node)
+{
+    const vg_column_sums sums = rows_of(node);
+    vg_cuda_column_sums(stream, &sums, node->workspace);
+    return VG_CUDA_LAUNCHED("sum_rows");
+}

@@ -1,0 +1,37 @@
+/* Matrix products on the GPU, by cuBLASLt.
+ *
+ * For each problem (shape, epilogue, alignment) cuBLASLt is asked once which algorithm it would take, and that choice
+ * is kept as long as the queue lives: a captured graph and a plain run, the first step and the last compute alike.
+ * Split sums are ruled out, so that an element is one sum over k in an order of its own, whatever its neighbours are;
+ * bits hold for one GPU architecture and one version of the library (vg_backend.profile). fp32 is fp32: no TF32. */
+#ifndef VG_KERNELS_CUDA_MATMUL_H
+#define VG_KERNELS_CUDA_MATMUL_H
+
+#include "kernels/cuda/cuda_impl.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What is set apart for cuBLASLt in a node's workspace; its algorithms that do not split sums rarely want any. */
+enum { VG_MATMUL_WORKSPACE_BYTES = 4 << 20 };
+
+/* d = relu(A B + c + bias), row-major. A is stored as [m,k], or [k,m] when a_transposed; B as [k,n] or [n,k]. */
+typedef struct vg_matmul {
+    int64_t m, n, k;
+    const float *a, *b;
+    bool a_transposed, b_transposed, relu;
+    const float *c, *bias; /* [m,n], [n]; NULL: none. c may be d */
+    float *d;              /* [m,n] */
+    float *a_sums;         /* [m] the sums of A over k, made on the way; or NULL. Not with bias or relu */
+} vg_matmul;
+
+/* Enqueues the product. workspace: VG_MATMUL_WORKSPACE_BYTES. `summed`, where it is not NULL, becomes
+ * whether a_sums were made: cuBLASLt can not for every shape. Errors: VG_E_DEVICE, VG_E_NOMEM. */
+vg_status vg_cuda_matmul(vg_stream *stream, const vg_matmul *product, void *workspace, bool *summed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
