@@ -96,6 +96,7 @@ static inline vg_status run_node_on(const vg_backend *backend, vg_stream *stream
     for (int i = 0; i < GUARD && st == VG_OK; i++)
         if (workspace[bytes + (size_t)i] != 0xff)
             st = vg_fail(VG_E_BUG, "%s wrote behind its workspace", vg_op_name(node->op));
+    if (st != VG_OK) backend->device->wait(stream); /* what was queued before it failed still uses the memory */
     for (int i = 0; i < p.n; i++) backend->device->release(stream, &p.items[i].memory);
     free(workspace);
     return st;
