@@ -19,6 +19,7 @@ static size_t workspace_bytes(const vg_node *node, int n_threads)
 {
     (void)n_threads;
     switch (node->op) {
+    case VG_OP_attention_grad: return vg_cuda_attention_grad_workspace(node);
     case VG_OP_detr_loss: return vg_cuda_detr_loss_workspace(node);
     case VG_OP_align_loss: return vg_cuda_align_loss_workspace(node);
     case VG_OP_linear: return vg_cuda_linear_workspace(node);
@@ -48,6 +49,8 @@ const vg_backend *vg_backend_cuda(void)
                 [VG_OP_linear] = vg_cuda_linear,
                 [VG_OP_layernorm] = vg_cuda_layernorm,
                 [VG_OP_add] = vg_cuda_add,
+                [VG_OP_attention] = vg_cuda_attention,
+                [VG_OP_attention_grad] = vg_cuda_attention_grad,
                 [VG_OP_dropout] = vg_cuda_dropout,
                 [VG_OP_detr_loss] = vg_cuda_detr_loss,
                 [VG_OP_align_loss] = vg_cuda_align_loss,

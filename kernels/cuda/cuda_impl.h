@@ -31,6 +31,7 @@ static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)
 #undef VG_OP
 
 /* Scratch bytes that a kernel wants in node->workspace; kernels without a line here want none. */
+size_t vg_cuda_attention_grad_workspace(const vg_node *node);
 size_t vg_cuda_detr_loss_workspace(const vg_node *node);
 size_t vg_cuda_align_loss_workspace(const vg_node *node);
 
