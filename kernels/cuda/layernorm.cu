@@ -45,7 +45,7 @@ template <int W> static __device__ void layernorm_row(const struct layernorm_arg
 
 /* One warp per row, up to ROW_WARPS of them a block: a row is summed in one fixed order, whatever the grid. Memory
  * bound: x (and res) are read once, y (and the sum) written once; 8 * n * C bytes, or 16 with both. */
-KERNEL(ROW_THREADS) void layernorm_rows(const struct layernorm_args p)
+KERNEL(ROW_THREADS, 4) void layernorm_rows(const struct layernorm_args p)
 {
     DYN_SHARED(float, kept); /* [warps,C] */
     const int warp = (int)threadIdx.x / WARP;
