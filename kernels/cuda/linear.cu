@@ -157,7 +157,7 @@ template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t
 
 /* Outputs of a layer with gamma, a warp each, from its row of G and its sum of dz. Memory bound: G and W are read and
  * dW written once; 12 * N * K bytes. */
-KERNEL(ROW_THREADS) void finish_dw(const struct dw_args p)
+KERNEL(ROW_THREADS, 4) void finish_dw(const struct dw_args p)
 {
     const int64_t row = row_of_warp();
     if (row >= p.rows) return;
