@@ -161,6 +161,13 @@ bool types_fit(const problem &q)
     return true;
 }
 
+/* Not every shape is known to have an algorithm that sums an operand on the way: callers must cope with a refusal,
+ * which here ragged rows get. */
+bool rows_are_aligned(const problem &q)
+{
+    return q.a.leading * (int64_t)element_bytes(q.a) % 16 == 0 && q.b.leading * (int64_t)element_bytes(q.b) % 16 == 0;
+}
+
 bool epilogue_fits(const problem &q)
 {
     switch (q.p.epilogue) {
@@ -169,9 +176,9 @@ bool epilogue_fits(const problem &q)
     case CUBLASLT_EPILOGUE_BIAS:
     case CUBLASLT_EPILOGUE_RELU_BIAS:
     case CUBLASLT_EPILOGUE_GELU:
-    case CUBLASLT_EPILOGUE_GELU_BIAS:
+    case CUBLASLT_EPILOGUE_GELU_BIAS: return true;
     case CUBLASLT_EPILOGUE_BGRADA:
-    case CUBLASLT_EPILOGUE_BGRADB: return true;
+    case CUBLASLT_EPILOGUE_BGRADB: return rows_are_aligned(q);
     default: return false;
     }
 }

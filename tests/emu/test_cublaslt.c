@@ -222,8 +222,8 @@ static void every_product(void)
         {64, 40, 96, true, false, false, false, CUBLASLT_EPILOGUE_BIAS, 1, 0, 1, 0},
         {64, 40, 96, true, false, false, false, CUBLASLT_EPILOGUE_RELU_BIAS, 1, 0, 1, 0},
         {64, 40, 96, true, false, false, false, CUBLASLT_EPILOGUE_GELU_BIAS, 1, 0, 1, 0},
-        {33, 17, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADA, 1, 0, 1, 0},
-        {33, 17, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADB, 1, 0, 1, 0},
+        {36, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADA, 1, 0, 1, 0},
+        {36, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADB, 1, 0, 1, 0},
         {48, 24, 80, true, false, true, false, none, 1, 0, 1, 0},
         {48, 24, 80, true, false, true, true, CUBLASLT_EPILOGUE_BIAS, 1, 0, 1, 0},
     };
@@ -316,13 +316,15 @@ static void refusals(void)
     const int64_t short_leading = PLAIN.k - 1;
     BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, &tf32, sizeof tf32));
     NEED(ask(&s) == CUBLAS_STATUS_NOT_SUPPORTED && s.n_found == 0);
+    s = set_up((product){33, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADB, 1, 0, 1, 0});
+    NEED(ask(&s) == CUBLAS_STATUS_NOT_SUPPORTED && s.n_found == 0);
     s = set_up(PLAIN);
     BLAS(cublasLtMatrixLayoutSetAttribute(s.a.layout, CUBLASLT_MATRIX_LAYOUT_LD, &short_leading, 8));
     NEED(ask(&s) == CUBLAS_STATUS_INVALID_VALUE);
     NEED(!strcmp(cublasLtGetStatusName(CUBLAS_STATUS_INVALID_VALUE), "CUBLAS_STATUS_INVALID_VALUE"));
 }
 
-static void tf32_and_leading_dimensions_that_are_too_short_are_refused(void **state)
+static void tf32_sums_of_ragged_rows_and_leading_dimensions_that_are_too_short_are_refused(void **state)
 {
     (void)state;
     passes(refusals, NULL, 0);
@@ -394,7 +396,7 @@ int main(void)
         cmocka_unit_test(products_are_what_double_says),
         cmocka_unit_test(a_column_has_the_same_bits_alone_and_among_others_unless_sums_may_be_split),
         cmocka_unit_test(products_run_from_a_graph),
-        cmocka_unit_test(tf32_and_leading_dimensions_that_are_too_short_are_refused),
+        cmocka_unit_test(tf32_sums_of_ragged_rows_and_leading_dimensions_that_are_too_short_are_refused),
         cmocka_unit_test(wrong_operands_are_reported_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
