@@ -51,11 +51,13 @@ template <int W> static __device__ void embed_row(const struct embed_args &p, in
                    p.width);
 }
 
-/* A warp makes the row of a token. Memory bound: a row of words is read and one of x written, 8 * B * L * C bytes; the
- * rows of positions and type, the same for all slots, come from the second-level cache. */
+/* A warp makes the row of a token, a block those of ROW_WARPS slots at one place, which share a row of positions.
+ * Memory bound: rows of words are read and x written once, the type once in ROW_WARPS rows; some 9 * B * L * C bytes.
+ */
 KERNEL(ROW_THREADS) void embed_tokens_rows(const struct embed_args p)
 {
-    const int token = (int)row_of_warp();
+    const int length = p.tokens.length;
+    const int token = (int)(blockIdx.x / length * ROW_WARPS + threadIdx.x / WARP) * length + (int)(blockIdx.x % length);
     if (token >= p.tokens.n) return;
     p.wide ? embed_row<4>(p, token) : embed_row<1>(p, token);
 }
@@ -72,7 +74,8 @@ extern "C" vg_status vg_cuda_text_embed(vg_stream *stream, const vg_node *node)
     p.x = (float *)node->out[0].data;
     p.width = (int)in[2].shape.dim[1];
     p.wide = is_wide(p.width, p.word, p.pos, p.type, p.x);
-    LAUNCH(embed_tokens_rows, blocks_for(p.tokens.n, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    const unsigned groups = blocks_for(in[0].shape.dim[0], ROW_WARPS);
+    LAUNCH(embed_tokens_rows, groups * (unsigned)p.tokens.length, ROW_THREADS, 0, vg_cuda_queue(stream), p);
     return VG_CUDA_LAUNCHED("text_embed");
 }
 
