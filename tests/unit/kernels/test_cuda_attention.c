@@ -1,0 +1,373 @@
+/* Attention and its gradient on the device beside the CPU's: lengths around the tiles, both segments and masks, slots
+ * that share images, and everything that may be absent. */
+#define _DEFAULT_SOURCE
+#include "tests/unit/kernels/cuda_test.h"
+
+/* Slots take their images and counts from these in turn; image 1 has no slot. */
+static const int32_t images_of_slots[] = {0, 0, 2, 2, 2, 3};
+enum { EVERY = -1, N_IMAGES = 4 };
+static const int32_t seen_of_slots[] = {0, EVERY, 1, 5, 33, EVERY};
+
+typedef struct variant {
+    const char *name;
+    int64_t slots, n_queries, n_first, n_second, heads, size;
+    int64_t gap; /* columns of a row that no operand reads */
+    bool packed, index, bias, counts, mask_second;
+    float dropout;
+} variant;
+
+static const variant variants[] = {
+    {"whole tiles", .slots = 1, .n_queries = 64, .n_first = 64, .heads = 1, .size = 64, .packed = true},
+    {"self attention", .slots = 2, .n_queries = 70, .n_first = 70, .heads = 2, .size = 64, .packed = true},
+    {"narrow heads, self", .slots = 2, .n_queries = 35, .n_first = 35, .heads = 3, .size = 8, .packed = true},
+    {"one of each", .slots = 1, .n_queries = 1, .n_first = 1, .heads = 1, .size = 4},
+    {"text", .slots = 6, .n_queries = 24, .n_first = 24, .heads = 2, .size = 16, .packed = true, .counts = true},
+    {"few by many", .slots = 1, .n_queries = 10, .n_first = 161, .heads = 2, .size = 64},
+    {"few by many, narrow", .slots = 1, .n_queries = 16, .n_first = 128, .heads = 1, .size = 32},
+    {"one more than few", .slots = 1, .n_queries = 17, .n_first = 31, .heads = 1, .size = 32},
+    {"few, hidden keys", .slots = 6, .n_queries = 5, .n_first = 100, .heads = 1, .size = 32, .counts = true,
+     .index = true},
+    {"few, shared images", .slots = 6, .n_queries = 10, .n_first = 150, .n_second = 34, .heads = 2, .size = 32,
+     .index = true, .counts = true, .mask_second = true, .dropout = 0.1F},
+    {"shared images", .slots = 6, .n_queries = 33, .n_first = 70, .n_second = 9, .heads = 1, .size = 40, .index = true,
+     .counts = true, .mask_second = true, .dropout = 0.5F},
+    {"a hole between what is seen", .slots = 6, .n_queries = 20, .n_first = 101, .n_second = 7, .heads = 1, .size = 12,
+     .index = true, .counts = true, .bias = true, .dropout = 0.25F},
+    {"a few, and a hole between what is seen", .slots = 6, .n_queries = 9, .n_first = 101, .n_second = 6, .heads = 2,
+     .size = 48, .index = true, .counts = true, .bias = true},
+    {"bias of whole fours", .slots = 3, .n_queries = 40, .n_first = 36, .heads = 2, .size = 20, .bias = true},
+    {"rows out of line", .slots = 2, .n_queries = 18, .n_first = 34, .n_second = 3, .heads = 2, .size = 24, .gap = 3},
+    {"rows out of line, few", .slots = 2, .n_queries = 3, .n_first = 34, .heads = 2, .size = 33, .gap = 1,
+     .bias = true},
+    {"an odd head", .slots = 1, .n_queries = 19, .n_first = 5, .heads = 3, .size = 6, .packed = true, .dropout = 0.3F},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+static int32_t count_of(const variant *v, int64_t slot)
+{
+    const int32_t n = (int32_t)(v->mask_second ? v->n_second : v->n_first), count = seen_of_slots[slot];
+    return count == EVERY || count > n ? n : count;
+}
+
+/* Forward, with outputs that are not yet written. */
+static vg_node node_of(test_memory *m, const variant *v)
+{
+    const int64_t width = v->heads * v->size, images = v->index ? N_IMAGES : v->slots;
+    const int64_t q_row = v->packed ? 3 * width : width + v->gap, kv_row = 2 * width + v->gap;
+    vg_node n = {.op = VG_OP_attention, .n_in = 9, .n_out = 2};
+    n.in[0] = random_operand(m, VG_SHAPE(v->slots, v->n_queries, q_row), 1);
+    n.in[1] = v->packed ? n.in[0] : random_operand(m, VG_SHAPE(images, v->n_first, kv_row), 2);
+    n.in[2] = n.in[1];
+    if (v->n_second) n.in[3] = n.in[4] = random_operand(m, VG_SHAPE(v->slots, v->n_second, kv_row), 3);
+    int32_t counts[6];
+    for (int64_t b = 0; b < v->slots; b++) counts[b] = count_of(v, b);
+    if (v->counts) n.in[5] = int_operand(m, VG_SHAPE(v->slots), counts);
+    if (v->bias) n.in[6] = random_operand(m, VG_SHAPE(v->heads, v->n_queries, v->n_first + v->n_second), 4);
+    if (v->index) n.in[7] = int_operand(m, VG_SHAPE(v->slots), images_of_slots);
+    if (v->dropout > 0) n.in[8] = key_operand(m, v->slots);
+    n.out[0] = blank_operand(m, VG_F32, VG_SHAPE(v->slots, v->n_queries, width));
+    n.out[1] = blank_operand(m, VG_F32, VG_SHAPE(v->slots, v->heads, v->n_queries));
+    n.attr.attention.heads = (int)v->heads;
+    n.attr.attention.head_size = (int)v->size;
+    n.attr.attention.q_col = v->packed ? 0 : (int)v->gap;
+    n.attr.attention.k_col = v->packed ? (int)width : 0;
+    n.attr.attention.v_col = (int)(v->packed ? 2 * width : width);
+    n.attr.attention.k2_col = (int)(width + v->gap);
+    n.attr.attention.v2_col = 0;
+    n.attr.attention.scale = (float)(1.0 / sqrt((double)v->size));
+    n.attr.attention.mask_second = v->mask_second;
+    n.attr.attention.dropout = v->dropout;
+    n.attr.attention.key = vg_rng_key_of(3, 4);
+    return n;
+}
+
+/* The gradient of a node that has run. Operands in one tensor have their gradients in one. */
+static vg_node gradient_of(test_memory *m, const vg_node *n)
+{
+    vg_node g = {.op = VG_OP_attention_grad, .n_in = 12, .n_out = 6, .attr = n->attr};
+    g.in[0] = random_operand(m, n->out[0].shape, 9);
+    memcpy(&g.in[1], n->in, 9 * sizeof *n->in);
+    g.in[10] = n->out[0];
+    g.in[11] = n->out[1];
+    for (int k = 0; k < 5; k++) {
+        int shared = 0;
+        while (n->in[shared].data != n->in[k].data) shared++;
+        if (n->in[k].data) g.out[k] = shared < k ? g.out[shared] : blank_operand(m, VG_F32, n->in[k].shape);
+    }
+    if (n->in[6].data) g.out[5] = blank_operand(m, VG_F32, n->in[6].shape);
+    return g;
+}
+
+static double distance(float a, float b)
+{
+    if (memcmp(&a, &b, sizeof a) == 0) return 0; /* infinities too, and what neither has written */
+    return isfinite(a) && isfinite(b) ? fabs((double)a - (double)b) : INFINITY;
+}
+
+/* Each element may be off by some units in the last place of the largest of its tensor: the two sum in other orders. */
+static void assert_alike(const char *name, const vg_node *device, const vg_node *cpu)
+{
+    const double units = 10;
+    for (int k = 0; k < cpu->n_out; k++) {
+        const int64_t n = cpu->out[k].data ? vg_shape_count(&cpu->out[k].shape) : 0;
+        const float *got = device->out[k].data, *want = cpu->out[k].data;
+        double largest = 0, worst = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (isfinite(want[i])) largest = fmax(largest, fabs((double)want[i]));
+            worst = fmax(worst, distance(got[i], want[i]));
+        }
+        const double bound = units * (double)FLT_EPSILON * largest;
+        if (worst > bound) print_error("%s: output %d is off by %.3g, bound %.3g\n", name, k, worst, bound);
+        assert_true(worst <= bound);
+    }
+}
+
+/* A forward node that has run on the CPU, and its gradient on the device. */
+typedef struct pass {
+    test_memory m;
+    vg_node forward, grad;
+} pass;
+
+static void begin_pass(pass *p, const variant *v)
+{
+    *p = (pass){0};
+    p->forward = node_of(&p->m, v);
+    run_node(&p->forward, 1);
+    p->grad = gradient_of(&p->m, &p->forward);
+}
+
+static void forward_is_the_cpus(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        test_memory m = {0};
+        vg_node cpu = node_of(&m, &variants[v]), device = fresh_outputs(&m, &cpu);
+        run_node(&cpu, 1);
+        cuda_run(&device);
+        assert_alike(variants[v].name, &device, &cpu);
+        release(&m);
+    }
+}
+
+static void gradients_are_the_cpus(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        pass p;
+        begin_pass(&p, &variants[v]);
+        vg_node cpu = gradient_of(&p.m, &p.forward);
+        run_node(&cpu, 1);
+        cuda_run(&p.grad);
+        assert_alike(variants[v].name, &p.grad, &cpu);
+        release(&p.m);
+    }
+}
+
+static void the_log_sum_exp_may_be_absent(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        test_memory m = {0};
+        vg_node all = node_of(&m, &variants[v]), alone = fresh_outputs(&m, &all);
+        cuda_run(&all);
+        alone.out[1] = (vg_operand){0};
+        cuda_run(&alone);
+        assert_memory_equal(alone.out[0].data, all.out[0].data, operand_bytes(&all.out[0]));
+        release(&m);
+    }
+}
+
+/* The columns of one head-wide operand, or everything of the bias. */
+static bool covers(const vg_node *g, int k, int64_t column)
+{
+    const int first[5] = {g->attr.attention.q_col, g->attr.attention.k_col, g->attr.attention.v_col,
+                          g->attr.attention.k2_col, g->attr.attention.v2_col};
+    const int64_t width = (int64_t)g->attr.attention.heads * g->attr.attention.head_size;
+    return k == 5 || (column >= first[k] && column < first[k] + width);
+}
+
+static void a_gradient_alone_has_the_same_bits_and_nothing_else_is_written(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        pass p;
+        begin_pass(&p, &variants[v]);
+        cuda_run(&p.grad);
+        for (int k = 0; k < 6; k++) {
+            if (!p.grad.out[k].data) continue;
+            vg_node alone = p.grad;
+            memset(alone.out, 0, sizeof alone.out);
+            alone.out[k] = blank_operand(&p.m, VG_F32, p.grad.out[k].shape);
+            const vg_operand untouched = blank_operand(&p.m, VG_F32, p.grad.out[k].shape);
+            cuda_run(&alone);
+            const int64_t n = vg_shape_count(&p.grad.out[k].shape), last = vg_shape_last(&p.grad.out[k].shape);
+            for (int64_t i = 0; i < n; i++) {
+                const vg_operand *want = covers(&p.grad, k, i % last) ? &p.grad.out[k] : &untouched;
+                assert_memory_equal((float *)alone.out[k].data + i, (float *)want->data + i, sizeof(float));
+            }
+        }
+        release(&p.m);
+    }
+}
+
+/* Slot b of a batched operand, or image `image` of one by images. */
+static void take_slot(vg_operand *x, int64_t item)
+{
+    if (!x->data) return;
+    x->data = (char *)x->data + (size_t)item * (operand_bytes(x) / (size_t)x->shape.dim[0]);
+    x->shape.dim[0] = 1;
+}
+
+static void a_slot_has_the_same_bits_alone(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        pass p;
+        begin_pass(&p, &variants[v]);
+        vg_node all = fresh_outputs(&p.m, &p.forward), alone = all, alone_grad = p.grad;
+        const int64_t b = variants[v].slots - 1, image = variants[v].index ? images_of_slots[b] : b;
+        const int32_t zero = 0;
+        cuda_run(&all);
+        cuda_run(&p.grad);
+        for (int k = 0; k < 12; k++)
+            if (k != 7) take_slot(&alone_grad.in[k], k == 2 || k == 3 ? image : b);
+        if (alone.in[7].data) alone_grad.in[8] = int_operand(&p.m, VG_SHAPE(1), &zero);
+        memcpy(alone.in, &alone_grad.in[1], 9 * sizeof *alone.in);
+        for (int k = 0; k < 2; k++) {
+            take_slot(&all.out[k], b);
+            alone.out[k] = blank_operand(&p.m, VG_F32, all.out[k].shape);
+        }
+        cuda_run(&alone);
+        same_outputs(&alone, &all);
+        memset(&alone_grad.out[1], 0, 5 * sizeof *alone_grad.out); /* the others add slots */
+        take_slot(&p.grad.out[0], b);
+        alone_grad.out[0] = blank_operand(&p.m, VG_F32, p.grad.out[0].shape);
+        cuda_run(&alone_grad);
+        const int64_t n = vg_shape_count(&p.grad.out[0].shape), last = vg_shape_last(&p.grad.out[0].shape);
+        for (int64_t i = 0; i < n; i++)
+            if (covers(&p.grad, 0, i % last))
+                assert_memory_equal((float *)alone_grad.out[0].data + i, (float *)p.grad.out[0].data + i,
+                                    sizeof(float));
+        release(&p.m);
+    }
+}
+
+/* Rows of keys and values that no slot sees become NaN. */
+static void hide(const variant *v, vg_node *n)
+{
+    const int first = v->mask_second ? 3 : 1;
+    const int64_t items = n->in[first].shape.dim[0], rows = n->in[first].shape.dim[1];
+    const int64_t last = vg_shape_last(&n->in[first].shape);
+    float *x = n->in[first].data;
+    for (int64_t item = 0; item < items; item++) {
+        int64_t seen = 0;
+        for (int64_t b = 0; b < v->slots; b++)
+            if ((v->index && !v->mask_second ? images_of_slots[b] : b) == item && count_of(v, b) > seen)
+                seen = count_of(v, b);
+        for (int64_t i = seen * last; i < rows * last; i++) x[item * rows * last + i] = NAN;
+    }
+}
+
+static void hidden_keys_have_no_influence_at_all(void **state)
+{
+    (void)state;
+    int n_hidden = 0;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        if (!variants[v].counts || variants[v].packed) continue;
+        pass p;
+        begin_pass(&p, &variants[v]);
+        vg_node forward = fresh_outputs(&p.m, &p.forward), hidden = fresh_outputs(&p.m, &p.forward);
+        vg_node grad = gradient_of(&p.m, &p.forward);
+        cuda_run(&forward);
+        cuda_run(&grad);
+        hide(&variants[v], &p.forward);
+        cuda_run(&hidden);
+        cuda_run(&p.grad);
+        same_outputs(&hidden, &forward);
+        same_outputs(&p.grad, &grad);
+        n_hidden++;
+        release(&p.m);
+    }
+    assert_true(n_hidden > 0);
+}
+
+static void a_bias_may_hide_whole_tiles(void **state)
+{
+    (void)state;
+    for (int few = 0; few < 2; few++) {
+        const variant v = {"a bias that hides", .slots = 1,  .n_queries = few ? 4 : 20, .n_first = 140, .heads = 1,
+                           .size = 32,          .bias = true};
+        test_memory m = {0};
+        vg_node cpu = node_of(&m, &v);
+        float *bias = cpu.in[6].data;
+        for (int64_t i = 0; i < v.n_queries; i++)
+            for (int64_t j = 0; j < v.n_first; j++)
+                if (j < 40 + i || j > 130) bias[i * v.n_first + j] = -INFINITY;
+        vg_node device = fresh_outputs(&m, &cpu);
+        run_node(&cpu, 1);
+        cuda_run(&device);
+        assert_alike(v.name, &device, &cpu);
+        release(&m);
+    }
+}
+
+static void large_scores_do_not_overflow(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        test_memory m = {0};
+        vg_node n = node_of(&m, &variants[v]);
+        n.attr.attention.scale = 300;
+        cuda_run(&n);
+        const float *o = n.out[0].data;
+        for (int64_t i = 0; i < vg_shape_count(&n.out[0].shape); i++) assert_true(isfinite(o[i]));
+        release(&m);
+    }
+}
+
+static void what_is_not_a_number_stays_none(void **state)
+{
+    (void)state;
+    test_memory m = {0};
+    vg_node n = node_of(&m, &variants[1]);
+    ((float *)n.in[0].data)[0] = NAN;
+    cuda_run(&n);
+    assert_true(isnan(((float *)n.out[0].data)[0]));
+    assert_true(isnan(((float *)n.out[1].data)[0]));
+    assert_true(isfinite(((float *)n.out[0].data)[n.out[0].shape.dim[2]]));
+    release(&m);
+}
+
+static void what_it_cannot_do_is_refused(void **state)
+{
+    (void)state;
+    test_memory m = {0};
+    const variant wide = {.slots = 1, .n_queries = 2, .n_first = 2, .heads = 1, .size = 68};
+    vg_node n = node_of(&m, &wide);
+    assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &n), VG_E_CONFIG);
+    assert_non_null(strstr(vg_error_text(), "68"));
+    n = node_of(&m, &variants[0]);
+    n.attr.attention.dropout = 0.5F;
+    assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &n), VG_E_BUG);
+    vg_node g = gradient_of(&m, &n);
+    assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &g), VG_E_BUG);
+    release(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forward_is_the_cpus),
+        cmocka_unit_test(gradients_are_the_cpus),
+        cmocka_unit_test(the_log_sum_exp_may_be_absent),
+        cmocka_unit_test(a_gradient_alone_has_the_same_bits_and_nothing_else_is_written),
+        cmocka_unit_test(a_slot_has_the_same_bits_alone),
+        cmocka_unit_test(hidden_keys_have_no_influence_at_all),
+        cmocka_unit_test(a_bias_may_hide_whole_tiles),
+        cmocka_unit_test(large_scores_do_not_overflow),
+        cmocka_unit_test(what_is_not_a_number_stays_none),
+        cmocka_unit_test(what_it_cannot_do_is_refused),
+    };
+    cuda_open();
+    return cmocka_run_group_tests_name("attention on the device", tests, NULL, NULL);
+}
