@@ -87,6 +87,14 @@ static vg_status layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t colum
     return VG_OK;
 }
 
+/* Where the epilogue reads its bias, or writes the sums of A. */
+static vg_status place_bias(const plan *p, const vg_matmul *product)
+{
+    const float *bias = product->a_sums ? product->a_sums : product->bias;
+    if (bias) SET_OPERATION(BIAS_POINTER, bias);
+    return VG_OK;
+}
+
 static vg_status describe(plan *p)
 {
     const problem *of = &p->of;
@@ -128,23 +136,24 @@ static vg_status ask(const vg_stream *stream, cublasLtMatmulPreference_t prefere
     return VG_OK;
 }
 
-static vg_status plan_fill(const vg_stream *stream, plan *p)
+static vg_status plan_fill(const vg_stream *stream, const vg_matmul *product, plan *p)
 {
     cublasLtMatmulPreference_t preference = NULL;
     VG_TRY(describe(p));
+    VG_TRY(place_bias(p, product));
     VG_CUDA_BLAS(cublasLtMatmulPreferenceCreate(&preference));
     const vg_status st = ask(stream, preference, p);
     cublasLtMatmulPreferenceDestroy(preference);
     return st;
 }
 
-static vg_status plan_add(const vg_stream *stream, const problem *of, plan **out)
+static vg_status plan_add(const vg_stream *stream, const vg_matmul *product, const problem *of, plan **out)
 {
     struct vg_matmul_plans *plans = stream->cuda->plans;
     VG_TRY(vg_grow(&plans->items, &plans->capacity, plans->n + 1, sizeof *plans->items));
     plan *p = &plans->items[plans->n];
     *p = (plan){.of = *of};
-    const vg_status st = plan_fill(stream, p);
+    const vg_status st = plan_fill(stream, product, p);
     if (st != VG_OK) {
         plan_release(p);
         return st;
@@ -167,7 +176,7 @@ static vg_status plan_find(const vg_stream *stream, const vg_matmul *product, pl
             *out = &plans->items[i];
             return VG_OK;
         }
-    return plan_add(stream, &of, out);
+    return plan_add(stream, product, &of, out);
 }
 
 /* --- running ------------------------------------------------------------------------------------------------------ */
@@ -175,9 +184,8 @@ static vg_status plan_find(const vg_stream *stream, const vg_matmul *product, pl
 static vg_status run(const vg_stream *stream, const vg_matmul *product, plan *p, void *workspace)
 {
     const float one = 1.0F, beta = product->c ? 1.0F : 0.0F;
-    const float *bias = product->a_sums ? product->a_sums : product->bias;
     void *const aligned = (void *)vg_round_up((uintptr_t)workspace, WORKSPACE_ALIGNMENT);
-    if (bias) SET_OPERATION(BIAS_POINTER, bias);
+    VG_TRY(place_bias(p, product));
     VG_CUDA_BLAS(cublasLtMatmul(stream->cuda->blas, p->operation, &one, product->b, p->first, product->a, p->second,
                                 &beta, product->c ? product->c : product->d, p->result, product->d, p->result,
                                 &p->algorithm, aligned, USABLE_BYTES, vg_cuda_queue(stream)));
