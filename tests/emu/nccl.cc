@@ -23,6 +23,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <sys/mman.h>
 #include <time.h>
@@ -146,10 +147,12 @@ struct ncclComm {
     meeting *place;
     int rank, n_ranks, device;
     bool blocking;
-    ncclResult_t error = ncclSuccess; /* asynchronous; the first one stays */
+    /* Work may run in a thread of the device's own. */
+    std::mutex telling;
+    std::atomic<ncclResult_t> error = ncclSuccess; /* asynchronous; the first one stays */
     std::string last_error;
-    bool met = false, aborted = false;
-    uint64_t issued = 0, done = 0;                        /* operations: one at a time, in issue order */
+    std::atomic<bool> met = false, aborted = false;
+    std::atomic<uint64_t> issued = 0, done = 0;           /* operations: one at a time, in issue order */
     std::vector<std::pair<cudaStream_t, emu::work>> held; /* issued, to be enqueued when next asked */
 };
 
@@ -180,21 +183,29 @@ ncclResult_t fail(ncclComm &c, ncclResult_t error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    const std::lock_guard<std::mutex> guard(c.telling);
     if (c.error == ncclSuccess) {
-        c.error = error;
         c.last_error = text;
+        c.error = error;
     }
     return error;
 }
 
-void look_for_the_dead(ncclComm &c)
+/* The first of the awaited ranks that will not come, or -1. */
+int lost_rank(const ncclComm &c, const bool *awaited)
 {
     for (int r = 0; r < c.n_ranks; r++) {
         const member &m = c.place->members[r];
-        if (r == c.rank || m.presence == ABSENT) continue;
-        if (m.presence == ABORTED) fail(c, ncclRemoteError, "rank %d aborted the communicator", r);
-        if (m.presence == PRESENT && !alive(m.pid)) fail(c, ncclRemoteError, "the process of rank %d is gone", r);
+        if (r == c.rank || !awaited[r] || m.presence == ABSENT) continue;
+        if (m.presence == ABORTED || !alive(m.pid)) return r;
     }
+    return -1;
+}
+
+void lose(ncclComm &c, int rank)
+{
+    const bool aborted = c.place->members[rank].presence == ABORTED;
+    fail(c, ncclRemoteError, aborted ? "rank %d aborted the communicator" : "the process of rank %d is gone", rank);
 }
 
 void give_way()
@@ -288,17 +299,15 @@ void join(operation &into, operation &&more)
     std::move(more.reads.begin(), more.reads.end(), std::back_inserter(into.reads));
 }
 
-/* Messages between two ranks pass in the order in which they were issued. */
-bool pump(ncclComm &c, std::vector<flow> &flows, bool *complete)
+/* Messages between two ranks pass in the order in which they were issued. True when something moved. */
+bool pump(ncclComm &c, std::vector<flow> &flows, bool *awaited)
 {
     bool any = false, busy[2][MAX_RANKS] = {};
-    *complete = true;
     for (flow &f : flows) {
         if (busy[f.sends][f.peer]) continue;
         any |= move(c, f);
         if (f.moved == flow_bytes(f)) continue;
-        busy[f.sends][f.peer] = true;
-        *complete = false;
+        busy[f.sends][f.peer] = awaited[f.peer] = true;
     }
     return any;
 }
@@ -326,14 +335,15 @@ emu::work work_of(const shared_comm &c, const std::shared_ptr<operation> &op)
             for (const auto &r : op->reads) emu::heap_reads(r.first, r.second, op->name);
             begun = true;
         }
-        bool complete;
-        const bool any = pump(*c, op->flows, &complete);
-        if (c->error == ncclSuccess && complete) {
+        bool awaited[MAX_RANKS] = {};
+        const bool any = pump(*c, op->flows, awaited);
+        if (c->error == ncclSuccess && std::none_of(awaited, awaited + MAX_RANKS, [](bool a) { return a; })) {
             for (const auto &f : op->finish) f();
             c->done++;
             return emu::outcome::done;
         }
-        if (!any) look_for_the_dead(*c);
+        const int lost = any ? -1 : lost_rank(*c, awaited);
+        if (lost >= 0) lose(*c, lost);
         return any ? emu::outcome::moved : emu::outcome::waiting;
     };
 }
@@ -540,11 +550,13 @@ ncclResult_t point_to_point(const char *name, void *data, size_t count, ncclData
 
 /* --- life --- */
 
-void make_progress(ncclComm &c)
+void look_who_is_here(ncclComm &c)
 {
-    if (!c.met && c.place->n_present == c.n_ranks) c.met = true;
-    if (!c.met) look_for_the_dead(c);
-    if (c.issued != c.done) look_for_the_dead(c);
+    bool all[MAX_RANKS];
+    std::fill(all, all + MAX_RANKS, true);
+    const int lost = c.met ? -1 : lost_rank(c, all);
+    if (c.place->n_present == c.n_ranks) c.met = true; /* a rank may come, finish and leave while another looks */
+    if (!c.met && lost >= 0) lose(c, lost);
 }
 
 ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id)
@@ -609,10 +621,10 @@ PUBLIC ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUni
     communicators().push_back(c);
     *out = c.get();
     while (c->blocking && !c->met && c->error == ncclSuccess) {
-        make_progress(*c);
+        look_who_is_here(*c);
         give_way();
     }
-    return c->blocking ? c->error : ncclInProgress;
+    return c->blocking ? c->error.load() : ncclInProgress;
 }
 
 PUBLIC ncclResult_t ncclCommInitRank(ncclComm_t *out, int n_ranks, ncclUniqueId id, int rank)
@@ -626,8 +638,8 @@ PUBLIC ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *error
     const shared_comm c = find(handle);
     const bool held = !c->held.empty();
     if (held) enqueue_held(*c);
-    make_progress(*c);
-    *error = c->error != ncclSuccess ? c->error : !c->met || held ? ncclInProgress : ncclSuccess;
+    look_who_is_here(*c);
+    *error = c->error != ncclSuccess ? c->error.load() : !c->met || held ? ncclInProgress : ncclSuccess;
     return ncclSuccess;
 }
 
