@@ -73,6 +73,14 @@ static int lost_rank_soon(const vg_device_group *group)
     return lost;
 }
 
+/* All ranks find out at about the same time. Those that do not speak stay until the one that does has: it would name
+ * the first that left, and not the cause. */
+static void let_speak(const vg_comm *comm)
+{
+    const struct timespec enough = {.tv_sec = 2};
+    if (!vg_comm_speaks(comm)) nanosleep(&enough, NULL);
+}
+
 /* The communicator first: graphs and streams that hold its work can be destroyed only afterwards. */
 static vg_status give_up(vg_device_group *group, vg_status status, const char *what)
 {
@@ -80,9 +88,10 @@ static vg_status give_up(vg_device_group *group, vg_status status, const char *w
     char why[512]; /* `what` may live in the communicator */
     snprintf(why, sizeof why, "%s", what);
     const int lost = status == VG_E_COMM ? lost_rank_soon(group) : -1;
+    vg_comm_break(group->comm, lost);
+    let_speak(group->comm);
     ncclCommAbort(g->comm);
     g->comm = NULL;
-    vg_comm_break(group->comm, lost);
     if (status != VG_E_COMM) return vg_fail(status, "%s", why);
     if (lost >= 0)
         return vg_fail(VG_E_COMM,

@@ -1,5 +1,5 @@
-/* What kernels move between global memory and the chip. In check mode, when VG_EMU_COUNTERS names a file, each launch adds
- * a line of JSON to it:
+/* What kernels move between global memory and the chip. In check mode, when VG_EMU_COUNTERS names a file, each launch
+ * adds a line of JSON to it:
  *
  *     {"kernel": "add_numbers", "grid": [4, 1, 1], "block": [256, 1, 1],
  *      "read": {"bytes": 8192, "sectors": 256, "least": 256, "fetched": 256, "touched": 256}, "written": {..}}
