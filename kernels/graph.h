@@ -151,6 +151,12 @@ const void *vg_program_output(const vg_program *program, const char *name, vg_sh
  * name. */
 vg_status vg_program_run(vg_program *program);
 
+/* Runs tell how far the gradients are: told(context, ends[i]) when the nodes that write gradients below offset ends[i]
+ * of the flat space are enqueued. ends [n] ascend (copied); records are cut at these places. Call after attach, before
+ * the next run; n = 0: nobody is told. What told returns ends the run. Errors: VG_E_NOMEM. */
+typedef vg_status (*vg_program_told)(void *context, int64_t end);
+vg_status vg_program_tell(vg_program *program, const int64_t *ends, int n, vg_program_told told, void *context);
+
 /* Waits for the runs so far. Errors: what the device met on the way. */
 vg_status vg_program_wait(vg_program *program);
 

@@ -42,6 +42,7 @@ void vg_program_free(vg_program *p)
     detach(p);
     vg_arena_release(&p->constants);
     free(p->recorded);
+    free(p->parts);
     free(p->inputs);
     free(p->outputs);
     free(p->scopes);
@@ -230,54 +231,113 @@ static vg_status run_node(vg_program *p, int i)
     return vg_fail_at(st, "%s%s%s", scope, *scope ? ": " : "", vg_op_name(node->op));
 }
 
+/* --- parts of a run --- */
+
+/* The first node behind all that write gradients below `end`: order of completion is order of offsets. */
+static int node_behind(const vg_program *p, int64_t end)
+{
+    const vg_refs *refs = &p->refs[VG_PLACE_GRADIENT];
+    int node = 0;
+    for (size_t i = 0; i < refs->n; i++)
+        if (p->params->items[refs->items[i].at.index].offset < end && refs->items[i].node >= node)
+            node = refs->items[i].node + 1;
+    return node;
+}
+
+vg_status vg_program_tell(vg_program *p, const int64_t *ends, int n, vg_program_told told, void *context)
+{
+    vg_program_part *parts = vg_new0_array((size_t)n, sizeof *parts);
+    VG_CHECK(parts || !n, VG_E_NOMEM, "no memory for the parts of a program");
+    for (int i = 0; i < n; i++)
+        parts[i] = (vg_program_part){.end_node = i + 1 < n ? node_behind(p, ends[i]) : p->n_nodes, .end = ends[i]};
+    forget_runs(p);
+    free(p->parts);
+    p->parts = parts;
+    p->n_parts = n;
+    p->told = told;
+    p->told_context = context;
+    return VG_OK;
+}
+
+static int count_parts(const vg_program *p)
+{
+    return p->n_parts ? p->n_parts : 1;
+}
+
+static vg_status walk_part(vg_program *p, int part)
+{
+    const int first = part ? p->parts[part - 1].end_node : 0;
+    const int end = p->n_parts ? p->parts[part].end_node : p->n_nodes;
+    for (int i = first; i < end; i++) VG_TRY(run_node(p, i));
+    return VG_OK;
+}
+
+static vg_status tell_part(const vg_program *p, int part)
+{
+    return p->n_parts ? p->told(p->told_context, p->parts[part].end) : VG_OK;
+}
+
 static vg_status walk(vg_program *p)
 {
-    for (int i = 0; i < p->n_nodes; i++) VG_TRY(run_node(p, i));
+    for (int part = 0; part < count_parts(p); part++) {
+        VG_TRY(walk_part(p, part));
+        VG_TRY(tell_part(p, part));
+    }
     return VG_OK;
 }
 
 /* --- the walk on a device apart --- */
 
-static vg_status enqueue_run(vg_program *p)
+/* Inputs come in with the first part, outputs go with the last. */
+static vg_status enqueue_part(vg_program *p, int part)
 {
     const vg_device_ops *d = p->backend->device;
-    VG_TRY(d->upload(&p->stream, p->inbox.base, p->staging.base, p->inbox_bytes));
-    VG_TRY(walk(p));
-    for (size_t i = 0; i < p->n_outputs; i++) {
+    if (part == 0) VG_TRY(d->upload(&p->stream, p->inbox.base, p->staging.base, p->inbox_bytes));
+    VG_TRY(walk_part(p, part));
+    for (size_t i = 0; i < p->n_outputs && part + 1 == count_parts(p); i++) {
         const vg_program_output_entry *out = &p->outputs[i];
         VG_TRY(d->download(&p->stream, p->outbox.base + out->offset, resolve(p, &out->at), out->bytes));
     }
     return VG_OK;
 }
 
-/* The run with the gradients where they are now, recorded on first use. */
-static vg_status find_recorded(vg_program *p, vg_capture **out)
+/* The part with the gradients where they are now, recorded on first use. */
+static vg_status find_recorded(vg_program *p, int part, vg_capture **out)
 {
     const vg_device_ops *d = p->backend->device;
     for (size_t i = 0; i < p->n_recorded; i++)
-        if (p->recorded[i].gradients == p->gradients) {
+        if (p->recorded[i].gradients == p->gradients && p->recorded[i].part == part) {
             *out = p->recorded[i].capture;
             return VG_OK;
         }
     VG_TRY(vg_grow(&p->recorded, &p->recorded_capacity, p->n_recorded + 1, sizeof *p->recorded));
     VG_TRY(d->capture_begin(&p->stream));
-    vg_status st = enqueue_run(p);
+    vg_status st = enqueue_part(p, part);
     VG_KEEP(st, d->capture_end(&p->stream, out));
-    if (st == VG_OK) p->recorded[p->n_recorded++] = (vg_recorded_run){p->gradients, *out};
+    if (st == VG_OK) p->recorded[p->n_recorded++] = (vg_recorded_part){p->gradients, part, *out};
     return st;
+}
+
+static vg_status replay_part(vg_program *p, int part)
+{
+    vg_capture *recorded = NULL;
+    VG_TRY(find_recorded(p, part, &recorded));
+    return p->backend->device->replay(&p->stream, recorded);
 }
 
 static vg_status run_apart(vg_program *p)
 {
     const vg_device_ops *d = p->backend->device;
     const bool record = p->may_record && p->warm && !p->profiling && d->capture_begin;
-    vg_capture *run = NULL;
     VG_TRY(vg_program_wait(p)); /* the staging memory is free again */
     for (size_t i = 0; i < p->n_inputs; i++)
         if (p->inputs[i].read) memcpy(p->staging.base + p->inputs[i].offset, p->inputs[i].data, p->inputs[i].bytes);
-    if (record) VG_TRY(find_recorded(p, &run));
     p->under_way = p->warm = true;
-    return record ? d->replay(&p->stream, run) : enqueue_run(p);
+    for (int part = 0; part < count_parts(p); part++) {
+        VG_TRY(record ? replay_part(p, part) : enqueue_part(p, part));
+        VG_TRY(tell_part(p, part));
+    }
+    return VG_OK;
 }
 
 vg_status vg_program_run(vg_program *p)

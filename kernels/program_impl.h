@@ -58,11 +58,18 @@ typedef struct vg_program_output {
     size_t offset; /* in the outbox */
 } vg_program_output_entry;
 
-/* A run as a device recorded it; the place of the gradients is part of it. */
-typedef struct vg_recorded_run {
+/* Nodes up to end_node, after which the caller is told that gradients below `end` are on their way. */
+typedef struct vg_program_part {
+    int end_node;
+    int64_t end;
+} vg_program_part;
+
+/* A part of a run as a device recorded it; the place of the gradients belongs to it. */
+typedef struct vg_recorded_part {
     float *gradients;
+    int part;
     vg_capture *capture;
-} vg_recorded_run;
+} vg_recorded_part;
 
 /* What a program knows of a node beside its operands. */
 typedef struct vg_node_info {
@@ -95,12 +102,18 @@ struct vg_program {
     float *gradients;
     bool attached, profiling;
 
+    vg_program_part
+        *parts; /* [n_parts], the last one ends with the nodes; none: the run is one part and nobody is told */
+    int n_parts;
+    vg_program_told told;
+    void *told_context;
+
     /* Of a device apart from the host: inputs go through staging memory into the inbox, outputs come to the outbox. */
     vg_arena device_constants, staging, inbox, outbox;
     size_t inbox_bytes, outbox_bytes;
     bool under_way; /* a run was enqueued and not waited for */
     bool may_record, warm;
-    vg_recorded_run *recorded;
+    vg_recorded_part *recorded;
     size_t n_recorded, recorded_capacity;
 };
 

@@ -119,6 +119,56 @@ static void a_subset_has_the_gradients_of_the_full_set(void **state)
     trial_close(&some);
 }
 
+/* What a run told: the gradients as they were then. */
+typedef struct progress {
+    trial *t;
+    float *seen;
+    int64_t told[4];
+    int n;
+    bool early; /* some gradient was still missing at the first */
+} progress;
+
+static vg_status see_gradients(void *context, int64_t end)
+{
+    progress *p = context;
+    const int64_t before = p->n ? p->told[p->n - 1] : 0;
+    for (int i = 0; i < p->t->params->n; i++) {
+        const vg_param *param = &p->t->params->items[i];
+        const float *gradient = p->t->gradients + param->offset;
+        if (param->offset >= end) p->early = p->early || isnan(gradient[0]);
+        if (param->offset >= before && param->offset < end)
+            memcpy(p->seen + param->offset, gradient, (size_t)param->count * sizeof(float));
+    }
+    p->told[p->n++] = end;
+    return p->n == 4 ? vg_fail(VG_E_COMM, "enough") : VG_OK;
+}
+
+static void runs_tell_how_far_the_gradients_are(void **state)
+{
+    (void)state;
+    trial t;
+    float x[B * N * C];
+    open_network(&t, train_all, NULL, x);
+    const int64_t n = t.params->n_trainable, ends[] = {2 * VG_PARAM_BLOCK, n / 2 / VG_PARAM_BLOCK * VG_PARAM_BLOCK, n};
+    progress p = {.t = &t, .seen = vg_new0_array((size_t)n, sizeof(float))};
+    assert_int_equal(vg_program_tell(t.program, ends, 3, see_gradients, &p), VG_OK);
+    for (int64_t i = 0; i < n; i++) t.gradients[i] = NAN;
+    assert_int_equal(vg_program_run(t.program), VG_OK);
+    assert_memory_equal(p.told, ends, sizeof ends);
+    assert_true(p.early);
+    for (int i = 0; i < t.params->n; i++) {
+        const vg_param *param = &t.params->items[i];
+        for (int64_t j = param->offset; j < param->offset + param->count; j++)
+            assert_true(p.seen[j] == t.gradients[j]); /* a NaN would not */
+    }
+    assert_int_equal(vg_program_run(t.program), VG_E_COMM); /* the fourth word ends the run */
+    assert_int_equal(vg_program_tell(t.program, NULL, 0, NULL, NULL), VG_OK);
+    assert_int_equal(vg_program_run(t.program), VG_OK);
+    assert_int_equal(p.n, 4);
+    free(p.seen);
+    trial_close(&t);
+}
+
 static int count_nodes(const vg_program *p, vg_op op)
 {
     int n = 0;
@@ -314,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_finite_differences),
         cmocka_unit_test(a_subset_has_the_gradients_of_the_full_set),
+        cmocka_unit_test(runs_tell_how_far_the_gradients_are),
         cmocka_unit_test(frozen_parts_have_no_gradient_nodes_and_keep_nothing),
         cmocka_unit_test(operations_that_can_add_save_the_add),
         cmocka_unit_test(gradients_are_complete_in_the_order_given),
