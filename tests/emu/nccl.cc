@@ -146,7 +146,7 @@ header header_of(const char *name, uint64_t count, ncclDataType_t type, int redu
 struct ncclComm {
     meeting *place;
     int rank, n_ranks, device;
-    bool blocking;
+    bool blocking, finalizing = false;
     /* Work may run in a thread of the device's own. */
     std::mutex telling;
     std::atomic<ncclResult_t> error = ncclSuccess; /* asynchronous; the first one stays */
@@ -639,7 +639,9 @@ PUBLIC ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *error
     const bool held = !c->held.empty();
     if (held) enqueue_held(*c);
     look_who_is_here(*c);
-    *error = c->error != ncclSuccess ? c->error.load() : !c->met || held ? ncclInProgress : ncclSuccess;
+    if (c->finalizing) emu::advance();
+    const bool busy = !c->met || held || (c->finalizing && c->done != c->issued);
+    *error = c->error != ncclSuccess ? c->error.load() : busy ? ncclInProgress : ncclSuccess;
     return ncclSuccess;
 }
 
@@ -647,8 +649,10 @@ PUBLIC ncclResult_t ncclCommFinalize(ncclComm_t handle)
 {
     const shared_comm c = find(handle);
     const ncclResult_t st = ready(*c);
-    if (st == ncclSuccess) drain(*c);
-    return st;
+    if (st != ncclSuccess) return st;
+    c->finalizing = true;
+    if (c->blocking) drain(*c);
+    return c->done == c->issued ? ncclSuccess : ncclInProgress;
 }
 
 PUBLIC ncclResult_t ncclCommDestroy(ncclComm_t handle)
