@@ -14,7 +14,7 @@ add_compile_options("$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Werror;-Wshadow;-Wpo
 -Wmissing-prototypes;-Wvla;-Wwrite-strings;-ffp-contract=off;-fno-math-errno>")
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-ffp-contract=off;-fno-math-errno>")
 add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;\
--Xptxas=-warn-spills,-warn-lmem-usage,-Werror>")
+-Xptxas=-v,-warn-spills,-warn-lmem-usage,-Werror>")
 include_directories(${CMAKE_SOURCE_DIR})
 if(VLGTR_SANITIZE)
   add_compile_options(-fsanitize=${VLGTR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
