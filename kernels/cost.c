@@ -2,7 +2,10 @@
  * the cost rules of ops.def; and what it took, as measured. */
 #include "kernels/program_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
+
+enum { TILE = 64, SPLIT = 2048 };
 
 static double operand_bytes(const vg_operand *o)
 {
@@ -12,7 +15,7 @@ static double operand_bytes(const vg_operand *o)
 /* Every operand once; a gradient that is added to is read as well. */
 static vg_cost cost_bytes(const vg_node *n)
 {
-    vg_cost cost = {0, 0};
+    vg_cost cost = {0};
     for (int i = 0; i < n->n_in; i++) cost.bytes += operand_bytes(&n->in[i]);
     for (int i = 0; i < n->n_out; i++) {
         const bool added_to = n->accumulate && ((vg_op_parameter_outputs(n->op) >> i) & 1);
@@ -27,15 +30,24 @@ static vg_cost cost_embed(const vg_node *n)
     return (vg_cost){.bytes = 4 * operand_bytes(&n->out[0])};
 }
 
+static double tiles(double rows, double columns)
+{
+    return ceil(rows / TILE) * ceil(columns / TILE);
+}
+
 /* linear, linear_dx: the rows of x or dz against W. linear_dw: the columns of dz against those of x. */
 static vg_cost cost_linear(const vg_node *n)
 {
     vg_cost cost = cost_bytes(n);
     const double rows = (double)vg_shape_rows(&n->in[0].shape);
-    if (n->op != VG_OP_linear_dw)
+    const double inner = (double)vg_shape_last(&n->in[0].shape), last = (double)vg_shape_last(&n->in[1].shape);
+    if (n->op != VG_OP_linear_dw) {
         cost.flops = 2 * rows * (double)vg_shape_count(&n->in[1].shape);
-    else if (n->out[0].shape.rank || n->out[2].shape.rank)
-        cost.flops = 2 * rows * (double)vg_shape_last(&n->in[0].shape) * (double)vg_shape_last(&n->in[1].shape);
+        cost.pieces = tiles(rows, n->op == VG_OP_linear ? (double)n->in[1].shape.dim[0] : last);
+    } else if (n->out[0].shape.rank || n->out[2].shape.rank) {
+        cost.flops = 2 * rows * inner * last;
+        cost.pieces = tiles(inner, last) * ceil(rows / SPLIT);
+    }
     return cost;
 }
 
@@ -50,7 +62,9 @@ static vg_cost cost_attention(const vg_node *n)
     const double rows = 2 * queries + 2 * (double)vg_shape_rows(&k->shape) +
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
-                     .bytes = 4 * rows * width * (backward ? 2 : 1)};
+                     .bytes = 4 * rows * width * (backward ? 2 : 1),
+                     .pieces =
+                         ceil((double)q->shape.dim[1] / TILE) * (double)q->shape.dim[0] * n->attr.attention.heads};
 }
 
 static vg_cost (*const rules[VG_OP_COUNT])(const vg_node *n) = {
@@ -59,14 +73,28 @@ static vg_cost (*const rules[VG_OP_COUNT])(const vg_node *n) = {
 #undef VG_OP
 };
 
-vg_cost vg_program_cost(const vg_program *p)
+void vg_program_each_cost(const vg_program *p, void (*each)(void *context, vg_op op, const vg_cost *cost),
+                          void *context)
 {
-    vg_cost total = {0, 0};
     for (int i = 0; i < p->n_nodes; i++) {
         const vg_cost cost = rules[p->nodes[i].op](&p->nodes[i]);
-        total.flops += cost.flops;
-        total.bytes += cost.bytes;
+        each(context, p->nodes[i].op, &cost);
     }
+}
+
+static void add_cost(void *context, vg_op op, const vg_cost *cost)
+{
+    vg_cost *total = context;
+    (void)op;
+    total->flops += cost->flops;
+    total->bytes += cost->bytes;
+    total->pieces += cost->pieces;
+}
+
+vg_cost vg_program_cost(const vg_program *p)
+{
+    vg_cost total = {0};
+    vg_program_each_cost(p, add_cost, &total);
     return total;
 }
 

@@ -164,11 +164,17 @@ vg_status vg_program_wait(vg_program *program);
 void vg_program_record(vg_program *program, bool on);
 
 /* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
- * and bytes that must move, of one run. */
+ * and bytes that must move, of one run. pieces: into how much of a product's or an attention's work a device can divide
+ * it among its processors, 0 for what is bound by memory: 64 x 64 tiles of a product's result, times the 2048 rows that
+ * each sums where rows are summed; 64 queries of a head. */
 typedef struct vg_cost {
-    double flops, bytes;
+    double flops, bytes, pieces;
 } vg_cost;
-vg_cost vg_program_cost(const vg_program *program);
+vg_cost vg_program_cost(const vg_program *program); /* pieces: of all its nodes */
+
+/* Calls `each` for every node in the order of a run. */
+void vg_program_each_cost(const vg_program *program, void (*each)(void *context, vg_op op, const vg_cost *cost),
+                          void *context);
 
 /* Seconds by scope and operation: switched on before runs, read as a table sorted by time, with the rate of products
  * (heap text, NULL when there is no memory). */

@@ -88,9 +88,21 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->n_parameters = (double)(params->n_trainable + params->n_frozen);
 }
 
-static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, vg_params *params,
-                                 size_t program, vg_stage_forecast *out)
+static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run *run, int ranks, vg_stage_forecast *f)
 {
+    int first = 0, count = 0;
+    vg_leaves_of((int)(o->train_global_batch / o->train_micro_batch), ranks, 0, &first, &count);
+    for (int p = 0; p < VG_PRECISIONS; p++) {
+        f->gpu[p] = (vg_gpu_step){.gpu = gpu, .precision = p, .ranks = ranks, .leaves = count};
+        vg_program_each_cost(run->train, vg_gpu_add_kernel, &f->gpu[p]);
+        vg_gpu_finish(&f->gpu[p], f->n_trainable);
+    }
+}
+
+static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+                                 vg_params *params, size_t program, vg_stage_forecast *out)
+{
+    const vg_backend *backend = gpu ? vg_backend_find("cuda") : NULL;
     size_t before = 0;
     VG_TRY(vg_model_declare(o, params));
     VG_TRY(vg_params_layout(params, NULL, 0));
@@ -98,9 +110,10 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     for (int i = 0; i < o->n_stages; i++) {
         vg_stage_run *run = NULL;
         vg_stage_forecast *f = &out[i];
-        VG_TRY(vg_stage_compile(o, i, params, vg_backend_cpu(), 1, &run));
+        VG_TRY(vg_stage_compile(o, i, params, backend ? backend : vg_backend_cpu(), 1, &run));
         *f = (vg_stage_forecast){0};
         fill(o, params, run, ranks, data, f);
+        if (gpu) fill_gpu(gpu, o, run, ranks, f);
         vg_stage_leave(run);
         const size_t running =
             f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases;
@@ -111,12 +124,13 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     return VG_OK;
 }
 
-vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, vg_stage_forecast *out)
+vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+                      vg_stage_forecast *out)
 {
     const size_t program = resident_bytes();
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
-    const vg_status st = forecast_stages(o, ranks, data, params, program, out);
+    const vg_status st = forecast_stages(o, ranks, data, gpu, params, program, out);
     vg_params_free(params);
     return st;
 }

@@ -2,6 +2,7 @@
 #ifndef VG_TRAINER_FORECAST_H
 #define VG_TRAINER_FORECAST_H
 
+#include "trainer/gpu_forecast.h"
 #include "trainer/options.h"
 
 #include <stddef.h>
@@ -21,7 +22,8 @@ typedef struct vg_stage_forecast {
     size_t peak;      /* the larger of running and entering, with the program itself */
     double step_flops, step_bytes;
     double n_trainable, n_parameters;
-    int gradient_buffers; /* of the fullest rank */
+    int gradient_buffers;           /* of the fullest rank */
+    vg_gpu_step gpu[VG_PRECISIONS]; /* filled where a GPU is named */
 } vg_stage_forecast;
 
 /* Size of the data that the forecast is for; zero where unknown. */
@@ -29,9 +31,10 @@ typedef struct vg_forecast_data {
     int64_t images, sentences;
 } vg_forecast_data;
 
-/* Local. Compiles every stage for `ranks` ranks without running it; out [o->n_stages]. Errors: VG_E_CONFIG, VG_E_NOMEM.
- */
-vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, vg_stage_forecast *out);
+/* Local. Compiles every stage for `ranks` ranks without running it, of this host or, where gpu is not NULL, on such
+ * GPUs; out [o->n_stages]. Errors: VG_E_CONFIG, VG_E_NOMEM. */
+vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+                      vg_stage_forecast *out);
 
 /* Local. Reads the size of the training split where the shards are there; zeros otherwise. */
 vg_forecast_data vg_forecast_data_of(const vg_options *o);

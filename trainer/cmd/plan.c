@@ -23,6 +23,51 @@ static void print_stage(const vg_options *o, int i, const vg_stage_forecast *f)
            mb(f->batches), mb(f->phrases), mb(f->entering), mb(f->peak));
 }
 
+static void print_step(const vg_gpu_step *fp32, const vg_gpu_step *bf16)
+{
+    printf("  %-14s %8s %9s %8s   %9s %9s   %9s %9s\n", "a step, ms", "kernels", "TFLOP", "GB fp32", "fp32 peak",
+           "expected", "bf16 peak", "expected");
+    for (int i = 0; i < VG_GPU_PARTS; i++) {
+        const vg_gpu_line *a = &fp32->lines[i], *b = &bf16->lines[i];
+        printf("  %-14s %8.0f %9.3f %8.2f   %9.3f %9.3f   %9.3f %9.3f\n", vg_gpu_part_name((vg_gpu_part)i), a->kernels,
+               a->flops * 1e-12, a->bytes * 1e-9, a->peak_s * 1e3, a->expected_s * 1e3, b->peak_s * 1e3,
+               b->expected_s * 1e3);
+    }
+}
+
+static void print_sum(const char *precision, const vg_gpu_step *s, double images)
+{
+    printf("  %s: %.2f ms a step, %.0f images/s, MFU %.1f %%; exchange %.2f ms, of which %.2f hidden behind backward; "
+           "%.1f %% of the step is kernels at the rates they reach, %.1f %% at peak rates\n",
+           precision, s->step_s * 1e3, images / s->step_s, 100 * s->mfu, s->exchange_s * 1e3, s->hidden_s * 1e3,
+           100 * s->of_reachable, 100 * s->of_peak);
+}
+
+/* Memory as the backend of today needs it, in fp32. */
+static void print_gpu(const vg_options *o, const vg_stage_forecast *f)
+{
+    const size_t bytes = f->weights + f->moments + f->gradients + f->arena + f->constants;
+    const vg_gpu *gpu = f->gpu[0].gpu;
+    print_step(&f->gpu[VG_PRECISION_FP32], &f->gpu[VG_PRECISION_BF16]);
+    print_sum("fp32", &f->gpu[VG_PRECISION_FP32], (double)o->train_global_batch);
+    print_sum("bf16", &f->gpu[VG_PRECISION_BF16], (double)o->train_global_batch);
+    printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)bytes * 1e-9, gpu->memory_gb);
+}
+
+static vg_status print_assumptions(const vg_gpu *gpu)
+{
+    char *text = vg_gpu_assumptions(gpu);
+    VG_CHECK(text, VG_E_NOMEM, "no memory for the table of assumptions");
+    printf("\nAll times are a forecast from a model, not a measurement: the CUDA backend computes in fp32 and was not "
+           "timed on a\n"
+           "card, and bf16 is what the same kernels would take on tensor cores. What the loader takes to bring the "
+           "images is\n"
+           "not in it. The figures behind it:\n%s",
+           text);
+    free(text);
+    return VG_OK;
+}
+
 static size_t largest_peak(const vg_stage_forecast *f, int n)
 {
     size_t peak = 0;
@@ -39,7 +84,7 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
     for (int64_t m = o->train_global_batch / ranks; m >= 1; m--) {
         if (o->train_global_batch % m) continue;
         o->train_micro_batch = m;
-        st = vg_forecast(o, ranks, data, f);
+        st = vg_forecast(o, ranks, data, NULL, f);
         if (st != VG_OK) break;
         if (largest_peak(f, o->n_stages) > memory) continue;
         printf("largest micro-batch that fits %.1f GB a rank: %lld (peak %.1f MB); configured: %lld\n",
@@ -50,7 +95,7 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
     return st;
 }
 
-static vg_status plan(vg_options *o, int ranks, size_t memory)
+static vg_status plan(vg_options *o, int ranks, size_t memory, const vg_gpu *gpu)
 {
     vg_stage_forecast f[VG_MAX_STAGES];
     const int64_t leaves = o->train_global_batch / o->train_micro_batch;
@@ -58,34 +103,48 @@ static vg_status plan(vg_options *o, int ranks, size_t memory)
     VG_CHECK(ranks <= leaves, VG_E_CONFIG, "%d ranks, but a step has %lld micro-batches; at most %lld ranks", ranks,
              (long long)leaves, (long long)leaves);
     const vg_forecast_data data = vg_forecast_data_of(o);
-    VG_TRY(vg_forecast(o, ranks, &data, f));
+    VG_TRY(vg_forecast(o, ranks, &data, gpu, f));
     printf("%d ranks, %lld micro-batches of %lld images a step; figures are for one rank\n", ranks, (long long)leaves,
            (long long)o->train_micro_batch);
     if (!data.images) printf("the shards are not there yet: kept images and phrases are not counted\n");
-    for (int i = 0; i < o->n_stages; i++) print_stage(o, i, &f[i]);
+    for (int i = 0; i < o->n_stages; i++) {
+        print_stage(o, i, &f[i]);
+        if (gpu) print_gpu(o, &f[i]);
+    }
+    if (gpu) return print_assumptions(gpu);
     return suggest(o, ranks, &data, memory);
 }
 
 vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
 {
-    const char *ranks_text = NULL, *memory_text = NULL;
+    const char *ranks_text = NULL, *memory_text = NULL, *gpu_name = NULL, *side_text = NULL;
     vg_argument_list sets = {0};
     const vg_argument table[] = {{.name = "--ranks", .text = &ranks_text},
                                  {.name = "--memory-gb", .text = &memory_text},
+                                 {.name = "--gpu", .text = &gpu_name},
+                                 {.name = "--side", .text = &side_text},
                                  {.name = "--set", .list = &sets}};
     char *words[1];
     int n_words = 0;
     int64_t ranks = 1, memory_gb = 0;
+    const vg_gpu *gpu = NULL;
+    char side[64];
     (void)context;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr plan RUN.yaml");
     VG_TRY(vg_argument_integer("--ranks", ranks_text, 1, VG_MAX_FORECAST_RANKS, &ranks));
     VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
+    if (gpu_name) VG_TRY(vg_gpu_find(gpu_name, &gpu));
+    if (side_text) {
+        VG_CHECK(sets.n < VG_MAX_SETS, VG_E_USAGE, "--set: given more than %d times", VG_MAX_SETS - 1);
+        snprintf(side, sizeof side, "data.side=%s", side_text);
+        sets.items[sets.n++] = side;
+    }
     vg_options o;
     VG_TRY(vg_options_read(&o, words[0], sets.items, sets.n));
     const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
-    const vg_status st = plan(&o, (int)ranks, memory);
+    const vg_status st = plan(&o, (int)ranks, memory, gpu);
     vg_options_release(&o);
     return st;
 }

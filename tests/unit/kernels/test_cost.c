@@ -48,6 +48,53 @@ static void a_product_costs_two_operations_a_term(void **state)
     const vg_cost cost = cost_of(*state, y);
     assert_true(cost.flops == 2 * 35 * 11 * 3);
     assert_true(cost.bytes == 4 * (35 * 3 + 11 * 3 + 35 * 11)); /* z is not written: no gradient reads it */
+    assert_true(cost.pieces == 1);
+}
+
+/* What vg_program_each_cost saw of linear layers and their gradients. */
+typedef struct seen {
+    int n;
+    double pieces[VG_OP_COUNT], flops;
+} seen;
+
+static void see(void *context, vg_op op, const vg_cost *cost)
+{
+    seen *s = context;
+    s->n++;
+    s->pieces[op] = cost->pieces;
+    s->flops += cost->flops;
+}
+
+static bool all_train(const void *context, int param)
+{
+    (void)context;
+    (void)param;
+    return true;
+}
+
+static void work_divides_into_tiles_and_long_sums_into_runs_of_rows(void **state)
+{
+    fixture *f = *state;
+    vg_graph *g = f->g;
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(1, 2, 1100, 130)); /* 2200 rows: 35 tiles, 2 runs */
+    const vg_value w = vg_graph_param(g, "w", VG_SHAPE(65, 130)), v = vg_graph_param(g, "v", VG_SHAPE(2, 65));
+    const vg_value hidden = vg_graph_linear(g, x, w, VG_NONE, VG_ACT_NONE);
+    vg_graph_detr_loss(g, &(vg_detr_loss){.logits = vg_graph_linear(g, hidden, v, VG_NONE, VG_ACT_NONE),
+                                          .boxes = vg_graph_input(g, "boxes", VG_F32, VG_SHAPE(1, 2, 1100, 4)),
+                                          .targets = vg_graph_input(g, "targets", VG_F32, VG_SHAPE(2, 1, 4)),
+                                          .n_targets = vg_graph_input(g, "n", VG_I32, VG_SHAPE(2)),
+                                          .filled = vg_graph_input(g, "filled", VG_I32, VG_SHAPE(2)),
+                                          .scales = vg_graph_input(g, "scales", VG_F32, VG_SHAPE(8))});
+    assert_int_equal(vg_graph_differentiate(g, all_train, NULL), VG_OK);
+    if (vg_graph_plan(g, vg_backend_cpu(), 1, &f->program) != VG_OK) fail_msg("%s", vg_error_text());
+    seen s = {0};
+    vg_program_each_cost(f->program, see, &s);
+    assert_int_equal(s.n, 6);                            /* two layers, the loss, dW of both and dx between them */
+    assert_true(s.pieces[VG_OP_linear] == 35 * 1);       /* the last one: 2 columns */
+    assert_true(s.pieces[VG_OP_linear_dx] == 35 * 2);    /* 65 columns */
+    assert_true(s.pieces[VG_OP_linear_dw] == 2 * 3 * 2); /* 65 x 130, rows in two runs */
+    assert_true(s.pieces[VG_OP_detr_loss] == 0);
+    assert_true(s.flops == 2 * 2200.0 * (2 * 65 * 130 + 3 * 65 * 2));
 }
 
 static void attention_costs_two_products_a_head(void **state)
@@ -69,6 +116,7 @@ static void attention_costs_two_products_a_head(void **state)
     const vg_cost cost = cost_of(*state, vg_graph_attention(g, &a));
     assert_true(cost.flops == 2 * 2.0 * 4 * 10 * (50 + 6) * 16);
     assert_true(cost.bytes == 4 * 16.0 * (2 * 40 + 2 * 100 + 2 * 24)); /* q and o, keys and values of both segments */
+    assert_true(cost.pieces == 4 * 2);                                 /* slots and heads; ten queries are one piece */
 }
 
 static void an_embedding_is_priced_by_the_rows_it_reads(void **state)
@@ -113,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_product_costs_two_operations_a_term),
+        TEST(work_divides_into_tiles_and_long_sums_into_runs_of_rows),
         TEST(attention_costs_two_products_a_head),
         TEST(an_embedding_is_priced_by_the_rows_it_reads),
         TEST(a_profile_counts_only_what_ran_while_it_was_on),

@@ -1,0 +1,189 @@
+#include "trainer/gpu_forecast.h"
+
+#include <math.h>
+#include <string.h>
+
+#define VG_GPU_ASSUMED(name, value, unit, source)
+#define VG_GPU(name, ...) {#name, __VA_ARGS__},
+static const vg_gpu gpus[] = {
+#include "trainer/devices.def"
+};
+#undef VG_GPU
+#define VG_GPU(name, ...) " " #name
+static const char names[] =
+#include "trainer/devices.def"
+    ;
+#undef VG_GPU
+#undef VG_GPU_ASSUMED
+
+#define VG_GPU(...)
+#define VG_GPU_ASSUMED(name, value, unit, source) ASSUMED_##name,
+enum {
+#include "trainer/devices.def"
+    N_ASSUMED,
+    N_GPUS = sizeof gpus / sizeof *gpus
+};
+#undef VG_GPU_ASSUMED
+#define VG_GPU_ASSUMED(name, value, unit, source) {value, unit, source},
+static const struct {
+    double value;
+    const char *unit, *source;
+} assumed[N_ASSUMED] = {
+#include "trainer/devices.def"
+};
+#undef VG_GPU_ASSUMED
+#undef VG_GPU
+
+static const double giga = 1e9, tera = 1e12, micro = 1e-6;
+
+vg_status vg_gpu_find(const char *name, const vg_gpu **out)
+{
+    for (int i = 0; i < N_GPUS; i++)
+        if (strcmp(gpus[i].name, name) == 0) {
+            *out = &gpus[i];
+            return VG_OK;
+        }
+    return vg_fail(VG_E_USAGE, "no GPU '%s' is known; known are:%s", name, names);
+}
+
+char *vg_gpu_assumptions(const vg_gpu *g)
+{
+    static const char *const what[N_ASSUMED] = {
+        [ASSUMED_memory] = "memory",          [ASSUMED_fp32_products] = "products in fp32",
+        [ASSUMED_start_us] = "start",         [ASSUMED_fp32_attention] = "attention in fp32",
+        [ASSUMED_near] = "inside a host",     [ASSUMED_far] = "between hosts",
+        [ASSUMED_exchange_us] = "collective", [ASSUMED_bucket_mb] = "bucket",
+    };
+    vg_text text = {0};
+    vg_text_add(&text, "%s: %.0f TFLOP/s in bf16, %.1f in fp32; memory %.0f GB/s, NVLink %.0f, network %.0f\n",
+                g->title, g->bf16_tflops, g->fp32_tflops, g->memory_gb_s, g->near_gb_s, g->far_gb_s);
+    vg_text_add(&text,
+                "  products in bf16   %5.3g of the bf16 peak\n  attention in bf16  %5.3g of the bf16 peak\n    %s\n",
+                g->bf16_products, g->bf16_attention, g->sources);
+    for (int i = 0; i < N_ASSUMED; i++)
+        vg_text_add(&text, "  %-18s %5.3g %s\n    %s\n", what[i], assumed[i].value, assumed[i].unit, assumed[i].source);
+    return text.data;
+}
+
+const char *vg_gpu_part_name(vg_gpu_part part)
+{
+    static const char *const parts[VG_GPU_PARTS] = {
+        [VG_GPU_PRODUCTS] = "products", [VG_GPU_ATTENTION] = "attention", [VG_GPU_MEMORY] = "memory bound",
+        [VG_GPU_STARTS] = "starts",     [VG_GPU_MERGES] = "merges",       [VG_GPU_EXCHANGE] = "exchange",
+        [VG_GPU_UPDATE] = "update"};
+    return parts[part];
+}
+
+/* ---- kernels ---- */
+
+static vg_gpu_part part_of(vg_op op)
+{
+    switch (op) {
+    case VG_OP_linear:
+    case VG_OP_linear_dx:
+    case VG_OP_linear_dw: return VG_GPU_PRODUCTS;
+    case VG_OP_attention:
+    case VG_OP_attention_grad: return VG_GPU_ATTENTION;
+    default: return VG_GPU_MEMORY;
+    }
+}
+
+static double peak_flops(const vg_gpu_step *s)
+{
+    return tera * (s->precision == VG_PRECISION_BF16 ? s->gpu->bf16_tflops : s->gpu->fp32_tflops);
+}
+
+static double reached_share(const vg_gpu_step *s, vg_gpu_part part)
+{
+    if (s->precision == VG_PRECISION_BF16)
+        return part == VG_GPU_PRODUCTS ? s->gpu->bf16_products : s->gpu->bf16_attention;
+    return assumed[part == VG_GPU_PRODUCTS ? ASSUMED_fp32_products : ASSUMED_fp32_attention].value;
+}
+
+/* Share of the processors that work when the pieces go out in rounds. */
+static double busy_share(const vg_gpu *gpu, double pieces)
+{
+    return pieces > 0 ? pieces / (ceil(pieces / gpu->multiprocessors) * gpu->multiprocessors) : 1;
+}
+
+static double memory_s(const vg_gpu *gpu, double bytes)
+{
+    return bytes / (giga * gpu->memory_gb_s);
+}
+
+static void add_moves(vg_gpu_step *s, vg_gpu_part part, double kernels, double bytes)
+{
+    vg_gpu_line *line = &s->lines[part];
+    line->kernels += kernels;
+    line->bytes += bytes;
+    line->peak_s += memory_s(s->gpu, bytes);
+    line->expected_s += memory_s(s->gpu, bytes) / assumed[ASSUMED_memory].value;
+}
+
+void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
+{
+    vg_gpu_step *s = context;
+    const vg_gpu_part part = part_of(op);
+    const double bytes = cost->bytes * (s->precision == VG_PRECISION_BF16 ? 0.5 : 1);
+    const double compute = cost->flops / peak_flops(s), moves = memory_s(s->gpu, bytes);
+    const double reached = part == VG_GPU_MEMORY ? 1 : reached_share(s, part) * busy_share(s->gpu, cost->pieces);
+    const double expected = fmax(compute / reached, moves / assumed[ASSUMED_memory].value);
+    vg_gpu_line *line = &s->lines[part];
+    line->kernels += s->leaves;
+    line->flops += cost->flops * s->leaves;
+    line->bytes += bytes * s->leaves;
+    line->peak_s += fmax(compute, moves) * s->leaves;
+    line->expected_s += expected * s->leaves;
+    /* Attention's scores are computed again in backward: one product of five that no model asks for. */
+    s->model_flops += cost->flops * s->leaves * (op == VG_OP_attention_grad ? 0.8 : 1);
+    if (op >= VG_OP_act_grad) s->backward_s += expected + assumed[ASSUMED_start_us].value * micro;
+}
+
+/* ---- between ranks ---- */
+
+/* Each bucket: all ranks of a host give each its slice, equal slices of the hosts are exchanged, and the way back. */
+static double exchange_s(const vg_gpu_step *s, double bytes, double buckets)
+{
+    const vg_gpu *g = s->gpu;
+    const double near = s->ranks < g->host_gpus ? s->ranks : g->host_gpus, hosts = ceil(s->ranks / near);
+    const double inside = 2 * bytes * (near - 1) / near / (giga * g->near_gb_s * assumed[ASSUMED_near].value);
+    const double between = 2 * (bytes / near) * (hosts - 1) / hosts / (giga * g->far_gb_s * assumed[ASSUMED_far].value);
+    const double collectives = 2 * ((near > 1) + (hosts > 1));
+    return inside + between + buckets * collectives * assumed[ASSUMED_exchange_us].value * micro;
+}
+
+/* Buckets leave while the last micro-batch's backward goes on; the last one has nothing to hide behind, nor has the
+ * message of flags and losses that follows. */
+static void add_exchange(vg_gpu_step *s, double bytes)
+{
+    if (s->ranks == 1) return;
+    const double buckets = ceil(bytes / (1e6 * assumed[ASSUMED_bucket_mb].value));
+    s->exchange_s = exchange_s(s, bytes, buckets);
+    s->hidden_s = fmin(s->exchange_s * (buckets - 1) / buckets, s->backward_s);
+    s->lines[VG_GPU_EXCHANGE].bytes = bytes;
+    s->lines[VG_GPU_EXCHANGE].expected_s = s->exchange_s - s->hidden_s + assumed[ASSUMED_exchange_us].value * micro;
+}
+
+void vg_gpu_finish(vg_gpu_step *s, double n_trainable)
+{
+    enum { MERGE_FLOATS = 3, UPDATE_FLOATS = 8 }; /* a + b; the norm reads the gradient, AdamW reads 4 and writes 3 */
+    const double bytes = n_trainable * sizeof(float);
+    add_moves(s, VG_GPU_MERGES, s->leaves - 1, MERGE_FLOATS * bytes * (s->leaves - 1));
+    add_moves(s, VG_GPU_UPDATE, 3, UPDATE_FLOATS * bytes);
+    add_exchange(s, bytes);
+    double work_peak = 0, work_expected = 0, kernels = 0;
+    for (int i = 0; i < VG_GPU_PARTS; i++) {
+        kernels += s->lines[i].kernels;
+        work_peak += s->lines[i].peak_s;
+        s->step_s += s->lines[i].expected_s;
+    }
+    for (int i = 0; i <= VG_GPU_MEMORY; i++) work_expected += s->lines[i].expected_s;
+    work_expected += s->lines[VG_GPU_UPDATE].expected_s;
+    work_peak -= s->lines[VG_GPU_MERGES].peak_s;
+    s->lines[VG_GPU_STARTS].kernels = kernels;
+    s->lines[VG_GPU_STARTS].expected_s = kernels * assumed[ASSUMED_start_us].value * micro;
+    s->step_s += s->lines[VG_GPU_STARTS].expected_s;
+    s->mfu = s->model_flops / (s->step_s * peak_flops(s));
+    s->of_peak = work_peak / s->step_s;
+    s->of_reachable = work_expected / s->step_s;
+}
