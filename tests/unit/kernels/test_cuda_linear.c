@@ -112,6 +112,23 @@ static void gradients_of_the_parameters_with_gamma(void **state)
     }
 }
 
+/* What a library that may split long sums would not give. */
+static void a_row_has_the_same_bits_alone(void **state)
+{
+    (void)state;
+    enum { ROWS = 400, N = 16, K = 1500, ROW = 123 };
+    test_memory m = {0};
+    const vg_node all = forward(&m, (layer){ROWS, N, K}, VG_ACT_NONE, true);
+    vg_node one = all;
+    one.in[X].shape = VG_SHAPE(1, K);
+    one.in[X].data = (float *)all.in[X].data + ROW * K;
+    one.out[0] = blank_operand(&m, VG_F32, VG_SHAPE(1, N));
+    cuda_run(&all);
+    cuda_run(&one);
+    assert_memory_equal(one.out[0].data, (float *)all.out[0].data + ROW * N, N * sizeof(float));
+    release(&m);
+}
+
 static void slopes_of_every_activation(void **state)
 {
     (void)state;
@@ -135,6 +152,7 @@ int main(void)
         cmocka_unit_test(dx_with_gamma_and_other_contributions),
         cmocka_unit_test(gradients_of_the_parameters),
         cmocka_unit_test(gradients_of_the_parameters_with_gamma),
+        cmocka_unit_test(a_row_has_the_same_bits_alone),
         cmocka_unit_test(slopes_of_every_activation),
     };
     cuda_open();
