@@ -171,7 +171,8 @@ typedef struct vg_backend {
                              double *block_sums); /* in order, fp64 */
     vg_status (*norm)(vg_stream *stream, const vg_grad_norm *args);
     vg_status (*adamw)(vg_stream *stream, const vg_adamw *args);
-    const char *(*profile)(void); /* numerics profile: instruction set path and library versions; bits hold within it */
+    /* Numerics profile: instruction set path or architecture, and library versions. Bits hold within it. */
+    const char *(*profile)(const vg_stream *stream);
 } vg_backend;
 
 /* The CPU backend: the embedded default and the definition of each operation. */

@@ -19,7 +19,7 @@ model: {preset: tiny}
 vision: {grid: 4}
 text: {tokenizer: data/tokenizer}
 data: {shards: [shards], side: 32, phrases: 4, max_targets: 2}
-train: {global_batch: 8, micro_batch: 1, allow_from_scratch: true, clip_norm: 1}
+train: {global_batch: 8, micro_batch: 1, allow_from_scratch: true, clip_norm: 1, device: cpu}
 run: {folder: run, log_every: 1, hash_every: 1}
 schedule:
   - {name: heads, steps: 16, lr: 1e-3}
@@ -28,8 +28,9 @@ schedule:
 
 
 class Bench:
-    def __init__(self, vlgtr):
-        self.vlgtr = os.path.abspath(vlgtr)
+    def __init__(self, vlgtr, through=()):
+        """through: words before the program's, as of tests/emu/run."""
+        self.vlgtr = [*through, os.path.abspath(vlgtr)]
         self.folder = None
 
     def __enter__(self):
@@ -60,7 +61,7 @@ class Bench:
 
     def command(self, ranks, *words):
         launcher = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks else []
-        return [*launcher, self.vlgtr, *words]
+        return [*launcher, *self.vlgtr, *words]
 
     def run(self, *words, ranks=0, **options):
         """One run of the program; ranks=0 runs it without mpirun."""
@@ -90,7 +91,7 @@ class Bench:
         return [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
 
     def train(self, ranks, options=None, more=()):
-        self.must("train", "run.yaml", *self.sets(options or {}), *more, ranks=ranks)
+        return self.must("train", "run.yaml", *self.sets(options or {}), *more, ranks=ranks)
 
     def records(self, folder="run"):
         return [json.loads(line) for line in pathlib.Path(self.path(folder, "metrics.jsonl")).read_text().splitlines()]

@@ -33,7 +33,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
                                .loss_giou = o->loss_giou * r->sums[SUM_GIOU] / boxes,
                                .loss_align = o->loss_align * r->sums[SUM_ALIGN] / slots,
                                .giou = r->matched ? 1 - r->sums[SUM_LAST_GIOU] / (double)r->matched : 0,
-                               .grad_norm = r->grad_norm,
+                               .grad_norm = r->update.norm,
                                .lr = r->stage->stage->lr * vg_stage_course(r->stage->stage, r->stage_step - 1),
                                .phrases = r->filled,
                                .rank_phrases = rank_phrases,
@@ -55,21 +55,22 @@ static void set_mark(vg_run *r)
     r->mark_phrases = 0;
 }
 
-static void log_hash(vg_run *r)
+static vg_status log_hash(vg_run *r)
 {
     char text[24];
-    if (!r->metrics) return;
+    VG_TRY(vg_params_fetch(r->params));
     snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params));
     vg_metrics_text(r->metrics, r->step, "weights_hash", text);
+    return VG_OK;
 }
 
-static void tell(vg_run *r)
+static vg_status tell(vg_run *r)
 {
     enum { MAX_RANKS = 4096 };
     int64_t rank_phrases[MAX_RANKS];
     const bool last = r->stage_step == r->stage->stage->steps;
     r->mark_phrases += r->filled;
-    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return;
+    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return VG_OK;
     vg_step_record record;
     fill_record(r, &record, rank_phrases);
     vg_metrics_progress(r->metrics, &record);
@@ -77,7 +78,7 @@ static void tell(vg_run *r)
         vg_metrics_step(r->metrics, &record);
         set_mark(r);
     }
-    if (last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0)) log_hash(r);
+    return last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0) ? log_hash(r) : VG_OK;
 }
 
 /* ---- evaluation while training ---- */
@@ -127,29 +128,19 @@ vg_status vg_run_evaluate(vg_run *r)
 
 void vg_run_leave_stage(vg_run *r)
 {
-    vg_reducer_free(r->reducer);
+    vg_gradients_free(r->gradients);
     vg_phrases_release(&r->train_phrases);
     vg_phrases_release(&r->eval_phrases);
     vg_stage_leave(r->stage);
-    free(r->block_squares);
-    r->reducer = NULL;
+    r->gradients = NULL;
     r->stage = NULL;
-    r->block_squares = NULL;
-}
-
-static void sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
-{
-    vg_run *r = context;
-    VG_KEEP(r->summed, r->backend->sum(&r->stream, dst, a, b, n));
 }
 
 static vg_status compile_stage(vg_run *r)
 {
     const vg_options *o = r->o;
     const vg_batch_shape shape = vg_model_batch_shape(o);
-    VG_TRY(vg_stage_enter(o, (int)r->stage_index, r->params, r->backend, r->stream.n_threads, &r->stage));
-    r->block_squares = vg_new0_array((size_t)r->stage->n_blocks, sizeof *r->block_squares);
-    VG_CHECK(r->block_squares, VG_E_NOMEM, "no memory for a stage");
+    VG_TRY(vg_stage_enter(o, (int)r->stage_index, r->params, &r->compute, &r->stage));
     if (!r->stage->text) return VG_OK;
     return vg_phrases_init(&r->train_phrases, r->stage->text, vg_split_sentence_count(r->train_split),
                            (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20);
@@ -159,7 +150,8 @@ vg_status vg_run_enter_stage(vg_run *r)
 {
     vg_peak_memory_reset();
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
-    VG_TRY(vg_reducer_new(r->comm, r->params->n_trainable, r->n_all_leaves, sum_floats, r, &r->reducer));
+    const vg_gradients_plan sum = {r->params->n_trainable, r->n_all_leaves, r->o->train_deadline};
+    VG_TRY(vg_gradients_new(r->comm, &r->compute, &sum, &r->gradients));
     vg_metrics_say(r->metrics,
                    "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
@@ -173,7 +165,7 @@ static vg_status after_step(vg_run *r, bool stop)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
-    tell(r);
+    VG_TRY(tell(r));
     if (o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o)) {
         VG_TRY(vg_run_evaluate(r));
         set_mark(r);
@@ -200,6 +192,12 @@ static vg_status train_stage(vg_run *r)
 
 /* ---- the schedule ---- */
 
+static vg_status load_moments(vg_run *r, const char *checkpoint)
+{
+    VG_TRY(vg_checkpoint_load_moments(checkpoint, r->params));
+    return vg_params_send(r->params);
+}
+
 static vg_status train_schedule(vg_run *r, const char *checkpoint)
 {
     if (checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps && r->stage_index + 1 < r->o->n_stages) {
@@ -209,11 +207,12 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
     }
     for (;;) {
         VG_TRY(vg_run_enter_stage(r));
-        if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_checkpoint_load_moments(checkpoint, r->params)));
+        if (checkpoint) VG_TRY(vg_comm_agree(r->comm, load_moments(r, checkpoint)));
         checkpoint = NULL;
         VG_TRY(train_stage(r));
         vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
+        VG_TRY(vg_comm_agree(r->comm, vg_params_fetch(r->params)));
         vg_run_leave_stage(r);
         r->stage_index++;
         r->stage_step = r->optimizer_steps = 0;
@@ -300,15 +299,19 @@ static vg_status open_files(vg_run *r)
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
+    const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads};
+    VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
-    VG_TRY(vg_comm_same(r->comm, r->backend->profile(), strlen(r->backend->profile()), "the numerics profile"));
+    const char *profile = vg_compute_profile(&r->compute);
+    VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
     if (!*checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_model_init(r->o, r->params)));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
     vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
-                   r->configuration, vg_comm_size(r->comm), r->stream.n_threads, r->backend->profile(),
+                   r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads, profile,
                    (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
                    r->o->data_train_split);
+    if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
     if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
     r->next_wanted = r->start_step = r->step;
     r->start_s = vg_now_s();
@@ -328,6 +331,7 @@ static void close_run(vg_run *r)
     free(r->rank_counts);
     free(r->configuration);
     vg_params_free(r->params);
+    vg_compute_close(&r->compute);
     vg_split_close(r->train_split);
     vg_split_close(r->eval_split);
     vg_tokenizer_close(r->tokenizer);
@@ -336,11 +340,7 @@ static void close_run(vg_run *r)
 
 vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits)
 {
-    vg_run r = {.comm = comm,
-                .o = options,
-                .generation = 1,
-                .backend = options->train_check ? vg_backend_check() : vg_backend_cpu(),
-                .stream = {.n_threads = vg_thread_count(comm, options->train_threads)}};
+    vg_run r = {.comm = comm, .o = options, .generation = 1};
     char *checkpoint = NULL;
     vg_stop_on_signals();
     const vg_status st = train(&r, allow_new_bits, &checkpoint);

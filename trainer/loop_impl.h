@@ -4,6 +4,7 @@
 
 #include "dist/reduce.h"
 #include "trainer/evaluate.h"
+#include "trainer/gradients.h"
 #include "trainer/metrics.h"
 #include "trainer/stage.h"
 
@@ -13,8 +14,7 @@ enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILE
 typedef struct vg_run {
     vg_comm *comm;
     const vg_options *o;
-    const vg_backend *backend;
-    vg_stream stream;
+    vg_compute compute;
     vg_params *params;
     vg_tokenizer *tokenizer;
     vg_split *train_split, *eval_split; /* eval_split is opened at the first evaluation */
@@ -31,12 +31,10 @@ typedef struct vg_run {
 
     /* the current stage */
     vg_stage_run *stage;
-    vg_reducer *reducer;
-    vg_status summed; /* the first error of its additions */
+    vg_gradients *gradients;
     vg_phrases train_phrases, eval_phrases;
-    int32_t *key_counts;   /* [m*P] */
-    double *leaf_sums;     /* [n_leaves, N_SUMS] */
-    double *block_squares; /* [n_blocks] */
+    int32_t *key_counts; /* [m*P] */
+    double *leaf_sums;   /* [n_leaves, N_SUMS] */
 
     /* where the run stands: saved in checkpoints */
     int64_t step, stage_index, stage_step, optimizer_steps, skipped;
@@ -47,8 +45,7 @@ typedef struct vg_run {
     int64_t filled, matched;
     float scales[8];
     double sums[N_SUMS];
-    double grad_norm;
-    vg_update update;
+    vg_update update; /* what the device made of it */
 
     /* since the last log line */
     double mark_s, mark_wait_s;

@@ -35,6 +35,7 @@ vg_status vg_run_save(vg_run *r)
     char folder[4096], hash[24], *path = NULL;
     checkpoints_folder(r, folder);
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
+    VG_TRY(vg_comm_agree(r->comm, vg_params_fetch(r->params)));
     const vg_checkpoint_state state = {.params = r->params,
                                        .step = r->step,
                                        .stage = r->stage_index,
@@ -46,7 +47,7 @@ vg_status vg_run_save(vg_run *r)
                                        .generation = r->generation,
                                        .configuration = r->configuration,
                                        .configuration_hash = hash,
-                                       .profile = r->backend->profile()};
+                                       .profile = vg_compute_profile(&r->compute)};
     const vg_status st = vg_checkpoint_save(r->comm, folder, &state, (int)r->o->run_checkpoint_keep, &path);
     if (st == VG_OK) {
         vg_metrics_say(r->metrics, "checkpoint %s", path);
@@ -67,9 +68,10 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
 {
     char hash[24];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
-    if (strcmp(info->profile, r->backend->profile()) != 0)
+    const char *profile = vg_compute_profile(&r->compute);
+    if (strcmp(info->profile, profile) != 0)
         vg_log_root("warning: %s was computed with '%s', this machine computes with '%s'; the bits will differ", path,
-                    info->profile, r->backend->profile());
+                    info->profile, profile);
     VG_CHECK(strcmp(info->configuration_hash, hash) == 0 || allow_new_bits, VG_E_CONFIG,
              "%s was trained with another configuration; choose another run.folder, or add --allow-new-bits to go on "
              "from it",

@@ -175,14 +175,6 @@ size_t vg_stage_arena_bytes(const vg_stage_run *run)
     return run->text ? larger(bytes, vg_program_arena_bytes(run->text)) : bytes;
 }
 
-static vg_status attach_all(vg_stage_run *run)
-{
-    VG_TRY(vg_arena_init(&run->arena, vg_stage_arena_bytes(run)));
-    VG_TRY(vg_program_attach(run->train, run->arena.base));
-    VG_TRY(vg_program_attach(run->answer, run->arena.base));
-    return run->text ? vg_program_attach(run->text, run->arena.base) : VG_OK;
-}
-
 /* ---- the optimizer's tables ---- */
 
 static bool decays(const vg_param *p)
@@ -191,23 +183,52 @@ static bool decays(const vg_param *p)
     return p->shape.rank >= 2 && !token;
 }
 
-static vg_status fill_tables(vg_stage_run *run, const vg_options *o, const vg_params *params)
+/* Learning rate before its course over the steps, and weight decay. */
+static void fill_tables(const vg_options *o, const vg_stage *stage, const vg_params *params, float *block_lr,
+                        float *block_decay)
 {
-    run->n_blocks = params->n_trainable / VG_PARAM_BLOCK;
-    run->block_lr = vg_new0_array((size_t)run->n_blocks, sizeof(float));
-    run->block_decay = vg_new0_array((size_t)run->n_blocks, sizeof(float));
-    VG_CHECK(run->block_lr && run->block_decay, VG_E_NOMEM, "no memory for the optimizer's tables");
     for (int i = 0; i < params->n; i++) {
         const vg_param *p = &params->items[i];
         if (!p->trainable) continue;
         const int64_t first = p->offset / VG_PARAM_BLOCK, last = (p->offset + p->count - 1) / VG_PARAM_BLOCK;
         for (int64_t b = first; b <= last; b++) {
-            run->block_lr[b] = (float)vg_stage_lr_of(o, run->stage, p->name);
-            run->block_decay[b] = decays(p) ? (float)run->stage->weight_decay : 0;
+            block_lr[b] = (float)vg_stage_lr_of(o, stage, p->name);
+            block_decay[b] = decays(p) ? (float)stage->weight_decay : 0;
         }
     }
-    return VG_OK;
 }
+
+/* In this order, so that all are aligned: sums of squares, update, rates, decays. */
+size_t vg_stage_optimizer_bytes(const vg_params *params)
+{
+    const size_t n = (size_t)(params->n_trainable / VG_PARAM_BLOCK);
+    return n * (sizeof(double) + 2 * sizeof(float)) + sizeof(vg_update);
+}
+
+static vg_status make_optimizer(vg_stage_run *run, const vg_options *o, const vg_params *params)
+{
+    const vg_device_ops *device = run->compute->backend->device;
+    vg_optimizer *opt = &run->optimizer;
+    const size_t n = (size_t)(params->n_trainable / VG_PARAM_BLOCK), table = n * sizeof(float);
+    float *tables = vg_new0_array(2 * n, sizeof *tables);
+    VG_CHECK(tables, VG_E_NOMEM, "no memory for the optimizer's tables");
+    fill_tables(o, run->stage, params, tables, tables + n);
+    vg_status st = device->allocate(&run->compute->stream, vg_stage_optimizer_bytes(params), &opt->memory);
+    if (st == VG_OK) {
+        opt->n_blocks = (int64_t)n;
+        opt->block_squares = (double *)(void *)opt->memory.base;
+        opt->update = (vg_update *)(void *)(opt->block_squares + n);
+        float *block_lr = (float *)(void *)(opt->update + 1);
+        opt->block_lr = block_lr;
+        opt->block_decay = block_lr + n;
+        st = device->upload(&run->compute->stream, block_lr, tables, 2 * table);
+    }
+    if (st == VG_OK) st = device->wait(&run->compute->stream);
+    free(tables);
+    return st;
+}
+
+/* ---- entering and leaving ---- */
 
 static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, vg_params *params,
                              const vg_backend *backend, int n_threads)
@@ -218,8 +239,7 @@ static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, 
     const compile c = {o, run->stage, params, backend, n_threads};
     VG_TRY(compile_train(&c, &run->train));
     VG_TRY(compile_answer(&c, &run->answer));
-    if (vg_stage_keeps_text(o, run->stage)) VG_TRY(compile_text(&c, &run->text));
-    return fill_tables(run, o, params);
+    return vg_stage_keeps_text(o, run->stage) ? compile_text(&c, &run->text) : VG_OK;
 }
 
 vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
@@ -236,12 +256,30 @@ vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, co
     return VG_OK;
 }
 
-vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
-                         vg_stage_run **out)
+static vg_status attach_program(const vg_options *o, vg_program *program, void *arena)
+{
+    if (!program) return VG_OK;
+    vg_program_record(program, o->train_record);
+    return vg_program_attach(program, arena);
+}
+
+static vg_status attach_all(vg_stage_run *run, const vg_options *o, vg_params *params)
+{
+    const vg_device_ops *device = run->compute->backend->device;
+    VG_TRY(vg_params_place(params, device, &run->compute->stream));
+    VG_TRY(device->allocate(&run->compute->stream, vg_stage_arena_bytes(run), &run->arena));
+    VG_TRY(attach_program(o, run->train, run->arena.base));
+    VG_TRY(attach_program(o, run->answer, run->arena.base));
+    VG_TRY(attach_program(o, run->text, run->arena.base));
+    return make_optimizer(run, o, params);
+}
+
+vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, vg_compute *compute, vg_stage_run **out)
 {
     vg_stage_run *run = NULL;
-    VG_TRY(vg_stage_compile(o, index, params, backend, n_threads, &run));
-    const vg_status st = attach_all(run);
+    VG_TRY(vg_stage_compile(o, index, params, compute->backend, compute->stream.n_threads, &run));
+    run->compute = compute;
+    const vg_status st = attach_all(run, o, params);
     if (st != VG_OK) {
         vg_stage_leave(run);
         return st;
@@ -256,8 +294,10 @@ void vg_stage_leave(vg_stage_run *run)
     vg_program_free(run->train);
     vg_program_free(run->answer);
     vg_program_free(run->text);
-    vg_arena_release(&run->arena);
-    free(run->block_lr);
-    free(run->block_decay);
+    if (run->compute) {
+        const vg_device_ops *device = run->compute->backend->device;
+        device->release(&run->compute->stream, &run->arena);
+        device->release(&run->compute->stream, &run->optimizer.memory);
+    }
     free(run);
 }

@@ -1,6 +1,6 @@
 /* A stage of the schedule, compiled: what trains, the programs with their shared arena, the optimizer's tables.
  *
- *     VG_TRY(vg_stage_enter(&options, 0, params, backend, n_threads, &stage));    lays the parameters out anew
+ *     VG_TRY(vg_stage_enter(&options, 0, params, &compute, &stage));    lays the parameters out anew, on the device
  *     ... vg_program_run(stage->train) ...
  *     vg_stage_leave(stage);
  *
@@ -8,17 +8,28 @@
 #ifndef VG_TRAINER_STAGE_H
 #define VG_TRAINER_STAGE_H
 
+#include "trainer/compute.h"
 #include "trainer/model/model.h"
+
+/* What the optimizer reads and writes beside the parameters, in memory of the device. */
+typedef struct vg_optimizer {
+    int64_t n_blocks;                    /* of the trainable space */
+    const float *block_lr, *block_decay; /* [n_blocks] */
+    double *block_squares;               /* [n_blocks] */
+    vg_update *update;
+    vg_arena memory; /* holds the above */
+} vg_optimizer;
 
 typedef struct vg_stage_run {
     const vg_stage *stage;
     vg_program *train;
     vg_program *answer; /* the last layer's logits and boxes, for evaluation while training */
     vg_program *text;   /* the phrase encoder alone, or NULL when its features are not kept */
-    vg_arena arena;     /* shared by the programs */
-    int64_t n_blocks;   /* of the trainable space */
-    float *block_lr;    /* [n_blocks] learning rate before its course over the steps */
-    float *block_decay; /* [n_blocks] */
+
+    /* once entered */
+    vg_compute *compute;
+    vg_arena arena; /* shared by the programs */
+    vg_optimizer optimizer;
 } vg_stage_run;
 
 /* Compiles stage `index`: chooses what trains, plans the programs, lays out params (moments are fresh). The programs
@@ -27,13 +38,15 @@ typedef struct vg_stage_run {
 vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
                            vg_stage_run **out);
 
-/* vg_stage_compile, then maps the arena and packs frozen weights: ready to run. */
-vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
-                         vg_stage_run **out);
+/* vg_stage_compile, then memory on the device: parameters, arena, packed frozen weights, the optimizer's tables. Ready
+ * to run. compute is kept until the stage is left; the host's parameters are those of stage entry until
+ * vg_params_fetch. Errors: also VG_E_DEVICE. */
+vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, vg_compute *compute, vg_stage_run **out);
 void vg_stage_leave(vg_stage_run *run);
 
-/* Bytes of the arena that the stage's programs share. */
+/* Bytes of the arena that the stage's programs share, and of the optimizer's tables. */
 size_t vg_stage_arena_bytes(const vg_stage_run *run);
+size_t vg_stage_optimizer_bytes(const vg_params *params);
 
 /* Learning rate of a parameter in a stage before its course over the steps; 0: frozen. */
 double vg_stage_lr_of(const vg_options *o, const vg_stage *stage, const char *name);

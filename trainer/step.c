@@ -121,9 +121,8 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
 {
     vg_program *program = r->stage->train;
     if (is_empty(b)) {
-        vg_reducer_leaf(r->reducer);
-        vg_reducer_push(r->reducer, true);
-        return VG_OK;
+        vg_gradients_leaf(r->gradients);
+        return vg_gradients_push(r->gradients, true);
     }
     if (r->stage->text) {
         const float *features = NULL;
@@ -132,12 +131,11 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
     }
     VG_TRY(vg_model_bind(r->o, program, b, r->key_counts));
     VG_TRY(vg_program_bind(program, "scales", r->scales));
-    vg_program_bind_gradients(program, vg_reducer_leaf(r->reducer));
+    vg_program_bind_gradients(program, vg_gradients_leaf(r->gradients));
     VG_TRY(vg_program_run(program));
     VG_TRY(vg_program_wait(program));
     add_losses(r, b, sums);
-    vg_reducer_push(r->reducer, false);
-    return r->summed;
+    return vg_gradients_push(r->gradients, false);
 }
 
 static vg_status run_leaves(vg_run *r)
@@ -149,34 +147,41 @@ static vg_status run_leaves(vg_run *r)
 
 /* ---- the update ---- */
 
-/* Norm, clip factor and AdamW pass, unless a loss or the norm forbids it: r->update tells. */
+/* Norm, clip factor and AdamW pass, one after the other on the device, and what came of them. A loss that is not finite
+ * and a step without samples change nothing, nor does a norm that is not finite. */
 static vg_status update_weights(vg_run *r, const float *total)
 {
     const vg_options *o = r->o;
-    const vg_stage_run *stage = r->stage;
-    r->update = (vg_update){.course = (float)vg_stage_course(stage->stage, r->stage_step),
-                            .skip = r->sums[SUM_BAD] > 0 || !r->filled,
-                            .steps = r->optimizer_steps};
-    const vg_grad_norm norm = {.block_sums = r->block_squares,
-                               .n_blocks = stage->n_blocks,
+    const vg_backend *backend = r->compute.backend;
+    const vg_optimizer *opt = &r->stage->optimizer;
+    vg_stream *stream = &r->compute.stream;
+    const vg_grad_norm norm = {.block_sums = opt->block_squares,
+                               .n_blocks = opt->n_blocks,
                                .clip_norm = o->train_clip_norm,
                                .beta1 = o->train_beta1,
                                .beta2 = o->train_beta2,
-                               .update = &r->update};
-    const vg_adamw adamw = {.param = r->params->master,
-                            .moment1 = r->params->moment1,
-                            .moment2 = r->params->moment2,
+                               .update = opt->update};
+    const vg_adamw adamw = {.param = r->params->at.master,
+                            .moment1 = r->params->at.moment1,
+                            .moment2 = r->params->at.moment2,
                             .grad = total,
-                            .n_blocks = stage->n_blocks,
-                            .block_lr = stage->block_lr,
-                            .block_decay = stage->block_decay,
+                            .n_blocks = opt->n_blocks,
+                            .block_lr = opt->block_lr,
+                            .block_decay = opt->block_decay,
                             .beta1 = (float)o->train_beta1,
                             .beta2 = (float)o->train_beta2,
                             .eps = (float)o->train_eps,
-                            .update = &r->update};
-    VG_TRY(r->backend->sum_squares(&r->stream, total, stage->n_blocks, r->block_squares));
-    VG_TRY(r->backend->norm(&r->stream, &norm));
-    return r->backend->adamw(&r->stream, &adamw);
+                            .update = opt->update};
+    r->update = (vg_update){.course = (float)vg_stage_course(r->stage->stage, r->stage_step),
+                            .skip = r->sums[SUM_BAD] > 0 || !r->filled,
+                            .steps = r->optimizer_steps};
+    VG_TRY(backend->device->upload(stream, opt->update, &r->update, sizeof r->update));
+    VG_TRY(backend->sum_squares(stream, total, opt->n_blocks, opt->block_squares));
+    VG_TRY(backend->norm(stream, &norm));
+    VG_TRY(backend->adamw(stream, &adamw));
+    VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
+    VG_TRY(vg_gradients_wait(r->gradients));
+    return backend->device->wait(stream);
 }
 
 static vg_status skip_step(vg_run *r)
@@ -184,7 +189,7 @@ static vg_status skip_step(vg_run *r)
     r->skipped++;
     r->skipped_in_a_row++;
     vg_log_root("step %lld: a loss or gradient is not finite (gradient norm %g); the step is skipped",
-                (long long)r->step, r->grad_norm);
+                (long long)r->step, r->update.norm);
     VG_CHECK(
         r->skipped_in_a_row < r->o->train_max_skips, VG_E_NUMERICS,
         "step %lld: %lld steps in a row are not finite; lower the learning rate or look at the samples logged above",
@@ -198,8 +203,7 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
     if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
     VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
     if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);
-    VG_TRY(vg_reducer_finish(r->reducer, total));
-    return r->summed;
+    return vg_gradients_finish(r->gradients, total);
 }
 
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
@@ -209,9 +213,8 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
     form_scales(r);
     VG_TRY(reduce(r, run_leaves(r), &total));
     VG_TRY(update_weights(r, total));
-    r->grad_norm = r->update.norm;
     r->optimizer_steps = r->update.steps;
-    if (r->sums[SUM_BAD] > 0 || !isfinite(r->grad_norm))
+    if (r->filled && r->update.skip)
         VG_TRY(skip_step(r));
     else if (r->filled)
         r->skipped_in_a_row = 0;

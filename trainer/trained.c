@@ -29,38 +29,44 @@ static vg_status read_options(const char *path, const char *const *sets, int n_s
     return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", path);
 }
 
-static vg_status compile(vg_trained *t, int n_threads)
+static vg_status compile(vg_trained *t)
 {
+    const vg_backend *backend = t->compute.backend;
+    vg_stream *stream = &t->compute.stream;
     vg_graph *g = NULL;
     const vg_program_spec spec = {.shape = vg_model_batch_shape(&t->options)};
     VG_TRY(vg_graph_new(t->params, &g));
     vg_status st = vg_model_build(&t->options, &spec, t->params, g);
-    if (st == VG_OK) st = vg_graph_plan(g, vg_backend_cpu(), n_threads, &t->answer);
+    if (st == VG_OK) st = vg_graph_plan(g, backend, stream->n_threads, &t->answer);
     vg_graph_free(g);
-    if (st == VG_OK) st = vg_arena_init(&t->arena, vg_program_arena_bytes(t->answer));
+    if (st == VG_OK) st = vg_params_place(t->params, backend->device, stream);
+    if (st == VG_OK) st = backend->device->allocate(stream, vg_program_arena_bytes(t->answer), &t->arena);
     return st == VG_OK ? vg_program_attach(t->answer, t->arena.base) : st;
 }
 
-static vg_status open_trained(vg_trained *t, int n_threads, const char *const *sets, int n_sets)
+static vg_status open_trained(vg_trained *t)
 {
-    VG_TRY(read_options(t->path, sets, n_sets, &t->options));
     VG_TRY(vg_params_new(&t->params));
     VG_TRY(vg_model_declare(&t->options, t->params));
     VG_TRY(vg_params_layout(t->params, NULL, 0));
     VG_TRY(vg_checkpoint_load_weights(t->path, t->params));
     VG_TRY(vg_tokenizer_open(t->options.text_tokenizer, &t->tokenizer));
-    return compile(t, n_threads);
+    return compile(t);
 }
 
-vg_status vg_trained_open(vg_comm *comm, const char *path, const char *const *sets, int n_sets, vg_trained *out)
+vg_status vg_trained_open(vg_comm *comm, const char *path, const char *device, const char *const *sets, int n_sets,
+                          vg_trained *out)
 {
     vg_trained t = {0};
     vg_status st = choose(comm, path, &t.path);
-    if (st == VG_OK) st = vg_comm_agree(comm, open_trained(&t, vg_thread_count(comm, 0), sets, n_sets));
+    if (st == VG_OK) st = vg_comm_agree(comm, read_options(t.path, sets, n_sets, &t.options));
+    if (st == VG_OK) st = vg_compute_open(comm, &(vg_compute_spec){.device = device}, &t.compute);
+    if (st == VG_OK) st = vg_comm_agree(comm, open_trained(&t));
     if (st != VG_OK) {
         vg_trained_release(&t);
         return st;
     }
+    if (*t.compute.why_cpu) vg_log_root("computing on the CPU: %s", t.compute.why_cpu);
     *out = t;
     return VG_OK;
 }
@@ -68,9 +74,10 @@ vg_status vg_trained_open(vg_comm *comm, const char *path, const char *const *se
 void vg_trained_release(vg_trained *trained)
 {
     vg_program_free(trained->answer);
-    vg_arena_release(&trained->arena);
+    if (trained->compute.backend) trained->compute.backend->device->release(&trained->compute.stream, &trained->arena);
     vg_tokenizer_close(trained->tokenizer);
     vg_params_free(trained->params);
+    vg_compute_close(&trained->compute);
     if (trained->options.model_preset) vg_options_release(&trained->options);
     free(trained->path);
     *trained = (vg_trained){0};

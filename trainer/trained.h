@@ -3,20 +3,24 @@
 #define VG_TRAINER_TRAINED_H
 
 #include "dist/comm.h"
+#include "trainer/compute.h"
 #include "trainer/model/model.h"
 
 typedef struct vg_trained {
     vg_options options; /* of the checkpoint, with the caller's changes */
     vg_params *params;
     vg_tokenizer *tokenizer;
+    vg_compute compute;
     vg_program *answer; /* keeps logits and boxes */
     vg_arena arena;
     char *path; /* of the checkpoint */
 } vg_trained;
 
 /* Opens `path` (a checkpoint, or a folder of them: the newest that verifies) with `key=value` changes, and compiles the
- * answering program for the options' micro-batch. Collective. Errors: VG_E_STORAGE, VG_E_DATA, VG_E_CONFIG. */
-vg_status vg_trained_open(vg_comm *comm, const char *path, const char *const *sets, int n_sets, vg_trained *out);
+ * answering program for the options' micro-batch, on `device` as train.device means it. Collective. Errors:
+ * VG_E_STORAGE, VG_E_DATA, VG_E_CONFIG. */
+vg_status vg_trained_open(vg_comm *comm, const char *path, const char *device, const char *const *sets, int n_sets,
+                          vg_trained *out);
 void vg_trained_release(vg_trained *trained);
 
 #endif

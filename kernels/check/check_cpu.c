@@ -41,9 +41,9 @@ static vg_status adamw(vg_stream *stream, const vg_adamw *args)
     return vg_backend_cpu()->adamw(stream, args);
 }
 
-static const char *profile(void)
+static const char *profile(const vg_stream *stream)
 {
-    return vg_backend_cpu()->profile();
+    return vg_backend_cpu()->profile(stream);
 }
 
 const vg_backend *vg_backend_check(void)

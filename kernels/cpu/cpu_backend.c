@@ -34,8 +34,9 @@ static vg_status pack(vg_stream *stream, const vg_node *node, void *packed)
     return VG_OK;
 }
 
-static const char *profile(void)
+static const char *profile(const vg_stream *stream)
 {
+    (void)stream;
     const vg_gemm_isa *isa = vg_gemm_isa_get();
     return isa->library ? isa->library() : isa->name;
 }

@@ -78,6 +78,7 @@ const vg_backend *vg_backend_cuda(void)
         .sum_squares = vg_cuda_sum_squares,
         .norm = vg_cuda_norm,
         .adamw = vg_cuda_adamw,
+        .profile = vg_cuda_profile,
     };
     return &cuda;
 }

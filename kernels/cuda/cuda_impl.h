@@ -16,9 +16,11 @@ typedef struct vg_cuda {
     cudaStream_t compute;
     cublasLtHandle_t blas;
     struct vg_matmul_plans *plans; /* matmul.h; NULL at first */
+    char profile[64];
 } vg_cuda;
 
 extern const vg_device_ops vg_cuda_device;
+const char *vg_cuda_profile(const vg_stream *stream);
 void vg_matmul_plans_free(struct vg_matmul_plans *plans);
 
 static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)

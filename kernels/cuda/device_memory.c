@@ -1,6 +1,7 @@
 /* A GPU as a device: which one, its memory, its queue. */
 #include "kernels/cuda/device_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,7 @@ static vg_status choose_device(int local_rank, int *device)
     int n = 0;
     const cudaError_t result = cudaGetDeviceCount(&n);
     VG_CHECK(result == cudaSuccess && n > 0, VG_E_DEVICE,
-             "no GPU answers (%s); start without --device cuda, or look at nvidia-smi and CUDA_VISIBLE_DEVICES",
+             "no GPU answers (%s); see nvidia-smi and CUDA_VISIBLE_DEVICES, or compute with --device cpu",
              result == cudaSuccess ? "the driver sees none" : cudaGetErrorString(result));
     *device = n == 1 ? 0 : place_on_host(local_rank);
     VG_CHECK(*device < n, VG_E_DEVICE,
@@ -32,8 +33,19 @@ static vg_status choose_device(int local_rank, int *device)
     return VG_OK;
 }
 
+static vg_status describe(int device, char profile[64])
+{
+    int major = 0, minor = 0, runtime = 0;
+    VG_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    VG_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    VG_CUDA(cudaRuntimeGetVersion(&runtime));
+    snprintf(profile, 64, "cuda sm_%d%d, runtime %d, cublasLt %zu", major, minor, runtime, cublasLtGetVersion());
+    return VG_OK;
+}
+
 static vg_status fill(vg_cuda *cuda, int device)
 {
+    VG_TRY(describe(device, cuda->profile));
     VG_CUDA(cudaSetDevice(device));
     VG_CUDA(cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking));
     VG_CUDA_BLAS(cublasLtCreate(&cuda->blas));
@@ -162,6 +174,11 @@ static vg_status zero(vg_stream *stream, void *to, size_t bytes)
 static vg_status wait(vg_stream *stream)
 {
     return vg_cuda_status(cudaStreamSynchronize(vg_cuda_queue(stream)), "cudaStreamSynchronize");
+}
+
+const char *vg_cuda_profile(const vg_stream *stream)
+{
+    return stream->cuda->profile;
 }
 
 static vg_status room(vg_stream *stream, size_t *free_bytes)

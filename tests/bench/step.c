@@ -31,13 +31,13 @@ typedef struct measurement {
     int n_threads, rounds;
     bool profile;
     vg_options options;
+    vg_compute compute;
     vg_params *params;
     vg_stage_run *stage;
     vg_batch batch;
     vg_arena buffers; /* gradients, then text features */
     float *gradients, *text_features;
-    double *block_squares;
-    int64_t steps;
+    vg_update update;
 } measurement;
 
 static int blocks_of(const char *name)
@@ -93,11 +93,12 @@ static vg_status prepare(measurement *m)
 {
     const vg_options *o = &m->options;
     const vg_batch_shape shape = vg_model_batch_shape(o);
+    m->compute = (vg_compute){.backend = vg_backend_cpu(), .stream = {.n_threads = m->n_threads}};
     VG_TRY(vg_params_new(&m->params));
     VG_TRY(vg_model_declare(o, m->params));
     VG_TRY(vg_params_layout(m->params, NULL, 0));
     VG_TRY(vg_model_init(o, m->params));
-    VG_TRY(vg_stage_enter(o, 0, m->params, vg_backend_cpu(), m->n_threads, &m->stage));
+    VG_TRY(vg_stage_enter(o, 0, m->params, &m->compute, &m->stage));
     VG_TRY(vg_batch_init(&m->batch, &shape));
     fill_batch(&m->batch);
     const int64_t n_features = (int64_t)IMAGES * vg_model_text_rows(o, &shape) * o->text_width;
@@ -105,43 +106,40 @@ static vg_status prepare(measurement *m)
     m->gradients = (float *)m->buffers.base;
     m->text_features = m->gradients + m->params->n_trainable;
     vg_fill_normal(m->text_features, n_features, vg_rng_key_of(1, 2), 0, 1);
-    m->block_squares = vg_new0_array((size_t)m->stage->n_blocks, sizeof *m->block_squares);
-    VG_CHECK(m->block_squares, VG_E_NOMEM, "no memory for the sums of squares");
+    m->update = (vg_update){.course = 1};
     return VG_OK;
 }
 
-static vg_status update_weights(measurement *m, vg_stream *stream)
+static vg_status update_weights(measurement *m)
 {
     const vg_options *o = &m->options;
-    const vg_backend *cpu = vg_backend_cpu();
-    vg_stage_run *stage = m->stage;
-    vg_update update = {.course = 1, .steps = m->steps++};
-    const vg_grad_norm norm = {.block_sums = m->block_squares,
-                               .n_blocks = stage->n_blocks,
+    const vg_backend *backend = m->compute.backend;
+    const vg_optimizer *opt = &m->stage->optimizer;
+    const vg_grad_norm norm = {.block_sums = opt->block_squares,
+                               .n_blocks = opt->n_blocks,
                                .clip_norm = o->train_clip_norm,
                                .beta1 = o->train_beta1,
                                .beta2 = o->train_beta2,
-                               .update = &update};
+                               .update = &m->update};
     const vg_adamw adamw = {.param = m->params->master,
                             .moment1 = m->params->moment1,
                             .moment2 = m->params->moment2,
                             .grad = m->gradients,
-                            .n_blocks = stage->n_blocks,
-                            .block_lr = stage->block_lr,
-                            .block_decay = stage->block_decay,
+                            .n_blocks = opt->n_blocks,
+                            .block_lr = opt->block_lr,
+                            .block_decay = opt->block_decay,
                             .beta1 = (float)o->train_beta1,
                             .beta2 = (float)o->train_beta2,
                             .eps = (float)o->train_eps,
-                            .update = &update};
-    VG_TRY(cpu->sum_squares(stream, m->gradients, stage->n_blocks, m->block_squares));
-    VG_TRY(cpu->norm(stream, &norm));
-    return cpu->adamw(stream, &adamw);
+                            .update = &m->update};
+    VG_TRY(backend->sum_squares(&m->compute.stream, m->gradients, opt->n_blocks, opt->block_squares));
+    VG_TRY(backend->norm(&m->compute.stream, &norm));
+    return backend->adamw(&m->compute.stream, &adamw);
 }
 
 static vg_status step(measurement *m)
 {
     vg_program *program = m->stage->train;
-    vg_stream stream = {.n_threads = m->n_threads};
     int32_t key_counts[IMAGES];
     /* one box per phrase: 8 matched queries of 80, as the trainer forms them */
     float scales[8] = {1 / 15.2F, 0.1F / 15.2F, 5.0F / IMAGES, 2.0F / IMAGES};
@@ -151,7 +149,7 @@ static vg_status step(measurement *m)
     vg_program_bind_gradients(program, m->gradients);
     VG_TRY(vg_program_run(program));
     VG_TRY(vg_program_wait(program));
-    return update_weights(m, &stream);
+    return update_weights(m);
 }
 
 static double process_s(void)
@@ -181,7 +179,7 @@ static vg_status measure(measurement *m, const char *comma)
     const double processor = (process_s() - begin) / m->rounds;
     qsort(seconds, (size_t)m->rounds, sizeof *seconds, by_value);
     const double median = seconds[m->rounds / 2], gflop = 1e-9 * vg_program_cost(m->stage->train).flops;
-    const double peak = 1e-9 * peak_flops(m->n_threads, strstr(vg_backend_cpu()->profile(), "avx512") != NULL);
+    const double peak = 1e-9 * peak_flops(m->n_threads, strstr(vg_backend_cpu()->profile(NULL), "avx512") != NULL);
     printf("%s\n  \"%s\": {\"ms\": %.1f, \"min_ms\": %.1f, \"cpu_ms\": %.1f, \"gflop\": %.1f, \"gflops\": %.1f, "
            "\"peak_gflops\": %.1f, \"floor\": %.3f, \"arena_mb\": %zu, \"packed_mb\": %zu}",
            comma, m->name, 1e3 * median, 1e3 * seconds[0], 1e3 * processor, gflop, gflop / median, peak,
@@ -206,7 +204,6 @@ static vg_status run_case(const measurement *settings, const char *name, const c
     vg_arena_release(&m.buffers);
     vg_params_free(m.params);
     vg_options_release(&m.options);
-    free(m.block_squares);
     return st;
 }
 
@@ -238,7 +235,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; n == 0 && i < sizeof cases / sizeof *cases; i++) names[i] = cases[i];
     if (n == 0) n = (int)(sizeof cases / sizeof *cases);
     vg_status st = VG_OK;
-    printf("{\"profile\": \"%s\", \"threads\": %d, \"cases\": {", vg_backend_cpu()->profile(), settings.n_threads);
+    printf("{\"profile\": \"%s\", \"threads\": %d, \"cases\": {", vg_backend_cpu()->profile(NULL), settings.n_threads);
     for (int i = 0; i < n && st == VG_OK; i++) st = run_case(&settings, names[i], i ? "," : "");
     printf("}}\n");
     if (st != VG_OK) fprintf(stderr, "bench_step: %s\n", vg_error_text());

@@ -131,7 +131,7 @@ static vg_status measure(model *m, int n_threads)
     }
     const vg_cost cost = vg_program_cost(program);
     puts(vg_program_profile_text(program));
-    printf("%s, %d threads: %.1f ms (%.1f ms of processor), %.1f GFLOP, %.1f GF/s\n", vg_backend_cpu()->profile(),
+    printf("%s, %d threads: %.1f ms (%.1f ms of processor), %.1f GFLOP, %.1f GF/s\n", vg_backend_cpu()->profile(NULL),
            n_threads, 1e3 * wall, 1e3 * processor, 1e-9 * cost.flops, 1e-9 * cost.flops / wall);
     printf("arena %zu MiB, packed and constant %zu MiB\n", vg_program_arena_bytes(program) >> 20,
            vg_program_constant_bytes(program) >> 20);

@@ -13,7 +13,7 @@ static bool all_train(const void *context, int param)
     return true;
 }
 
-static void compile(model_run *run, const vg_backend *backend, int n_threads)
+static void compile(model_run *run)
 {
     vg_graph *g = NULL;
     const vg_program_spec spec = {.shape = vg_model_batch_shape(&run->f->options),
@@ -28,7 +28,7 @@ static void compile(model_run *run, const vg_backend *backend, int n_threads)
     vg_graph_gradient_order(g, order, &n);
     must(vg_params_layout(run->params, order, n));
     free(order);
-    must(vg_graph_plan(g, backend, n_threads, &run->program));
+    must(vg_graph_plan(g, run->backend, run->stream->n_threads, &run->program));
     vg_graph_free(g);
 }
 
@@ -41,38 +41,46 @@ static void read_scales(model_run *run)
     free(scales);
 }
 
-void model_run_open(const fixture *f, const vg_backend *backend, int n_threads, model_run *run)
+void model_run_open(const fixture *f, const vg_backend *backend, vg_stream *stream, model_run *run)
 {
+    const vg_device_ops *d = backend->device;
     const vg_batch_shape shape = vg_model_batch_shape(&f->options);
-    *run = (model_run){.f = f};
+    *run = (model_run){.f = f, .backend = backend, .stream = stream};
     must(vg_params_new(&run->params));
     must(vg_model_declare(&f->options, run->params));
     must(vg_params_layout(run->params, NULL, 0));
-    compile(run, backend, n_threads);
-    must(vg_arena_init(&run->arena, vg_program_arena_bytes(run->program)));
-    must(vg_arena_init(&run->gradients, (size_t)run->params->n_trainable * sizeof(float)));
+    compile(run);
+    must(d->allocate(stream, vg_program_arena_bytes(run->program), &run->arena));
+    must(d->allocate(stream, (size_t)run->params->n_trainable * sizeof(float), &run->device_gradients));
+    run->gradients = vg_new0_array((size_t)run->params->n_trainable, sizeof *run->gradients);
     must(vg_batch_init(&run->batch, &shape));
     fixture_batch(f, 0, &run->batch);
     run->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *run->key_counts);
     fixture_fill_params(f, run->params);
     read_scales(run);
+    must(vg_params_place(run->params, d, stream));
     must(vg_program_attach(run->program, run->arena.base));
-    vg_program_bind_gradients(run->program, (float *)(void *)run->gradients.base);
+    vg_program_bind_gradients(run->program, (float *)(void *)run->device_gradients.base);
     must(vg_model_bind(&f->options, run->program, &run->batch, run->key_counts));
     must(vg_program_bind(run->program, "scales", run->scales));
 }
 
 void model_run_go(model_run *run)
 {
+    must(vg_params_send(run->params));
     must(vg_program_run(run->program));
+    must(run->backend->device->download(run->stream, run->gradients, run->device_gradients.base,
+                                        (size_t)run->params->n_trainable * sizeof *run->gradients));
+    must(run->backend->device->wait(run->stream));
 }
 
 void model_run_close(model_run *run)
 {
     vg_program_free(run->program);
     vg_params_free(run->params);
-    vg_arena_release(&run->arena);
-    vg_arena_release(&run->gradients);
+    run->backend->device->release(run->stream, &run->arena);
+    run->backend->device->release(run->stream, &run->device_gradients);
+    free(run->gradients);
     vg_batch_release(&run->batch);
     free(run->key_counts);
 }
@@ -173,7 +181,7 @@ static found gradient(const model_run *run, const char *param)
     const int i = vg_params_find(run->params, param);
     if (i < 0) return (found){0};
     const vg_param *p = &run->params->items[i];
-    return (found){.x = (const float *)(const void *)run->gradients.base + p->offset, .count = p->count};
+    return (found){.x = run->gradients + p->offset, .count = p->count};
 }
 
 static found position_table(const model_run *run)

@@ -6,16 +6,20 @@
 
 typedef struct model_run {
     const fixture *f;
+    const vg_backend *backend;
+    vg_stream *stream; /* opened */
     vg_params *params;
     vg_program *program;
-    vg_arena arena, gradients;
+    vg_arena arena;
+    vg_arena device_gradients;
+    float *gradients; /* of the last run, on the host */
     vg_batch batch;
     int32_t *key_counts;
     float scales[8];
 } model_run;
 
 /* Builds the program of the case under its options, fills weights and inputs. */
-void model_run_open(const fixture *f, const vg_backend *backend, int n_threads, model_run *run);
+void model_run_open(const fixture *f, const vg_backend *backend, vg_stream *stream, model_run *run);
 void model_run_close(model_run *run);
 
 /* Forward and backward, on weights and inputs as they are now. */

@@ -1,5 +1,6 @@
-/* test_model FIXTURE [teeth]: the whole model against PyTorch, one recorded case. With `teeth`, spoils one parameter
- * after the other and wants the comparison to notice each. */
+/* test_model FIXTURE [teeth]: the whole model against PyTorch, one recorded case, on the backend that VLGTR_DEVICE
+ * names. With `teeth`, spoils one parameter after the other and wants the comparison to notice each. */
+#include "tests/device_test.h"
 #include "tests/parity/model_run.h"
 
 #include <stdio.h>
@@ -71,7 +72,9 @@ int main(int argc, char **argv)
     parity_tally tally = {.verbose = true};
     if (argc < 2) return 64;
     fixture_open(argv[1], &f);
-    model_run_open(&f, vg_backend_cpu(), 2, &run);
+    vg_stream stream;
+    const vg_backend *backend = backend_under_test(2, 0, &stream);
+    model_run_open(&f, backend, &stream, &run);
     model_run_go(&run);
     int off = model_run_compare(&run, &tally) + towers_off(&run);
     parity_print(&tally);
@@ -80,6 +83,7 @@ int main(int argc, char **argv)
         printf("%d spoiled parameters went unnoticed\n", off);
     }
     model_run_close(&run);
+    backend->device->close(&stream);
     fixture_close(&f);
     return off != 0;
 }

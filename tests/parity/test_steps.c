@@ -1,6 +1,7 @@
 /* test_steps FIXTURE [teeth]: a recorded run of training steps through the trainer's own step, from given weights on
  * given batches: every loss, the gradient norm, the matchings, and what the run made of the weights. With `teeth` also
  * with settings of the optimizer changed one by one, each of which must show. */
+#include "tests/device_test.h"
 #include "tests/parity/fixture.h"
 #include "trainer/loop_impl.h"
 
@@ -24,14 +25,13 @@ static void open_run(const fixture *f, vg_run *r, vg_batch *batch)
 {
     const vg_batch_shape shape = vg_model_batch_shape(&f->options);
     *r = (vg_run){.o = &f->options,
-                  .backend = vg_backend_cpu(),
-                  .stream = {N_THREADS},
                   .n_leaves = 1,
                   .n_all_leaves = 1,
                   .taken = vg_new0_array(1, sizeof(vg_batch *)),
                   .leaf_sums = vg_new0_array(N_SUMS, sizeof(double)),
                   .key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof(int32_t)),
                   .rank_counts = vg_new0_array(4, sizeof(int64_t))};
+    r->compute.backend = backend_under_test(N_THREADS, 0, &r->compute.stream);
     must(vg_comm_open(&r->comm));
     must(vg_batch_init(batch, &shape));
     r->taken[0] = batch;
@@ -46,6 +46,7 @@ static void close_run(vg_run *r)
 {
     vg_run_leave_stage(r);
     vg_params_free(r->params);
+    vg_compute_close(&r->compute);
     vg_batch_release(r->taken[0]);
     free(r->taken);
     free(r->leaf_sums);
@@ -92,7 +93,7 @@ static void step(const fixture *f, vg_run *r, int i, history *h)
            (size_t)h->n_match * sizeof *h->match);
     h->total[i] =
         (float)(r->scales[0] * r->sums[SUM_CLASS] + r->scales[2] * r->sums[SUM_L1] + r->scales[3] * r->sums[SUM_GIOU]);
-    h->norm[i] = (float)r->grad_norm;
+    h->norm[i] = (float)r->update.norm;
 }
 
 /* ---- comparing ---- */
@@ -186,6 +187,7 @@ static int run_and_compare(const fixture *f, bool verbose)
     open_run(f, &r, &batch);
     open_history(f, &r, &h);
     for (int i = 0; i < f->n_steps; i++) step(f, &r, i, &h);
+    must(vg_params_fetch(r.params));
     const int off = compare(f, &r, &h, verbose);
     close_history(&h);
     close_run(&r);

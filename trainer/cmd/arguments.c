@@ -60,6 +60,13 @@ vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int
     return VG_OK;
 }
 
+vg_status vg_argument_device(const char *text)
+{
+    const bool known = strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0 || strcmp(text, "cuda") == 0;
+    VG_CHECK(known, VG_E_USAGE, "--device: '%s' is none of auto, cpu and cuda", text);
+    return VG_OK;
+}
+
 vg_status vg_argument_integer(const char *name, const char *text, int64_t min, int64_t max, int64_t *out)
 {
     if (!text) return VG_OK;

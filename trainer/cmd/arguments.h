@@ -28,6 +28,9 @@ typedef struct vg_argument {
 vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int n_table, char **words, int max_words,
                             int *n_words);
 
+/* One of auto, cpu and cuda. Errors: VG_E_USAGE. */
+vg_status vg_argument_device(const char *text);
+
 /* A whole number in [min, max]; NULL leaves *out. Errors: VG_E_USAGE. */
 vg_status vg_argument_integer(const char *name, const char *text, int64_t min, int64_t max, int64_t *out);
 

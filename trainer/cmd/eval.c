@@ -49,18 +49,20 @@ static vg_status evaluate(vg_comm *comm, const vg_trained *t, const char *split_
 
 vg_status vg_cmd_eval(vg_context *context, int argc, char **argv)
 {
-    const char *split = NULL, *out = NULL, *gallery = NULL;
+    const char *split = NULL, *out = NULL, *gallery = NULL, *device = "auto";
     vg_argument_list sets = {0};
     const vg_argument table[] = {{.name = "--split", .text = &split},
                                  {.name = "--out", .text = &out},
                                  {.name = "--gallery", .text = &gallery},
+                                 {.name = "--device", .text = &device},
                                  {.name = "--set", .list = &sets}};
     char *words[1];
     int n_words = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a checkpoint is missing: vlgtr eval CHECKPOINT");
+    VG_TRY(vg_argument_device(device));
     vg_trained trained;
-    VG_TRY(vg_trained_open(context->comm, words[0], sets.items, sets.n, &trained));
+    VG_TRY(vg_trained_open(context->comm, words[0], device, sets.items, sets.n, &trained));
     const vg_status st = evaluate(context->comm, &trained, split, out, gallery);
     vg_trained_release(&trained);
     return st;

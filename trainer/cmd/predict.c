@@ -100,18 +100,20 @@ static vg_status answer(const vg_trained *t, const char *path, const char *phras
 
 vg_status vg_cmd_predict(vg_context *context, int argc, char **argv)
 {
-    const char *png = NULL;
+    const char *png = NULL, *device = "auto";
     bool all_queries = false;
     vg_argument_list sets = {.items = {"train.micro_batch=1", "data.phrases=1", "train.global_batch=1"}, .n = 3};
     const vg_argument table[] = {{.name = "--png", .text = &png},
                                  {.name = "--all-queries", .flag = &all_queries},
+                                 {.name = "--device", .text = &device},
                                  {.name = "--set", .list = &sets}};
     char *words[3];
     int n_words = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n_words));
     VG_CHECK(n_words == 3, VG_E_USAGE, "three words are expected: vlgtr predict CHECKPOINT IMAGE \"phrase\"");
+    VG_TRY(vg_argument_device(device));
     vg_trained trained;
-    VG_TRY(vg_trained_open(context->comm, words[0], sets.items, sets.n, &trained));
+    VG_TRY(vg_trained_open(context->comm, words[0], device, sets.items, sets.n, &trained));
     const vg_status st = answer(&trained, words[1], words[2], png, all_queries);
     vg_trained_release(&trained);
     return st;

@@ -1,0 +1,29 @@
+/* Where a rank computes: a backend and its opened device. */
+#ifndef VG_TRAINER_COMPUTE_H
+#define VG_TRAINER_COMPUTE_H
+
+#include "dist/comm.h"
+#include "kernels/backend.h"
+
+typedef struct vg_compute {
+    const vg_backend *backend;
+    vg_stream stream;
+    char why_cpu[256]; /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
+} vg_compute;
+
+/* What is asked for: the row train.device, train.check, train.threads. */
+typedef struct vg_compute_spec {
+    const char *device; /* auto, cpu or cuda */
+    bool check;
+    int64_t threads;
+} vg_compute_spec;
+
+/* Collective: all ranks compute on the same kind of device. `auto` takes the GPUs where every rank has one, else the
+ * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG. */
+vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute *out);
+void vg_compute_close(vg_compute *compute);
+
+/* The numerics profile: bits hold within it. */
+const char *vg_compute_profile(const vg_compute *compute);
+
+#endif

@@ -1,0 +1,102 @@
+#include "trainer/gradients.h"
+
+#include "dist/device.h"
+#include "dist/reduce.h"
+
+#include <stdlib.h>
+
+struct vg_gradients {
+    vg_compute *compute;
+    vg_reducer *host; /* in host memory; or on devices: */
+    vg_device_group *group;
+    vg_device_reducer *device;
+    vg_stream exchange;
+    vg_arena memory;
+    vg_status status; /* of the host's sums: the first that failed */
+};
+
+static void sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
+{
+    vg_gradients *s = context;
+    VG_KEEP(s->status, s->compute->backend->sum(&s->compute->stream, dst, a, b, n));
+}
+
+static vg_status open_group(vg_gradients *s, vg_comm *comm, double deadline_s)
+{
+    const vg_backend *backend = s->compute->backend;
+    const vg_device device = {.compute = &s->compute->stream,
+                              .exchange = &s->exchange,
+                              .sum = backend->sum,
+                              .copy = backend->device->copy,
+                              .zero = backend->device->zero,
+                              .queue = backend->device->queue,
+                              .deadline_s = deadline_s};
+    VG_TRY(vg_comm_agree(comm, backend->device->open_beside(&s->compute->stream, &s->exchange)));
+    return vg_device_group_open(comm, &device, &s->group);
+}
+
+static vg_status fill(vg_gradients *s, vg_comm *comm, const vg_gradients_plan *plan)
+{
+    const vg_device_ops *device = s->compute->backend->device;
+    if (device == &vg_host_device) return vg_reducer_new(comm, plan->n, plan->n_leaves, sum_floats, s, &s->host);
+    const vg_device_plan whole = {.n = plan->n, .n_leaves = plan->n_leaves, .n_buckets = 1, .bucket_ends = &plan->n};
+    size_t bytes = 0;
+    VG_TRY(open_group(s, comm, plan->deadline_s));
+    VG_TRY(vg_device_reducer_bytes(s->group, &whole, &bytes));
+    VG_TRY(vg_comm_agree(comm, device->allocate(&s->compute->stream, bytes, &s->memory)));
+    return vg_device_reducer_new(s->group, &whole, s->memory.base, &s->device);
+}
+
+vg_status vg_gradients_new(vg_comm *comm, vg_compute *compute, const vg_gradients_plan *plan, vg_gradients **out)
+{
+    vg_gradients *s = vg_new0(sizeof *s);
+    VG_TRY(vg_comm_agree(comm, s ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the sum of gradients")));
+    s->compute = compute;
+    const vg_status st = fill(s, comm, plan);
+    if (st != VG_OK) {
+        vg_gradients_free(s);
+        return st;
+    }
+    *out = s;
+    return VG_OK;
+}
+
+void vg_gradients_free(vg_gradients *s)
+{
+    if (!s) return;
+    vg_reducer_free(s->host);
+    vg_device_reducer_free(s->device);
+    vg_device_group_close(s->group);
+    s->compute->backend->device->release(&s->compute->stream, &s->memory);
+    if (s->group) s->compute->backend->device->close(&s->exchange);
+    free(s);
+}
+
+float *vg_gradients_leaf(vg_gradients *s)
+{
+    return s->host ? vg_reducer_leaf(s->host) : vg_device_reducer_leaf(s->device);
+}
+
+vg_status vg_gradients_push(vg_gradients *s, bool empty)
+{
+    if (s->device) return vg_device_reducer_push(s->device, empty);
+    vg_reducer_push(s->host, empty);
+    return s->status;
+}
+
+vg_status vg_gradients_finish(vg_gradients *s, const float **total)
+{
+    if (s->host) {
+        VG_TRY(vg_reducer_finish(s->host, total));
+        return s->status;
+    }
+    float *sum = NULL;
+    VG_TRY(vg_device_reducer_finish(s->device, &sum));
+    *total = sum;
+    return VG_OK;
+}
+
+vg_status vg_gradients_wait(vg_gradients *s)
+{
+    return s->group ? vg_device_group_wait(s->group) : VG_OK;
+}

@@ -1,0 +1,38 @@
+/* The gradients of a step where they are computed, and their canonical sum over leaves and ranks: in host memory
+ * (dist/reduce.h), or on devices that their memory never leaves (dist/device.h). The same tree, so the same bits.
+ *
+ *     for each leaf of this rank:
+ *         float *g = vg_gradients_leaf(s);           enqueue what writes it
+ *         VG_TRY(vg_gradients_push(s, false));
+ *     VG_TRY(vg_gradients_finish(s, &total));        enqueue what reads it */
+#ifndef VG_TRAINER_GRADIENTS_H
+#define VG_TRAINER_GRADIENTS_H
+
+#include "trainer/compute.h"
+
+typedef struct vg_gradients vg_gradients;
+
+typedef struct vg_gradients_plan {
+    int64_t n; /* floats, a multiple of VG_PARAM_BLOCK */
+    int n_leaves;
+    double deadline_s; /* how long a rank waits for the other ranks' devices */
+} vg_gradients_plan;
+
+/* Collective. comm and compute are kept until it is freed. Errors: VG_E_CONFIG (more ranks than leaves; several ranks
+ * on GPUs in a build without NCCL), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */
+vg_status vg_gradients_new(vg_comm *comm, vg_compute *compute, const vg_gradients_plan *plan, vg_gradients **out);
+void vg_gradients_free(vg_gradients *s);
+
+/* Local. Where the next leaf goes, [n] in memory of the device; its padding is left alone. `empty`: nobody computed it,
+ * it counts as zeros. */
+float *vg_gradients_leaf(vg_gradients *s);
+vg_status vg_gradients_push(vg_gradients *s, bool empty);
+
+/* Collective. After the rank's last leaf; *total [n] is valid until the next leaf. */
+vg_status vg_gradients_finish(vg_gradients *s, const float **total);
+
+/* Local. Before the host waits for work that reads the total: looks after the other ranks meanwhile. Errors: VG_E_COMM,
+ * when one of them is gone. */
+vg_status vg_gradients_wait(vg_gradients *s);
+
+#endif
