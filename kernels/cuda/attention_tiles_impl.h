@@ -42,9 +42,10 @@ struct attention_args {
 /* `first` is the place of q among the inputs: 0 in attention, 1 in its gradient. */
 vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attention_args *out);
 
+/* Rows that are not there don't stand in the way. */
 static inline bool is_wide(const struct head_rows *x)
 {
-    return (uintptr_t)x->data % sizeof(float4) == 0 && x->stride % 4 == 0;
+    return !x->data || ((uintptr_t)x->data % sizeof(float4) == 0 && x->stride % 4 == 0);
 }
 
 static inline unsigned tiles_of(int n, int size)

@@ -17,8 +17,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests/emu/bytes.txt"
 SECTOR = 32
-# Kernels that memory alone bounds move no more than this times the floor, and waste no more than this of a sector.
+# Kernels that memory alone bounds move no more than this times the floor; no hot kernel takes more sectors than this
+# times the fewest. The losses' are a few kilobytes.
 MOST_MOVED, MOST_SECTORS = 1.15, 1.15
+SMALL = {"detr_loss"}
 # The rest is bound otherwise, attention by its products and the losses by latency; and an image's rows are read again for
 # each of its phrases, out of the second-level cache.
 BOUND_OTHERWISE = {"attention", "attention_grad", "detr_loss", "align_loss", "concat_tokens"}
@@ -57,7 +59,7 @@ def main(build, scratch, record):
         TABLE.write_text("\n".join(lines) + "\n")
     bad = [f"{o}: {m['moved']:.2f} of the floor moved, {m['sectors']:.2f} of the sectors that would do"
            for o, m in measured.items()
-           if o not in BOUND_OTHERWISE and (m["moved"] > MOST_MOVED or m["sectors"] > MOST_SECTORS)]
+           if (m["moved"] > MOST_MOVED and o not in BOUND_OTHERWISE) or (m["sectors"] > MOST_SECTORS and o not in SMALL)]
     known = TABLE.read_text().splitlines() if TABLE.exists() else []
     bad += [f"not in the table: {x}" for x in lines if x not in known]
     bad += [f"only in the table: {x}" for x in known if x not in lines]
