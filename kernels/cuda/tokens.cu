@@ -179,38 +179,19 @@ extern "C" vg_status vg_cuda_slice_tokens_grad(vg_stream *stream, const vg_node 
 /* --- two sequences in one ----------------------------------------------------------------------------------------- */
 
 struct concat_args {
-    float *a, *b, *whole; /* [m,P,C], [B,L,C], [B,P+L,C]; a or b may be NULL in the gradient */
-    const int32_t *index; /* [B] images in ascending order, or NULL: slot b is image b */
-    int64_t images, slots;
-    int width, tokens_a, tokens; /* P, P + L */
+    float *a, *b, *whole;          /* [m,P,C], [B,L,C], [B,P+L,C]; a or b may be NULL in the gradient */
+    const int32_t *index;          /* [B] images in ascending order, or NULL: slot b is image b */
+    int64_t slots, rows_a, rows_b; /* B; rows that warps take: those of a, then those of b */
+    int width, tokens_a, tokens;   /* C, P, P + L */
     bool wide;
 };
-
-template <int W> static __device__ void concat_row(const struct concat_args &p, int64_t row)
-{
-    const int64_t slot = row / p.tokens;
-    const int t = (int)(row % p.tokens);
-    const int64_t image = p.index ? p.index[slot] : slot;
-    const float *from = t < p.tokens_a ? p.a + (image * p.tokens_a + t) * p.width
-                                       : p.b + (slot * (p.tokens - p.tokens_a) + t - p.tokens_a) * p.width;
-    sum_of_rows<W>(p.whole + row * p.width, from, nullptr, nullptr, p.width);
-}
-
-/* A warp copies a row. Memory bound: 8 bytes a number. */
-KERNEL(ROW_THREADS) void join_tokens(const struct concat_args p)
-{
-    const int64_t row = row_of_warp();
-    if (row >= p.slots * p.tokens) return;
-    p.wide ? concat_row<4>(p, row) : concat_row<1>(p, row);
-}
-KERNEL_ENTRY(join_tokens, struct concat_args)
 
 /* The slots of an image stand one after another: how many there are and which is the first. */
 static __device__ int slots_of_image(const struct concat_args &p, int64_t image, int *first)
 {
     if (!p.index) {
         *first = (int)image;
-        return image < p.slots;
+        return 1;
     }
     int before = 0, mine = 0;
     for (int64_t s = lane_of_warp(); s < p.slots; s += WARP) {
@@ -220,6 +201,43 @@ static __device__ int slots_of_image(const struct concat_args &p, int64_t image,
     *first = warp_sum(before);
     return warp_sum(mine);
 }
+
+/* Token t of image `row / P`, to all slots of the image. */
+template <int W> static __device__ void join_row_a(const struct concat_args &p, int64_t row)
+{
+    const int64_t image = row / p.tokens_a, t = row % p.tokens_a, size = (int64_t)p.tokens * p.width;
+    int first = 0;
+    const int n = slots_of_image(p, image, &first);
+    float *to = p.whole + first * size + t * p.width;
+    for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
+        const pack<W> x = load<W>(p.a + row * p.width + c);
+        for (int s = 0; s < n; s++) store<W>(to + s * size + c, x);
+    }
+}
+
+/* Where row `row` of b stands in the whole. */
+static __forceinline__ __device__ float *place_of_b(const struct concat_args &p, int64_t row)
+{
+    const int tokens_b = p.tokens - p.tokens_a;
+    return p.whole + (row / tokens_b * p.tokens + row % tokens_b + p.tokens_a) * p.width;
+}
+
+template <int W> static __device__ void join_row_b(const struct concat_args &p, int64_t row)
+{
+    sum_of_rows<W>(place_of_b(p, row), p.b + row * p.width, nullptr, nullptr, p.width);
+}
+
+/* A warp copies a row of a to the slots of its image, or a row of b. Memory bound: a and b are read and the whole is
+ * written once. */
+KERNEL(ROW_THREADS) void join_tokens(const struct concat_args p)
+{
+    const int64_t row = row_of_warp();
+    if (row < p.rows_a)
+        p.wide ? join_row_a<4>(p, row) : join_row_a<1>(p, row);
+    else if (row < p.rows_a + p.rows_b)
+        p.wide ? join_row_b<4>(p, row - p.rows_a) : join_row_b<1>(p, row - p.rows_a);
+}
+KERNEL_ENTRY(join_tokens, struct concat_args)
 
 template <int W> static __device__ void split_row_a(const struct concat_args &p, int64_t row)
 {
@@ -236,20 +254,17 @@ template <int W> static __device__ void split_row_a(const struct concat_args &p,
 
 template <int W> static __device__ void split_row_b(const struct concat_args &p, int64_t row)
 {
-    const int tokens_b = p.tokens - p.tokens_a;
-    const int64_t slot = row / tokens_b, t = row % tokens_b + p.tokens_a;
-    sum_of_rows<W>(p.b + row * p.width, p.whole + (slot * p.tokens + t) * p.width, nullptr, nullptr, p.width);
+    sum_of_rows<W>(p.b + row * p.width, place_of_b(p, row), nullptr, nullptr, p.width);
 }
 
 /* A warp writes a row of da, slots in order, or a row of db. Memory bound: dy is read once, da and db are written. */
 KERNEL(ROW_THREADS) void split_tokens(const struct concat_args p)
 {
-    const int64_t row = row_of_warp(), rows_a = p.a ? p.images * p.tokens_a : 0;
-    const int64_t rows_b = p.b ? p.slots * (p.tokens - p.tokens_a) : 0;
-    if (row < rows_a)
+    const int64_t row = row_of_warp();
+    if (row < p.rows_a)
         p.wide ? split_row_a<4>(p, row) : split_row_a<1>(p, row);
-    else if (row < rows_a + rows_b)
-        p.wide ? split_row_b<4>(p, row - rows_a) : split_row_b<1>(p, row - rows_a);
+    else if (row < p.rows_a + p.rows_b)
+        p.wide ? split_row_b<4>(p, row - p.rows_a) : split_row_b<1>(p, row - p.rows_a);
 }
 KERNEL_ENTRY(split_tokens, struct concat_args)
 
@@ -261,11 +276,12 @@ static struct concat_args concat_of(const vg_operand *a, const vg_operand *b, co
     p.b = (float *)b->data;
     p.whole = (float *)whole->data;
     p.index = (const int32_t *)index->data;
-    p.images = p.a ? a->shape.dim[0] : 0;
     p.slots = whole->shape.dim[0];
     p.tokens = (int)whole->shape.dim[1];
     p.width = (int)whole->shape.dim[2];
     p.tokens_a = p.a ? (int)a->shape.dim[1] : p.tokens - (int)b->shape.dim[1];
+    p.rows_a = p.a ? a->shape.dim[0] * p.tokens_a : 0;
+    p.rows_b = p.b ? p.slots * (p.tokens - p.tokens_a) : 0;
     p.wide = is_wide(p.width, p.a, p.b, p.whole);
     return p;
 }
@@ -273,14 +289,13 @@ static struct concat_args concat_of(const vg_operand *a, const vg_operand *b, co
 extern "C" vg_status vg_cuda_concat_tokens(vg_stream *stream, const vg_node *node)
 {
     const struct concat_args p = concat_of(&node->in[0], &node->in[1], &node->in[2], &node->out[0]);
-    LAUNCH(join_tokens, blocks_for(p.slots * p.tokens, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    LAUNCH(join_tokens, blocks_for(p.rows_a + p.rows_b, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
     return VG_CUDA_LAUNCHED("concat_tokens");
 }
 
 extern "C" vg_status vg_cuda_concat_tokens_grad(vg_stream *stream, const vg_node *node)
 {
     const struct concat_args p = concat_of(&node->out[0], &node->out[1], &node->in[1], &node->in[0]);
-    const int64_t rows = (p.a ? p.images * p.tokens_a : 0) + (p.b ? p.slots * (p.tokens - p.tokens_a) : 0);
-    LAUNCH(split_tokens, blocks_for(rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    LAUNCH(split_tokens, blocks_for(p.rows_a + p.rows_b, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
     return VG_CUDA_LAUNCHED("concat_tokens_grad");
 }

@@ -73,4 +73,13 @@ static inline void cuda_matches_cpu(test_memory *m, const vg_node *node, double 
         if (node->out[k].data) assert_operand_near(&node->out[k], &cpu.out[k], c, n);
 }
 
+/* Puts an operand one float behind the begin of a larger piece of memory: as out[1], which the kernel does not know,
+ * the piece reaches the device as a whole. */
+static inline void misalign(test_memory *m, vg_node *n, vg_operand *x)
+{
+    const size_t bytes = operand_bytes(x);
+    n->out[n->n_out] = (vg_operand){hold(m, bytes + sizeof(float)), VG_F32, VG_SHAPE(vg_shape_count(&x->shape) + 1)};
+    x->data = memcpy((float *)n->out[n->n_out++].data + 1, x->data, bytes);
+}
+
 #endif

@@ -5,15 +5,6 @@
 static const int64_t periods[] = {1, 3, 4, 33, 64, 1021, 1028}, counts[] = {1, 7, 8, 9, 17};
 enum { N_PERIODS = sizeof periods / sizeof *periods, N_COUNTS = sizeof counts / sizeof *counts };
 
-/* Puts operand k one float behind the begin of a larger piece of memory: as out[1], which the kernel does not know, the
- * piece reaches the device as a whole. */
-static void misalign(test_memory *m, vg_node *n, vg_operand *x)
-{
-    const size_t bytes = operand_bytes(x);
-    n->out[n->n_out] = (vg_operand){hold(m, bytes + sizeof(float)), VG_F32, VG_SHAPE(vg_shape_count(&x->shape) + 1)};
-    x->data = memcpy((float *)n->out[n->n_out++].data + 1, x->data, bytes);
-}
-
 static void sums_of_any_length_are_the_cpu_s(void **state)
 {
     (void)state;

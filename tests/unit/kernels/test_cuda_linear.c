@@ -133,12 +133,13 @@ static void slopes_of_every_activation(void **state)
 {
     (void)state;
     static const int64_t lengths[] = {1, 3, 4, 1027, 2048};
-    for (int k = 0; k < 15; k++) {
+    for (int k = 0; k < 30; k++) {
         test_memory m = {0};
-        const vg_shape shape = VG_SHAPE(lengths[k / 3]);
+        const vg_shape shape = VG_SHAPE(lengths[k / 6]);
         vg_node n = {.op = VG_OP_act_grad, .n_in = 2, .n_out = 1, .attr.linear = {(vg_act)(VG_ACT_RELU + k % 3)}};
         for (int i = 0; i < 2; i++) n.in[i] = random_operand(&m, shape, (uint64_t)i);
         n.out[0] = blank_operand(&m, VG_F32, shape);
+        if (k / 3 % 2) misalign(&m, &n, &n.in[0]);
         cuda_matches_cpu(&m, &n, 4, 1);
         release(&m);
     }
