@@ -61,6 +61,7 @@ std::string target_text(const void *p)
 void report_access(const char *finding, const void *p, size_t n, unsigned kind, const void *place, const char *target,
                    const char *remark)
 {
+    if (is_known(finding, place)) return;
     report(finding, place, "%s at %s %s %zu bytes: %s%s", where(*self).c_str(), source_of(place).c_str(), verb(kind), n,
            target ? target : target_text(p).c_str(), remark);
 }

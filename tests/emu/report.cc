@@ -58,6 +58,11 @@ void report(const char *kind, const void *place, const char *format, ...)
     va_end(args);
 }
 
+bool is_known(const char *kind, const void *place)
+{
+    return all().seen.count({kind, place}) > 0;
+}
+
 int reports(const char *kind)
 {
     int n = 0;

@@ -10,6 +10,9 @@ namespace emu
  * `place` is a code address, or NULL for a finding that always counts. */
 void report(const char *kind, const void *place, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Was this reported at this place before? Spares the trouble to put the sentence together. */
+bool is_known(const char *kind, const void *place);
+
 /* How many so far, by kind; NULL for all. Used by the self-test, which forgets the ones that it planted. */
 int reports(const char *kind);
 void reports_forget();
