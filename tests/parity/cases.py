@@ -42,7 +42,6 @@ FULL = changed(
 )
 
 FULL_STRONG = changed(FULL, fusion__text_tokens="all", fusion__encoder_layers=3)
-FULL_STRONG = changed(FULL, fusion__text_tokens="all", fusion__encoder_layers=3)
 SEED = changed(TINY, samples=1024)
 STRONG = changed(SEED, fusion__text_tokens="all", fusion__encoder_layers=1)
 SMALL = changed(STRONG, samples=64)
@@ -75,14 +74,10 @@ CASES = {
     "full-seed-224": FULL,
     "full-strong-224": FULL_STRONG,
     "full-seed-518": changed(FULL, side=518),
-    "full-strong-518": changed(FULL_STRONG, side=518),
-    "full-seed-224": FULL,
-    "full-strong-224": FULL_STRONG,
-    "full-seed-518": changed(FULL, side=518),
     "full-strong-518": changed(FULL_STRONG, seed=2, side=518),
     # Runs of training steps. The strong ones are steeper, and decay more than training does: 1e-4 would not show.
     "steps-seed-stage1": changed(FULL, samples=20, train=STAGE1),
     "steps-seed-stage2": changed(FULL, samples=20, train=STAGE2),
-    "steps-strong-stage1": changed(FULL_STRONG, samples=20, train={**STAGE1, "lr": 3e-6, "decay": 0.5}),
+    "steps-strong-stage1": changed(FULL_STRONG, samples=20, train={**STAGE1, "lr": 2e-6, "decay": 0.5}),
     "steps-strong-stage2": changed(FULL_STRONG, samples=20, train={**STAGE2, "lr": 2e-6, "vision_lr": 1e-6, "decay": 0.5}),
 }
