@@ -146,14 +146,28 @@ static part part_of(const layout *l, int thread, int n_threads)
                   l->column_panels * (column + 1) / best};
 }
 
-/* The sums of a block of A (packed, n_panels of [length][mr]) with column panel j over one span. */
-static void block_sums(const vg_gemm_isa *isa, const float *a, int64_t n_panels, const float *b, int64_t length,
-                       float *sums, bool add)
+/* Row panels first.. of A (packed, n_panels of [length][mr]) times column panel j over one span. A tile is finished
+ * while its sums are in the first-level cache, and its stores leave behind the next tile's products; while the panels
+ * share a run of B, they fetch the next one. */
+static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t first, int64_t n_panels,
+                      const float *b, int64_t j, int64_t start, int64_t length, float *sums)
 {
-    for (int64_t p = 0; p < length; p += VG_GEMM_RUN)
-        for (int64_t i = 0; i < n_panels; i++)
-            isa->tile(least(VG_GEMM_RUN, length - p), a + (i * length + p) * isa->mr, b + p * isa->nr,
-                      sums + i * isa->mr * isa->nr, add || p > 0);
+    const vg_gemm_isa *isa = l->isa;
+    const int64_t mr = isa->mr, nr = isa->nr;
+    for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
+        const int64_t steps = least(VG_GEMM_RUN, length - p), ahead = (nr + n_panels - 1) / n_panels;
+        const bool is_last = start + p + steps == g->k;
+        const float *here = b + (j * g->k + start + p) * nr,
+                    *next = here + (p + steps < length ? steps : g->k - p) * nr;
+        for (int64_t i = 0; i < n_panels; i++, next += steps * ahead) {
+            float *sum = sums + i * mr * nr;
+            isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, (vg_gemm_ahead){next, ahead});
+            const int64_t row = (first + i) * mr;
+            if (is_last && !g->finish.transposed) isa->finish(g, sum, row, least(mr, g->m - row), j * nr);
+        }
+    }
+    if (start + length == g->k && g->finish.transposed)
+        isa->finish(g, sums, first * mr, least(n_panels * mr, g->m - first * mr), j * nr);
 }
 
 static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
@@ -165,12 +179,10 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
     float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
     for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
         const int64_t n_panels = least(l->block_panels, mine.end_row - i);
-        const int64_t n_rows = least(n_panels * mr, g->m - i * mr);
         pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
-            block_sums(isa, a, n_panels, b + (j * g->k + start) * nr, length, sums, start > 0);
-            if (start + length == g->k) isa->finish(g, sums, i * mr, n_rows, j * nr);
+            run_panel(g, l, a, i, n_panels, b, j, start, length, sums);
         }
     }
 }

@@ -42,6 +42,12 @@ void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
 
 /* --- one instruction set: the kernels that the loops above are made of --- */
 
+/* What a tile asks into the second-level cache, one line at each step of k. */
+typedef struct vg_gemm_ahead {
+    const float *next;
+    int64_t step;
+} vg_gemm_ahead;
+
 typedef struct vg_gemm_isa {
     const char *name;
     const char *(*library)(void); /* the name and version of what it stands on; or NULL */
@@ -52,7 +58,7 @@ typedef struct vg_gemm_isa {
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
                  const float *scale, float *sums);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */
-    void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add);
+    void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add, vg_gemm_ahead ahead);
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
     void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
     /* dz = dy * act'(y_or_z), n elements */

@@ -4,12 +4,14 @@
 
 #include "kernels/cpu/gemm_impl.h"
 
-static void tile(int64_t k, const float *a, const float *b, float *c, bool add)
+static void tile(int64_t k, const float *a, const float *b, float *c, bool add, vg_gemm_ahead ahead)
 {
     vf left[MR], right[MR]; /* columns 0.. and VF_LANES.. of each row */
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) left[i] = right[i] = vf_set(0.0F);
     for (int64_t p = 0; p < k; p++, a += MR, b += NR) {
+        __builtin_prefetch(ahead.next, 0, 2);
+        ahead.next += ahead.step;
         const vf b_left = vf_load(b), b_right = vf_load(b + VF_LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < MR; i++) {
