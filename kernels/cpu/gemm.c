@@ -128,22 +128,35 @@ typedef struct part {
     int64_t first_row, end_row, first_column, end_column;
 } part;
 
-/* The n_threads threads form a grid, the one whose largest part is smallest. */
+/* The n_threads threads form a grid, the one whose largest part costs least: its tiles, and each panel about one more
+ * for packing or fetching it. */
 static part part_of(const layout *l, int thread, int n_threads)
 {
     int best = 1;
-    int64_t least_work = INT64_MAX;
+    int64_t least_cost = INT64_MAX;
     for (int across = 1; across <= n_threads; across++) {
         if (n_threads % across) continue;
-        const int64_t work = pieces(l->row_panels, n_threads / across) * pieces(l->column_panels, across);
-        if (work < least_work) {
-            least_work = work;
+        const int64_t rows = pieces(l->row_panels, n_threads / across), columns = pieces(l->column_panels, across);
+        const int64_t cost = (rows + 1) * (columns + 1);
+        if (cost < least_cost) {
+            least_cost = cost;
             best = across;
         }
     }
     const int down = n_threads / best, row = thread / best, column = thread % best;
     return (part){l->row_panels * row / down, l->row_panels * (row + 1) / down, l->column_panels * column / best,
                   l->column_panels * (column + 1) / best};
+}
+
+/* What finishing a tile will add to, on its way while the sums are made. */
+static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
+{
+    enum { LINE = 16 };
+    const float *at = g->finish.add + row * g->n + column;
+    for (int64_t r = 0; r < n_rows; r++, at += g->n) {
+        __builtin_prefetch(at);
+        __builtin_prefetch(at + LINE);
+    }
 }
 
 /* Row panels first.. of A (packed, n_panels of [length][mr]) times column panel j over one span. A tile is finished
@@ -161,9 +174,11 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
                     *next = here + (p + steps < length ? steps : g->k - p) * nr;
         for (int64_t i = 0; i < n_panels; i++, next += steps * ahead) {
             float *sum = sums + i * mr * nr;
+            const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
+            const bool finishes = is_last && !g->finish.transposed;
+            if (finishes && g->finish.add) fetch_added(g, row, n_rows, j * nr);
             isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, (vg_gemm_ahead){next, ahead});
-            const int64_t row = (first + i) * mr;
-            if (is_last && !g->finish.transposed) isa->finish(g, sum, row, least(mr, g->m - row), j * nr);
+            if (finishes) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }
     if (start + length == g->k && g->finish.transposed)
@@ -176,12 +191,14 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
     const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
     source from = source_a(g, isa);
     if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
-    float *a = memory, *block = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
-    for (int64_t i = mine.first_row; i < mine.end_row; i += l->block_panels) {
-        const int64_t n_panels = least(l->block_panels, mine.end_row - i);
+    float *a = memory, *tiles = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
+    const int64_t n_mine = mine.end_row - mine.first_row, n_blocks = pieces(n_mine, l->block_panels);
+    for (int64_t block = 0; block < n_blocks; block++) {
+        const int64_t i = mine.first_row + n_mine * block / n_blocks;
+        const int64_t n_panels = mine.first_row + n_mine * (block + 1) / n_blocks - i;
         pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
-            float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : block;
+            float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : tiles;
             run_panel(g, l, a, i, n_panels, b, j, start, length, sums);
         }
     }

@@ -56,13 +56,17 @@ EACH_WIDTH static inline void pack_side_by_side(float *dst, int width, const flo
     }
 }
 
-/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. */
+/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the next panel are asked for:
+ * as many short rows at once are more than the hardware follows. */
 EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes,
                                           const float *scale)
 {
     vf rows[VF_LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < VF_LANES; i++) rows[i] = i < n_lanes ? vf_load(src + i * lane) : vf_set(0.0F);
+    for (int i = 0; i < VF_LANES; i++) {
+        rows[i] = i < n_lanes ? vf_load(src + i * lane) : vf_set(0.0F);
+        if (i < width) __builtin_prefetch(src + (i + width) * lane, 0, 2);
+    }
     if (scale)
 #pragma GCC unroll 16
         for (int i = 0; i < VF_LANES; i++) rows[i] *= vf_load(scale);

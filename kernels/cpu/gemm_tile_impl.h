@@ -9,6 +9,7 @@ static void tile(int64_t k, const float *a, const float *b, float *c, bool add, 
     vf left[MR], right[MR]; /* columns 0.. and VF_LANES.. of each row */
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) left[i] = right[i] = vf_set(0.0F);
+#pragma GCC unroll 2
     for (int64_t p = 0; p < k; p++, a += MR, b += NR) {
         __builtin_prefetch(ahead.next, 0, 2);
         ahead.next += ahead.step;

@@ -107,10 +107,20 @@ static void product_across(tile t, int64_t width)
     }
 }
 
+/* Heads are short rows far apart, which the hardware does not follow: a row is asked for FETCH rows before it is read.
+ */
+enum { FETCH = 16, LINE = 16 };
+
+static inline void fetch_row(const float *row, int64_t size)
+{
+    for (int64_t d = 0; d < size; d += LINE) __builtin_prefetch(row + d);
+}
+
 /* Rows of `size` floats, one after the other in `to`, each filled up with zeros to `padded`. */
 static void pack_rows(float *to, int64_t padded, const float *from, int64_t stride, int64_t n, int64_t size)
 {
     for (int64_t r = 0; r < n; r++, to += padded, from += stride) {
+        fetch_row(from + FETCH * stride, size);
         memcpy(to, from, (size_t)size * sizeof *to);
         memset(to + size, 0, (size_t)(padded - size) * sizeof *to);
     }
@@ -161,9 +171,10 @@ static void pack_panels(float *panels, int64_t first, const float *from, int64_t
         float *to = panels + column / COLUMNS * size * COLUMNS + column % COLUMNS;
         const float *row = from + r * stride;
         const bool square = column % VF_LANES == 0 && n - r >= VF_LANES;
+        const int count = square ? VF_LANES : 1;
+        for (int i = 0; i < count; i++) fetch_row(row + (FETCH + i) * stride, size);
         int64_t d = 0;
         for (; square && d + VF_LANES <= size; d += VF_LANES) pack_square(to + d * COLUMNS, row + d, stride);
-        const int count = square ? VF_LANES : 1;
         for (; d < size; d++)
             for (int i = 0; i < count; i++) to[d * COLUMNS + i] = row[i * stride + d];
         r += count;
