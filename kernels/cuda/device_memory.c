@@ -120,7 +120,8 @@ static vg_status allocate(vg_stream *stream, size_t bytes, vg_arena *out)
 static void release(vg_stream *stream, vg_arena *memory)
 {
     (void)stream;
-    if (memory->base) cudaFree(memory->base); /* waits for what still uses it */
+    cudaDeviceSynchronize(); /* its users may still run, and cudaFree does not promise to wait */
+    if (memory->base) cudaFree(memory->base);
     *memory = (vg_arena){0};
 }
 
@@ -140,6 +141,7 @@ static vg_status allocate_staging(vg_stream *stream, size_t bytes, vg_arena *out
 static void release_staging(vg_stream *stream, vg_arena *memory)
 {
     (void)stream;
+    cudaDeviceSynchronize(); /* copies may still read it */
     if (memory->base) cudaFreeHost(memory->base);
     *memory = (vg_arena){0};
 }
