@@ -222,10 +222,20 @@ static void free_group(nccl_group *g)
     free(g);
 }
 
+/* Messages that are under way now belong to a step that failed somewhere: nobody comes to receive them. */
+static void close_communicator(vg_device_group *group)
+{
+    nccl_group *g = nccl_of(group);
+    if (cudaStreamQuery(queue_of(group, group->device.exchange)) != cudaSuccess)
+        ncclCommAbort(g->comm);
+    else if (settle(group, "ncclCommFinalize", ncclCommFinalize(g->comm)) == VG_OK)
+        ncclCommDestroy(g->comm);
+}
+
 static void nccl_close(vg_device_group *group)
 {
     nccl_group *g = nccl_of(group);
-    if (g->comm && settle(group, "ncclCommFinalize", ncclCommFinalize(g->comm)) == VG_OK) ncclCommDestroy(g->comm);
+    if (g->comm) close_communicator(group);
     if (g->order) cudaEventDestroy(g->order);
     if (g->done) cudaEventDestroy(g->done);
     for (int r = 0; r < group->comm->size; r++)
