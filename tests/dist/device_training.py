@@ -2,7 +2,7 @@
 """Training on GPUs follows training on the CPU, through a change of stage, with one hash for every number of ranks, every
 order in which the device gets its work done, and whether runs are recorded or not.
 
-usage: device_training.py VLGTR BUILD
+usage: device_training.py VLGTR BUILD [--all]     --all: each number of ranks in each order
 
 Without a GPU the device is emulated (tests/emu)."""
 
@@ -27,13 +27,13 @@ def farthest(a, b):
     return max(abs(x - y) / abs(y) for x, y in zip(a, b)) if len(a) == len(b) == 20 else float("inf")
 
 
-def main(vlgtr, build):
+def main(vlgtr, build, more=""):
     os.environ["VLGTR_BUILD"] = os.path.abspath(build)
     good = True
     with harness.Bench(vlgtr, through=[str(pathlib.Path(__file__).resolve().parents[1] / "emu" / "run")]) as bench:
         bench.make_data(train=24)
 
-        def train(folder, ranks=0, device="cuda", seed=1, **options):
+        def train(folder, ranks=0, device="cuda", seed=0, **options):
             os.environ["VG_EMU_SEED"] = str(seed)
             options = {key.replace("_", ".", 1): value for key, value in options.items()}
             done = bench.run("train", "run.yaml", "--device", device, *bench.sets({**STEPS, "run.folder": folder, **options}),
@@ -50,14 +50,15 @@ def main(vlgtr, build):
         good &= off < LIMIT
         print(f"20 losses from {losses(bench, 'cpu')[0]:.4f} to {losses(bench, 'cpu')[-1]:.4f}: off by {off:.2g} at most, "
               f"limit {LIMIT:g}", flush=True)
-        for what, have in {
-            "launched one by one": train("plain", train_record="false"),
-            "2 ranks": train("two", ranks=2, seed=2),
-            "3 ranks, launched one by one": train("three", ranks=3, seed=3, train_record="false"),
-        }.items():
+        runs = {(1, 1, False), (2, 1, True), (3, 2, False)}
+        if more:
+            runs |= {(ranks, seed, True) for ranks in (1, 2) for seed in range(3)} - {(1, 0, True)}
+        for ranks, seed, recorded in sorted(runs):
+            have = train(f"{ranks}-{seed}-{recorded}", ranks, seed=seed, train_record=str(recorded).lower())
             same = have == want and len(want) == 20
             good &= same
-            print(f"{what}: {'same' if same else 'OTHER'} bits at every step", flush=True)
+            print(f"{ranks} ranks, order {seed}, {'recorded' if recorded else 'launched one by one'}: "
+                  f"{'same' if same else 'OTHER'} bits at every step", flush=True)
         other = train("seed", train_seed=2)[20] != want[20]
         print(f"another seed gives other bits: {other}; hash after 20 steps {want[20]}")
     return 0 if good and other else 1

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""What goes wrong with a GPU ends in one line and the documented exit code, or in the CPU where that was allowed.
+
+usage: errors.py VLGTR BUILD"""
+
+import os
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+DEVICE, SKIPPED = 71, 77
+RUN = str(pathlib.Path(__file__).with_name("run"))
+# The second rank alone: words of a shell command before the program's own.
+SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST; exec "$0" "$@"', RUN]
+bad = runs = 0
+
+
+def train(bench, settings, *words, ranks=1):
+    global runs
+    runs += 1
+    environment = dict(os.environ)
+    os.environ.update(settings)
+    options = {"run.folder": f"run{runs}", "schedule.heads.steps": 2, "schedule.blocks.steps": 1, "train.deadline": 5}
+    done = bench.run("train", "run.yaml", *bench.sets(options), *words, ranks=ranks, timeout=120)
+    os.environ.clear()
+    os.environ.update(environment)
+    return done
+
+
+def check(what, done, good, line=""):
+    global bad
+    print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}  {line}", flush=True)
+    if not good:
+        print(done.stderr)
+        bad += 1
+
+
+def expect(what, done, code, *words):
+    """This exit code, one line from the program that has the words, and nothing that the emulator found."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("vlgtr")]
+    findings = [line for line in done.stderr.splitlines() if line.startswith("vg-emu")]
+    line = lines[0] if len(lines) == 1 else f"not one line, but {lines}"
+    check(what, done, done.returncode == code and len(lines) == 1 and all(w in line for w in words) and not findings, line)
+
+
+def main(vlgtr, build):
+    if os.path.exists("/dev/nvidiactl"):
+        return SKIPPED  # a real GPU does not fail on demand
+    os.environ["VLGTR_BUILD"] = os.path.abspath(build)
+    with harness.Bench(vlgtr, through=[RUN]) as bench:
+        bench.make_data()
+        cuda = ["--device", "cuda"]
+        expect("no device", train(bench, {"VG_EMU_DEVICES": "0"}, *cuda), DEVICE, "no GPU", "--device")
+        expect("fewer devices than ranks", train(bench, {"VG_EMU_DEVICES": "2"}, *cuda, ranks=3), DEVICE, "rank 2", "no GPU")
+        expect("hidden devices", train(bench, {"CUDA_VISIBLE_DEVICES": ""}, *cuda), DEVICE, "CUDA_VISIBLE_DEVICES")
+        allowed = train(bench, {"VG_EMU_DEVICES": "0"}, "--device", "auto")
+        check("no device, and that is allowed", allowed, allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)
+        expect("too little memory", train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *cuda), DEVICE, "train.micro_batch")
+        expect("device lost", train(bench, {"VG_EMU_LOST": "100"}, *cuda), DEVICE, "unspecified launch failure")
+    with harness.Bench(vlgtr, through=SECOND_RANK) as bench:
+        bench.make_data()
+        expect("one of two devices lost", train(bench, {"VG_EMU_LOST": "100"}, *cuda, ranks=2), DEVICE,
+               "unspecified launch failure")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
