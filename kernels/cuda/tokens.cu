@@ -80,7 +80,6 @@ template <int W> static __device__ void vit_grad_tile(const struct vit_grad_args
     const int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
     if (at >= p.sequence) return;
     float *table = table_at(p, at), *patches = at >= p.first_patch ? p.dpatches : nullptr;
-    if (!table && !patches) return;
     pack<W> sum = {};
     for (int64_t i = 0; i < p.images; i++) {
         const pack<W> d = load<W>(p.dx + i * p.sequence + at);

@@ -72,14 +72,14 @@ static void dx_with_gamma_and_other_contributions(void **state)
     }
 }
 
-/* Bits of `wanted` say dW, db, dgamma. */
+/* Bits of `wanted` say dW, db, dgamma; without the last, W and b say nothing and are absent. */
 static vg_node weight_gradient(test_memory *m, layer l, int wanted, bool gamma, bool b)
 {
     vg_node n = {.op = VG_OP_linear_dw, .n_in = 5, .n_out = 3};
     n.in[0] = random_operand(m, VG_SHAPE(l.rows, l.n), 1);
     n.in[1] = random_operand(m, VG_SHAPE(l.rows, l.k), 2);
-    if (gamma) n.in[2] = random_operand(m, VG_SHAPE(l.n, l.k), 3);
-    if (gamma && b) n.in[3] = random_operand(m, VG_SHAPE(l.n), 4);
+    if (gamma && wanted & 4) n.in[2] = random_operand(m, VG_SHAPE(l.n, l.k), 3);
+    if (gamma && wanted & 4 && b) n.in[3] = random_operand(m, VG_SHAPE(l.n), 4);
     if (gamma) n.in[4] = random_operand(m, VG_SHAPE(l.n), 5);
     for (int k = 0; k < 3; k++)
         if (wanted >> k & 1) n.out[k] = random_operand(m, k == 0 ? VG_SHAPE(l.n, l.k) : VG_SHAPE(l.n), 6 + (uint64_t)k);
