@@ -105,6 +105,10 @@ vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);
  * are not all there). */
 vg_status vg_checkpoint_load_moments(const char *path, vg_params *params);
 
+/* Local. Puts the running average in the place of the values of what trained, where the checkpoint has one: the
+ * weights to answer with. Load the weights first. Errors: VG_E_STORAGE (unreadable; a part is missing). */
+vg_status vg_checkpoint_load_average(const char *path, vg_params *params);
+
 /* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_STORAGE, naming the file. */
 vg_status vg_checkpoint_verify(const char *path);
 

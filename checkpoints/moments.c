@@ -192,8 +192,22 @@ static vg_status read_run(const vg_tensors *t, int index, int64_t count, float *
     return st;
 }
 
+/* Where values of a parameter in a buffer go, NULL: nowhere. */
+typedef float *(*place_fn)(const vg_params *params, int buffer, int param);
+
+static float *in_its_buffer(const vg_params *params, int buffer, int param)
+{
+    float *values = buffer_of(params, buffer);
+    return values && params->items[param].trainable ? values + params->items[param].offset : NULL;
+}
+
+static float *average_as_value(const vg_params *params, int buffer, int param)
+{
+    return buffer == AVERAGE ? vg_params_data(params, param) : NULL;
+}
+
 /* One tensor of a piece; runs of a parameter come in order. */
-static vg_status load_run(const vg_tensors *t, int index, vg_params *params, int64_t *covered)
+static vg_status load_run(const vg_tensors *t, int index, vg_params *params, place_fn place, int64_t *covered)
 {
     const vg_tensor_entry *e = vg_tensors_get(t, index);
     int buffer;
@@ -201,33 +215,46 @@ static vg_status load_run(const vg_tensors *t, int index, vg_params *params, int
     const char *name;
     VG_CHECK(parse_name(e->name, &buffer, &first, &count, &name), VG_E_STORAGE, "not the name of a run");
     const int param = vg_params_find(params, name);
-    if (param < 0 || !params->items[param].trainable || !buffer_of(params, buffer)) return VG_OK;
+    float *values = param >= 0 ? place(params, buffer, param) : NULL;
+    if (!values) return VG_OK;
     const vg_param *p = &params->items[param];
     int64_t *done = &covered[buffer * params->n + param];
     VG_CHECK(count <= p->count && first <= p->count - count, VG_E_STORAGE, "the parameter has %lld values",
              (long long)p->count);
     VG_CHECK(first == *done, VG_E_STORAGE, "begins at %lld, the pieces before it end at %lld", (long long)first,
              (long long)*done);
-    VG_TRY(read_run(t, index, count, buffer_of(params, buffer) + p->offset + first));
+    VG_TRY(read_run(t, index, count, values + first));
     *done += count;
     return VG_OK;
 }
 
-vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered)
+static vg_status read_piece(const char *file, vg_params *params, place_fn place, int64_t *covered)
 {
     vg_tensors *t = NULL;
     vg_status st = vg_tensors_open(file, &t);
     const int n = st == VG_OK ? vg_tensors_count(t) : 0;
     for (int i = 0; i < n && st == VG_OK; i++) {
-        st = load_run(t, i, params, covered);
+        st = load_run(t, i, params, place, covered);
         if (st != VG_OK) st = vg_fail_at(st, "%s: %.128s", file, vg_tensors_get(t, i)->name);
     }
     vg_tensors_close(t);
     return st == VG_E_DATA ? VG_E_STORAGE : st;
 }
 
+vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered)
+{
+    return read_piece(file, params, in_its_buffer, covered);
+}
+
+static vg_status incomplete(const char *path, const vg_params *params, int buffer, int param, const int64_t *covered)
+{
+    return vg_fail(VG_E_STORAGE, "%s: %s of %s: %lld of %lld values; was it saved in another stage?", path,
+                   buffer_names[buffer], params->items[param].name, (long long)covered[buffer * params->n + param],
+                   (long long)params->items[param].count);
+}
+
 /* Everything there? An average that was not kept then starts where the weights are. */
-static vg_status check_covered(const char *path, vg_params *params, const int64_t *covered)
+static vg_status check_moments(const char *path, vg_params *params, const int64_t *covered)
 {
     bool any_average = false;
     for (int i = 0; i < params->n; i++) any_average |= covered[AVERAGE * params->n + i] > 0;
@@ -235,9 +262,7 @@ static vg_status check_covered(const char *path, vg_params *params, const int64_
         const vg_param *p = &params->items[i];
         for (int b = 0; b < N_BUFFERS && p->trainable; b++) {
             if (!buffer_of(params, b) || (b == AVERAGE && !any_average)) continue;
-            VG_CHECK(covered[b * params->n + i] == p->count, VG_E_STORAGE,
-                     "%s: %s of %s: %lld of %lld values; was it saved in another stage?", path, buffer_names[b],
-                     p->name, (long long)covered[b * params->n + i], (long long)p->count);
+            if (covered[b * params->n + i] != p->count) return incomplete(path, params, b, i, covered);
         }
     }
     if (params->average && !any_average && params->n_trainable)
@@ -245,7 +270,19 @@ static vg_status check_covered(const char *path, vg_params *params, const int64_
     return VG_OK;
 }
 
-vg_status vg_checkpoint_load_moments(const char *path, vg_params *params)
+/* What trained has a whole average, or all of it none. */
+static vg_status check_averages(const char *path, vg_params *params, const int64_t *covered)
+{
+    for (int i = 0; i < params->n; i++) {
+        const int64_t n = covered[AVERAGE * params->n + i];
+        if (n && n != params->items[i].count) return incomplete(path, params, AVERAGE, i, covered);
+    }
+    return VG_OK;
+}
+
+typedef vg_status (*check_fn)(const char *path, vg_params *params, const int64_t *covered);
+
+static vg_status load(const char *path, vg_params *params, place_fn place, check_fn check)
 {
     vg_checkpoint_info *info = NULL;
     VG_TRY(vg_checkpoint_open(path, &info));
@@ -253,11 +290,21 @@ vg_status vg_checkpoint_load_moments(const char *path, vg_params *params)
     vg_status st = covered ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to load the moments", path);
     for (int i = 1; i < info->n_files && st == VG_OK; i++) {
         char *file = vg_path_join(path, info->files[i].name);
-        st = file ? vg_moments_read(file, params, covered) : vg_fail(VG_E_NOMEM, "%s: no memory", path);
+        st = file ? read_piece(file, params, place, covered) : vg_fail(VG_E_NOMEM, "%s: no memory", path);
         free(file);
     }
-    if (st == VG_OK) st = check_covered(path, params, covered);
+    if (st == VG_OK) st = check(path, params, covered);
     free(covered);
     vg_checkpoint_info_free(info);
     return st;
+}
+
+vg_status vg_checkpoint_load_moments(const char *path, vg_params *params)
+{
+    return load(path, params, in_its_buffer, check_moments);
+}
+
+vg_status vg_checkpoint_load_average(const char *path, vg_params *params)
+{
+    return load(path, params, average_as_value, check_averages);
 }

@@ -290,3 +290,14 @@ vg_status vg_params_fetch(vg_params *params)
     VG_TRY(d->download(params->stream, params->master, params->at.master, trainable_bytes(params)));
     return d->wait(params->stream);
 }
+
+vg_status vg_params_swap_average(vg_params *params)
+{
+    VG_TRY(vg_params_fetch(params));
+    for (int64_t i = 0; i < params->n_trainable; i++) {
+        const float value = params->master[i];
+        params->master[i] = params->average[i];
+        params->average[i] = value;
+    }
+    return vg_params_send(params);
+}

@@ -83,6 +83,9 @@ vg_status vg_params_place(vg_params *params, const struct vg_device_ops *device,
 vg_status vg_params_send(vg_params *params);
 vg_status vg_params_fetch(vg_params *params);
 
+/* Exchanges what trains with its average, here and on the device; there must be one. Errors: VG_E_DEVICE. */
+vg_status vg_params_swap_average(vg_params *params);
+
 /* Bytes of the current layout: master, both moments, the average where kept, n_gradients buffers that mirror master,
  * and the frozen buffer. */
 size_t vg_params_bytes(const vg_params *params, int n_gradients);

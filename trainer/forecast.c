@@ -130,6 +130,7 @@ vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *da
     const size_t program = resident_bytes();
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
+    params->keep_average = o->train_average_decay > 0;
     const vg_status st = forecast_stages(o, ranks, data, gpu, params, program, out);
     vg_params_free(params);
     return st;

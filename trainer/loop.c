@@ -108,6 +108,12 @@ static void say_scores(vg_run *r, const vg_evaluation *e)
     vg_metrics_say(r->metrics, "%s", line);
 }
 
+/* Before an evaluation the average takes the place of the weights, and gives it back afterwards. */
+static vg_status answer_with_average(vg_run *r)
+{
+    return r->params->average ? vg_params_swap_average(r->params) : VG_OK;
+}
+
 vg_status vg_run_evaluate(vg_run *r)
 {
     VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
@@ -118,7 +124,9 @@ vg_status vg_run_evaluate(vg_run *r)
                                .answer = r->stage->answer,
                                .phrases = r->stage->text ? &r->eval_phrases : NULL};
     vg_evaluation e;
+    VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
     VG_TRY(vg_evaluate(&spec, &e));
+    VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
     if (r->metrics) say_scores(r, &e);
     vg_evaluation_release(&e);
     return VG_OK;
@@ -281,6 +289,7 @@ static vg_status open_run(vg_run *r)
     r->configuration = yaml.data;
     VG_TRY(open_data(r));
     VG_TRY(vg_params_new(&r->params));
+    r->params->keep_average = r->o->train_average_decay > 0;
     VG_TRY(vg_model_declare(r->o, r->params));
     return vg_params_layout(r->params, NULL, 0);
 }

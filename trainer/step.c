@@ -164,6 +164,7 @@ static vg_status update_weights(vg_run *r, const float *total)
     const vg_adamw adamw = {.param = r->params->at.master,
                             .moment1 = r->params->at.moment1,
                             .moment2 = r->params->at.moment2,
+                            .average = r->params->at.average,
                             .grad = total,
                             .n_blocks = opt->n_blocks,
                             .block_lr = opt->block_lr,
@@ -171,6 +172,7 @@ static vg_status update_weights(vg_run *r, const float *total)
                             .beta1 = (float)o->train_beta1,
                             .beta2 = (float)o->train_beta2,
                             .eps = (float)o->train_eps,
+                            .average_decay = (float)o->train_average_decay,
                             .update = opt->update};
     r->update = (vg_update){.course = (float)vg_stage_course(r->stage->stage, r->stage_step),
                             .skip = r->sums[SUM_BAD] > 0 || !r->filled,

@@ -50,6 +50,7 @@ static vg_status open_trained(vg_trained *t)
     VG_TRY(vg_model_declare(&t->options, t->params));
     VG_TRY(vg_params_layout(t->params, NULL, 0));
     VG_TRY(vg_checkpoint_load_weights(t->path, t->params));
+    VG_TRY(vg_checkpoint_load_average(t->path, t->params));
     VG_TRY(vg_tokenizer_open(t->options.text_tokenizer, &t->tokenizer));
     return compile(t);
 }

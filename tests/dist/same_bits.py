@@ -6,6 +6,7 @@ usage: same_bits.py VLGTR [KILLS]"""
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
 import time
@@ -39,6 +40,27 @@ def kill_and_resume(bench, want, trial, chance):
     return same
 
 
+def answers(bench, folder, ranks):
+    """Boxes and scores of every sentence of val, as eval writes them."""
+    bench.must("eval", folder, "--out", "answers.jsonl", "--device", "cpu", ranks=ranks)
+    return pathlib.Path(bench.path("answers.jsonl")).read_text()
+
+
+def keep_average(bench, want):
+    """A running average leaves the weights as they are, has the same bits on any number of ranks, also when a run is
+    taken up again from a checkpoint, and is what answers."""
+    average = {"train.average_decay": 0.9, "run.checkpoint_every": 10}
+    for ranks, folder in ((1, "average1"), (2, "average2")):
+        bench.train(ranks, {"run.folder": folder, **average})
+    shutil.rmtree(bench.path("average2", "checkpoints", "step-00000030"))
+    bench.train(3, {"run.folder": "average2", **average})
+    same = all(bench.hashes(folder)[LAST] == want for folder in ("average1", "average2"))
+    one, other, without = answers(bench, "average1", 1), answers(bench, "average2", 2), answers(bench, "r1t1", 1)
+    print(f"with a running average: weights {'same' if same else 'OTHER'}; answers on other ranks and after a resume "
+          f"{'same' if one == other else 'OTHER'}, those of the weights themselves {'differ' if one != without else 'DO NOT DIFFER'}")
+    return same and one == other and one != without
+
+
 def main(vlgtr, kills):
     good, chance = True, random.Random(7)
     with harness.Bench(vlgtr) as bench:
@@ -57,6 +79,7 @@ def main(vlgtr, kills):
             good &= same and whole and len(records) == LAST
         for trial in range(kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
+        good &= keep_average(bench, want[LAST])
         bench.train(1, {"run.folder": "seed", "train.seed": 2})
         other = bench.hashes("seed")[LAST] != want[LAST]
         print(f"another seed gives other bits: {other}; hash after {LAST} steps {want[LAST]}")

@@ -130,6 +130,39 @@ static void an_average_that_was_not_saved_starts_at_the_weights(void **state)
     vg_params_free(params);
 }
 
+static void the_average_takes_the_place_of_what_trained(void **state)
+{
+    fixture *f = *state;
+    for (int compress = 0; compress < 2; compress++) {
+        char path[64];
+        assert_int_equal(save_step(f, 30 + compress, 2, 0, compress), VG_OK);
+        snprintf(path, sizeof path, "runs/step-%08d", 30 + compress);
+        vg_params *params = fixture_space(false, false);
+        assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK); /* as for answering: nothing trains */
+        assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+        assert_int_equal(vg_checkpoint_load_average(path, params), VG_OK);
+        for (int k = 0; k < params->n; k++) {
+            const char *buffer = fixture_params[k].trainable ? "average" : "weight";
+            for (int64_t i = 0; i < params->items[k].count; i++)
+                assert_true(vg_params_data(params, k)[i] ==
+                            fixture_value(buffer, params->items[k].name, i, 30 + compress));
+        }
+        vg_params_free(params);
+    }
+}
+
+static void without_an_average_the_weights_stay(void **state)
+{
+    fixture *f = *state;
+    vg_params *params = fixture_space(false, false);
+    fixture_fill(params, 30, 1, 0);
+    const vg_checkpoint_state s = fixture_state(params, 30, 0);
+    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_OK);
+    assert_int_equal(vg_checkpoint_load_average("runs/step-00000030", params), VG_OK);
+    assert_int_equal(fixture_differs(params, 30, false), 0);
+    vg_params_free(params);
+}
+
 static void an_empty_or_absent_folder_means_start_afresh(void **state)
 {
     fixture *f = *state;
@@ -392,6 +425,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(everything_saved_comes_back),
         IN_FOLDER(an_average_that_was_not_saved_starts_at_the_weights),
+        IN_FOLDER(the_average_takes_the_place_of_what_trained),
+        IN_FOLDER(without_an_average_the_weights_stay),
         IN_FOLDER(an_empty_or_absent_folder_means_start_afresh),
         IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
         IN_FOLDER(files_that_are_short_or_gone_are_named),

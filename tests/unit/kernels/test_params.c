@@ -73,6 +73,23 @@ static void a_new_layout_keeps_values_and_forgets_moments(void **state)
     vg_params_free(p);
 }
 
+static void weights_and_average_change_places(void **state)
+{
+    (void)state;
+    int index[3];
+    vg_params *p = three(index);
+    p->keep_average = true;
+    assert_int_equal(vg_params_layout(p, (int[]){index[0], index[1]}, 2), VG_OK);
+    p->average[3] = 7;
+    const float value = p->master[3], frozen = vg_params_data(p, index[2])[0];
+    assert_true(value != 7);
+    assert_int_equal(vg_params_swap_average(p), VG_OK);
+    assert_true(p->master[3] == 7 && p->average[3] == value && vg_params_data(p, index[2])[0] == frozen);
+    assert_int_equal(vg_params_swap_average(p), VG_OK);
+    assert_true(p->master[3] == value && p->average[3] == 7);
+    vg_params_free(p);
+}
+
 static void a_layout_that_names_one_twice_changes_nothing(void **state)
 {
     (void)state;
@@ -125,6 +142,7 @@ int main(void)
         cmocka_unit_test(a_name_keeps_its_index_and_its_shape),
         cmocka_unit_test(every_parameter_starts_a_block_of_its_own),
         cmocka_unit_test(a_new_layout_keeps_values_and_forgets_moments),
+        cmocka_unit_test(weights_and_average_change_places),
         cmocka_unit_test(a_layout_that_names_one_twice_changes_nothing),
         cmocka_unit_test(a_frozen_parameter_can_change_its_shape),
         cmocka_unit_test(an_absurd_shape_is_refused),
