@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the #include lines against the table of rooms: who may open which door.
+"""Holds the #include lines against the table of rooms: who may open which door. And device code against its dialect: what
+nvcc and g++ read differently stands in kernels/cuda/dev.h alone.
 
 usage: rooms.py ROOT | --self-test"""
 
@@ -22,6 +23,9 @@ DOORS = {
         "checkpoints/checkpoint.h", "checkpoints/safetensors.h",
     ],
 }
+SOURCES = {".c", ".h", ".cu", ".cuh"}
+DIALECT = re.compile(r"<<<|\b(?:__shared__|__global__|asm|__asm__)\b")
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
@@ -40,17 +44,29 @@ def complaint(room, header):
     return None
 
 
+def device_complaint(name, text):
+    if not name.startswith("kernels/cuda/") or name == "kernels/cuda/dev.h":
+        return None
+    foreign = DIALECT.search(COMMENT.sub("", text))
+    return foreign and f"{foreign.group()} belongs into kernels/cuda/dev.h"
+
+
 def main(root):
     faults, files, names = 0, 0, {}
     for room in ("kernels", "dist", "data", "checkpoints", "trainer"):
-        for path in sorted(pathlib.Path(root, room).rglob("*.[ch]")):
+        for path in sorted(p for p in pathlib.Path(root, room).rglob("*") if p.suffix in SOURCES):
             name = path.relative_to(root).as_posix()
             files += 1
             twin = names.setdefault(path.name, name)
             if twin != name and "trainer/cmd/" not in name:  # those are named after their verbs
                 print(f"{name}: {twin} has the same file name")
                 faults += 1
-            for header in INCLUDE.findall(path.read_text()):
+            text = path.read_text()
+            foreign = device_complaint(name, text)
+            if foreign:
+                print(f"{name}: {foreign}")
+                faults += 1
+            for header in INCLUDE.findall(text):
                 if header.endswith(".def"):
                     continue
                 if not pathlib.Path(root, header).exists():
@@ -61,7 +77,7 @@ def main(root):
                     print(f'{name}: "{header}" {reason}')
                     faults += 1
     print(f"{files} files, {faults} faults")
-    return 1 if faults or not files else 0
+    return faults if files else 1
 
 
 def self_test():
@@ -72,6 +88,8 @@ def self_test():
         "data/one.c": '#include "trainer/options.h"\n',
         "dist/two.c": '#include "kernels/graph_impl.h"\n',
         "kernels/three.c": '#include "nowhere.h"\n',
+        "kernels/cuda/four.cu": "/* <<< */ __shared__ float x;\n",
+        "kernels/cuda/dev.h": "#define SHARED __shared__\n",
         "trainer/options.h": "",
         "kernels/graph_impl.h": "",
         "checkpoints/one.c": "",
@@ -81,8 +99,8 @@ def self_test():
             path = pathlib.Path(root, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return 0 if main(root) == 1 else 1
+        return 0 if main(root) == 5 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(self_test() if sys.argv[1] == "--self-test" else main(sys.argv[1]))
+    sys.exit(self_test() if sys.argv[1] == "--self-test" else main(sys.argv[1]) > 0)
