@@ -2,6 +2,7 @@
 
 #include "dist/device.h"
 #include "dist/reduce.h"
+#include "kernels/params.h"
 
 #include <stdlib.h>
 
@@ -12,6 +13,8 @@ struct vg_gradients {
     vg_device_reducer *device;
     vg_stream exchange;
     vg_arena memory;
+    int64_t *ends; /* [n_buckets] where buckets end */
+    int n_buckets;
     vg_status status; /* of the host's sums: the first that failed */
 };
 
@@ -35,16 +38,31 @@ static vg_status open_group(vg_gradients *s, vg_comm *comm, double deadline_s)
     return vg_device_group_open(comm, &device, &s->group);
 }
 
+/* A lone rank has nobody to send a bucket to. */
+static vg_status cut_buckets(vg_gradients *s, const vg_comm *comm, const vg_gradients_plan *plan)
+{
+    const int64_t wanted = (int64_t)(plan->bucket_mb * (1 << 20) / sizeof(float)) / VG_PARAM_BLOCK * VG_PARAM_BLOCK;
+    const int64_t whole = vg_comm_size(comm) == 1 || wanted > plan->n ? plan->n : wanted;
+    const int64_t each = whole > VG_PARAM_BLOCK ? whole : VG_PARAM_BLOCK;
+    s->n_buckets = (int)((plan->n + each - 1) / each);
+    s->ends = vg_new0_array((size_t)s->n_buckets, sizeof *s->ends);
+    VG_CHECK(s->ends, VG_E_NOMEM, "no memory for the buckets of the gradients");
+    for (int b = 0; b < s->n_buckets; b++) s->ends[b] = b + 1 < s->n_buckets ? (b + 1) * each : plan->n;
+    return VG_OK;
+}
+
 static vg_status fill(vg_gradients *s, vg_comm *comm, const vg_gradients_plan *plan)
 {
     const vg_device_ops *device = s->compute->backend->device;
     if (device == &vg_host_device) return vg_reducer_new(comm, plan->n, plan->n_leaves, sum_floats, s, &s->host);
-    const vg_device_plan whole = {.n = plan->n, .n_leaves = plan->n_leaves, .n_buckets = 1, .bucket_ends = &plan->n};
+    VG_TRY(vg_comm_agree(comm, cut_buckets(s, comm, plan)));
+    const vg_device_plan sum = {
+        .n = plan->n, .n_leaves = plan->n_leaves, .n_buckets = s->n_buckets, .bucket_ends = s->ends};
     size_t bytes = 0;
     VG_TRY(open_group(s, comm, plan->deadline_s));
-    VG_TRY(vg_device_reducer_bytes(s->group, &whole, &bytes));
+    VG_TRY(vg_device_reducer_bytes(s->group, &sum, &bytes));
     VG_TRY(vg_comm_agree(comm, device->allocate(&s->compute->stream, bytes, &s->memory)));
-    return vg_device_reducer_new(s->group, &whole, s->memory.base, &s->device);
+    return vg_device_reducer_new(s->group, &sum, s->memory.base, &s->device);
 }
 
 vg_status vg_gradients_new(vg_comm *comm, vg_compute *compute, const vg_gradients_plan *plan, vg_gradients **out)
@@ -69,7 +87,20 @@ void vg_gradients_free(vg_gradients *s)
     vg_device_group_close(s->group);
     s->compute->backend->device->release(&s->compute->stream, &s->memory);
     if (s->group) s->compute->backend->device->close(&s->exchange);
+    free(s->ends);
     free(s);
+}
+
+static vg_status send_complete(void *context, int64_t end)
+{
+    vg_gradients *s = context;
+    return vg_device_reducer_complete(s->device, end);
+}
+
+vg_status vg_gradients_follow(vg_gradients *s, vg_program *program)
+{
+    if (s->n_buckets < 2) return VG_OK;
+    return vg_program_tell(program, s->ends, s->n_buckets, send_complete, s);
 }
 
 float *vg_gradients_leaf(vg_gradients *s)

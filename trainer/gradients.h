@@ -8,6 +8,7 @@
 #ifndef VG_TRAINER_GRADIENTS_H
 #define VG_TRAINER_GRADIENTS_H
 
+#include "kernels/graph.h"
 #include "trainer/compute.h"
 
 typedef struct vg_gradients vg_gradients;
@@ -16,12 +17,17 @@ typedef struct vg_gradients_plan {
     int64_t n; /* floats, a multiple of VG_PARAM_BLOCK */
     int n_leaves;
     double deadline_s; /* how long a rank waits for the other ranks' devices */
+    double bucket_mb;  /* what devices exchange at a time, in MiB */
 } vg_gradients_plan;
 
 /* Collective. comm and compute are kept until it is freed. Errors: VG_E_CONFIG (more ranks than leaves; several ranks
  * on GPUs in a build without NCCL), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */
 vg_status vg_gradients_new(vg_comm *comm, vg_compute *compute, const vg_gradients_plan *plan, vg_gradients **out);
 void vg_gradients_free(vg_gradients *s);
+
+/* Local. From now on runs of the program say how far backward has come, so that devices exchange what is complete while
+ * the rest is computed. Errors: VG_E_NOMEM. */
+vg_status vg_gradients_follow(vg_gradients *s, vg_program *program);
 
 /* Local. Where the next leaf goes, [n] in memory of the device; its padding is left alone. `empty`: nobody computed it,
  * it counts as zeros. */

@@ -1,6 +1,7 @@
 #include "trainer/loop.h"
 
 #include "checkpoints/checkpoint.h"
+#include "trainer/forecast.h"
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
 
@@ -64,13 +65,13 @@ static vg_status log_hash(vg_run *r)
     return VG_OK;
 }
 
-static vg_status tell(vg_run *r)
+static void tell(vg_run *r)
 {
     enum { MAX_RANKS = 4096 };
     int64_t rank_phrases[MAX_RANKS];
     const bool last = r->stage_step == r->stage->stage->steps;
     r->mark_phrases += r->filled;
-    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return VG_OK;
+    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return;
     vg_step_record record;
     fill_record(r, &record, rank_phrases);
     vg_metrics_progress(r->metrics, &record);
@@ -78,7 +79,7 @@ static vg_status tell(vg_run *r)
         vg_metrics_step(r->metrics, &record);
         set_mark(r);
     }
-    return last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0) ? log_hash(r) : VG_OK;
+    if (last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0)) VG_KEEP(r->late, log_hash(r));
 }
 
 /* ---- evaluation while training ---- */
@@ -116,7 +117,7 @@ static vg_status answer_with_average(vg_run *r)
 
 vg_status vg_run_evaluate(vg_run *r)
 {
-    VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
+    VG_TRY(vg_comm_agree(r->comm, r->late != VG_OK ? r->late : open_eval(r)));
     const vg_eval_spec spec = {.comm = r->comm,
                                .options = r->o,
                                .split = r->eval_split,
@@ -133,6 +134,11 @@ vg_status vg_run_evaluate(vg_run *r)
 }
 
 /* ---- a stage ---- */
+
+vg_status vg_run_bring_home(vg_run *r)
+{
+    return vg_comm_agree(r->comm, r->late != VG_OK ? r->late : vg_params_fetch(r->params));
+}
 
 void vg_run_leave_stage(vg_run *r)
 {
@@ -158,8 +164,10 @@ vg_status vg_run_enter_stage(vg_run *r)
 {
     vg_peak_memory_reset();
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
-    const vg_gradients_plan sum = {r->params->n_trainable, r->n_all_leaves, r->o->train_deadline};
+    const vg_gradients_plan sum = {r->params->n_trainable, r->n_all_leaves, r->o->train_deadline,
+                                   r->o->train_bucket_mb};
     VG_TRY(vg_gradients_new(r->comm, &r->compute, &sum, &r->gradients));
+    VG_TRY(vg_comm_agree(r->comm, vg_gradients_follow(r->gradients, r->stage->train)));
     vg_metrics_say(r->metrics,
                    "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
@@ -173,7 +181,7 @@ static vg_status after_step(vg_run *r, bool stop)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
-    VG_TRY(tell(r));
+    tell(r);
     if (o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o)) {
         VG_TRY(vg_run_evaluate(r));
         set_mark(r);
@@ -220,7 +228,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         VG_TRY(train_stage(r));
         vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
-        VG_TRY(vg_comm_agree(r->comm, vg_params_fetch(r->params)));
+        VG_TRY(vg_run_bring_home(r));
         vg_run_leave_stage(r);
         r->stage_index++;
         r->stage_step = r->optimizer_steps = 0;
@@ -311,6 +319,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
+    VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, vg_comm_size(r->comm), &r->compute)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));

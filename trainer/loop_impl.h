@@ -46,6 +46,7 @@ typedef struct vg_run {
     float scales[8];
     double sums[N_SUMS];
     vg_update update; /* what the device made of it */
+    vg_status late;   /* of the work after the step's last message; the next step's first one tells the others */
 
     /* since the last log line */
     double mark_s, mark_wait_s;
@@ -74,6 +75,9 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop);
 
 /* Asks the loader for the leaves of steps up to two ahead. Local. */
 vg_status vg_run_want(vg_run *r);
+
+/* Weights and moments as the last step left them, in the host's memory. Collective. */
+vg_status vg_run_bring_home(vg_run *r);
 
 /* Saves, tolerating failures up to the configured number. Collective. */
 vg_status vg_run_save(vg_run *r);

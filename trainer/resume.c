@@ -35,7 +35,7 @@ vg_status vg_run_save(vg_run *r)
     char folder[4096], hash[24], *path = NULL;
     checkpoints_folder(r, folder);
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
-    VG_TRY(vg_comm_agree(r->comm, vg_params_fetch(r->params)));
+    VG_TRY(vg_run_bring_home(r));
     const vg_checkpoint_state state = {.params = r->params,
                                        .step = r->step,
                                        .stage = r->stage_index,

@@ -199,6 +199,14 @@ static vg_status skip_step(vg_run *r)
     return VG_OK;
 }
 
+static vg_status judge_step(vg_run *r)
+{
+    r->optimizer_steps = r->update.steps;
+    if (r->filled && r->update.skip) return skip_step(r);
+    if (r->filled) r->skipped_in_a_row = 0;
+    return VG_OK;
+}
+
 /* The second message: loss sums, non-finite and failed leaves; then the gradients. */
 static vg_status reduce(vg_run *r, vg_status st, const float **total)
 {
@@ -211,15 +219,12 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 {
     const float *total = NULL;
-    VG_TRY(count_step(r, st, stop));
+    VG_TRY(count_step(r, r->late != VG_OK ? r->late : st, stop));
     form_scales(r);
     VG_TRY(reduce(r, run_leaves(r), &total));
-    VG_TRY(update_weights(r, total));
-    r->optimizer_steps = r->update.steps;
-    if (r->filled && r->update.skip)
-        VG_TRY(skip_step(r));
-    else if (r->filled)
-        r->skipped_in_a_row = 0;
+    r->late = update_weights(r, total);
+    if (r->late == VG_E_COMM) return r->late; /* nobody can be told any more */
+    if (r->late == VG_OK) VG_TRY(judge_step(r));
     r->step++;
     r->stage_step++;
     return VG_OK;

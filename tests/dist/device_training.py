@@ -59,6 +59,9 @@ def main(vlgtr, build, more=""):
             good &= same
             print(f"{ranks} ranks, order {seed}, {'recorded' if recorded else 'launched one by one'}: "
                   f"{'same' if same else 'OTHER'} bits at every step", flush=True)
+        same = train("buckets", 2, seed=1, train_bucket_mb=0.1) == want
+        good &= same
+        print(f"2 ranks, gradients exchanged in small buckets: {'same' if same else 'OTHER'} bits at every step", flush=True)
         other = train("seed", train_seed=2)[20] != want[20]
         print(f"another seed gives other bits: {other}; hash after 20 steps {want[20]}")
     return 0 if good and other else 1
