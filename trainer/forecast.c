@@ -66,6 +66,16 @@ static int gradient_buffers(size_t bytes, int64_t n)
     return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
 }
 
+/* The reducer of devices keeps others' parts beside its own buffers, about as much as one more. */
+static size_t device_bytes(const vg_params *params, const vg_stage_run *run, int ranks, const vg_stage_forecast *f)
+{
+    const size_t parts = ranks > 1 ? (size_t)params->n_trainable * sizeof(float) : 0;
+    size_t inputs = vg_program_input_bytes(run->train) + vg_program_input_bytes(run->answer);
+    if (run->text) inputs += vg_program_input_bytes(run->text);
+    return vg_params_bytes(params, 0) + f->gradients + parts + f->arena + f->constants + inputs +
+           vg_stage_optimizer_bytes(params);
+}
+
 static void fill(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
                  const vg_forecast_data *data, vg_stage_forecast *f)
 {
@@ -100,9 +110,9 @@ static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run 
 }
 
 static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
-                                 vg_params *params, size_t program, vg_stage_forecast *out)
+                                 const vg_backend *backend, vg_params *params, vg_stage_forecast *out)
 {
-    const vg_backend *backend = gpu ? vg_backend_find("cuda") : NULL;
+    const size_t program = resident_bytes();
     size_t before = 0;
     VG_TRY(vg_model_declare(o, params));
     VG_TRY(vg_params_layout(params, NULL, 0));
@@ -110,9 +120,10 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     for (int i = 0; i < o->n_stages; i++) {
         vg_stage_run *run = NULL;
         vg_stage_forecast *f = &out[i];
-        VG_TRY(vg_stage_compile(o, i, params, backend ? backend : vg_backend_cpu(), 1, &run));
+        VG_TRY(vg_stage_compile(o, i, params, backend, 1, &run));
         *f = (vg_stage_forecast){0};
         fill(o, params, run, ranks, data, f);
+        if (backend->device != &vg_host_device) f->device = device_bytes(params, run, ranks, f);
         if (gpu) fill_gpu(gpu, o, run, ranks, f);
         vg_stage_leave(run);
         const size_t running =
@@ -124,14 +135,37 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     return VG_OK;
 }
 
-vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
-                      vg_stage_forecast *out)
+static vg_status forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+                          const vg_backend *backend, vg_stage_forecast *out)
 {
-    const size_t program = resident_bytes();
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
     params->keep_average = o->train_average_decay > 0;
-    const vg_status st = forecast_stages(o, ranks, data, gpu, params, program, out);
+    const vg_status st = forecast_stages(o, ranks, data, gpu, backend, params, out);
     vg_params_free(params);
     return st;
+}
+
+vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+                      vg_stage_forecast *out)
+{
+    const vg_backend *cuda = gpu ? vg_backend_find("cuda") : NULL;
+    return forecast(o, ranks, data, gpu, cuda ? cuda : vg_backend_cpu(), out);
+}
+
+vg_status vg_forecast_fits(const vg_options *o, int ranks, vg_compute *compute)
+{
+    const vg_device_ops *device = compute->backend->device;
+    vg_stage_forecast f[VG_MAX_STAGES];
+    size_t room = 0;
+    if (!device->room) return VG_OK;
+    VG_TRY(device->room(&compute->stream, &room));
+    VG_TRY(forecast(o, ranks, &(vg_forecast_data){0}, NULL, compute->backend, f));
+    for (int i = 0; i < o->n_stages; i++)
+        VG_CHECK(
+            f[i].device <= room, VG_E_NOMEM,
+            "stage '%s' needs %zu MiB of the GPU's memory, %zu MiB are free; lower train.micro_batch (now %lld), or "
+            "see in nvidia-smi who else uses it",
+            o->schedule[i].name, (f[i].device >> 20) + 1, room >> 20, (long long)o->train_micro_batch);
+    return VG_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef VG_TRAINER_FORECAST_H
 #define VG_TRAINER_FORECAST_H
 
+#include "trainer/compute.h"
 #include "trainer/gpu_forecast.h"
 #include "trainer/options.h"
 
@@ -18,6 +19,7 @@ typedef struct vg_stage_forecast {
     size_t constants; /* packed frozen weights, position tables */
     size_t batches;   /* loader buffers and the cache of decoded images, as far as the split fills it */
     size_t phrases;   /* kept phrase features */
+    size_t device;    /* of all this, what lies in the memory of a GPU; 0 on the CPU */
     size_t entering;  /* while the stage is laid out: weights and moments of this stage and the one before */
     size_t peak;      /* the larger of running and entering, with the program itself */
     double step_flops, step_bytes;
@@ -35,6 +37,10 @@ typedef struct vg_forecast_data {
  * GPUs; out [o->n_stages]. Errors: VG_E_CONFIG, VG_E_NOMEM. */
 vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
                       vg_stage_forecast *out);
+
+/* Local. Whether the device has room for every stage of the run. Errors: VG_E_NOMEM, naming the stage and what to
+ * change; VG_E_DEVICE. */
+vg_status vg_forecast_fits(const vg_options *o, int ranks, vg_compute *compute);
 
 /* Local. Reads the size of the training split where the shards are there; zeros otherwise. */
 vg_forecast_data vg_forecast_data_of(const vg_options *o);

@@ -1,9 +1,27 @@
 /* The table of the CUDA backend. */
 #include "kernels/cuda/cuda_impl.h"
 
+/* Errors after which nothing on the device can be trusted or called any more. */
+static bool is_lost(cudaError_t result)
+{
+    switch (result) {
+    case cudaErrorLaunchFailure:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorHardwareStackError:
+    case cudaErrorUnknown: return true;
+    default: return false;
+    }
+}
+
 vg_status vg_cuda_status(cudaError_t result, const char *call)
 {
     if (result == cudaSuccess) return VG_OK;
+    VG_CHECK(!is_lost(result), VG_E_DEVICE,
+             "the GPU failed: %s (%s); start again: a run goes on from its last checkpoint. The kernel's log says more "
+             "(dmesg, Xid)",
+             cudaGetErrorString(result), cudaGetErrorName(result));
     return vg_fail(result == cudaErrorMemoryAllocation ? VG_E_NOMEM : VG_E_DEVICE, "%s: %s (%s)", call,
                    cudaGetErrorString(result), cudaGetErrorName(result));
 }

@@ -46,12 +46,11 @@ static void print_sum(const char *precision, const vg_gpu_step *s, double images
 /* Memory as the backend of today needs it, in fp32. */
 static void print_gpu(const vg_options *o, const vg_stage_forecast *f)
 {
-    const size_t bytes = f->weights + f->moments + f->gradients + f->arena + f->constants;
     const vg_gpu *gpu = f->gpu[0].gpu;
     print_step(&f->gpu[VG_PRECISION_FP32], &f->gpu[VG_PRECISION_BF16]);
     print_sum("fp32", &f->gpu[VG_PRECISION_FP32], (double)o->train_global_batch);
     print_sum("bf16", &f->gpu[VG_PRECISION_BF16], (double)o->train_global_batch);
-    printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)bytes * 1e-9, gpu->memory_gb);
+    printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)f->device * 1e-9, gpu->memory_gb);
 }
 
 static vg_status print_assumptions(const vg_gpu *gpu)
