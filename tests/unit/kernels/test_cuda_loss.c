@@ -210,12 +210,14 @@ static void each_output_alone_is_what_all_together_give(void **state)
 typedef struct align_size {
     int64_t width;
     int gh, gw;
-    bool index; /* five slots over three images, the second of which has none; else three over three */
+    bool index; /* eleven slots over three images, the second of which has none; else three over three */
 } align_size;
 
-enum { IMAGES = 3, MAX_SLOTS = 5, BOXES = 3 };
-static const int32_t image_of[MAX_SLOTS] = {0, 0, 2, 2, 2}, n_boxes[MAX_SLOTS] = {1, 3, 2, 1, 0};
-static const int32_t filled[MAX_SLOTS] = {1, 1, 1, 0, 1};
+/* More slots than a block has warps. */
+enum { IMAGES = 3, MAX_SLOTS = 11, BOXES = 3 };
+static const int32_t image_of[MAX_SLOTS] = {0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2};
+static const int32_t n_boxes[MAX_SLOTS] = {1, 3, 2, 1, 0, 1, 2, 3, 1, 2, 3};
+static const int32_t filled[MAX_SLOTS] = {1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1};
 
 static vg_node align_of(test_memory *m, align_size s)
 {
