@@ -1,5 +1,6 @@
 /* The flat parameter space. */
 #include "kernels/params.h"
+#include "tests/unit/kernels/apart_device.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -136,6 +137,34 @@ static void an_absurd_shape_is_refused(void **state)
     vg_params_free(p);
 }
 
+static void on_a_device_kernels_have_copies_that_come_home_when_asked(void **state)
+{
+    (void)state;
+    int index[3];
+    vg_stream stream = {.n_threads = 1};
+    vg_params *p = three(index);
+    assert_ptr_equal(vg_params_at(p, index[1]), vg_params_data(p, index[1])); /* the host is its own place */
+    assert_int_equal(vg_params_place(p, &apart_device, &stream), VG_OK);
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = (size_t)p->items[index[i]].count * sizeof(float);
+        assert_true(is_on_device(vg_params_at(p, index[i]), bytes));
+        assert_memory_equal(vg_params_at(p, index[i]), vg_params_data(p, index[i]), bytes);
+    }
+    p->at.master[0] = 7; /* what a step does */
+    p->at.moment2[1] = 8;
+    assert_true(vg_params_data(p, index[1])[0] == 2);
+    assert_int_equal(vg_params_fetch(p), VG_OK);
+    assert_true(vg_params_data(p, index[1])[0] == 7 && p->moment2[1] == 8);
+    vg_params_data(p, index[0])[3] = 9; /* what a loaded file does */
+    assert_int_equal(vg_params_send(p), VG_OK);
+    assert_true(vg_params_at(p, index[0])[3] == 9);
+    assert_int_equal(vg_params_layout(p, index, 1), VG_OK); /* a new layout begins on the host */
+    assert_ptr_equal(vg_params_at(p, index[1]), vg_params_data(p, index[1]));
+    assert_true(vg_params_data(p, index[1])[0] == 7);
+    assert_int_equal(apart_pieces_held(), 0);
+    vg_params_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +175,7 @@ int main(void)
         cmocka_unit_test(a_layout_that_names_one_twice_changes_nothing),
         cmocka_unit_test(a_frozen_parameter_can_change_its_shape),
         cmocka_unit_test(an_absurd_shape_is_refused),
+        cmocka_unit_test(on_a_device_kernels_have_copies_that_come_home_when_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Programs: bindings, memory, errors. */
 #include "kernels/program_impl.h"
+#include "tests/unit/kernels/apart_device.h"
 #include "tests/unit/kernels/reference_backend.h"
 
 #include <setjmp.h>
@@ -167,6 +168,55 @@ static void a_new_attach_forgets_the_packed_weights_of_the_old(void **state)
     vg_params_free(params);
 }
 
+/* Runs a node of the reference backend if all that it works on is the device's. */
+static vg_status run_on_device(vg_stream *stream, const vg_node *node)
+{
+    for (int i = 0; i < VG_MAX_IN; i++)
+        VG_CHECK(!node->in[i].data || is_on_device(node->in[i].data, (size_t)ref_count(&node->in[i]) * sizeof(float)),
+                 VG_E_DEVICE, "input %d is the host's", i);
+    for (int i = 0; i < VG_MAX_OUT; i++)
+        VG_CHECK(!node->out[i].data ||
+                     is_on_device(node->out[i].data, (size_t)ref_count(&node->out[i]) * sizeof(float)),
+                 VG_E_DEVICE, "output %d is the host's", i);
+    return reference_backend.kernels[node->op](stream, node);
+}
+
+static void on_a_device_a_program_works_in_its_memory_alone(void **state)
+{
+    (void)state;
+    const vg_backend apart = {.name = "apart",
+                              .device = &apart_device,
+                              .kernels = {[VG_OP_linear] = run_on_device, [VG_OP_add_rows] = run_on_device}};
+    vg_stream stream = {.n_threads = 1};
+    vg_params *params = NULL;
+    vg_program *program = NULL;
+    vg_arena arena = {0};
+    float x[4] = {1, 2, 3, -4};
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    vg_graph *g = small_graph(params);
+    assert_int_equal(vg_graph_plan(g, &apart, 1, &program), VG_OK);
+    vg_graph_free(g);
+    assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
+    set(params, "w", (float[]){1, 2, 3, -1});
+    set(params, "b", (float[]){0.5F, 0});
+    assert_int_equal(vg_program_attach(program, x), VG_E_BUG);
+    assert_non_null(strstr(vg_error_text(), "vg_params_place"));
+    assert_int_equal(vg_params_place(params, &apart_device, &stream), VG_OK);
+    assert_int_equal(apart_allocate(&stream, vg_program_arena_bytes(program), &arena), VG_OK);
+    assert_int_equal(vg_program_attach(program, arena.base), VG_OK);
+    assert_int_equal(vg_program_bind(program, "x", x), VG_OK);
+    assert_int_equal(vg_program_run(program), VG_OK);
+    memset(x, 0, sizeof x); /* read before run returned */
+    assert_int_equal(vg_program_wait(program), VG_OK);
+    memset(arena.base, 0xff, vg_program_arena_bytes(program)); /* as the next program may */
+    const float *y = vg_program_output(program, "y", NULL);
+    assert_true(y[0] == 10 + 1 + 4 + 0.5F && y[1] == 20 + 3 - 2 && y[2] == 10 && y[3] == 20 + 9 + 4);
+    vg_program_free(program);
+    apart_release(&stream, &arena);
+    vg_params_free(params);
+    assert_int_equal(apart_pieces_held(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +224,7 @@ int main(void)
         cmocka_unit_test(what_is_not_bound_is_named),
         cmocka_unit_test(a_kernel_that_fails_is_named),
         cmocka_unit_test(operations_a_backend_lacks_are_named_by_the_plan),
+        cmocka_unit_test(on_a_device_a_program_works_in_its_memory_alone),
         cmocka_unit_test(a_new_attach_forgets_the_packed_weights_of_the_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
