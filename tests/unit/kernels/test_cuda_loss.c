@@ -70,6 +70,17 @@ static void losses_of_any_size_follow_the_cpu(void **state)
     }
 }
 
+static void huge_logits_stay_finite(void **state)
+{
+    (void)state;
+    test_memory m = {0};
+    vg_node n = loss_of(&m, (loss_size){2, 6, 10, 3});
+    for (int64_t i = 0; i < vg_shape_count(&n.in[0].shape); i++) ((float *)n.in[0].data)[i] *= 1e3F;
+    cuda_matches_cpu(&m, &n, roundings, 1);
+    for (int b = 0; b < 6; b++) assert_int_equal(((int32_t *)n.out[4].data)[b], 0);
+    release(&m);
+}
+
 /* 300 queries and 64 targets are the most that the options allow; all slots are full. */
 static void the_largest_problem_fits_its_scratch(void **state)
 {
@@ -132,6 +143,8 @@ static void boxes_in_every_position_have_the_gradient_of_the_cpu(void **state)
         {0.5F, 0.25F, 0.25F, 0.25F},  {0.875F, 0.5F, 0.125F, 0.25F},  {0.125F, 0.125F, 0.125F, 0.125F},
         {0.5F, 0.875F, 0.25F, 0.0F},  {0.4375F, 0.5F, 0.125F, 0.25F}, {0.5F, 0.5625F, 0.25F, 0.125F},
         {0.25F, 0.75F, 0.25F, 0.25F}, {0.5F, 0.5F, 0.0F, 0.0F},       {0.3F, 0.4F, 0.2F, 0.6F},
+        {0.75F, 0.5F, 0.25F, 0.5F},   {0.5F, 0.25F, 0.5F, 0.25F}, /* touching, but not filling their hull */
+
     };
     enum { BOXES = sizeof boxes / sizeof *boxes };
     test_memory m = {0};
@@ -149,7 +162,8 @@ static void boxes_in_every_position_have_the_gradient_of_the_cpu(void **state)
     release(&m);
 }
 
-/* Layers 0 to 12 over six warps: the first bad one is found whether it shares its warp or not. */
+/* Layers 0 to 12 over six warps: the first bad one is found whether it shares its warp or not, and the bad query
+ * whether it is its lane's last or not. */
 static void a_cost_that_is_not_finite_names_the_first_such_layer_and_pairs_in_order(void **state)
 {
     (void)state;
@@ -161,7 +175,8 @@ static void a_cost_that_is_not_finite_names_the_first_such_layer_and_pairs_in_or
     fill_counts(&n, 2);
     for (int b = 0; b < SLOTS; b++)
         for (int k = 0; k < 3; k++)
-            ((float *)n.in[1].data)[((bad_layers[b][k] * SLOTS + b) * QUERIES + 35) * 4 + k] = k ? NAN : INFINITY;
+            ((float *)n.in[1].data)[((bad_layers[b][k] * SLOTS + b) * QUERIES + (b % 2 ? 35 : 3)) * 4 + k] =
+                k ? NAN : INFINITY;
     cuda_run(&n);
     for (int b = 0; b < SLOTS; b++) {
         assert_int_equal(((int32_t *)n.out[4].data)[b], first[b] + 1);
@@ -320,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_of_any_size_follow_the_cpu),
+        cmocka_unit_test(huge_logits_stay_finite),
         cmocka_unit_test(the_largest_problem_fits_its_scratch),
         cmocka_unit_test(ties_fall_as_on_the_cpu),
         cmocka_unit_test(the_lowest_of_equal_queries_takes_the_only_target),
