@@ -16,8 +16,8 @@ static int place_on_host(int local_rank)
     return slurm && *slurm && !*end && place >= 0 ? (int)place : local_rank;
 }
 
-/* Of the devices that CUDA_VISIBLE_DEVICES leaves: the only one, which a launcher gave to this rank alone, or the one
- * at the rank's place. */
+/* The device at the rank's place; or the only one that CUDA_VISIBLE_DEVICES leaves, which is how launchers give each
+ * rank one of its own. */
 static vg_status choose_device(int local_rank, int *device)
 {
     int n = 0;
@@ -25,10 +25,9 @@ static vg_status choose_device(int local_rank, int *device)
     VG_CHECK(result == cudaSuccess && n > 0, VG_E_DEVICE,
              "no GPU answers (%s); see nvidia-smi and CUDA_VISIBLE_DEVICES, or compute with --device cpu",
              result == cudaSuccess ? "the driver sees none" : cudaGetErrorString(result));
-    *device = n == 1 ? 0 : place_on_host(local_rank);
+    *device = n == 1 && getenv("CUDA_VISIBLE_DEVICES") ? 0 : place_on_host(local_rank);
     VG_CHECK(*device < n, VG_E_DEVICE,
-             "rank %d of this host has no GPU: %d are visible; start at most %d ranks a host, or see "
-             "CUDA_VISIBLE_DEVICES",
+             "rank %d of this host has no GPU (%d visible): start at most %d ranks a host, or see CUDA_VISIBLE_DEVICES",
              *device, n, n);
     return VG_OK;
 }

@@ -59,6 +59,15 @@ static void more_memory_than_there_is_names_the_way_out(void **state)
     assert_int_equal(d->wait(&cuda_stream), VG_OK); /* the queue is none the worse */
 }
 
+static void a_rank_behind_the_last_device_is_told_so(void **state)
+{
+    (void)state;
+    vg_stream stream = {.n_threads = 1};
+    assert_int_equal(vg_backend_cuda()->device->open(&stream, 1000), VG_E_DEVICE);
+    assert_non_null(strstr(vg_error_text(), "rank 1000 of this host has no GPU"));
+    assert_null(stream.cuda);
+}
+
 static void a_sum_of_two_tensors_is_the_cpus(void **state)
 {
     (void)state;
@@ -82,6 +91,7 @@ int main(void)
         cmocka_unit_test(what_goes_up_comes_down_through_a_copy),
         cmocka_unit_test(fresh_memory_is_zero),
         cmocka_unit_test(more_memory_than_there_is_names_the_way_out),
+        cmocka_unit_test(a_rank_behind_the_last_device_is_told_so),
         cmocka_unit_test(a_sum_of_two_tensors_is_the_cpus),
     };
     cuda_open();
