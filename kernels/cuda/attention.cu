@@ -224,7 +224,6 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
                                    p.scale * LOG2_E);
     __syncthreads();
     for (int base = share; base < seen_end(seen); base += STEP) {
-        if (!sees_some(seen, base, WALKED)) continue;
         float s[4][4];
         fill<HD, WALKED, WALKED, GROUP>(walked, keys, base, p.size, p.wide, 1.0F);
         group_sync<GROUP>();

@@ -180,7 +180,6 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     fill<HD, OWN, OWNED, THREADS>(d_os, d_o_strip(p, slot, head), first, p.a.size, p.a.wide, 1.0F);
     __syncthreads();
     for (int base = share; base < seen_end(seen); base += STEP) {
-        if (!sees_some(seen, base, WALKED)) continue;
         float s[4][4], d_p[4][4];
         fill<HD, WALKED, WALKED, GROUP>(walked_keys, keys, base, p.a.size, p.a.wide, 1.0F);
         fill<HD, WALKED, WALKED, GROUP>(walked_values, values, base, p.a.size, p.a.wide, 1.0F);
@@ -287,7 +286,6 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
                                    a.size, a.wide, 1.0F);
     for (int slot = p.second ? item : first_slot_of(a, item); slot < slot_end; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
-        if (!sees_some(seen, first, ROWS)) continue;
         const struct strip query_rows = plain_strip(a, a.q, slot, a.n_queries, head);
         const struct strip d_o_rows = d_o_strip(p, slot, head);
         for (int base = 0; base < a.n_queries; base += WALKED) {
@@ -366,7 +364,6 @@ template <int HD> static __device__ __forceinline__ void bias_gradients(const st
     for (int i = 0; i < 4; i++) sum[i] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
     for (int slot = 0; slot < a.slots; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
-        if (!sees_some(seen, base, WALKED)) continue;
         float s[4][4], d_p[4][4];
         __syncthreads();
         fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip(a, a.q, slot, a.n_queries, head), first, a.size, a.wide,

@@ -141,12 +141,6 @@ static __device__ __forceinline__ bool sees(const struct seen_keys &s, int colum
     return column < s.first_end || (column >= s.n_first && column < s.second_end);
 }
 
-/* Whether any of the columns begin..begin+n-1 is seen. */
-static __device__ __forceinline__ bool sees_some(const struct seen_keys &s, int begin, int n)
-{
-    return begin < s.first_end || max(begin, s.n_first) < min(begin + n, s.second_end);
-}
-
 static __device__ __forceinline__ int seen_end(const struct seen_keys &s)
 {
     return s.second_end > s.n_first ? s.second_end : s.first_end;
