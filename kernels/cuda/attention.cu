@@ -1,15 +1,19 @@
 /* Attention, forward, without the scores in memory: the keys are walked once with a running softmax.
  * Source: Dao et al. 2022 (FlashAttention), algorithm 1; Milakov and Gimelshein 2018, "Online normalizer calculation
  * for softmax". Scores are in units of log 2, so that softmax needs powers of two alone. */
-#include "kernels/cuda/attention_tiles_impl.h"
-
-constexpr int WARPS = 4, THREADS = WARPS * WARP;
+#include "kernels/cuda/attention_forward_impl.h"
 
 static struct head_rows head_rows_of(const vg_operand *x, int column)
 {
     struct head_rows rows = {NULL, (int)vg_shape_last(&x->shape)};
-    if (x->data) rows.data = (float *)x->data + column;
+    if (x->data) rows.data = (char *)x->data + (size_t)column * vg_dtype_bytes(x->dtype);
     return rows;
+}
+
+/* Rows that are not there don't stand in the way. */
+static bool is_wide(const struct head_rows *x, int elements)
+{
+    return !x->data || ((uintptr_t)x->data % 16 == 0 && x->stride % elements == 0);
 }
 
 vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attention_args *out)
@@ -36,7 +40,9 @@ vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attentio
     a.scale = attr.scale;
     a.keep = keep_rule_of(attr.key, attr.dropout);
     a.mask_second = attr.mask_second;
-    a.wide = a.size % 4 == 0 && is_wide(&a.q) && is_wide(&a.k) && is_wide(&a.v) && is_wide(&a.k2) && is_wide(&a.v2);
+    const int elements = 16 / (int)vg_dtype_bytes(in[0].dtype);
+    a.wide = a.size % elements == 0 && is_wide(&a.q, elements) && is_wide(&a.k, elements) && is_wide(&a.v, elements) &&
+             is_wide(&a.k2, elements) && is_wide(&a.v2, elements);
     a.wide_bias = a.keys % 4 == 0;
     VG_CHECK(a.size <= LARGEST_HEAD, VG_E_CONFIG, "attention on a GPU takes heads of up to %d columns, not %d",
              LARGEST_HEAD, a.size);
@@ -68,8 +74,7 @@ template <int HD> static __device__ __forceinline__ void begin(struct softmax<HD
 template <int HD> static __device__ __forceinline__ void advance(struct softmax<HD> *x, int i, float s[4])
 {
     const float top = fmaxf(x->top[i], row_max(fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]))));
-    const float base = top == -INFINITY ? 0.0F : top; /* as long as a bias hides every key */
-    const float rescale = exp2f(x->top[i] - base);
+    const float base = base_of(top), rescale = exp2f(x->top[i] - base);
 #pragma unroll
     for (int t = 0; t < 4; t++) s[t] = exp2f(s[t] - base);
     x->top[i] = top;
@@ -101,39 +106,20 @@ static __device__ __forceinline__ void soften(const struct attention_args &p, co
 /* --- results --------------------------------------------------------------------------------------------------------
  */
 
-static __device__ __forceinline__ void write_chunk(const struct attention_args &p, int slot, int head, int query,
-                                                   int chunk, float4 value)
-{
-    float *row = p.o + (((int64_t)slot * p.n_queries + query) * p.heads + head) * p.size;
-    store4(row + 4 * chunk, value, p.size - 4 * chunk, p.wide);
-}
-
-static __device__ __forceinline__ void write_lse(const struct attention_args &p, int slot, int head, int query,
-                                                 float top, float sum)
-{
-    if (p.lse) p.lse[((int64_t)slot * p.heads + head) * p.n_queries + query] = (top + log2f(sum)) * LN_2;
-}
-
-/* Each warp has seen all keys of its own rows. */
+/* Each warp has seen all keys of its own rows; the lane's are from `query` on. */
 template <int HD>
-static __device__ __forceinline__ void write_rows(const struct attention_args &p, int slot, int head, int query,
-                                                  struct place at, const struct softmax<HD> *x)
+static __device__ __forceinline__ void write_rows(const struct attention_args &p, const struct result_rows &where,
+                                                  int query, struct place at, const struct softmax<HD> *x)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float sum = row_sum(x->sum[i]);
-        if (query + i >= p.n_queries) continue;
-        if (at.column == 0) write_lse(p, slot, head, query + i, x->top[i], sum);
+        if (at.column == 0) write_lse(p, where, query + i, x->top[i], sum);
 #pragma unroll
         for (int c = 0; c < HD / WALKED; c++)
-            write_chunk(p, slot, head, query + i, c * 8 + at.column, times(x->out.of[i][c], 1.0F / sum));
+            write_chunk<float>(p, where, query + i, c * 8 + at.column, times(x->out.of[i][c], part_of(sum, where)));
     }
 }
-
-/* What each warp made of its share of the keys, for the same 16 rows. */
-struct shares {
-    float top[WARPS][OWNED], sum[WARPS][OWNED];
-};
 
 template <int HD>
 static __device__ __forceinline__ void publish(const struct softmax<HD> *x, struct place at, struct shares *s,
@@ -149,40 +135,6 @@ static __device__ __forceinline__ void publish(const struct softmax<HD> *x, stru
         }
 #pragma unroll
         for (int c = 0; c < HD / WALKED; c++) out[row].chunk[c * 8 + at.column] = x->out.of[i][c];
-    }
-}
-
-/* Adds the shares in the order of warps. `out` holds 16 lines of each warp, `apart` lines from the next one's. */
-template <int HD>
-static __device__ __forceinline__ void merge(const struct attention_args &p, int slot, int head, const struct shares *s,
-                                             const struct line<HD> *out, int apart)
-{
-    for (int n = (int)threadIdx.x; n < OWNED * HD / 4; n += THREADS) {
-        const int row = n / (HD / 4), chunk = n % (HD / 4);
-        if (row >= p.n_queries) return;
-        float top = s->top[0][row], sum = 0.0F;
-        float4 all = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-        for (int w = 1; w < WARPS; w++) top = fmaxf(top, s->top[w][row]);
-        for (int w = 0; w < WARPS; w++) {
-            const float part = exp2f(s->top[w][row] - top);
-            sum += part * s->sum[w][row];
-            add_product(&all, part, out[w * apart + row].chunk[chunk]);
-        }
-        write_chunk(p, slot, head, row, chunk, times(all, 1.0F / sum));
-        if (chunk == 0) write_lse(p, slot, head, row, top, sum);
-    }
-}
-
-/* A slot that sees no key: nothing of it is attended to. */
-static __device__ __forceinline__ void write_nothing(const struct attention_args &p, int slot, int head, int first,
-                                                     int rows)
-{
-    const int chunks = (p.size + 3) / 4;
-    for (int n = (int)threadIdx.x; n < rows * chunks; n += THREADS) {
-        const int query = first + n / chunks, chunk = n % chunks;
-        if (query >= p.n_queries) return;
-        write_chunk(p, slot, head, query, chunk, make_float4(0.0F, 0.0F, 0.0F, 0.0F));
-        if (chunk == 0) write_lse(p, slot, head, query, -INFINITY, 0.0F);
     }
 }
 
@@ -208,22 +160,19 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     const int tile = (int)blockIdx.x % p.tiles, head = (int)blockIdx.x / p.tiles % p.heads;
     const int slot = (int)blockIdx.x / p.tiles / p.heads, first = tile * ROWS;
     const struct seen_keys seen = seen_by(p, slot);
-    if (seen_end(seen) == 0) {
-        write_nothing(p, slot, head, first, ROWS);
-        return;
-    }
-    const struct strip keys = key_strip(p, p.k, p.k2, slot, head, seen);
-    const struct strip values = key_strip(p, p.v, p.v2, slot, head, seen);
+    const struct result_rows where = {slot, head, seen_end(seen)};
+    const struct strip<float> keys = key_strip<float>(p, p.k, p.k2, slot, head, seen);
+    const struct strip<float> values = key_strip<float>(p, p.v, p.v2, slot, head, seen);
     const int share = SHARED_ROWS ? at.warp * WALKED : 0, mine = SHARED_ROWS ? 0 : at.warp * OWNED;
     const int query = first + mine + 4 * at.row;
     weight_line *weights = all_weights + at.warp * OWNED;
     struct line<HD> *walked = tiles + share;
     struct softmax<HD> x;
     begin<HD>(&x);
-    fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip(p, p.q, slot, p.n_queries, head), first, p.size, p.wide,
+    fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip<float>(p, p.q, slot, p.n_queries, head), first, p.size, p.wide,
                                    p.scale * LOG2_E);
     __syncthreads();
-    for (int base = share; base < seen_end(seen); base += STEP) {
+    for (int base = share; base < where.seen_end; base += STEP) {
         float s[4][4];
         fill<HD, WALKED, WALKED, GROUP>(walked, keys, base, p.size, p.wide, 1.0F);
         group_sync<GROUP>();
@@ -238,9 +187,9 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     if (SHARED_ROWS) {
         publish<HD>(&x, at, shares, walked);
         __syncthreads();
-        merge<HD>(p, slot, head, shares, tiles, WALKED);
+        merge<HD, float>(p, where, shares, tiles, WALKED);
     } else {
-        write_rows<HD>(p, slot, head, query, at, &x);
+        write_rows<HD>(p, where, query, at, &x);
     }
 }
 
@@ -273,11 +222,13 @@ extern "C" vg_status vg_cuda_attention(vg_stream *stream, const vg_node *node)
     struct attention_args p;
     VG_TRY(vg_cuda_attention_args(node, 0, &p));
     const bool few = p.n_queries <= OWNED, small = p.size <= 32;
-    p.o = (float *)node->out[0].data;
+    p.o = node->out[0].data;
     p.lse = (float *)node->out[1].data;
     p.tiles = (int)tiles_of(p.n_queries, few ? OWNED : WARPS * OWNED);
     const unsigned blocks = (unsigned)(p.slots * p.heads * p.tiles);
-    if (few && small) {
+    if (node->in[0].dtype == VG_BF16) {
+        vg_cuda_attention_bf16(stream, &p);
+    } else if (few && small) {
         LAUNCH(attention_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (few) {
         LAUNCH(attention_few_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);

@@ -29,7 +29,7 @@ KERNEL(DELTA_THREADS) void attention_delta(const struct attention_grad_args p)
     const bool inside = n < (int64_t)p.a.slots * p.a.n_queries * p.a.heads;
     float sum = 0.0F;
     if (inside) {
-        const float4 x = load4(p.a.o + n * p.a.size + 4 * lane, left, p.a.wide);
+        const float4 x = load4((const float *)p.a.o + n * p.a.size + 4 * lane, left, p.a.wide);
         const float4 y = load4(p.d_o + n * p.a.size + 4 * lane, left, p.a.wide);
         sum = x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
     }
@@ -72,17 +72,17 @@ static __device__ __forceinline__ struct score_grad score_grad_of(bool seen, flo
 }
 
 /* dO, like q with the rows of o. */
-static __device__ __forceinline__ struct strip d_o_strip(const struct attention_grad_args &p, int slot, int head)
-{
-    const struct head_rows d_o = {const_cast<float *>(p.d_o), p.a.heads * p.a.size};
-    return plain_strip(p.a, d_o, slot, p.a.n_queries, head);
+static __device__ __forceinline__ struct strip<float> d_o_strip(const struct attention_grad_args &p, int slot,
+                                                                int head) {
+    const struct head_rows d_o = {const_cast<float *>(p.d_o), p.a.heads *p.a.size};
+    return plain_strip<float>(p.a, d_o, slot, p.a.n_queries, head);
 }
 
 /* dS of four queries against four keys, row i: raw products s and d_p of query `query` and the keys from `column` on.
  */
-static __device__ __forceinline__ float4 query_grad(const struct attention_grad_args &p, const struct seen_keys &seen,
-                                                    int slot, int head, int query, int column, struct row_state row,
-                                                    const float s[4], const float d_p[4])
+static __device__ __forceinline__ float4
+query_grad(const struct attention_grad_args &p, const struct seen_keys &seen, int slot, int head, int query, int column,
+           struct row_state row, const float s[4], const float d_p[4])
 {
     float bias[4], keep[4], ds[4];
     bias4(p.a, head, query, column, bias);
@@ -100,7 +100,7 @@ struct target {
 static __device__ __forceinline__ void write_chunk(const struct attention_args &p, const struct head_rows &to,
                                                    const struct target &where, int row, int chunk, float4 value)
 {
-    store4(head_of(p, to, where.item, where.n, where.head) + (int64_t)row * to.stride + 4 * chunk, value,
+    store4(head_of<float>(p, to, where.item, where.n, where.head) + (int64_t)row * to.stride + 4 * chunk, value,
            p.size - 4 * chunk, p.wide);
 }
 
@@ -164,8 +164,8 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     const int tile = (int)blockIdx.x % p.a.tiles, head = (int)blockIdx.x / p.a.tiles % p.a.heads;
     const int slot = (int)blockIdx.x / p.a.tiles / p.a.heads, first = tile * OWN;
     const struct seen_keys seen = seen_by(p.a, slot);
-    const struct strip keys = key_strip(p.a, p.a.k, p.a.k2, slot, head, seen);
-    const struct strip values = key_strip(p.a, p.a.v, p.a.v2, slot, head, seen);
+    const struct strip<float> keys = key_strip<float>(p.a, p.a.k, p.a.k2, slot, head, seen);
+    const struct strip<float> values = key_strip<float>(p.a, p.a.v, p.a.v2, slot, head, seen);
     const int share = SHARED_ROWS ? at.warp * WALKED : 0, mine = SHARED_ROWS ? 0 : at.warp * OWNED;
     const int query = first + mine + 4 * at.row;
     weight_line *weights = all_weights + at.warp * OWNED;
@@ -175,7 +175,7 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     clear<HD>(&dq);
 #pragma unroll
     for (int i = 0; i < 4; i++) rows[i] = row_state_of(p, slot, head, query + i);
-    fill<HD, OWN, OWNED, THREADS>(queries, plain_strip(p.a, p.a.q, slot, p.a.n_queries, head), first, p.a.size,
+    fill<HD, OWN, OWNED, THREADS>(queries, plain_strip<float>(p.a, p.a.q, slot, p.a.n_queries, head), first, p.a.size,
                                   p.a.wide, p.a.scale * LOG2_E);
     fill<HD, OWN, OWNED, THREADS>(d_os, d_o_strip(p, slot, head), first, p.a.size, p.a.wide, 1.0F);
     __syncthreads();
@@ -246,12 +246,13 @@ static __device__ __forceinline__ int first_slot_of(const struct attention_args 
 }
 
 /* The segment of which keys are owned; the other one's columns are not there. */
-static __device__ __forceinline__ struct strip owned_strip(const struct attention_grad_args &p,
-                                                           const struct head_rows &x, int item, int n, int head,
-                                                           const struct seen_keys &owned)
-{
-    const float *rows = head_of(p.a, x, item, n, head);
-    const struct strip s = {rows, rows, x.stride, x.stride, owned};
+static __device__ __forceinline__ struct strip<float> owned_strip(const struct attention_grad_args &p,
+                                                                  const struct head_rows &x, int item, int n, int head,
+                                                                  const struct seen_keys &owned) {
+    const float *rows = head_of<float>(p.a, x, item, n, head);
+    const struct strip<float> s = {
+        rows, rows, x.stride, x.stride, owned
+    };
     return s;
 }
 
@@ -260,7 +261,8 @@ static __device__ __forceinline__ struct strip owned_strip(const struct attentio
  *
  * Bound by multiply-adds, 4 * Nq * N * HD of them per head and slot. Shared memory at HD = 64: keys and values 17 KiB,
  * a tile of queries and dO 17, weights 4.5. From L2: queries and dO once a block. */
-template <int HD> static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
+template <int HD>
+static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
 {
     SHARED(struct line<HD>, keys, [ROWS]);
     SHARED(struct line<HD>, values, [ROWS]);
@@ -286,8 +288,8 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
                                    a.size, a.wide, 1.0F);
     for (int slot = p.second ? item : first_slot_of(a, item); slot < slot_end; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
-        const struct strip query_rows = plain_strip(a, a.q, slot, a.n_queries, head);
-        const struct strip d_o_rows = d_o_strip(p, slot, head);
+        const struct strip<float> query_rows = plain_strip<float>(a, a.q, slot, a.n_queries, head);
+        const struct strip<float> d_o_rows = d_o_strip(p, slot, head);
         for (int base = 0; base < a.n_queries; base += WALKED) {
             float s[4][4], d_p[4][4];
             __syncthreads();
@@ -366,12 +368,13 @@ template <int HD> static __device__ __forceinline__ void bias_gradients(const st
         const struct seen_keys seen = seen_by(a, slot);
         float s[4][4], d_p[4][4];
         __syncthreads();
-        fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip(a, a.q, slot, a.n_queries, head), first, a.size, a.wide,
-                                       a.scale * LOG2_E);
+        fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip<float>(a, a.q, slot, a.n_queries, head), first, a.size,
+                                       a.wide, a.scale * LOG2_E);
         fill<HD, ROWS, OWNED, THREADS>(d_os, d_o_strip(p, slot, head), first, a.size, a.wide, 1.0F);
-        fill<HD, WALKED, WALKED, THREADS>(keys, key_strip(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide, 1.0F);
-        fill<HD, WALKED, WALKED, THREADS>(values, key_strip(a, a.v, a.v2, slot, head, seen), base, a.size, a.wide,
+        fill<HD, WALKED, WALKED, THREADS>(keys, key_strip<float>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide,
                                           1.0F);
+        fill<HD, WALKED, WALKED, THREADS>(values, key_strip<float>(a, a.v, a.v2, slot, head, seen), base, a.size,
+                                          a.wide, 1.0F);
         __syncthreads();
         multiply<HD>(queries + mine, keys, at, s);
         multiply<HD>(d_os + mine, values, at, d_p);
@@ -405,7 +408,7 @@ KERNEL_ENTRY(attention_dbias_64, struct attention_grad_args)
 static struct head_rows like(const struct head_rows *x, const vg_operand *in, const vg_operand *out)
 {
     struct head_rows rows = {NULL, x->stride};
-    if (out->data) rows.data = (float *)out->data + (x->data - (const float *)in->data);
+    if (out->data) rows.data = (char *)out->data + ((const char *)x->data - (const char *)in->data);
     return rows;
 }
 
@@ -466,8 +469,10 @@ extern "C" vg_status vg_cuda_attention_grad(vg_stream *stream, const vg_node *no
     const vg_operand *in = node->in + 1, *out = node->out;
     struct attention_grad_args p = {};
     VG_TRY(vg_cuda_attention_args(node, 1, &p.a));
+    VG_CHECK(in[0].dtype == VG_F32, VG_E_BUG, "the gradient of attention on a GPU takes fp32 values, not %s",
+             vg_dtype_name(in[0].dtype));
     p.d_o = (const float *)node->in[0].data;
-    p.a.o = (float *)node->in[10].data;
+    p.a.o = node->in[10].data;
     p.a.lse = (float *)node->in[11].data;
     p.delta = (float *)node->workspace;
     p.dq = like(&p.a.q, &in[0], &out[0]);

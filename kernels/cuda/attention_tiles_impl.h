@@ -19,9 +19,9 @@
 
 constexpr int WARP = 32, OWNED = 16, WALKED = 32, LARGEST_HEAD = 64;
 
-/* Row 0 of item 0 (a slot or an image), at head 0; rows are stride floats apart. */
+/* Row 0 of item 0 (a slot or an image), at head 0; rows are stride elements apart. */
 struct head_rows {
-    float *data; /* NULL when absent */
+    void *data; /* NULL when absent */
     int stride;
 };
 
@@ -30,23 +30,18 @@ struct attention_args {
     const int32_t *counts, *index;
     const float *bias;                   /* [H,Nq,keys] */
     const uint4 *slot_keys;              /* [B]; NULL without dropout */
-    float *o, *lse;                      /* [B,Nq,H*D], [B,H,Nq]; lse may be NULL in attention */
+    void *o;                             /* [B,Nq,H*D], like q of fp32 or bf16 */
+    float *lse;                          /* [B,H,Nq]; NULL when nobody wants it */
     int slots, images, heads, size;      /* B, Bk, H, D */
     int n_queries, n_first, keys, tiles; /* keys = Nk + N2; tiles: blocks a head takes */
     float scale;
     struct keep_rule keep;
     bool mask_second;
-    bool wide, wide_bias; /* four floats can be read at once */
+    bool wide, wide_bias; /* 16 bytes of a row can be read at once; four floats of a row of bias */
 };
 
 /* `first` is the place of q among the inputs: 0 in attention, 1 in its gradient. */
 vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attention_args *out);
-
-/* Rows that are not there don't stand in the way. */
-static inline bool is_wide(const struct head_rows *x)
-{
-    return !x->data || ((uintptr_t)x->data % sizeof(float4) == 0 && x->stride % 4 == 0);
-}
 
 static inline unsigned tiles_of(int n, int size)
 {
@@ -147,13 +142,13 @@ static __device__ __forceinline__ int seen_end(const struct seen_keys &s)
 }
 
 /* One head of the rows that a tile is filled from; rows that are not seen are not read. */
-struct strip {
-    const float *first, *second;
+template <class T> struct strip {
+    const T *first, *second;
     int first_stride, second_stride;
     struct seen_keys seen;
 };
 
-static __device__ __forceinline__ const float *strip_row(const struct strip &s, int row)
+template <class T> static __device__ __forceinline__ const T *strip_row(const struct strip<T> &s, int row)
 {
     if (!sees(s.seen, row)) return NULL;
     return row < s.seen.n_first ? s.first + (int64_t)row * s.first_stride
@@ -161,38 +156,48 @@ static __device__ __forceinline__ const float *strip_row(const struct strip &s, 
 }
 
 /* Row 0 of a head of an item whose items have n rows. */
-static __device__ __forceinline__ float *head_of(const struct attention_args &p, const struct head_rows &x, int item,
-                                                 int n, int head)
+template <class T>
+static __device__ __forceinline__ T *head_of(const struct attention_args &p, const struct head_rows &x, int item, int n,
+                                             int head)
 {
-    return x.data + (int64_t)item * n * x.stride + head * p.size;
+    return (T *)x.data + (int64_t)item * n * x.stride + head * p.size;
 }
 
 /* n rows of one item. */
-static __device__ __forceinline__ struct strip plain_strip(const struct attention_args &p, const struct head_rows &x,
-                                                           int item, int n, int head)
-{
-    const struct strip s = {head_of(p, x, item, n, head), NULL, x.stride, 0, {n, n, n}};
+template <class T>
+static __device__ __forceinline__ struct strip<T> plain_strip(const struct attention_args &p, const struct head_rows &x,
+                                                              int item, int n, int head) {
+    const struct strip<T> s = {
+        head_of<T>(p, x, item, n, head), NULL, x.stride, 0,
+        {
+            n, n, n
+        }
+    };
     return s;
 }
 
-static __device__ __forceinline__ int image_of(const struct attention_args &p, int slot)
+static __device__ __forceinline__ int
+image_of(const struct attention_args &p, int slot)
 {
     return p.index ? p.index[slot] : slot;
 }
 
 /* Keys or values as a slot sees them: its image's, then its own. */
-static __device__ __forceinline__ struct strip key_strip(const struct attention_args &p, const struct head_rows &x,
-                                                         const struct head_rows &x2, int slot, int head,
-                                                         const struct seen_keys &seen)
-{
-    const struct strip s = {head_of(p, x, image_of(p, slot), p.n_first, head),
-                            x2.data ? head_of(p, x2, slot, p.keys - p.n_first, head) : NULL, x.stride, x2.stride, seen};
+template <class T>
+static __device__ __forceinline__ struct strip<T> key_strip(const struct attention_args &p, const struct head_rows &x,
+                                                            const struct head_rows &x2, int slot, int head,
+                                                            const struct seen_keys &seen) {
+    const struct strip<T> s = {
+        head_of<T>(p, x, image_of(p, slot), p.n_first, head),
+            x2.data ? head_of<T>(p, x2, slot, p.keys - p.n_first, head) : NULL, x.stride, x2.stride, seen
+    };
     return s;
 }
 
 /* --- tiles in shared memory --------------------------------------------------------------------------------------- */
 
-template <int HD> struct line {
+template <int HD>
+struct line {
     float4 chunk[HD / 4 + 1];
 };
 
@@ -206,7 +211,7 @@ template <int N> static __device__ __forceinline__ int line_of(int row)
 
 /* Rows first..first+N-1 of a strip, times factor, into N lines in groups of SPREAD, by GROUP threads. */
 template <int HD, int N, int SPREAD, int GROUP>
-static __device__ __forceinline__ void fill(struct line<HD> *to, const struct strip &from, int first, int size,
+static __device__ __forceinline__ void fill(struct line<HD> *to, const struct strip<float> &from, int first, int size,
                                             bool wide, float factor)
 {
     enum { CHUNKS = HD / 4 };

@@ -1,6 +1,7 @@
 /* Attention and its gradient on the device beside the CPU's: lengths around the tiles, both segments and masks, slots
  * that share images, and everything that may be absent. */
 #define _DEFAULT_SOURCE
+#include "kernels/base/bf16.h"
 #include "tests/unit/kernels/cuda_test.h"
 
 /* Slots take their images and counts from these in turn; image 1 has no slot. */
@@ -105,9 +106,12 @@ static double distance(float a, float b)
 }
 
 /* Each element may be off by some units in the last place of the largest of its tensor: the two sum in other orders. */
-static void assert_alike(const char *name, const vg_node *device, const vg_node *cpu)
+enum { UNITS = 10 };
+
+static const double fp32_units[] = {UNITS, UNITS, UNITS, UNITS, UNITS, UNITS};
+
+static void assert_alike(const char *name, const vg_node *device, const vg_node *cpu, const double units[])
 {
-    const double units = 10;
     for (int k = 0; k < cpu->n_out; k++) {
         const int64_t n = cpu->out[k].data ? vg_shape_count(&cpu->out[k].shape) : 0;
         const float *got = device->out[k].data, *want = cpu->out[k].data;
@@ -116,7 +120,7 @@ static void assert_alike(const char *name, const vg_node *device, const vg_node 
             if (isfinite(want[i])) largest = fmax(largest, fabs((double)want[i]));
             worst = fmax(worst, distance(got[i], want[i]));
         }
-        const double bound = units * (double)FLT_EPSILON * largest;
+        const double bound = units[k] * (double)FLT_EPSILON * largest;
         if (worst > bound) print_error("%s: output %d is off by %.3g, bound %.3g\n", name, k, worst, bound);
         assert_true(worst <= bound);
     }
@@ -144,7 +148,48 @@ static void forward_is_the_cpus(void **state)
         vg_node cpu = node_of(&m, &variants[v]), device = fresh_outputs(&m, &cpu);
         run_node(&cpu, 1);
         cuda_run(&device);
-        assert_alike(variants[v].name, &device, &cpu);
+        assert_alike(variants[v].name, &device, &cpu, fp32_units);
+        release(&m);
+    }
+}
+
+/* A copy of x in bf16; x is rounded to the same values. */
+static vg_operand rounded(test_memory *m, vg_operand *x)
+{
+    const int64_t n = vg_shape_count(&x->shape);
+    const vg_operand copy = {.data = hold(m, (size_t)n * sizeof(vg_bf16)), .dtype = VG_BF16, .shape = x->shape};
+    for (int64_t i = 0; i < n; i++) {
+        const vg_bf16 value = vg_bf16_from(((const float *)x->data)[i]);
+        ((vg_bf16 *)copy.data)[i] = value;
+        ((float *)x->data)[i] = vg_bf16_to_float(value);
+    }
+    return copy;
+}
+
+/* Products of bf16 are exact in fp32, so scores and their sum are the CPU's; weights and results are rounded to 8 bits.
+ * Rounding errors of a row's weights are independent, hence little more than one unit of the largest result is enough
+ * for both. */
+static void forward_of_bf16_is_the_cpus_of_the_same_numbers(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        test_memory m = {0};
+        vg_node cpu = node_of(&m, &variants[v]), device = cpu;
+        for (int k = 0; k < 5; k++) {
+            int shared = 0;
+            while (cpu.in[shared].data != cpu.in[k].data) shared++;
+            if (cpu.in[k].data) device.in[k] = shared < k ? device.in[shared] : rounded(&m, &cpu.in[k]);
+        }
+        device.out[0] = blank_operand(&m, VG_BF16, cpu.out[0].shape);
+        device.out[1] = blank_operand(&m, VG_F32, cpu.out[1].shape);
+        run_node(&cpu, 1);
+        cuda_run(&device);
+        const int64_t n = vg_shape_count(&cpu.out[0].shape);
+        vg_operand got = blank_operand(&m, VG_F32, cpu.out[0].shape);
+        for (int64_t i = 0; i < n; i++)
+            ((float *)got.data)[i] = vg_bf16_to_float(((const vg_bf16 *)device.out[0].data)[i]);
+        device.out[0] = got;
+        assert_alike(variants[v].name, &device, &cpu, (const double[]){1.5 * 0x1p-8 / (double)FLT_EPSILON, UNITS});
         release(&m);
     }
 }
@@ -158,7 +203,7 @@ static void gradients_are_the_cpus(void **state)
         vg_node cpu = gradient_of(&p.m, &p.forward);
         run_node(&cpu, 1);
         cuda_run(&p.grad);
-        assert_alike(variants[v].name, &p.grad, &cpu);
+        assert_alike(variants[v].name, &p.grad, &cpu, fp32_units);
         release(&p.m);
     }
 }
@@ -306,7 +351,7 @@ static void a_bias_may_hide_whole_tiles(void **state)
         vg_node device = fresh_outputs(&m, &cpu);
         run_node(&cpu, 1);
         cuda_run(&device);
-        assert_alike(v.name, &device, &cpu);
+        assert_alike(v.name, &device, &cpu, fp32_units);
         release(&m);
     }
 }
@@ -351,6 +396,10 @@ static void what_it_cannot_do_is_refused(void **state)
     assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &n), VG_E_BUG);
     vg_node g = gradient_of(&m, &n);
     assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &g), VG_E_BUG);
+    g.attr.attention.dropout = 0;
+    g.in[1] = g.in[2] = g.in[3] = rounded(&m, &n.in[0]);
+    assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &g), VG_E_BUG);
+    assert_non_null(strstr(vg_error_text(), "bf16"));
     release(&m);
 }
 
@@ -358,6 +407,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_is_the_cpus),
+        cmocka_unit_test(forward_of_bf16_is_the_cpus_of_the_same_numbers),
         cmocka_unit_test(gradients_are_the_cpus),
         cmocka_unit_test(the_log_sum_exp_may_be_absent),
         cmocka_unit_test(a_gradient_alone_has_the_same_bits_and_nothing_else_is_written),
