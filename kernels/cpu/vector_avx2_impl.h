@@ -70,7 +70,7 @@ static inline float vf_largest(vf x)
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 /* Pairs of rows, then fours, inside the two halves; then the halves change places. */
-static inline void vf_transpose(vf rows[VF_LANES])
+static inline __attribute__((always_inline)) void vf_transpose(vf rows[VF_LANES])
 {
     vf pairs[8], fours[8];
 #pragma GCC unroll 4
