@@ -68,15 +68,25 @@ def functions_of(path, text):
         yield Function(name.group(1), path, match.start() + match.group().index("\n{"), match.end(), is_kernel)
 
 
-def called_by(kernel, functions, texts):
+def included_by(path, sources):
+    """The file and the headers of device code that it includes, directly or not."""
+    found, todo = {path}, [path]
+    while todo:
+        for name in re.findall(r'^#include "([^"]+)"', sources[todo.pop()], flags=re.M):
+            if ROOT / name in sources and ROOT / name not in found:
+                found.add(ROOT / name)
+                todo.append(ROOT / name)
+    return found
+
+
+def called_by(kernel, functions, sources, texts):
     """The kernel and what it calls, directly or not."""
-    found, todo = [kernel], [kernel]
+    found, todo, near = [kernel], [kernel], included_by(kernel.file, sources)
     while todo:
         caller = todo.pop()
         body = texts[caller.file][caller.start:caller.end]
         for f in functions:
-            near = f.file == kernel.file or f.file.suffix == ".h"
-            if f not in found and near and not f.is_kernel and re.search(rf"\b{re.escape(f.name)}\b", body):
+            if f not in found and f.file in near and not f.is_kernel and re.search(rf"\b{re.escape(f.name)}\b", body):
                 found.append(f)
                 todo.append(f)
     return found
@@ -274,12 +284,12 @@ def operations_of(source):
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def chosen(kernels, functions, texts, options):
+def chosen(kernels, functions, sources, texts, options):
     """Lists of (source, site) in the order in which they are tried, each with how many of it are wanted."""
     pools = []
     for kernel in kernels:
         draw = random.Random(f"{options.seed} {kernel.name}")  # another kernel's changes leave this one's draw
-        pool = [(kernel.file, s) for f in called_by(kernel, functions, texts) for s in sites_of(f, texts)]
+        pool = [(kernel.file, s) for f in called_by(kernel, functions, sources, texts) for s in sites_of(f, texts)]
         draw.shuffle(pool)
         pools.append((pool, options.each or len(pool)))
     if options.draw:  # from as many kernels as there are mutants to draw
@@ -342,7 +352,7 @@ def main():
     texts = {path: blanked(text) for path, text in sources.items()}
     functions = [f for path, text in texts.items() for f in functions_of(path, text)]
     kernels = [f for f in functions if f.is_kernel and (not options.kernels or f.name in options.kernels)]
-    pools = chosen(kernels, functions, texts, options)
+    pools = chosen(kernels, functions, sources, texts, options)
     if options.list:
         for source, site in sorted({pair for pool, _ in pools for pair in pool}):
             print(f"{source.name}: {name_of(site, texts)}")

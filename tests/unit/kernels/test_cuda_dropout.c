@@ -29,6 +29,27 @@ static void every_element_is_the_cpu_s_bit_for_bit(void **state)
     }
 }
 
+/* A rate that an element's number equals: it is kept. Of a word the device compares all 32 bits, so the lowest 8 are 0.
+ */
+static void an_element_on_the_bound_is_kept(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 4096 };
+    for (int lane = 0; lane < 4; lane++) {
+        test_memory m = {0};
+        vg_node n = dropout_of(&m, VG_SHAPE(1, BLOCKS, 4), 0, false);
+        const uint32_t *key = n.in[1].data;
+        uint32_t word[4] = {1, 1, 1, 1}, block = 0;
+        while ((word[lane] & 0xff) && block < BLOCKS)
+            vg_rng_block(n.attr.dropout.key, key[2] | (uint64_t)key[3] << 32, key[1], block++, word);
+        assert_int_equal(word[lane] & 0xff, 0);
+        n.attr.dropout.p = vg_uniform(word[lane]);
+        cuda_matches_cpu(&m, &n, 0, 1);
+        assert_true(((const float *)n.out[0].data)[4 * (block - 1) + (uint32_t)lane] != 0);
+        release(&m);
+    }
+}
+
 static void what_is_dropped_is_0_even_where_it_was_not_finite(void **state)
 {
     (void)state;
@@ -48,6 +69,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_element_is_the_cpu_s_bit_for_bit),
+        cmocka_unit_test(an_element_on_the_bound_is_kept),
         cmocka_unit_test(what_is_dropped_is_0_even_where_it_was_not_finite),
     };
     cuda_open();
