@@ -2,20 +2,21 @@
 /* Embedding tables on the device: pads, ids that repeat, ids that no table has. */
 #include "tests/unit/kernels/cuda_test.h"
 
-enum { WORDS = 11, LENGTH = 9, POSITIONS = LENGTH + 3 };
-static const int64_t widths[] = {1, 3, 4, 33, 64, 384}, slots[] = {1, 3, 8};
+/* At most more slots than a block has warps. */
+enum { WORDS = 11, LENGTH = 9, POSITIONS = LENGTH + 3, MOST_SLOTS = 9 };
+static const int64_t widths[] = {1, 3, 4, 33, 64, 384}, slots[] = {1, 3, MOST_SLOTS};
 enum { N_WIDTHS = sizeof widths / sizeof *widths, N_SLOTS = sizeof slots / sizeof *slots };
 
 static vg_operand ids_of(test_memory *m, int64_t n)
 {
-    int32_t ids[8 * LENGTH], *id = ids;
+    int32_t ids[MOST_SLOTS * LENGTH], *id = ids;
     for (uint32_t i = 0; i < n * LENGTH; i++) *id++ = (int32_t)(random_word(1, i) % (WORDS + 2)) - 1; /* -1 .. WORDS */
     return int_operand(m, VG_SHAPE(n, LENGTH), ids);
 }
 
 static vg_operand counts_of(test_memory *m, int64_t n)
 {
-    int32_t counts[8];
+    int32_t counts[MOST_SLOTS];
     for (uint32_t i = 0; i < n; i++) counts[i] = (int32_t)(random_word(2, i) % (LENGTH + 1));
     counts[0] = LENGTH;
     return int_operand(m, VG_SHAPE(n), counts);
