@@ -80,7 +80,10 @@ vg_status vg_device_reducer_complete(vg_device_reducer *reducer, int64_t end);
  * until the next vg_device_reducer_leaf. */
 vg_status vg_device_reducer_finish(vg_device_reducer *reducer, float **total);
 
-/* The slices of bucket b that a rank owns: all buckets cut alike, so that the work on slices is even at any time. */
+/* Whether the ranks have slices: not so for a lone rank, whatever the plan says. */
+bool vg_device_reducer_is_sliced(const vg_device_reducer *reducer);
+
+/* The slice of a bucket that this rank owns: all buckets cut alike, so that the work on slices is even at any time. */
 void vg_device_reducer_slice(const vg_device_reducer *reducer, int bucket, int64_t *first, int64_t *count);
 
 /* Collective. Every rank has written its slices of an array of `block_floats` floats for each 1024 of the total (1024:

@@ -83,6 +83,13 @@ static int64_t longest_of(const vg_device_plan *plan, const vg_span *buckets, in
     return longest;
 }
 
+/* Of the slices that the hosts exchange. */
+static int64_t longest_far(const vg_device_reducer *r)
+{
+    const vg_span near = {0, longest_of(&r->plan, r->buckets, r->groups.n_lanes)};
+    return vg_span_slice(near, r->groups.n_groups, 0).count;
+}
+
 static void add_message(vg_message *messages, int *n, int peer, float *data, int64_t n_floats)
 {
     if (n_floats)
@@ -147,7 +154,7 @@ static vg_status scatter_far(vg_device_reducer *r, vg_span bucket)
             }
             continue;
         }
-        r->nodes_at[i] = staging + (i - n_own) * longest;
+        r->nodes_at[i] = staging + (i - n_own) * longest_far(r);
         add_message(r->recvs, &n_recvs, peer_of(r, g->nodes[i].owner), r->nodes_at[i], mine.count);
     }
     return r->group->ops->exchange(r->group, r->sends, n_sends, r->recvs, n_recvs);
@@ -278,10 +285,15 @@ vg_status vg_device_reducer_finish(vg_device_reducer *r, float **total)
     return VG_OK;
 }
 
+bool vg_device_reducer_is_sliced(const vg_device_reducer *r)
+{
+    return r->group->ops && r->plan.sliced;
+}
+
 void vg_device_reducer_slice(const vg_device_reducer *r, int bucket, int64_t *first, int64_t *count)
 {
-    const bool sliced = r->group->ops && r->plan.sliced;
-    const vg_span s = sliced ? group_slice(r, r->buckets[bucket], r->groups.group) : r->buckets[bucket];
+    const vg_span s =
+        vg_device_reducer_is_sliced(r) ? group_slice(r, r->buckets[bucket], r->groups.group) : r->buckets[bucket];
     *first = s.first;
     *count = s.count;
 }
@@ -289,7 +301,7 @@ void vg_device_reducer_slice(const vg_device_reducer *r, int bucket, int64_t *fi
 vg_status vg_device_reducer_gather(vg_device_reducer *r, float *array, int64_t block_floats)
 {
     const vg_device *d = &r->group->device;
-    if (!r->group->ops || !r->plan.sliced) return VG_OK;
+    if (!vg_device_reducer_is_sliced(r)) return VG_OK;
     VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
     for (int b = 0; b < r->plan.n_buckets; b++) VG_TRY(all_gather(r, r->buckets[b], array, block_floats));
     return r->group->ops->order(r->group, d->exchange, d->compute);
@@ -319,7 +331,7 @@ static size_t memory_floats(const vg_device_reducer *r)
     const size_t buffers = (size_t)slots_of(r) * (size_t)r->plan.n;
     if (!r->group->ops || r->plan.fast) return buffers;
     const int64_t longest = longest_of(&r->plan, r->buckets, r->groups.n_lanes);
-    return buffers + (size_t)(r->groups.n_parts + r->groups.n_nodes) * (size_t)longest;
+    return buffers + (size_t)r->groups.n_parts * (size_t)longest + (size_t)r->groups.n_nodes * (size_t)longest_far(r);
 }
 
 static vg_status plan_messages(vg_device_reducer *r)

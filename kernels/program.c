@@ -264,11 +264,19 @@ static int count_parts(const vg_program *p)
     return p->n_parts ? p->n_parts : 1;
 }
 
+static int first_node(const vg_program *p, int part)
+{
+    return part ? p->parts[part - 1].end_node : 0;
+}
+
+static int end_node(const vg_program *p, int part)
+{
+    return p->n_parts ? p->parts[part].end_node : p->n_nodes;
+}
+
 static vg_status walk_part(vg_program *p, int part)
 {
-    const int first = part ? p->parts[part - 1].end_node : 0;
-    const int end = p->n_parts ? p->parts[part].end_node : p->n_nodes;
-    for (int i = first; i < end; i++) VG_TRY(run_node(p, i));
+    for (int i = first_node(p, part); i < end_node(p, part); i++) VG_TRY(run_node(p, i));
     return VG_OK;
 }
 
@@ -299,6 +307,12 @@ static vg_status enqueue_part(vg_program *p, int part)
         VG_TRY(d->download(&p->stream, p->outbox.base + out->offset, resolve(p, &out->at), out->bytes));
     }
     return VG_OK;
+}
+
+/* Several offsets may fall into one parameter. */
+static bool has_work(const vg_program *p, int part)
+{
+    return part == 0 || part + 1 == count_parts(p) || first_node(p, part) < end_node(p, part);
 }
 
 /* The part with the gradients where they are now, recorded on first use. */
@@ -334,7 +348,7 @@ static vg_status run_apart(vg_program *p)
         if (p->inputs[i].read) memcpy(p->staging.base + p->inputs[i].offset, p->inputs[i].data, p->inputs[i].bytes);
     p->under_way = p->warm = true;
     for (int part = 0; part < count_parts(p); part++) {
-        VG_TRY(record ? replay_part(p, part) : enqueue_part(p, part));
+        if (has_work(p, part)) VG_TRY(record ? replay_part(p, part) : enqueue_part(p, part));
         VG_TRY(tell_part(p, part));
     }
     return VG_OK;
