@@ -236,9 +236,16 @@ vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape,
 
 /* ---- on a device ---- */
 
-static size_t trainable_bytes(const vg_params *params)
+/* The buffers that are placed in one piece, as they lie on the host: master, and the moments where they belong to it.
+ */
+static size_t placed_buffers(const vg_params *params)
 {
-    return (3 + (size_t)(params->average != NULL)) * (size_t)params->n_trainable * sizeof(float);
+    return params->moments_elsewhere ? 1 : 3;
+}
+
+static size_t buffer_bytes(const vg_params *params)
+{
+    return (size_t)params->n_trainable * sizeof(float);
 }
 
 static size_t frozen_bytes(const vg_params *params)
@@ -246,16 +253,15 @@ static size_t frozen_bytes(const vg_params *params)
     return (size_t)params->n_frozen * sizeof(float);
 }
 
-/* The trainable buffers lie in one piece, here as there. */
 static void find_buffers(vg_params *params)
 {
     const size_t n = (size_t)params->n_trainable;
     float *first = (float *)(void *)params->device_trainable.base;
-    params->at = (vg_param_space){.master = first,
-                                  .moment1 = first + n,
-                                  .moment2 = first + 2 * n,
-                                  .average = params->average ? first + 3 * n : NULL,
-                                  .frozen = (float *)(void *)params->device_frozen.base};
+    params->at = (vg_param_space){.master = first, .frozen = (float *)(void *)params->device_frozen.base};
+    if (params->average) params->at.average = first + placed_buffers(params) * n;
+    if (params->moments_elsewhere) return;
+    params->at.moment1 = first + n;
+    params->at.moment2 = first + 2 * n;
 }
 
 vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_stream *stream)
@@ -264,7 +270,8 @@ vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_str
     if (device == &vg_host_device) return VG_OK;
     params->device = device;
     params->stream = stream;
-    vg_status st = device->allocate(stream, trainable_bytes(params), &params->device_trainable);
+    const size_t n_buffers = placed_buffers(params) + (params->average != NULL);
+    vg_status st = device->allocate(stream, n_buffers * buffer_bytes(params), &params->device_trainable);
     if (st == VG_OK) st = device->allocate(stream, frozen_bytes(params), &params->device_frozen);
     if (st == VG_OK) {
         find_buffers(params);
@@ -278,7 +285,9 @@ vg_status vg_params_send(vg_params *params)
 {
     const vg_device_ops *d = params->device;
     if (!d) return VG_OK;
-    VG_TRY(d->upload(params->stream, params->at.master, params->master, trainable_bytes(params)));
+    const size_t bytes = buffer_bytes(params);
+    VG_TRY(d->upload(params->stream, params->at.master, params->master, placed_buffers(params) * bytes));
+    if (params->average) VG_TRY(d->upload(params->stream, params->at.average, params->average, bytes));
     VG_TRY(d->upload(params->stream, params->at.frozen, params->frozen, frozen_bytes(params)));
     return d->wait(params->stream);
 }
@@ -287,7 +296,9 @@ vg_status vg_params_fetch(vg_params *params)
 {
     const vg_device_ops *d = params->device;
     if (!d) return VG_OK;
-    VG_TRY(d->download(params->stream, params->master, params->at.master, trainable_bytes(params)));
+    const size_t bytes = buffer_bytes(params);
+    VG_TRY(d->download(params->stream, params->master, params->at.master, placed_buffers(params) * bytes));
+    if (params->average) VG_TRY(d->download(params->stream, params->average, params->at.average, bytes));
     return d->wait(params->stream);
 }
 

@@ -45,7 +45,9 @@ typedef struct vg_params {
     float *frozen;                            /* [n_frozen] */
     vg_arena trainable_memory, frozen_memory; /* hold the above */
 
-    vg_param_space at;                  /* where kernels work: the above, or their place on a device */
+    bool
+        moments_elsewhere; /* set before vg_params_place: the moments stay on the host, kernels have them from others */
+    vg_param_space at;     /* where kernels work: the above, or their place on a device */
     const struct vg_device_ops *device; /* NULL on the host */
     struct vg_stream *stream;
     vg_arena device_trainable, device_frozen;
@@ -74,8 +76,9 @@ vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape,
 float *vg_params_data(const vg_params *params, int index);
 float *vg_params_at(const vg_params *params, int index);
 
-/* Gives kernels copies of all buffers in a device's memory, until the next layout (device and stream are kept until
- * then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM, VG_E_DEVICE. */
+/* Gives kernels copies of all buffers (but for moments kept elsewhere) in a device's memory, until the next layout
+ * (device and stream are kept until then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM,
+ * VG_E_DEVICE. */
 vg_status vg_params_place(vg_params *params, const struct vg_device_ops *device, struct vg_stream *stream);
 
 /* Host to device: all values, where the host changed some. Device to host: what trains and its moments, once the stream
