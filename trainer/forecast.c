@@ -66,13 +66,16 @@ static int gradient_buffers(size_t bytes, int64_t n)
     return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
 }
 
-/* The reducer of devices keeps others' parts beside its own buffers, about as much as one more. */
-static size_t device_bytes(const vg_params *params, const vg_stage_run *run, int ranks, const vg_stage_forecast *f)
+/* The reducer of devices keeps the others' parts of a bucket beside its own buffers: two buckets at most. */
+static size_t device_bytes(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
+                           const vg_stage_forecast *f)
 {
-    const size_t parts = ranks > 1 ? (size_t)params->n_trainable * sizeof(float) : 0;
+    const size_t bucket = smaller((size_t)(o->train_bucket_mb * 1048576), (size_t)params->n_trainable * sizeof(float));
+    const size_t parts = ranks > 1 ? 2 * bucket : 0;
+    const size_t others_moments = o->train_zero ? f->moments - f->moments / (size_t)ranks : 0;
     size_t inputs = vg_program_input_bytes(run->train) + vg_program_input_bytes(run->answer);
     if (run->text) inputs += vg_program_input_bytes(run->text);
-    return vg_params_bytes(params, 0) + f->gradients + parts + f->arena + f->constants + inputs +
+    return vg_params_bytes(params, 0) - others_moments + f->gradients + parts + f->arena + f->constants + inputs +
            vg_stage_optimizer_bytes(params);
 }
 
@@ -123,7 +126,7 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
         VG_TRY(vg_stage_compile(o, i, params, backend, 1, &run));
         *f = (vg_stage_forecast){0};
         fill(o, params, run, ranks, data, f);
-        if (backend->device != &vg_host_device) f->device = device_bytes(params, run, ranks, f);
+        if (backend->device != &vg_host_device) f->device = device_bytes(o, params, run, ranks, f);
         if (gpu) fill_gpu(gpu, o, run, ranks, f);
         vg_stage_leave(run);
         const size_t running =

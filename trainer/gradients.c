@@ -8,6 +8,7 @@
 
 struct vg_gradients {
     vg_compute *compute;
+    int64_t n;
     vg_reducer *host; /* in host memory; or on devices: */
     vg_device_group *group;
     vg_device_reducer *device;
@@ -56,8 +57,12 @@ static vg_status fill(vg_gradients *s, vg_comm *comm, const vg_gradients_plan *p
     const vg_device_ops *device = s->compute->backend->device;
     if (device == &vg_host_device) return vg_reducer_new(comm, plan->n, plan->n_leaves, sum_floats, s, &s->host);
     VG_TRY(vg_comm_agree(comm, cut_buckets(s, comm, plan)));
-    const vg_device_plan sum = {
-        .n = plan->n, .n_leaves = plan->n_leaves, .n_buckets = s->n_buckets, .bucket_ends = s->ends};
+    const vg_device_plan sum = {.n = plan->n,
+                                .n_leaves = plan->n_leaves,
+                                .n_buckets = s->n_buckets,
+                                .bucket_ends = s->ends,
+                                .fast = plan->fast,
+                                .sliced = plan->sliced};
     size_t bytes = 0;
     VG_TRY(open_group(s, comm, plan->deadline_s));
     VG_TRY(vg_device_reducer_bytes(s->group, &sum, &bytes));
@@ -70,6 +75,7 @@ vg_status vg_gradients_new(vg_comm *comm, vg_compute *compute, const vg_gradient
     vg_gradients *s = vg_new0(sizeof *s);
     VG_TRY(vg_comm_agree(comm, s ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the sum of gradients")));
     s->compute = compute;
+    s->n = plan->n;
     const vg_status st = fill(s, comm, plan);
     if (st != VG_OK) {
         vg_gradients_free(s);
@@ -125,6 +131,28 @@ vg_status vg_gradients_finish(vg_gradients *s, const float **total)
     VG_TRY(vg_device_reducer_finish(s->device, &sum));
     *total = sum;
     return VG_OK;
+}
+
+static bool is_cut(const vg_gradients *s)
+{
+    return s->device && vg_device_reducer_is_sliced(s->device);
+}
+
+int vg_gradients_slices(const vg_gradients *s)
+{
+    return is_cut(s) ? s->n_buckets : 1;
+}
+
+void vg_gradients_slice(const vg_gradients *s, int i, int64_t *first, int64_t *count)
+{
+    *first = 0;
+    *count = s->n;
+    if (is_cut(s)) vg_device_reducer_slice(s->device, i, first, count);
+}
+
+vg_status vg_gradients_share(vg_gradients *s, float *array, int64_t block_floats)
+{
+    return s->device ? vg_device_reducer_gather(s->device, array, block_floats) : VG_OK;
 }
 
 vg_status vg_gradients_wait(vg_gradients *s)

@@ -18,6 +18,8 @@ typedef struct vg_gradients_plan {
     int n_leaves;
     double deadline_s; /* how long a rank waits for the other ranks' devices */
     double bucket_mb;  /* what devices exchange at a time, in MiB */
+    bool fast;         /* devices use their library's own sum: other bits for other numbers of ranks */
+    bool sliced;       /* on devices each rank gets slices of the total alone */
 } vg_gradients_plan;
 
 /* Collective. comm and compute are kept until it is freed. Errors: VG_E_CONFIG (more ranks than leaves; several ranks
@@ -34,8 +36,16 @@ vg_status vg_gradients_follow(vg_gradients *s, vg_program *program);
 float *vg_gradients_leaf(vg_gradients *s);
 vg_status vg_gradients_push(vg_gradients *s, bool empty);
 
-/* Collective. After the rank's last leaf; *total [n] is valid until the next leaf. */
+/* Collective. After the rank's last leaf; *total [n], or this rank's slices of it, is valid until the next leaf. */
 vg_status vg_gradients_finish(vg_gradients *s, const float **total);
+
+/* Local. This rank's slices of the total, whole blocks: one that is all of it, unless the plan has it cut. */
+int vg_gradients_slices(const vg_gradients *s);
+void vg_gradients_slice(const vg_gradients *s, int i, int64_t *first, int64_t *count);
+
+/* Collective. Each rank has enqueued what writes its slices of an array of block_floats floats a block of the total;
+ * what is enqueued from now on finds all of it. */
+vg_status vg_gradients_share(vg_gradients *s, float *array, int64_t block_floats);
 
 /* Local. Before the host waits for work that reads the total: looks after the other ranks meanwhile. Errors: VG_E_COMM,
  * when one of them is gone. */

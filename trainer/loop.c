@@ -137,11 +137,13 @@ vg_status vg_run_evaluate(vg_run *r)
 
 vg_status vg_run_bring_home(vg_run *r)
 {
-    return vg_comm_agree(r->comm, r->late != VG_OK ? r->late : vg_params_fetch(r->params));
+    VG_TRY(vg_comm_agree(r->comm, r->late));
+    return vg_comm_agree(r->comm, vg_rank_moments_fetch(&r->moments));
 }
 
 void vg_run_leave_stage(vg_run *r)
 {
+    vg_rank_moments_release(&r->moments);
     vg_gradients_free(r->gradients);
     vg_phrases_release(&r->train_phrases);
     vg_phrases_release(&r->eval_phrases);
@@ -160,14 +162,33 @@ static vg_status compile_stage(vg_run *r)
                            (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20);
 }
 
+/* Whether each rank keeps its share of the moments alone: where that saves something. */
+static bool keeps_slices(const vg_run *r)
+{
+    return r->o->train_zero && vg_comm_size(r->comm) > 1 && r->compute.backend->device != &vg_host_device;
+}
+
+static vg_status make_gradients(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const vg_gradients_plan plan = {.n = r->params->n_trainable,
+                                    .n_leaves = r->n_all_leaves,
+                                    .deadline_s = o->train_deadline,
+                                    .bucket_mb = o->train_bucket_mb,
+                                    .fast = strcmp(o->train_reduction, "fast") == 0,
+                                    .sliced = keeps_slices(r)};
+    VG_TRY(vg_gradients_new(r->comm, &r->compute, &plan, &r->gradients));
+    vg_status st = vg_gradients_follow(r->gradients, r->stage->train);
+    if (st == VG_OK) st = vg_rank_moments_open(r->params, r->gradients, &r->compute, &r->moments);
+    return vg_comm_agree(r->comm, st);
+}
+
 vg_status vg_run_enter_stage(vg_run *r)
 {
     vg_peak_memory_reset();
+    r->params->moments_elsewhere = keeps_slices(r);
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
-    const vg_gradients_plan sum = {r->params->n_trainable, r->n_all_leaves, r->o->train_deadline,
-                                   r->o->train_bucket_mb};
-    VG_TRY(vg_gradients_new(r->comm, &r->compute, &sum, &r->gradients));
-    VG_TRY(vg_comm_agree(r->comm, vg_gradients_follow(r->gradients, r->stage->train)));
+    VG_TRY(make_gradients(r));
     vg_metrics_say(r->metrics,
                    "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
@@ -211,7 +232,7 @@ static vg_status train_stage(vg_run *r)
 static vg_status load_moments(vg_run *r, const char *checkpoint)
 {
     VG_TRY(vg_checkpoint_load_moments(checkpoint, r->params));
-    return vg_params_send(r->params);
+    return vg_rank_moments_send(&r->moments);
 }
 
 static vg_status train_schedule(vg_run *r, const char *checkpoint)

@@ -6,6 +6,7 @@
 #include "trainer/evaluate.h"
 #include "trainer/gradients.h"
 #include "trainer/metrics.h"
+#include "trainer/rank_moments.h"
 #include "trainer/stage.h"
 
 /* What a step adds up over the slots of a leaf, in fp64. */
@@ -32,6 +33,7 @@ typedef struct vg_run {
     /* the current stage */
     vg_stage_run *stage;
     vg_gradients *gradients;
+    vg_rank_moments moments;
     vg_phrases train_phrases, eval_phrases;
     int32_t *key_counts; /* [m*P] */
     double *leaf_sums;   /* [n_leaves, N_SUMS] */

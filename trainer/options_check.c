@@ -1,6 +1,8 @@
 /* What must hold between options. */
 #include "trainer/options.h"
 
+#include <string.h>
+
 static vg_status check_tower(const char *tower, int64_t width, int64_t heads)
 {
     VG_CHECK(width % heads == 0, VG_E_CONFIG, "%s.heads: %lld heads do not divide %s.width %lld", tower,
@@ -35,6 +37,8 @@ vg_status vg_options_check(const vg_options *o)
     VG_CHECK(longest + 2 <= o->text_positions, VG_E_CONFIG,
              "text.max_tokens: %lld tokens need %lld positions, text.positions is %lld", (long long)o->text_max_tokens,
              (long long)longest + 2, (long long)o->text_positions);
+    VG_CHECK(!o->train_zero || strcmp(o->train_reduction, "canonical") == 0, VG_E_CONFIG,
+             "train.zero: the fast reduction gives every GPU the whole sum; leave one of the two out");
     for (int i = 0; i < o->n_stages; i++) VG_TRY(check_stage(o, i));
     return VG_OK;
 }

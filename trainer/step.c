@@ -147,6 +147,44 @@ static vg_status run_leaves(vg_run *r)
 
 /* ---- the update ---- */
 
+/* Sums of squares of the blocks of this rank's slices of the total; then of all. */
+static vg_status sum_squares(vg_run *r, const float *total)
+{
+    const vg_optimizer *opt = &r->stage->optimizer;
+    for (int i = 0; i < vg_gradients_slices(r->gradients); i++) {
+        int64_t first, count;
+        vg_gradients_slice(r->gradients, i, &first, &count);
+        VG_TRY(r->compute.backend->sum_squares(&r->compute.stream, total + first, count / VG_PARAM_BLOCK,
+                                               opt->block_squares + first / VG_PARAM_BLOCK));
+    }
+    return vg_gradients_share(r->gradients, (float *)(void *)opt->block_squares, sizeof(double) / sizeof(float));
+}
+
+/* The AdamW pass over slice i. */
+static vg_status update_slice(vg_run *r, const float *total, int i)
+{
+    const vg_options *o = r->o;
+    const vg_optimizer *opt = &r->stage->optimizer;
+    int64_t first, count;
+    float *moment1, *moment2;
+    vg_gradients_slice(r->gradients, i, &first, &count);
+    vg_rank_moments_slice(&r->moments, i, &moment1, &moment2);
+    const vg_adamw adamw = {.param = r->params->at.master + first,
+                            .moment1 = moment1,
+                            .moment2 = moment2,
+                            .average = r->params->at.average ? r->params->at.average + first : NULL,
+                            .grad = total + first,
+                            .n_blocks = count / VG_PARAM_BLOCK,
+                            .block_lr = opt->block_lr + first / VG_PARAM_BLOCK,
+                            .block_decay = opt->block_decay + first / VG_PARAM_BLOCK,
+                            .beta1 = (float)o->train_beta1,
+                            .beta2 = (float)o->train_beta2,
+                            .eps = (float)o->train_eps,
+                            .average_decay = (float)o->train_average_decay,
+                            .update = opt->update};
+    return r->compute.backend->adamw(&r->compute.stream, &adamw);
+}
+
 /* Norm, clip factor and AdamW pass, one after the other on the device, and what came of them. A loss that is not finite
  * and a step without samples change nothing, nor does a norm that is not finite. */
 static vg_status update_weights(vg_run *r, const float *total)
@@ -161,26 +199,15 @@ static vg_status update_weights(vg_run *r, const float *total)
                                .beta1 = o->train_beta1,
                                .beta2 = o->train_beta2,
                                .update = opt->update};
-    const vg_adamw adamw = {.param = r->params->at.master,
-                            .moment1 = r->params->at.moment1,
-                            .moment2 = r->params->at.moment2,
-                            .average = r->params->at.average,
-                            .grad = total,
-                            .n_blocks = opt->n_blocks,
-                            .block_lr = opt->block_lr,
-                            .block_decay = opt->block_decay,
-                            .beta1 = (float)o->train_beta1,
-                            .beta2 = (float)o->train_beta2,
-                            .eps = (float)o->train_eps,
-                            .average_decay = (float)o->train_average_decay,
-                            .update = opt->update};
     r->update = (vg_update){.course = (float)vg_stage_course(r->stage->stage, r->stage_step),
                             .skip = r->sums[SUM_BAD] > 0 || !r->filled,
                             .steps = r->optimizer_steps};
     VG_TRY(backend->device->upload(stream, opt->update, &r->update, sizeof r->update));
-    VG_TRY(backend->sum_squares(stream, total, opt->n_blocks, opt->block_squares));
+    VG_TRY(sum_squares(r, total));
     VG_TRY(backend->norm(stream, &norm));
-    VG_TRY(backend->adamw(stream, &adamw));
+    for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
+    VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
+    if (r->params->at.average) VG_TRY(vg_gradients_share(r->gradients, r->params->at.average, VG_PARAM_BLOCK));
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
     VG_TRY(vg_gradients_wait(r->gradients));
     return backend->device->wait(stream);

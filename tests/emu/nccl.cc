@@ -445,14 +445,14 @@ ncclResult_t collective(ncclComm_t handle, cudaStream_t stream, const call &k, b
     return submit(c, std::move(op));
 }
 
-/* Adds what the others sent, in the order of ranks. */
+/* Adds up what all sent, from the last rank to the first: no order is promised, and this one is not the obvious. */
 template <typename number>
 void reduce_as(const std::vector<const unsigned char *> &from, int reduction, void *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         number x, y;
-        memcpy(&x, from[0] + i * sizeof x, sizeof x);
-        for (size_t r = 1; r < from.size(); r++) {
+        memcpy(&x, from.back() + i * sizeof x, sizeof x);
+        for (size_t r = from.size() - 1; r-- > 0;) {
             memcpy(&y, from[r] + i * sizeof y, sizeof y);
             x = reduction == ncclSum ? (number)(x + y) : reduction == ncclMax ? std::max(x, y) : std::min(x, y);
         }
