@@ -137,7 +137,7 @@ def address_spans(body):
     """What computes an address: subscripts, and the operands of loads and stores."""
     for match in re.finditer(r"(?<=[\w\])])\[", body):
         line = body[body.rfind("\n", 0, match.start()) + 1:match.start()]
-        if "SHARED(" not in line and not re.search(r"(?:float\d?|int|double|unsigned|pack<\w+>|bool) \w*$", line):
+        if "SHARED(" not in line and not re.search(r"\b(?:float\d?|int|double|unsigned|bool|pack<\w+>) [\w\[\], ]*$", line):
             yield match.end(), closing(body, match.start())
     for match in re.finditer(r"\b(?:load|store)<\w+>\(", body):
         end = closing(body, match.end() - 1)
