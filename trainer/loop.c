@@ -351,6 +351,10 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
                    (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
                    r->o->data_train_split);
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
+    if (r->compute.backend->device == &vg_host_device &&
+        (r->o->train_zero || strcmp(r->o->train_reduction, "fast") == 0))
+        vg_metrics_say(r->metrics, "train.zero and train.reduction concern GPUs: on the CPU the sum is canonical and "
+                                   "every rank keeps all moments");
     if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
     r->next_wanted = r->start_step = r->step;
     r->start_s = vg_now_s();
