@@ -89,6 +89,7 @@ static vg_status give_up(vg_device_group *group, vg_status status, const char *w
     snprintf(why, sizeof why, "%s", what);
     const int lost = status == VG_E_COMM ? lost_rank_soon(group) : -1;
     vg_comm_break(group->comm, lost);
+    if (status == VG_E_DEVICE) group->comm->speaker = group->comm->rank; /* the others do not know why */
     let_speak(group->comm);
     ncclCommAbort(g->comm);
     g->comm = NULL;

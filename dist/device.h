@@ -62,8 +62,8 @@ typedef struct vg_device_plan {
 /* Collective. Bytes of device memory that this rank's reducer needs. Errors: VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_device_plan *plan, size_t *bytes);
 
-/* Collective. `memory` is zeroed device memory of so many bytes, aligned to 64; kept. Errors: VG_E_CONFIG (more ranks
- * than leaves), VG_E_NOMEM, VG_E_COMM. */
+/* Collective. `memory` is zeroed device memory of so many bytes, aligned to 64; kept. The ranks' connections are made
+ * here. Errors: VG_E_CONFIG (more ranks than leaves), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */
 vg_status vg_device_reducer_new(vg_device_group *group, const vg_device_plan *plan, void *memory,
                                 vg_device_reducer **out);
 void vg_device_reducer_free(vg_device_reducer *reducer);

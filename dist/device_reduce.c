@@ -406,12 +406,32 @@ vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_device_plan *
     return VG_OK;
 }
 
+/* With the first message between two ranks comes their connection, for which both ends wait: it is made here, where all
+ * ranks are in step, by a sum of nothing. In a step a rank without leaves comes late. */
+static vg_status connect_ranks(vg_device_reducer *r)
+{
+    const vg_device *d = &r->group->device;
+    if (!r->group->ops || !r->plan.n_buckets) return VG_OK;
+    VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
+    VG_TRY(r->plan.fast ? reduce_fast(r, r->buckets[0], 0) : reduce_scatter(r, r->buckets[0]));
+    if (!r->plan.fast) VG_TRY(all_gather(r, r->buckets[0], r->buffers, VG_SLICE_UNIT));
+    VG_TRY(r->group->ops->order(r->group, d->exchange, d->compute));
+    return vg_device_group_wait(r->group);
+}
+
 vg_status vg_device_reducer_new(vg_device_group *group, const vg_device_plan *plan, void *memory,
                                 vg_device_reducer **out)
 {
-    VG_TRY(reducer_plan(group, plan, out));
-    (*out)->buffers = memory;
-    (*out)->staging = (*out)->buffers + (size_t)slots_of(*out) * (size_t)plan->n;
+    vg_device_reducer *r = NULL;
+    VG_TRY(reducer_plan(group, plan, &r));
+    r->buffers = memory;
+    r->staging = r->buffers + (size_t)slots_of(r) * (size_t)plan->n;
+    const vg_status st = connect_ranks(r);
+    if (st != VG_OK) {
+        vg_device_reducer_free(r);
+        return st;
+    }
+    *out = r;
     return VG_OK;
 }
 

@@ -328,7 +328,10 @@ static vg_status find_recorded(vg_program *p, int part, vg_capture **out)
     VG_TRY(d->capture_begin(&p->stream));
     vg_status st = enqueue_part(p, part);
     VG_KEEP(st, d->capture_end(&p->stream, out));
-    if (st == VG_OK) p->recorded[p->n_recorded++] = (vg_recorded_part){p->gradients, part, *out};
+    if (st == VG_OK)
+        p->recorded[p->n_recorded++] = (vg_recorded_part){p->gradients, part, *out};
+    else if (*out)
+        d->capture_free(*out);
     return st;
 }
 

@@ -92,7 +92,7 @@ void vg_gradients_free(vg_gradients *s)
     vg_device_reducer_free(s->device);
     vg_device_group_close(s->group);
     s->compute->backend->device->release(&s->compute->stream, &s->memory);
-    if (s->group) s->compute->backend->device->close(&s->exchange);
+    s->compute->backend->device->close(&s->exchange);
     free(s->ends);
     free(s);
 }

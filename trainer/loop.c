@@ -143,8 +143,8 @@ vg_status vg_run_bring_home(vg_run *r)
 
 void vg_run_leave_stage(vg_run *r)
 {
+    vg_gradients_free(r->gradients); /* first: it gives up messages that releasing memory would wait for */
     vg_rank_moments_release(&r->moments);
-    vg_gradients_free(r->gradients);
     vg_phrases_release(&r->train_phrases);
     vg_phrases_release(&r->eval_phrases);
     vg_stage_leave(r->stage);

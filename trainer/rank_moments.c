@@ -46,7 +46,8 @@ void vg_rank_moments_slice(const vg_rank_moments *m, int slice, float **moment1,
 vg_status vg_rank_moments_send(vg_rank_moments *m)
 {
     const vg_device_ops *d = device_of(m);
-    if (!m->params->moments_elsewhere) return vg_params_send(m->params);
+    VG_TRY(vg_params_send(m->params));
+    if (!m->params->moments_elsewhere) return VG_OK;
     for (int i = 0; i < vg_gradients_slices(m->gradients); i++) {
         int64_t first, count;
         float *moment1, *moment2;

@@ -18,6 +18,7 @@ LAST = 6
 STEPS = {"schedule.0.steps": 3, "schedule.1.steps": 3, "train.global_batch": 3, "train.threads": 1, "data.workers": 0,
          "run.checkpoint_every": 1, "train.bucket_mb": 0.1}
 SHARES = {"train.zero": "true"}
+AVERAGE = {"train.average_decay": 0.9}
 FAST_LIMIT = 1e-5  # of a loss, after 6 steps of sums in another order
 
 
@@ -54,6 +55,15 @@ def main(vlgtr, build):
         tell("3 ranks that go on from the step before the last", train("shares", 3, 4, SHARES)[LAST] == want[LAST])
         drop_newest(bench, "shares")
         tell("1 rank that does", train("shares", 1, 5, {})[LAST] == want[LAST])
+        for folder, ranks, more in (("average", 1, {}), ("shared-average", 2, SHARES)):
+            train(folder, ranks, 7, {**AVERAGE, **more})
+        drop_newest(bench, "shared-average")
+        train("shared-average", 2, 8, {**AVERAGE, **SHARES})
+        answers = []
+        for folder in ("average", "shared-average", "one"):
+            bench.must("eval", folder, "--device", "cpu", "--out", "answers.jsonl")
+            answers.append(pathlib.Path(bench.path("answers.jsonl")).read_text())
+        tell("2 ranks, a running average and shares of the moments, taken up again", answers[0] == answers[1] != answers[2])
         fast = train("fast", 3, 6, {"train.reduction": "fast"})
         losses = [[r["loss"] for r in bench.records(folder) if "loss" in r] for folder in ("fast", "one")]
         off = max(abs(a - b) / b for a, b in zip(*losses))

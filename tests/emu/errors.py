@@ -63,6 +63,9 @@ def main(vlgtr, build):
         bench.make_data()
         expect("one of two devices lost", train(bench, {"VG_EMU_LOST": "100"}, *cuda, ranks=2), DEVICE,
                "unspecified launch failure")
+        expect("the same where each keeps a share of the moments",
+               train(bench, {"VG_EMU_LOST": "100"}, *cuda, "--set", "train.zero=true", ranks=2), DEVICE,
+               "unspecified launch failure")
     return 1 if bad else 0
 
 

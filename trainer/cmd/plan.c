@@ -50,7 +50,10 @@ static void print_gpu(const vg_options *o, const vg_stage_forecast *f)
     print_step(&f->gpu[VG_PRECISION_FP32], &f->gpu[VG_PRECISION_BF16]);
     print_sum("fp32", &f->gpu[VG_PRECISION_FP32], (double)o->train_global_batch);
     print_sum("bf16", &f->gpu[VG_PRECISION_BF16], (double)o->train_global_batch);
-    printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)f->device * 1e-9, gpu->memory_gb);
+    if (f->device)
+        printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)f->device * 1e-9, gpu->memory_gb);
+    else
+        printf("  memory of a GPU: a build without CUDA does not know it\n");
 }
 
 static vg_status print_assumptions(const vg_gpu *gpu)
