@@ -74,8 +74,8 @@ static vg_status fetch_moment(vg_rank_moments *m, bool second, float *to_host)
         VG_TRY(d->copy(stream, whole + first, second ? moment2 : moment1, (size_t)count * sizeof(float)));
     }
     VG_TRY(vg_gradients_share(m->gradients, whole, VG_PARAM_BLOCK));
+    VG_TRY(vg_gradients_wait(m->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(d->download(stream, to_host, whole, (size_t)m->params->n_trainable * sizeof(float)));
-    VG_TRY(vg_gradients_wait(m->gradients));
     return d->wait(stream);
 }
 

@@ -208,8 +208,8 @@ static vg_status update_weights(vg_run *r, const float *total)
     for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
     VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
     if (r->params->at.average) VG_TRY(vg_gradients_share(r->gradients, r->params->at.average, VG_PARAM_BLOCK));
+    VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
-    VG_TRY(vg_gradients_wait(r->gradients));
     return backend->device->wait(stream);
 }
 

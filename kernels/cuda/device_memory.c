@@ -7,9 +7,11 @@
 
 enum { NOT_A_NUMBER = -1 };
 
-/* The launcher's word on the place of this rank among those of its host, where there is one. */
+/* Slurm's word counts for a process that knows of no neighbours: a batch script's own SLURM_LOCALID reaches all ranks
+ * that mpirun starts from it. */
 static int place_on_host(int local_rank)
 {
+    if (local_rank > 0) return local_rank;
     const char *slurm = getenv("SLURM_LOCALID");
     char *end = NULL;
     const long place = slurm ? strtol(slurm, &end, 10) : NOT_A_NUMBER;
@@ -34,11 +36,13 @@ static vg_status choose_device(int local_rank, int *device)
 
 static vg_status describe(int device, char profile[64])
 {
-    int major = 0, minor = 0, runtime = 0;
+    int major = 0, minor = 0, processors = 0, runtime = 0; /* cuBLASLt's choices hang on all of them */
     VG_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     VG_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    VG_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
     VG_CUDA(cudaRuntimeGetVersion(&runtime));
-    snprintf(profile, 64, "cuda sm_%d%d, runtime %d, cublasLt %zu", major, minor, runtime, cublasLtGetVersion());
+    snprintf(profile, 64, "cuda sm_%d%d x%d, runtime %d, cublasLt %zu", major, minor, processors, runtime,
+             cublasLtGetVersion());
     return VG_OK;
 }
 

@@ -1,5 +1,6 @@
-/* Passes over flat parameter ranges, with the bits of kernels/cpu/flat.c: the same sums in the same order, compiled
- * without multiply-add contraction. What a step decides on stays on the device: see vg_update. */
+/* Passes over flat parameter ranges: the sums of kernels/cpu/flat.c in the same order, compiled without multiply-add
+ * contraction, so with the CPU's bits but for the pow of the bias corrections. What a step decides on stays on the
+ * device: see vg_update. */
 #include "kernels/cuda/cuda_impl.h"
 #include "kernels/cuda/warp.h"
 #include "kernels/params.h"
