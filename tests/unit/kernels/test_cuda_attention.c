@@ -208,6 +208,42 @@ static void gradients_are_the_cpus(void **state)
     }
 }
 
+/* A rate that the number of a weight equals: element `lane` of slot 0. Of its word the device compares all 32 bits, so
+ * the lowest 8 are 0; the rate is between a quarter and a half. */
+static void dropout_on_the_bound(vg_node *n, uint32_t lane)
+{
+    const uint32_t *slot = n->in[8].data;
+    uint32_t word[4];
+    uint64_t purpose = 0;
+    do {
+        n->attr.attention.key = vg_rng_key_of(3, ++purpose);
+        vg_rng_block(n->attr.attention.key, slot[2] | (uint64_t)slot[3] << 32, slot[1], 0, word);
+    } while ((word[lane] & 0xff) || word[lane] >> 30 != 1);
+    n->attr.attention.dropout = vg_uniform(word[lane]);
+}
+
+static void a_weight_on_the_bound_of_dropout_is_kept(void **state)
+{
+    (void)state;
+    const variant v = {"on the bound", .slots = 1, .n_queries = 5, .n_first = 8,
+                       .heads = 1,     .size = 8,  .dropout = 0.5F};
+    for (uint32_t lane = 0; lane < 4; lane++) {
+        pass p = {0};
+        p.forward = node_of(&p.m, &v);
+        dropout_on_the_bound(&p.forward, lane);
+        vg_node device = fresh_outputs(&p.m, &p.forward);
+        run_node(&p.forward, 1);
+        cuda_run(&device);
+        assert_alike(v.name, &device, &p.forward, fp32_units);
+        p.grad = gradient_of(&p.m, &p.forward);
+        vg_node cpu = gradient_of(&p.m, &p.forward);
+        run_node(&cpu, 1);
+        cuda_run(&p.grad);
+        assert_alike(v.name, &p.grad, &cpu, fp32_units);
+        release(&p.m);
+    }
+}
+
 static void the_log_sum_exp_may_be_absent(void **state)
 {
     (void)state;
@@ -410,6 +446,7 @@ int main(void)
         cmocka_unit_test(forward_is_the_cpus),
         cmocka_unit_test(forward_of_bf16_is_the_cpus_of_the_same_numbers),
         cmocka_unit_test(gradients_are_the_cpus),
+        cmocka_unit_test(a_weight_on_the_bound_of_dropout_is_kept),
         cmocka_unit_test(the_log_sum_exp_may_be_absent),
         cmocka_unit_test(a_gradient_alone_has_the_same_bits_and_nothing_else_is_written),
         cmocka_unit_test(a_slot_has_the_same_bits_alone),
