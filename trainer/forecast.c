@@ -66,7 +66,8 @@ static int gradient_buffers(size_t bytes, int64_t n)
     return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
 }
 
-/* The reducer of devices keeps the others' parts of a bucket beside its own buffers: two buckets at most. */
+/* The reducer of devices keeps the others' parts of a bucket beside its own buffers. Counted as two buckets: more where
+ * ranks have several parts each, or hosts unlike shares. */
 static size_t device_bytes(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
                            const vg_stage_forecast *f)
 {

@@ -21,9 +21,8 @@ SECTOR = 32
 # times the fewest. The losses' are a few kilobytes.
 MOST_MOVED, MOST_SECTORS = 1.15, 1.15
 SMALL = {"detr_loss"}
-# The rest is bound otherwise, attention by its products and the losses by latency; and an image's rows are read again for
-# each of its phrases, out of the second-level cache.
-BOUND_OTHERWISE = {"attention", "attention_grad", "detr_loss", "align_loss", "concat_tokens"}
+# The rest is bound otherwise, attention by its products and the losses by latency.
+BOUND_OTHERWISE = {"attention", "attention_grad", "detr_loss", "align_loss"}
 PRODUCTS = {"linear", "linear_dx", "linear_dw"}
 
 
