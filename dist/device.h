@@ -15,8 +15,8 @@
  *     VG_TRY(vg_device_group_wait(group));                   before the host waits for that work
  *
  * Two streams of the device take part: the caller computes on one, messages and the sums that they need run on the
- * other beside it. Everything here enqueues and returns; only open, new, wait and close wait. Inside a host ranks sum first,
- * then equal local ranks of the hosts exchange, so that a host sends a total once and not once a rank.
+ * other beside it. Everything here enqueues and returns; only open, new, wait and close wait. Inside a host ranks sum
+ * first, then equal local ranks of the hosts exchange, so that a host sends a total once and not once a rank.
  *
  * A peer that dies, or does not answer within the deadline, ends in VG_E_COMM from whatever call notices it: the group
  * is aborted then, the process group is broken (vg_comm_broken), and the way out is vg_comm_abort. */
