@@ -1,7 +1,6 @@
-#define _GNU_SOURCE /* sched_getaffinity */
 #include "data/import_impl.h"
+#include "data/workers.h"
 
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,13 +180,6 @@ static vg_status import_records(const vg_importer *importer, void *state, vg_sha
     return vg_shard_maker_finish(maker);
 }
 
-/* The processors this process may use. */
-static int processors(void)
-{
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
                     vg_import_report *report)
 {
@@ -197,7 +189,7 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     VG_TRY(vg_make_directories(out));
     vg_shard_maker maker = {.set = name, .out = out, .report = report};
     maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
-    maker.n_threads = options->threads ? options->threads : processors();
+    maker.n_threads = options->threads ? options->threads : vg_processors();
     maker.log = vg_import_log_new(report, options->strict);
     VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
     const vg_import_source source = {name, root, options->images, options->split_by};

@@ -1,24 +1,18 @@
-/* Reading and decoding is nearly all the work of an import, and images do not know each other: threads take them as
- * they come, the caller puts them in order. */
-#define _POSIX_C_SOURCE 200809L
+/* Reading and decoding is nearly all the work of an import: threads take the images as they come, the caller puts them
+ * in order. */
 #include "data/import_impl.h"
 
 #include "data/draw.h"
 #include "data/shard_impl.h"
 #include "data/steady_read_impl.h"
+#include "data/workers.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
-
-enum { MAX_THREADS = 64 };
 
 typedef struct job {
     const vg_kept_record *records;
     vg_found_image *out;
-    size_t n;
     bool decode;
-    atomic_size_t next;
 } job;
 
 static vg_status image_find(const vg_import_record *r, bool decode, vg_found_image *out)
@@ -37,25 +31,16 @@ static vg_status image_find(const vg_import_record *r, bool decode, vg_found_ima
     return VG_OK;
 }
 
-static void *work(void *argument)
+static void find_one(void *context, size_t i)
 {
-    job *j = argument;
-    for (size_t i; (i = atomic_fetch_add(&j->next, 1)) < j->n;) {
-        vg_found_image *out = &j->out[i];
-        *out = (vg_found_image){0};
-        out->status = image_find(&j->records[i].record, j->decode, out);
-        if (out->status != VG_OK) snprintf(out->why, sizeof out->why, "%s", vg_error_text());
-    }
-    return NULL;
+    const job *j = context;
+    vg_found_image *out = &j->out[i];
+    *out = (vg_found_image){0};
+    out->status = image_find(&j->records[i].record, j->decode, out);
+    if (out->status != VG_OK) snprintf(out->why, sizeof out->why, "%s", vg_error_text());
 }
 
 void vg_import_images(const vg_kept_record *records, size_t n, bool decode, int n_threads, vg_found_image *out)
 {
-    job j = {.records = records, .out = out, .n = n, .decode = decode};
-    pthread_t threads[MAX_THREADS];
-    int started = 0;
-    if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
-    while (started < n_threads - 1 && pthread_create(&threads[started], NULL, work, &j) == 0) started++;
-    work(&j); /* the caller works, too, so a thread that cannot be had only costs time */
-    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    vg_work_on_each(n, n_threads, find_one, &(job){.records = records, .out = out, .decode = decode});
 }
