@@ -415,7 +415,6 @@ static vg_status connect_ranks(vg_device_reducer *r)
     VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
     VG_TRY(r->plan.fast ? reduce_fast(r, r->buckets[0], 0) : reduce_scatter(r, r->buckets[0]));
     if (!r->plan.fast) VG_TRY(all_gather(r, r->buckets[0], r->buffers, VG_SLICE_UNIT));
-    VG_TRY(r->group->ops->order(r->group, d->exchange, d->compute));
     return vg_device_group_wait(r->group);
 }
 

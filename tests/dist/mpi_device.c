@@ -109,6 +109,41 @@ static void an_empty_leaf_counts_as_zeros(void **state)
     }
 }
 
+/* The memory is zeroed by the stream that computes, and the ranks' first messages follow on the other. */
+static void padding_that_is_left_alone_is_zero_in_the_total(void **state)
+{
+    (void)state;
+    for (int several = 0; several < 2; several++) {
+        bench b = open_bench(plan_of(12, several));
+        int first, count;
+        float *total;
+        vg_device_reducer_leaves(b.reducer, &first, &count);
+        for (int i = 0; i < count; i++) assert_int_equal(vg_device_reducer_push(b.reducer, false), VG_OK);
+        assert_int_equal(vg_device_reducer_finish(b.reducer, &total), VG_OK);
+        download(b.total, total, N * sizeof(float));
+        for (int j = 0; j < N; j++) assert_true(b.total[j] == 0);
+        close_bench(&b);
+    }
+}
+
+/* What the exchange stream had to do is done when the group was waited for; the other stream has no part in it. */
+static void waiting_for_the_group_waits_for_its_messages(void **state)
+{
+    (void)state;
+    const vg_device_ops *d = all.backend->device;
+    vg_arena from, to;
+    if (vg_comm_size(all.comm) == 1) return; /* nobody to send anything */
+    assert_int_equal(d->allocate_staging(&all.compute, N * sizeof(float), &to), VG_OK);
+    assert_int_equal(d->allocate(&all.compute, N * sizeof(float), &from), VG_OK);
+    assert_int_equal(d->wait(&all.compute), VG_OK);
+    memset(to.base, 1, N * sizeof(float));
+    assert_int_equal(d->download(&all.exchange, to.base, from.base, N * sizeof(float)), VG_OK);
+    assert_int_equal(vg_device_group_wait(all.group), VG_OK);
+    for (size_t j = 0; j < N * sizeof(float); j++) assert_int_equal(to.base[j], 0);
+    d->release(&all.compute, &from);
+    d->release_staging(&all.compute, &to);
+}
+
 static void two_leaves_in_each_others_place_show_in_the_bits(void **state)
 {
     (void)state; /* else the tests above could not fail */
@@ -184,6 +219,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_total_has_the_bits_of_the_definition_for_every_leaf_count),
         cmocka_unit_test(an_empty_leaf_counts_as_zeros),
+        cmocka_unit_test(padding_that_is_left_alone_is_zero_in_the_total),
+        cmocka_unit_test(waiting_for_the_group_waits_for_its_messages),
         cmocka_unit_test(two_leaves_in_each_others_place_show_in_the_bits),
         cmocka_unit_test(slices_of_all_ranks_make_the_whole),
         cmocka_unit_test(the_librarys_sum_is_the_same_number),

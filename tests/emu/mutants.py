@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Breaks kernels on purpose and looks whether their tests notice.
+"""Breaks code on purpose and looks whether its tests notice.
 
-usage: mutants.py BUILD [--kernels NAME...] [--each N | --draw N] [--seed N] [--list]
+usage: mutants.py BUILD [--of NAME...] [--each N | --draw N] [--seed N] [--known FILE] [--jobs N] [--list]
 
-A site is a place in device code and a way to break it: a guard removed, a barrier dropped, an index off by one, a wrong
-stride, an atomic lost, operands swapped. A kernel's sites are those of its body and of the device functions that it
-calls. --each takes N of every kernel's, --draw N in all, from as many kernels as it can, by the seed; without them the
-command takes all. Each is compiled into a plug-in of its own (one that does not compile does not count) and meets the
-tests of the operations beside the kernel: in check mode, then in fast mode in three orders. BUILD holds the unbroken
-rest (build/release).
+A site is a place and a way to break it (mutation_sites.py): in device code a guard removed, a barrier dropped, an index
+off by one, a wrong stride, an atomic lost, operands swapped; in host code an event that a stream no longer waits for. A
+kernel's sites are those of its body and of the device functions that it calls; host code's are counted by file. --each
+takes N of every kernel's and file's, --draw N in all, from as many as it can, by the seed; without them the command
+takes all. Each is compiled by itself (one that does not compile does not count); BUILD holds the unbroken rest
+(build/release). A kernel in a plug-in of its own meets the tests of the operations beside it: in check mode, then in
+fast mode in three orders. Host code in a test program meets that program in several orders of streams.
+
+--known takes verdicts from what an earlier run printed, so that one that was interrupted goes on. Whoever changes code
+or tests leaves out what that touches.
 
 A mutant that no test can catch because it means the same is listed in equivalent_mutants.txt with the reason. The
 command fails when another one survives."""
@@ -27,172 +31,14 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEVICE = ROOT / "kernels/cuda"
+from mutation_sites import DEVICE, ROOT, Code, blanked, name_of
+
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent_mutants.txt")
 COMPILE_S, TEST_S = 300, 120
 RUNS = {"check": ["forward"], "fast": ["forward", "reversed", "7"]}
-
-Function = collections.namedtuple("Function", "name file start end is_kernel")  # of the body, in the file's text
-Site = collections.namedtuple("Site", "function operator start end text")  # text replaces what is there
-
-
-def name_of(site, texts):
-    """Survives edits elsewhere in the file: "layernorm.cu layernorm_row index: [c] -> [(c) + 1] #2"."""
-    before = texts[site.function.file][site.start:site.end]
-    same = [s for s in sites_of(site.function, texts) if (s.operator, s.text) == (site.operator, site.text)]
-    change = " ".join(f"{before} -> {site.text}".split())
-    return f"{site.function.file.name} {site.function.name} {site.operator}: {change} #{same.index(site) + 1}"
-
-
-# --- reading device code ---------------------------------------------------------------------------------------------
-
-
-def blanked(text):
-    """The text with comments, strings and preprocessor lines blanked out: places stay where they are."""
-    def blank(match):
-        return re.sub(r"[^\n]", " ", match.group())
-
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\]|\\.)*"|^[ \t]*#[^\n]*', blank, text, flags=re.S | re.M)
-
-
-def functions_of(path, text):
-    """Device functions: they and their braces begin in the first column."""
-    for match in re.finditer(r"^(?:template[^\n]*\n?)?[^\n;{}#]*(?:\bKERNEL\(|__device__)[^;{}]*?^\{.*?^\}", text,
-                             flags=re.S | re.M):
-        head = match.group()[:match.group().index("\n{")]
-        is_kernel = "KERNEL(" in head
-        if is_kernel:
-            head = head[head.index(")") + 1:]
-        name = re.search(r"(\w+|operator\S+)\(", head)
-        yield Function(name.group(1), path, match.start() + match.group().index("\n{"), match.end(), is_kernel)
-
-
-def included_by(path, sources):
-    """The file and the headers of device code that it includes, directly or not."""
-    found, todo = {path}, [path]
-    while todo:
-        for name in re.findall(r'^#include "([^"]+)"', sources[todo.pop()], flags=re.M):
-            if ROOT / name in sources and ROOT / name not in found:
-                found.add(ROOT / name)
-                todo.append(ROOT / name)
-    return found
-
-
-def called_by(kernel, functions, sources, texts):
-    """The kernel and what it calls, directly or not."""
-    found, todo, near = [kernel], [kernel], included_by(kernel.file, sources)
-    while todo:
-        caller = todo.pop()
-        body = texts[caller.file][caller.start:caller.end]
-        for f in functions:
-            if f not in found and f.file in near and not f.is_kernel and re.search(rf"\b{re.escape(f.name)}\b", body):
-                found.append(f)
-                todo.append(f)
-    return found
-
-
-def closing(text, opening):
-    """The place of the bracket that closes the one at `opening`."""
-    depth = 0
-    for i in range(opening, len(text)):
-        depth += (text[i] in "([{") - (text[i] in ")]}")
-        if depth == 0:
-            return i
-    raise ValueError("brackets do not close")
-
-
-# --- the operators ---------------------------------------------------------------------------------------------------
-
-CAST = r"(?:\((?:float|double|int|int64_t|unsigned|size_t)\))?"
-OPERAND = CAST + r"(?:(?<![\w.\]])[A-Za-z_][\w.]*(?:\[[^\[\]]*\]|\([^()]*\))?(?:\.\w+)?|(?<![\w>])\([^()]*\)|(?<![\w.])\d[\w.]*)"
-
-
-def condition_start(body, end):
-    """Where the condition of a ?: begins that ends here: behind what cannot belong to it."""
-    depth, before = 0, re.compile(r"(?:[,;{?:]|(?<![=!<>])=|\breturn|&&|\|\|)\s+$")
-    for start in range(end, 0, -1):
-        depth += (body[start - 1] in ")]") - (body[start - 1] in "([")
-        if depth < 0 or (depth == 0 and before.search(body, max(0, start - 80), start)):
-            return start
-    raise ValueError("a condition without a beginning")
-
-
-def guards(body):
-    for match in re.finditer(r"\bif \(", body):
-        start, end = match.end(), closing(body, match.end() - 1)
-        leaves = re.match(r"\)\s*\{?\s*(return|continue|break)\b", body[end:])
-        yield start, end, ("false && (%s)" if leaves else "true || (%s)") % body[start:end]
-    for match in re.finditer(r" \? ", body):
-        start = condition_start(body, match.start())
-        yield start, match.start(), f"(true || ({body[start:match.start()]}))"
-
-
-def barriers(body):
-    for match in re.finditer(r"\b(?:__syncthreads|__syncwarp|cp_async_wait<\w+>)\([^;]*\);", body):
-        yield match.start(), match.end(), ";"
-
-
-def address_spans(body):
-    """What computes an address: subscripts, and the operands of loads and stores."""
-    for match in re.finditer(r"(?<=[\w\])])\[", body):
-        line = body[body.rfind("\n", 0, match.start()) + 1:match.start()]
-        if "SHARED(" not in line and not re.search(r"\b(?:float\d?|int|double|unsigned|bool|pack<\w+>) [\w\[\], ]*$", line):
-            yield match.end(), closing(body, match.start())
-    for match in re.finditer(r"\b(?:load|store)<\w+>\(", body):
-        end = closing(body, match.end() - 1)
-        comma = body.find(",", match.end(), end)
-        yield match.end(), comma if comma > 0 else end
-
-
-def indices(body):
-    for start, end in address_spans(body):
-        yield start, end, f"({body[start:end]}) + 1"
-    for match in re.finditer(r" (<=|>=|<|>) ", body):
-        other = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}[match.group(1)]
-        yield match.start(), match.end(), f" {other} "
-
-
-def strides(body):
-    for match in re.finditer(r"\bfor \(", body):
-        end = closing(body, match.end() - 1)
-        step = re.search(r"\w+ \+= (.+)$", body[match.end():end])
-        if step:
-            start = match.end() + step.start(1)
-            yield start, end, f"({body[start:end]}) + 1"
-    spans = list(address_spans(body))
-    for match in re.finditer(r"\b(?:int|int64_t|size_t|unsigned)\b[^;=]*= ([^;]*);", body):
-        spans.append((match.start(1), match.end(1)))
-    places = {(m.start(1), m.end(1)) for start, end in spans
-              for m in re.compile(rf" \* ({OPERAND})").finditer(body, start, end)}
-    for start, end in sorted(places):
-        yield start, end, f"({body[start:end]} + 1)"
-
-
-def atomics(body):
-    for match in re.finditer(r"\batomic(?:Add|Or|Max|Min)\(&?", body):
-        end = closing(body, body.index("(", match.start()))
-        target, value = body[match.end():end].split(",", 1)
-        yield match.start(), end + 1, f"{'' if match.group().endswith('&') else '*'}{target} += {value.strip()}"
-
-
-def swaps(body):
-    for match in re.finditer(rf"({OPERAND}) ([-/%]) (?={OPERAND})", body):
-        right = re.compile(OPERAND).match(body, match.end())
-        yield match.start(), right.end(), f"{right.group()} {match.group(2)} {match.group(1)}"
-
-
-OPERATORS = {"guard": guards, "barrier": barriers, "index": indices, "stride": strides, "atomic": atomics,
-             "operands": swaps}
-
-
-def sites_of(function, texts):
-    body = texts[function.file][function.start:function.end]
-    return [Site(function, operator, function.start + start, function.start + end, text)
-            for operator, find in OPERATORS.items() for start, end, text in find(body)]
-
-
-# --- trying one ------------------------------------------------------------------------------------------------------
+SEEDS = [0, 1, 2, 7]  # orders of streams, of rank 0; the next rank has the next
+# Test programs for host code, each with ranks and ranks of a host; by room.
+PROGRAMS = {"dist": [("tests/dist/mpi_device", 2, 2), ("tests/dist/mpi_device", 4, 2)]}
 
 
 class Bench:
@@ -200,17 +46,17 @@ class Bench:
 
     def __init__(self, build):
         self.build = build.resolve()
-        self.commands, self.objects = {}, {}  # by mode and source
+        self.commands, self.objects, self.links = {}, {}, {}  # the first two by mode and source
         for entry in json.loads((self.build / "compile_commands.json").read_text()):
             words = shlex.split(entry["command"])
             output = words[words.index("-o") + 1]
-            mode = re.search(r"kernels_(fast|check)\.dir/", output)
+            mode = re.search(r"kernels_(fast|check)\.dir/|(vg_\w+)\.dir/", output)
             if mode:
-                key = mode.group(1), pathlib.Path(entry["file"])
+                key = mode.group(1) or "host", pathlib.Path(entry["file"])
                 self.commands[key], self.objects[key] = words, self.build / output
 
-    def plug_in(self, folder, mode, source):
-        """The plug-in with `source` compiled from the folder's copy, where there is one; None if it does not compile."""
+    def compiled(self, folder, mode, source):
+        """The object of `source` from the folder's copy, where there is one; None if it does not compile."""
         out = folder / f"{mode}.o"
         broken = folder / source.relative_to(ROOT)
         words = [w for w in self.commands[mode, source] if w not in ("-g", "-g1", "-Werror")]
@@ -218,21 +64,27 @@ class Bench:
         words[words.index("-c") + 1] = str(broken if broken.exists() else source)
         at = next(i for i, word in enumerate(words) if word.startswith("-I"))
         words[at:at] = ["-w", f"-I{folder}"]
-        if subprocess.run(words, cwd=self.build, capture_output=True, timeout=COMPILE_S).returncode:
+        done = subprocess.run(words, cwd=self.build, capture_output=True, timeout=COMPILE_S)
+        return None if done.returncode else out
+
+    def passes(self, command, **settings):
+        env = dict(os.environ, VLGTR_DEVICE="cuda", OMP_WAIT_POLICY="passive", OMP_NUM_THREADS="1",
+                   OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1",
+                   OMPI_MCA_hwloc_base_binding_policy="none", CMOCKA_TEST_ABORT="1",
+                   LD_LIBRARY_PATH=str(self.build / "tests/emu/lib"), **settings)
+        return subprocess.run(["timeout", str(TEST_S), *command], env=env, capture_output=True).returncode == 0
+
+    # --- kernels ---
+
+    def plug_in(self, folder, mode, source):
+        out = self.compiled(folder, mode, source)
+        if not out:
             return None
         others = [o for (m, s), o in self.objects.items() if m == mode and s != source]
         library = folder / f"libkernels_{mode}.so"
         subprocess.run(["g++", "-shared", "-o", library, out, *others, "-Wl,--gc-sections", "-Wl,-Bsymbolic",
                         self.build / "tests/emu/lib/libcudart.so.13"], check=True)
         return library
-
-    def passes(self, plug_in, order, command):
-        env = dict(os.environ, VLGTR_DEVICE="cuda", OMP_WAIT_POLICY="passive", OMP_NUM_THREADS="1", VG_EMU_ORDER=order,
-                   LD_LIBRARY_PATH=str(self.build / "tests/emu/lib"), LD_PRELOAD=str(plug_in))
-        try:
-            return subprocess.run(command, env=env, capture_output=True, timeout=TEST_S).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
 
     def tests_of(self, source):
         """The recorded cases of the source's operations, and the unit tests that are named after it or run them."""
@@ -243,30 +95,64 @@ class Bench:
             if test.stem == f"test_cuda_{source.stem}" or any(re.search(rf"\bVG_OP_{row}\b", text) for row in rows):
                 yield [self.build / "tests/unit" / test.stem]
 
-    def verdict(self, folder, source, runs):
-        """"survived", "does not compile", or what caught it."""
+    def kernel_verdict(self, folder, source, runs):
         for mode, orders in runs.items():
             library = self.plug_in(folder, mode, source)
             if not library:
                 return "does not compile"
             for order in orders:
                 for command in self.tests_of(source):
-                    if not self.passes(library, order, command):
+                    if not self.passes(command, VG_EMU_ORDER=order, LD_PRELOAD=str(library)):
                         return f"caught by {command[-1] if len(command) > 1 else command[0].name}, {mode} {order}"
         return "survived"
 
-    def try_unbroken(self, source):
-        with tempfile.TemporaryDirectory() as name:
-            return self.verdict(pathlib.Path(name), source, {"check": ["forward"]})
+    # --- host code ---
 
-    def try_site(self, source, site, sources):
+    def link_of(self, program):
+        """The words that link a program; its own object is the first."""
+        if program not in self.links:
+            lines = subprocess.run(["ninja", "-t", "commands", program], cwd=self.build, capture_output=True, text=True,
+                                   check=True).stdout.splitlines()
+            self.links[program] = shlex.split(lines[-1].removeprefix(": && ").removesuffix(" && :"))
+        return self.links[program]
+
+    def host_verdict(self, folder, source, seeds):
+        out = self.compiled(folder, "host", source)
+        if not out:
+            return "does not compile"
+        for program, ranks, of_host in PROGRAMS[source.relative_to(ROOT).parts[0]]:
+            words = list(self.link_of(program))
+            binary = folder / pathlib.Path(program).name
+            words[words.index("-o") + 1] = str(binary)
+            subprocess.run([words[0], str(out), *words[1:]], cwd=self.build, check=True)  # before the archives
+            for seed in seeds:
+                plug_in = self.build / "tests/emu/libkernels_fast.so"
+                start = f"VG_EMU_SEED=$(({seed} + OMPI_COMM_WORLD_RANK)) LD_PRELOAD={plug_in} exec {binary}"
+                if not self.passes(["mpirun", "--oversubscribe", "-n", str(ranks), "sh", "-c", start],
+                                   VLGTR_WINDOW_RANKS=str(of_host)):
+                    return f"caught by {binary.name} on {ranks} ranks, order {seed}"
+        return "survived"
+
+    # --- both ---
+
+    def verdict(self, folder, source, everything=True):
+        """"survived", "does not compile", or what caught it."""
+        if source.suffix == ".c":
+            return self.host_verdict(folder, source, SEEDS)
+        return self.kernel_verdict(folder, source, RUNS if everything else {"check": ["forward"]})
+
+    def try_unbroken(self, source):
+        """ctest runs kernels as they are in all orders: here it is seen that they pass when compiled in the same way."""
+        with tempfile.TemporaryDirectory() as name:
+            return self.verdict(pathlib.Path(name), source, everything=False)
+
+    def try_site(self, source, site, text):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             broken = folder / site.function.file.relative_to(ROOT)
             broken.parent.mkdir(parents=True)
-            text = sources[site.function.file]
             broken.write_text(text[:site.start] + site.text + text[site.end:])
-            return self.verdict(folder, source, RUNS)
+            return self.verdict(folder, source)
 
 
 def operations_of(source):
@@ -284,12 +170,14 @@ def operations_of(source):
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def chosen(kernels, functions, sources, texts, options):
+def chosen(code, options):
     """Lists of (source, site) in the order in which they are tried, each with how many of it are wanted."""
     pools = []
-    for kernel in kernels:
-        draw = random.Random(f"{options.seed} {kernel.name}")  # another kernel's changes leave this one's draw
-        pool = [(kernel.file, s) for f in called_by(kernel, functions, sources, texts) for s in sites_of(f, texts)]
+    for name, source, sites in code.pools():
+        if options.of and name not in options.of:
+            continue
+        draw = random.Random(f"{options.seed} {name}")  # another kernel's changes leave this one's draw
+        pool = [(source, site) for site in sites]
         draw.shuffle(pool)
         pools.append((pool, options.each or len(pool)))
     if options.draw:  # from as many kernels as there are mutants to draw
@@ -299,7 +187,7 @@ def chosen(kernels, functions, sources, texts, options):
     return pools
 
 
-def tried(pools, bench, sources, jobs):
+def tried(pools, attempt, jobs):
     """Sites and their verdicts, each once, until every pool has as many that compile as wanted. What kernels share is
     tried for the first and counts for all."""
     verdicts = {}
@@ -312,22 +200,25 @@ def tried(pools, bench, sources, jobs):
                 if not batch:
                     break
                 new = [pair for pair in batch if pair not in verdicts]
-                for pair, verdict in zip(new, workers.map(lambda pair: bench.try_site(*pair, sources), new)):
+                for pair, verdict in zip(new, workers.map(lambda pair: attempt(*pair), new)):
                     verdicts[pair] = verdict
                     yield *pair, verdict
                 n_valid += sum(verdicts[pair] != "does not compile" for pair in batch)
 
 
+def line_of(source, site, texts):
+    return f"{source.name}: {name_of(site, texts)}"
+
+
 def report(results, texts, equivalent):
     counts, by_operator = collections.Counter(), collections.Counter()
     for source, site, verdict in results:
-        name = name_of(site, texts)
-        if verdict == "survived" and name in equivalent:
+        if verdict == "survived" and name_of(site, texts) in equivalent:
             verdict = "means the same"
         kind = verdict.split(" by ")[0]
         counts[kind] += 1
         by_operator[site.operator, kind] += 1
-        print(f"{source.name}: {name}: {verdict}", flush=True)
+        print(f"{line_of(source, site, texts)}: {verdict}", flush=True)
     for (operator, kind), n in sorted(by_operator.items()):
         print(f"{operator:10} {kind:18} {n}")
     n = sum(counts.values()) - counts["does not compile"]
@@ -336,37 +227,45 @@ def report(results, texts, equivalent):
     return counts["survived"]
 
 
+def try_unbroken(bench, sources, jobs):
+    with concurrent.futures.ThreadPoolExecutor(jobs) as workers:
+        for source, verdict in zip(sources, workers.map(bench.try_unbroken, sources)):
+            if verdict != "survived":
+                sys.exit(f"{source.name} as it is: {verdict}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--kernels", nargs="*")
+    parser.add_argument("--of", nargs="*", help="kernels and files of host code")
     parser.add_argument("--each", type=int)
     parser.add_argument("--draw", type=int)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--known", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
 
-    sources = {path: path.read_text() for path in sorted([*DEVICE.glob("*.cu"), *DEVICE.glob("*.h")])
-               if path.name != "dev.h"}
-    texts = {path: blanked(text) for path, text in sources.items()}
-    functions = [f for path, text in texts.items() for f in functions_of(path, text)]
-    kernels = [f for f in functions if f.is_kernel and (not options.kernels or f.name in options.kernels)]
-    pools = chosen(kernels, functions, sources, texts, options)
+    code = Code()
+    pools = chosen(code, options)
     if options.list:
         for source, site in sorted({pair for pool, _ in pools for pair in pool}):
-            print(f"{source.name}: {name_of(site, texts)}")
+            print(line_of(source, site, code.texts))
         return 0
 
     bench = Bench(options.build)
-    # Compiled in the same way, the kernels as they are pass: ctest runs them in all orders.
-    drawn = sorted({source for pool, wanted in pools for source, _ in pool[:wanted]})
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as workers:
-        for source, verdict in zip(drawn, workers.map(bench.try_unbroken, drawn)):
-            if verdict != "survived":
-                sys.exit(f"{source.name} as it is: {verdict}")
+    # Equivalence is judged anew: only what was caught, or did not compile, is known.
+    earlier = options.known.read_text().splitlines() if options.known else []
+    known = dict(re.match(r"(.*): (does not compile|caught by [^:]*)$", line).groups() for line in earlier
+                 if re.search(r": (?:does not compile|caught by [^:]*)$", line))
+
+    def attempt(source, site):
+        line = line_of(source, site, code.texts)
+        return known.get(line) or bench.try_site(source, site, code.sources[site.function.file])
+
+    try_unbroken(bench, sorted({source for pool, wanted in pools for source, _ in pool[:wanted]}), options.jobs)
     equivalent = {line.split("\t")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
-    return report(tried(pools, bench, sources, options.jobs), texts, equivalent) > 0
+    return report(tried(pools, attempt, options.jobs), code.texts, equivalent) > 0
 
 
 if __name__ == "__main__":
