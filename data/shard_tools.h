@@ -5,12 +5,14 @@
 
 #include "kernels/base/base.h"
 
-/* For people: a line for each shard, then images, refs and sentences per split, sentences per kind, and the first
- * sentences. Errors: as vg_split_open. */
-vg_status vg_shard_inspect(const char *path, vg_text *out);
+/* What is in shards: provenance, images, refs and sentences per split and kind, and how words, boxes and sizes are
+ * distributed; for people, or as one JSON object. `split` NULL: all of them. Errors: as vg_split_open. */
+vg_status vg_shard_inspect(const char *const *paths, int n_paths, const char *split, bool json, vg_text *out);
 
-/* Draws the first n images of a split with their boxes and phrases on one contact sheet, a PNG. */
-vg_status vg_shard_gallery(const char *path, const char *split, int n, const char *png_path);
+/* Draws n images of a split (NULL: of all), drawn by lot, with their boxes and phrases on one contact sheet, a PNG. The
+ * seed decides which. Errors: VG_E_USAGE (n is not 1 to 100), VG_E_DATA, VG_E_STORAGE. */
+vg_status vg_shard_sample(const char *const *paths, int n_paths, const char *split, int n, uint64_t seed,
+                          const char *png_path);
 
 typedef struct vg_shard_verify_report {
     int64_t shards, images, sentences, image_bytes;

@@ -1,13 +1,12 @@
 #include "data/import.h"
 #include "data/shard_tools.h"
 #include "trainer/cmd/arguments.h"
+#include "trainer/cmd/shard_verbs.h"
 #include "trainer/vlgtr.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MOST_PATHS = 256 };
 
 static vg_status share_read(const char *name, const char *text, double *out)
 {
@@ -51,41 +50,6 @@ static vg_status import(int argc, char **argv)
     return st;
 }
 
-static vg_status inspect(int argc, char **argv)
-{
-    enum { TILES = 24 };
-    const char *gallery = NULL, *split = "train";
-    const vg_argument table[] = {{.name = "--gallery", .text = &gallery}, {.name = "--split", .text = &split}};
-    char *words[1];
-    int n = 0;
-    vg_text text = {0};
-    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, 1, &n));
-    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard inspect SHARD [--gallery FILE.png [--split NAME]]");
-    const vg_status st = vg_shard_inspect(words[0], &text);
-    if (st == VG_OK) fputs(text.data, stdout);
-    free(text.data);
-    if (st == VG_OK && gallery) return vg_shard_gallery(words[0], split, TILES, gallery);
-    return st;
-}
-
-static vg_status verify(int argc, char **argv)
-{
-    bool decode = false;
-    const vg_argument table[] = {{.name = "--decode", .flag = &decode}};
-    char *words[1];
-    int n = 0;
-    VG_TRY(vg_arguments_read(argc, argv, table, 1, words, 1, &n));
-    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard verify SHARD [--decode]");
-    vg_shard_verify_report report = {0};
-    const vg_status st = vg_shard_verify(words[0], decode, &report);
-    if (report.lines.data) fputs(report.lines.data, stdout);
-    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad\n", (long long)report.shards,
-           (long long)report.images, (long long)report.sentences, (double)report.image_bytes * 1e-6,
-           (long long)report.bad);
-    free(report.lines.data);
-    return st;
-}
-
 static vg_status rewrite(const vg_shard_rewrite_spec *spec)
 {
     vg_shard_rewrite_report report;
@@ -103,10 +67,10 @@ static vg_status merge(int argc, char **argv)
 {
     const char *name = "merged", *shard_mb = NULL;
     const vg_argument table[] = {{.name = "--name", .text = &name}, {.name = "--shard-mb", .text = &shard_mb}};
-    char *words[MOST_PATHS + 1];
+    char *words[VG_MOST_SHARD_PATHS + 1];
     int n = 0;
     int64_t mb = 0;
-    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, MOST_PATHS + 1, &n));
+    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, VG_MOST_SHARD_PATHS + 1, &n));
     VG_CHECK(n >= 2, VG_E_USAGE, "vlgtr shard merge OUT SHARD... [--name NAME] [--shard-mb N]");
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
     return rewrite(&(vg_shard_rewrite_spec){.paths = (const char *const *)words + 1,
@@ -124,11 +88,11 @@ static vg_status split(int argc, char **argv)
                                  {.name = "--to", .text = &to},
                                  {.name = "--share", .text = &share_text},
                                  {.name = "--seed", .text = &seed_text}};
-    char *words[MOST_PATHS + 1];
+    char *words[VG_MOST_SHARD_PATHS + 1];
     int n = 0;
     double share = 0;
     int64_t seed = 1;
-    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, MOST_PATHS + 1, &n));
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS + 1, &n));
     VG_CHECK(n >= 2 && to && share_text, VG_E_USAGE,
              "vlgtr shard split OUT SHARD... --to SPLIT --share SHARE [--from SPLIT] [--seed N] [--name NAME]");
     VG_TRY(share_read("--share", share_text, &share));
@@ -143,14 +107,28 @@ static vg_status split(int argc, char **argv)
                                             .seed = (uint64_t)seed});
 }
 
+/* A row per verb of `vlgtr shard`. */
+static const struct {
+    const char *name;
+    vg_status (*run)(int argc, char **argv);
+} verbs[] = {{"import", import},
+             {"inspect", vg_shard_verb_inspect},
+             {"verify", vg_shard_verb_verify},
+             {"merge", merge},
+             {"split", split}};
+
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
 vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
 {
     (void)context;
-    if (argc > 1 && strcmp(argv[1], "import") == 0) return import(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "inspect") == 0) return inspect(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "verify") == 0) return verify(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "merge") == 0) return merge(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "split") == 0) return split(argc - 1, argv + 1);
-    return vg_fail(VG_E_USAGE, "vlgtr shard import SET ROOT OUT | inspect SHARD | verify SHARD | merge OUT SHARD... | "
-                               "split OUT SHARD... --to SPLIT --share SHARE");
+    const char *names[N_VERBS];
+    for (int i = 0; i < N_VERBS; i++) {
+        names[i] = verbs[i].name;
+        if (argc > 1 && strcmp(argv[1], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
+    }
+    const char *near = argc > 1 ? vg_nearest_word(argv[1], names, N_VERBS) : NULL;
+    VG_CHECK(!near, VG_E_USAGE, "no verb '%s'; did you mean '%s'?", argv[1], near);
+    return vg_fail(VG_E_USAGE,
+                   "vlgtr shard import|inspect|verify|merge|split ...; each tells its arguments when called without");
 }

@@ -747,36 +747,6 @@ static void verify_goes_on_and_names_each_fault(void **state)
     free(report.lines.data);
 }
 
-static void inspect_counts_splits_and_kinds(void **state)
-{
-    const char *folder = *state;
-    vg_text text = {0};
-    shard_of_two(path_in(folder, "a.h5"));
-    shard_of_two(path_in(folder, "b.h5"));
-    MUST(vg_shard_inspect(folder, &text));
-    const char *lines[] = {"test by hand, 2 images",
-                           "train                 4          6          6          8\n",
-                           "val                   2          2          2          0\n",
-                           "plural                2          2          2          4\n",
-                           "(none)                4          4          4          2\n",
-                           "image 7, ref 700, sentence 70 (train): \"left man\" [1 2 11 12]\n"};
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        if (!strstr(text.data, lines[i])) fail_msg("'%s' is not in\n%s", lines[i], text.data);
-    free(text.data);
-}
-
-static void a_gallery_is_drawn(void **state)
-{
-    const char *path = path_in(*state, "a.h5"), *png = path_in(*state, "a.png");
-    vg_image sheet = {0};
-    shard_of_pictures(path);
-    MUST(vg_shard_gallery(path, "train", 9, png));
-    MUST(vg_image_read(png, &sheet));
-    assert_true(sheet.width > 600 && sheet.height > 300); /* two tiles side by side */
-    vg_image_release(&sheet);
-    assert_int_equal(vg_shard_gallery(path, "train", 0, png), VG_E_USAGE);
-}
-
 static uint64_t hash_of(const char *path, const char *name)
 {
     vg_split *split = split_of(path, name);
@@ -869,8 +839,6 @@ int main(void)
         IN_SCRATCH(an_io_error_that_lasts_is_a_storage_error),
         IN_SCRATCH(a_shard_cut_while_it_is_open_is_noticed),
         IN_SCRATCH(verify_goes_on_and_names_each_fault),
-        IN_SCRATCH(inspect_counts_splits_and_kinds),
-        IN_SCRATCH(a_gallery_is_drawn),
         IN_SCRATCH(merging_changes_the_files_and_not_the_data),
         IN_SCRATCH(a_share_of_a_split_moves_by_image),
         cmocka_unit_test(no_file_or_table_was_left_open),

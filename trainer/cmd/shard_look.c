@@ -1,0 +1,50 @@
+/* Looking at shards: inspect and verify. */
+#include "data/shard_tools.h"
+#include "trainer/cmd/arguments.h"
+#include "trainer/cmd/shard_verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+vg_status vg_shard_verb_inspect(int argc, char **argv)
+{
+    const char *split = NULL, *sample = NULL, *seed_text = NULL, *png = NULL;
+    bool json = false;
+    const vg_argument table[] = {{.name = "--split", .text = &split},
+                                 {.name = "--json", .flag = &json},
+                                 {.name = "--sample", .text = &sample},
+                                 {.name = "--seed", .text = &seed_text},
+                                 {.name = "--png", .text = &png}};
+    char *words[VG_MOST_SHARD_PATHS];
+    int n = 0;
+    int64_t n_sample = 0, seed = 1;
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
+    VG_CHECK(n >= 1 && !png == !sample, VG_E_USAGE,
+             "vlgtr shard inspect SHARD... [--split NAME] [--json] [--sample N --png FILE.png [--seed N]]");
+    VG_TRY(vg_argument_integer("--sample", sample, 1, INT32_MAX, &n_sample));
+    VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
+    const char *const *paths = (const char *const *)words;
+    vg_text text = {0};
+    const vg_status st = vg_shard_inspect(paths, n, split, json, &text);
+    if (st == VG_OK) fputs(text.data, stdout);
+    free(text.data);
+    return st == VG_OK && sample ? vg_shard_sample(paths, n, split, (int)n_sample, (uint64_t)seed, png) : st;
+}
+
+vg_status vg_shard_verb_verify(int argc, char **argv)
+{
+    bool decode = false;
+    const vg_argument table[] = {{.name = "--decode", .flag = &decode}};
+    char *words[1];
+    int n = 0;
+    VG_TRY(vg_arguments_read(argc, argv, table, 1, words, 1, &n));
+    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard verify SHARD [--decode]");
+    vg_shard_verify_report report = {0};
+    const vg_status st = vg_shard_verify(words[0], decode, &report);
+    if (report.lines.data) fputs(report.lines.data, stdout);
+    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad\n", (long long)report.shards,
+           (long long)report.images, (long long)report.sentences, (double)report.image_bytes * 1e-6,
+           (long long)report.bad);
+    free(report.lines.data);
+    return st;
+}
