@@ -165,6 +165,7 @@ static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_
     hash_begin(&state);
     for (size_t first = 0; first < m->n && st == VG_OK; first += WINDOW) {
         const size_t n = m->n - first < WINDOW ? m->n - first : WINDOW;
+        if ((st = vg_stop_check()) != VG_OK) break;
         vg_import_images(m->records + first, n, writer != NULL, m->n_threads, found);
         for (size_t i = 0; i < n; i++) {
             const vg_import_record *r = &m->records[first + i].record;

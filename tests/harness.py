@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 CONFIG = """
 model: {preset: tiny}
@@ -30,7 +31,7 @@ schedule:
 class Bench:
     def __init__(self, vlgtr, through=()):
         """through: words before the program's, as of tests/emu/run."""
-        self.vlgtr = [*through, os.path.abspath(vlgtr)]
+        self.vlgtr = [*through, os.path.realpath(vlgtr)]
         self.folder = None
 
     def __enter__(self):
@@ -70,11 +71,36 @@ class Bench:
             errors="replace", **options,
         )
 
-    def start(self, *words, ranks=0):
+    def start(self, *words, ranks=0, before=()):
+        """before: words before mpirun's own."""
         return subprocess.Popen(
-            self.command(ranks, *words), cwd=self.folder, env=self.environment(ranks), stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+            [*before, *self.command(ranks, *words)], cwd=self.folder, env=self.environment(ranks),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )
+
+    def processes(self):
+        """Rank to process id of the program's processes that run in this bench's folder now."""
+        found = {}
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(entry / "exe") != self.vlgtr[-1] or os.readlink(entry / "cwd") != self.folder:
+                    continue
+                environment = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it is gone, or not ours to look at
+            rank = [int(e.split(b"=")[1]) for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
+            found[rank[0] if rank else 0] = int(entry.name)
+        return found
+
+    def wait_for_step(self, step, folder, process):
+        """Until the run has told of this step; whether it still goes on then."""
+        while process.poll() is None:
+            if os.path.exists(self.path(folder, "metrics.jsonl")):
+                steps = [r["step"] for r in self.records(folder) if "loss" in r]
+                if steps and steps[-1] >= step:
+                    return True
+            time.sleep(0.005)
+        return False
 
     def must(self, *words, ranks=0):
         done = self.run(*words, ranks=ranks)
@@ -94,7 +120,8 @@ class Bench:
         return self.must("train", "run.yaml", *self.sets(options or {}), *more, ranks=ranks)
 
     def records(self, folder="run"):
-        return [json.loads(line) for line in pathlib.Path(self.path(folder, "metrics.jsonl")).read_text().splitlines()]
+        text = pathlib.Path(self.path(folder, "metrics.jsonl")).read_text()
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def hashes(self, folder="run"):
         """Step to weights hash."""

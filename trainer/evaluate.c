@@ -60,24 +60,33 @@ static vg_status run_batch(walk *w, const vg_batch *batch)
     return read_answers(w, batch);
 }
 
-/* Micro-batches rank, rank + R, ... of the split in its own order. */
+/* Answers the batch that comes next and asks for the one at micro-batch `wanted`, where there is one. */
+static vg_status walk_batch(walk *w, int64_t wanted, int64_t n)
+{
+    vg_batch *batch = NULL;
+    VG_TRY(vg_loader_take(w->loader, &batch));
+    const vg_status st = run_batch(w, batch);
+    vg_loader_give_back(w->loader, batch);
+    VG_TRY(st);
+    return wanted < n ? vg_loader_want(w->loader, wanted * w->batches[0].shape.images) : VG_OK;
+}
+
+/* Micro-batches rank, rank + R, ... of the split in its own order. What one rank meets, a request to stop included,
+ * ends the walk of all. Collective. */
 static vg_status walk_share(walk *w)
 {
     const vg_eval_spec *s = w->spec;
     const vg_batch_shape shape = vg_model_batch_shape(s->options);
     const int64_t samples = vg_loader_epoch_size(s->split, shape.phrases);
     const int64_t n = (samples + shape.images - 1) / shape.images, ranks = vg_comm_size(s->comm);
-    int64_t wanted = vg_comm_rank(s->comm);
-    for (int i = 0; i < BATCHES && wanted < n; i++, wanted += ranks)
-        VG_TRY(vg_loader_want(w->loader, wanted * shape.images));
-    for (int64_t i = vg_comm_rank(s->comm); i < n; i += ranks) {
-        vg_batch *batch = NULL;
-        VG_TRY(vg_loader_take(w->loader, &batch));
-        const vg_status st = run_batch(w, batch);
-        vg_loader_give_back(w->loader, batch);
-        VG_TRY(st);
-        if (wanted < n) VG_TRY(vg_loader_want(w->loader, wanted * shape.images));
-        wanted += ranks;
+    const int64_t mine = vg_comm_rank(s->comm);
+    vg_status st = VG_OK;
+    for (int64_t i = 0; i < BATCHES && mine + i * ranks < n && st == VG_OK; i++)
+        st = vg_loader_want(w->loader, (mine + i * ranks) * shape.images);
+    for (int64_t first = 0; first < n; first += ranks) {
+        if (st == VG_OK) st = vg_stop_check();
+        if (st == VG_OK && first + mine < n) st = walk_batch(w, first + mine + BATCHES * ranks, n);
+        VG_TRY(vg_comm_agree(s->comm, st));
     }
     return VG_OK;
 }
@@ -161,9 +170,8 @@ vg_status vg_evaluate(const vg_eval_spec *spec, vg_evaluation *out)
 {
     vg_evaluation e = {0};
     walk w = {.spec = spec};
-    vg_status st = open_walk(&w);
+    vg_status st = vg_comm_agree(spec->comm, open_walk(&w));
     if (st == VG_OK) st = walk_share(&w);
-    st = vg_comm_agree(spec->comm, st);
     size_t bytes = 0;
     char *all = NULL;
     if (st == VG_OK)

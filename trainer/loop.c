@@ -198,23 +198,39 @@ vg_status vg_run_enter_stage(vg_run *r)
     return VG_OK;
 }
 
+/* The evaluation that a step made due, now or in the run that goes on from here. Collective. */
+static vg_status evaluate_where_due(vg_run *r)
+{
+    if (!r->evaluation_due) return VG_OK;
+    VG_TRY(vg_run_evaluate(r));
+    r->evaluation_due = false;
+    set_mark(r);
+    return VG_OK;
+}
+
+static vg_status stopped(const vg_run *r)
+{
+    VG_CHECK(!r->failed_saves, VG_E_STORAGE,
+             "stopped at step %lld on request, but its checkpoint could not be saved; the same command goes on from an "
+             "older one",
+             (long long)r->step);
+    return vg_fail(VG_E_STOPPED, "stopped at step %lld on request; the same command goes on from its checkpoint",
+                   (long long)r->step);
+}
+
 static vg_status after_step(vg_run *r, bool stop)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
     tell(r);
-    if (o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o)) {
-        VG_TRY(vg_run_evaluate(r));
-        set_mark(r);
-    }
-    if (last || stop || r->step % o->run_checkpoint_every == 0) {
+    r->evaluation_due = o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o);
+    const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
+    if (st != VG_OK && st != VG_E_STOPPED) return st;
+    if (last || st == VG_E_STOPPED || r->step % o->run_checkpoint_every == 0) {
         VG_TRY(vg_run_save(r));
         set_mark(r);
     }
-    if (!stop) return VG_OK;
-    vg_metrics_say(r->metrics, "stopped at step %lld on request; the same command goes on from its checkpoint",
-                   (long long)r->step);
-    return vg_fail(VG_E_STOPPED, "stopped at step %lld on request", (long long)r->step);
+    return st == VG_E_STOPPED ? stopped(r) : VG_OK;
 }
 
 static vg_status train_stage(vg_run *r)
@@ -246,6 +262,8 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         VG_TRY(vg_run_enter_stage(r));
         if (checkpoint) VG_TRY(vg_comm_agree(r->comm, load_moments(r, checkpoint)));
         checkpoint = NULL;
+        VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
+        VG_TRY(evaluate_where_due(r));
         VG_TRY(train_stage(r));
         vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
@@ -345,6 +363,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
     if (!*checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_model_init(r->o, r->params)));
+    VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
     vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
                    r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads, profile,
@@ -385,8 +404,8 @@ vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits
 {
     vg_run r = {.comm = comm, .o = options, .generation = 1};
     char *checkpoint = NULL;
-    vg_stop_on_signals();
     const vg_status st = train(&r, allow_new_bits, &checkpoint);
+    if (st != VG_OK) vg_metrics_note(r.metrics, vg_error_text());
     close_run(&r);
     free(checkpoint);
     return st;

@@ -40,6 +40,7 @@ typedef struct vg_run {
 
     /* where the run stands: saved in checkpoints */
     int64_t step, stage_index, stage_step, optimizer_steps, skipped;
+    bool evaluation_due; /* after this step, and not done yet */
     int64_t skipped_in_a_row, failed_saves;
 
     /* the current step */

@@ -54,7 +54,7 @@ static vg_status run_verb(const struct verb *verb, int argc, char **argv)
     if (st == VG_OK && verb->ranks == ONE && vg_comm_size(context.comm) > 1)
         st = vg_fail(VG_E_USAGE, "`vlgtr %s` runs alone, without mpirun", verb->name);
     if (st == VG_OK) st = verb->run(&context, argc, argv);
-    if (st != VG_OK && st != VG_E_STOPPED && (!context.comm || vg_comm_speaks(context.comm)))
+    if (st != VG_OK && (!context.comm || vg_comm_speaks(context.comm)))
         fprintf(stderr, "vlgtr %s: %s\n", verb->name, vg_error_text());
     if (context.comm && vg_comm_broken(context.comm)) vg_comm_abort(context.comm, vg_exit_code(st));
     VG_KEEP(st, vg_comm_close(context.comm));
@@ -67,11 +67,12 @@ int main(int argc, char **argv)
         print_usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? vg_exit_code(VG_E_USAGE) : 0;
     }
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a failed write, not a death */
     const struct verb *verb = find_verb(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
     if (!verb) {
         fprintf(stderr, "vlgtr: %s\n", vg_error_text());
         return vg_exit_code(VG_E_USAGE);
     }
+    if (verb->ranks == MANY) vg_stop_on_signals(); /* before MPI starts: a request meanwhile is one, too */
+    signal(SIGXFSZ, SIG_IGN);                      /* a file-size limit is a failed write, not a death */
     return vg_exit_code(run_verb(verb, argc - 1, argv + 1));
 }

@@ -122,6 +122,14 @@ void vg_metrics_say(vg_metrics *m, const char *format, ...)
     va_end(args);
 }
 
+void vg_metrics_note(vg_metrics *m, const char *sentence)
+{
+    if (!m) return;
+    clear_bar(m);
+    fprintf(m->log, "%s\n", sentence);
+    fflush(m->log);
+}
+
 void vg_metrics_progress(vg_metrics *m, const vg_step_record *r)
 {
     enum { WIDTH = 24 };

@@ -36,6 +36,9 @@ void vg_metrics_progress(vg_metrics *m, const vg_step_record *r);
 /* A sentence for people, also into log.txt. */
 void vg_metrics_say(vg_metrics *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A sentence into log.txt alone: one that standard error gets from elsewhere. */
+void vg_metrics_note(vg_metrics *m, const char *sentence);
+
 /* A record {"step": .., "<key>": <value>} with a number, or with a text. */
 void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value);
 void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *value);

@@ -1,31 +1,9 @@
-/* What a rank knows of its process: cores and signals. */
+/* What a rank knows of its process: cores and memory. */
 #include "trainer/process.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
-
-static volatile sig_atomic_t stop_flag; /* the signal flag: one of the two globals of the house */
-
-static void on_stop(int signal_number)
-{
-    (void)signal_number;
-    stop_flag = 1;
-}
-
-void vg_stop_on_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
-}
-
-bool vg_stop_requested(void)
-{
-    return stop_flag != 0;
-}
 
 int vg_thread_count(const vg_comm *comm, int64_t wanted)
 {

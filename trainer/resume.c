@@ -10,6 +10,8 @@
 
 #include <xxhash.h>
 
+#define EVALUATION_DUE "evaluation_due" /* in a manifest: the run stopped before the evaluation of this step */
+
 uint64_t vg_weights_hash(const vg_params *params)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -36,6 +38,7 @@ vg_status vg_run_save(vg_run *r)
     checkpoints_folder(r, folder);
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     VG_TRY(vg_run_bring_home(r));
+    const vg_checkpoint_number due = {EVALUATION_DUE, 1};
     const vg_checkpoint_state state = {.params = r->params,
                                        .step = r->step,
                                        .stage = r->stage_index,
@@ -47,7 +50,9 @@ vg_status vg_run_save(vg_run *r)
                                        .generation = r->generation,
                                        .configuration = r->configuration,
                                        .configuration_hash = hash,
-                                       .profile = vg_compute_profile(&r->compute)};
+                                       .profile = vg_compute_profile(&r->compute),
+                                       .numbers = &due,
+                                       .n_numbers = r->evaluation_due};
     const vg_status st = vg_checkpoint_save(r->comm, folder, &state, (int)r->o->run_checkpoint_keep, &path);
     if (st == VG_OK) {
         vg_metrics_say(r->metrics, "checkpoint %s", path);
@@ -94,6 +99,7 @@ static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)
         r->stage_step = info->stage_step;
         r->optimizer_steps = info->optimizer_steps;
         r->skipped = info->skipped_steps;
+        r->evaluation_due = vg_checkpoint_number_of(info, EVALUATION_DUE, 0) != 0;
         r->generation = info->generation + 1;
     }
     vg_checkpoint_info_free(info);

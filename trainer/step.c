@@ -2,8 +2,6 @@
  * arithmetic on the same total, so weights never differ between ranks. Source: vl-gtr-model 4.3. */
 #include "trainer/loop_impl.h"
 
-#include "trainer/process.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -53,7 +51,7 @@ static void count_leaves(const vg_run *r, int64_t counts[N_COUNTS])
 /* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
 static vg_status count_step(vg_run *r, vg_status st, bool *stop)
 {
-    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_requested(), [COUNT_FAILED] = st != VG_OK};
+    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0, [COUNT_FAILED] = st != VG_OK};
     if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};

@@ -10,7 +10,7 @@
  *
  * status.h  one error type, one sentence      memory.h  checked sizes, the arena     log.h     lines for people
  * clock.h   monotonic seconds                 random.h  counter-based Philox         bf16.h    bfloat16
- * text.h    growing strings, nearest word     file.h    whole files, atomic rename */
+ * text.h    growing strings, nearest word     file.h    whole files, atomic rename   stop.h    being asked to stop */
 #ifndef VG_BASE_BASE_H
 #define VG_BASE_BASE_H
 
@@ -21,6 +21,7 @@
 #include "kernels/base/memory.h"
 #include "kernels/base/random.h"
 #include "kernels/base/status.h"
+#include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 
 #include <stdbool.h>

@@ -41,6 +41,7 @@ static vg_status import(int argc, char **argv)
         .images = images, .split_by = split_by, .shard_bytes = (size_t)mb << 20, .max_bad = share, .strict = strict};
     vg_import_report report = {0};
     vg_text text = {0};
+    vg_stop_on_signals();
     vg_status st = vg_import(words[0], words[1], words[2], &options, &report);
     if (st == VG_OK || report.bad.length)
         VG_KEEP(st, vg_import_report_text(&report, &text)); /* what was bad, and how bad */

@@ -1,0 +1,40 @@
+#define _POSIX_C_SOURCE 200809L
+#include "kernels/base/stop.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+
+static volatile sig_atomic_t stop_signal; /* the signal flag: one of the two globals of the house */
+
+static void on_stop(int signal_number)
+{
+    stop_signal = signal_number;
+}
+
+void vg_stop_on_signals(void)
+{
+    static const int asking[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGINT};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof asking / sizeof *asking; i++) {
+        const struct sigaction action = {
+            .sa_handler = on_stop, .sa_flags = asking[i] == SIGINT ? (int)(SA_RESTART | SA_RESETHAND) : SA_RESTART};
+        sigaction(asking[i], &action, NULL);
+        sigaddset(&set, asking[i]);
+    }
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+int vg_stop_signal(void)
+{
+    return stop_signal;
+}
+
+vg_status vg_stop_check(void)
+{
+    const int signal_number = stop_signal;
+    return signal_number ? vg_fail(VG_E_STOPPED, "stopped on request (signal %d, %s); the same command goes on",
+                                   signal_number, strsignal(signal_number))
+                         : VG_OK;
+}

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""A run that is asked to stop, whenever and however that comes, leaves with 75 from a checkpoint; the same command goes on,
+and weights and evaluations are those of a run that nobody disturbed.
+
+usage: signals.py VLGTR"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+LAST, STOPPED = 30, 75
+EVALUATED = {"run.eval_every": 3, "run.checkpoint_every": 100}
+bad = 0
+
+
+def check(what, good, seen=""):
+    global bad
+    bad += not good
+    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+
+
+def outcome(bench, folder):
+    """What a run leaves: the weights at every step, and the accuracy wherever it was measured."""
+    accuracy = {r["step"]: r["acc50"] for r in bench.records(folder) if "acc50" in r}
+    return bench.hashes(folder), accuracy
+
+
+def go_on(bench, what, folder, want, ranks, options):
+    bench.train(ranks, options)
+    have = outcome(bench, folder)
+    check(f"{what}: the run that goes on ends like the undisturbed one", have == want,
+          f"{len(have[0])} hashes, {len(have[1])} evaluations")
+
+
+def stop(bench, what, folder, step, send, want, expected=STOPPED, ranks=2, more={}):
+    """Trains until `step`, sends, and goes on."""
+    options = {"run.folder": folder, **EVALUATED}
+    process = bench.start("train", "run.yaml", *bench.sets({**options, **more}), ranks=ranks)
+    running = bench.wait_for_step(step, folder, process)
+    if running:
+        send(process)
+    code = process.wait(timeout=60)
+    said = pathlib.Path(bench.path(folder, "log.txt")).read_text().count("stopped ")
+    check(what, running and code == expected and said == 1, f"{code}")
+    go_on(bench, what, folder, want, 5 - ranks, options)
+
+
+def has(pid, field, number):
+    """Whether this signal stands in SigBlk or SigCgt of a process."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith(field))
+    return int(mask, 16) >> (number - 1) & 1
+
+
+def term_to_one(bench, rank, times):
+    def send(process):
+        while not (rank in bench.processes() and has(bench.processes()[rank], "SigCgt", signal.SIGTERM)):
+            time.sleep(0.002)
+        for _ in range(times):
+            pid = bench.processes().get(rank)
+            if pid:
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.02)
+    return send
+
+
+def start_blocked(bench, number, *words):
+    """A launcher that blocked a signal, which comes before the program is ready for it."""
+    process = bench.start(*words, before=["env", f"--block-signal={signal.Signals(number).name[3:]}"])
+    while not has(process.pid, "SigBlk", number):
+        time.sleep(0.0005)
+    process.send_signal(number)
+    return process.wait(timeout=60)
+
+
+def before_main(bench, want):
+    """A signal that a launcher blocked is taken when the program is ready for it: no death, nothing trained."""
+    options = {"run.folder": "early", **EVALUATED}
+    code = start_blocked(bench, signal.SIGUSR1, "train", "run.yaml", *bench.sets(options))
+    trained = os.path.exists(bench.path("early", "metrics.jsonl")) and bench.hashes("early")
+    check("USR1 before the program is ready", code == STOPPED and not trained, f"{code}")
+    go_on(bench, "USR1 before the program is ready", "early", want, 1, options)
+
+
+def evaluation(bench):
+    """Asked on one rank, eval leaves on all."""
+    process = bench.start("eval", "calm", "--split", "train", "--out", "answers.jsonl", ranks=2)
+    term_to_one(bench, 1, 1)(process)
+    code = process.wait(timeout=60)
+    check("TERM to one rank of eval", code == STOPPED and not os.path.exists(bench.path("answers.jsonl")), f"{code}")
+
+
+def importing(bench):
+    """An import that was stopped goes on and makes the same shards."""
+    words = ["shard", "import", "synth", "data"]
+    code = start_blocked(bench, signal.SIGTERM, *words, "stopped", "--shard-mb", "1")
+    partial = list(pathlib.Path(bench.path("stopped")).glob("*.partial"))
+    bench.must(*words, "stopped", "--shard-mb", "1")
+    bench.must(*words, "whole", "--shard-mb", "1")
+    same = subprocess.run(["diff", "-r", bench.path("stopped"), bench.path("whole")], capture_output=True).returncode == 0
+    check("TERM to an import", code == STOPPED and not partial and same, f"{code}")
+
+
+def main(vlgtr):
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data(train=60, val=40)
+        bench.train(2, {"run.folder": "calm", **EVALUATED})
+        want = outcome(bench, "calm")
+        check("the undisturbed run", len(want[0]) == LAST and len(want[1]) == LAST // 3)
+        usr1 = lambda process: process.send_signal(signal.SIGUSR1)
+        term = lambda process: process.send_signal(signal.SIGTERM)
+        stop(bench, "USR1 to mpirun", "usr1", 7, usr1, want)
+        stop(bench, "TERM to one rank, again and again", "term", 11, term_to_one(bench, 1, 5), want)
+        # mpirun itself answers with 1, and hands TERM on a second later: the run must still be under way then
+        stop(bench, "TERM to mpirun", "mpirun", 1, term, want, expected=1, more={"train.check": "true"})
+        stop(bench, "USR1 while evaluating", "evaluating", 9, usr1, want)
+        before_main(bench, want)
+        evaluation(bench)
+        importing(bench)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
