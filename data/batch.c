@@ -45,6 +45,7 @@ vg_status vg_batch_init(vg_batch *batch, const vg_batch_shape *shape)
         {&made.n_targets, {m, p, 1, 1}, sizeof(int32_t)},
         {&made.filled, {m, p, 1, 1}, sizeof(int32_t)},
         {&made.keys, {m, p, 4, 1}, sizeof(uint32_t)},
+        {&made.swapped, {m, p, 1, 1}, sizeof(int32_t)},
         {&made.sentences, {m, p, 1, 1}, sizeof(int64_t)},
     };
     const size_t n = sizeof buffers / sizeof *buffers;

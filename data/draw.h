@@ -13,6 +13,11 @@ typedef struct vg_image {
 
 void vg_image_release(vg_image *image);
 
+/* A part of a picture, in whole pixels. */
+typedef struct vg_window {
+    int x, y, width, height;
+} vg_window;
+
 /* Decodes JPEG or PNG bytes (told apart by their first bytes): grey is replicated, alpha dropped, EXIF orientation
  * ignored, at most 2^28 pixels. A JPEG whose end is missing is accepted when `partial_ok`. Errors: VG_E_DATA. */
 vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out);
@@ -28,6 +33,15 @@ typedef struct vg_resize_scratch {
     size_t capacity;
 } vg_resize_scratch;
 vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t *out, vg_resize_scratch *scratch);
+
+/* The same of a part of the picture, as if it were cut out first; mirrored: the columns of `out` in reverse. The part
+ * is x, y, width, height in pixels, inside the picture, perhaps between them. Errors: as above. */
+typedef struct vg_stretch {
+    double x, y, width, height;
+    bool mirrored;
+} vg_stretch;
+vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
+                           vg_resize_scratch *scratch);
 
 /* A box to draw: corners in pixels, a colour 0xRRGGBB, and an optional label (may be NULL). */
 typedef struct vg_drawn_box {

@@ -128,8 +128,8 @@ static vg_status workers_start(vg_loader *l, int n_threads)
 static vg_status spec_check(const vg_loader_spec *spec, const vg_batch *batches, int n_batches)
 {
     const vg_batch_shape *s = &spec->shape;
-    VG_CHECK(s->images > 0 && s->phrases > 0 && s->max_targets > 0 && s->side > 0 && s->side <= MAX_SIDE &&
-                 s->text_tokens > 0 && s->text_tokens % 8 == 0,
+    VG_CHECK(s->images > 0 && s->phrases > 0 && s->phrases <= VG_LOADER_PHRASES && s->max_targets > 0 && s->side > 0 &&
+                 s->side <= MAX_SIDE && s->text_tokens > 0 && s->text_tokens % 8 == 0,
              VG_E_BUG, "a micro-batch of %d images, %d phrases, side %d, %d tokens, %d targets cannot be filled",
              s->images, s->phrases, s->side, s->text_tokens, s->max_targets);
     VG_CHECK(n_batches >= 2 && spec->n_workers >= 0 && spec->n_workers <= MAX_WORKERS, VG_E_BUG,

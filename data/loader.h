@@ -18,18 +18,19 @@
 #ifndef VG_DATA_LOADER_H
 #define VG_DATA_LOADER_H
 
+#include "data/augment.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/base/base.h"
 
 typedef struct vg_loader vg_loader;
 
-enum { VG_LOADER_QUEUE = 1024 };
+enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64 };
 
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
     int images;      /* m */
-    int phrases;     /* P, phrase slots per image */
+    int phrases;     /* P, phrase slots per image, at most VG_LOADER_PHRASES */
     int side;        /* S, pixels: images are stretched to S x S */
     int text_tokens; /* Lt, token slots per phrase, a multiple of 8 */
     int max_targets; /* T, box slots per phrase */
@@ -45,6 +46,7 @@ typedef struct vg_batch {
     int32_t *n_targets;    /* [m*P]      0..T */
     int32_t *filled;       /* [m*P]      1, or 0 for an empty slot: outside every count, weight 0 */
     uint32_t *keys;        /* [m*P,4]    random-number key of the slot: {0, phrase j, position low, position high} */
+    int32_t *swapped;      /* [m*P]      1 where left and right are exchanged in the phrase, for a mirrored picture */
     int64_t *sentences;    /* [m*P]      index of the sentence in the split's table (vg_split), -1 for an empty slot */
     int64_t first_position;
     vg_batch_shape shape;
@@ -55,16 +57,24 @@ typedef struct vg_batch {
 vg_status vg_batch_init(vg_batch *batch, const vg_batch_shape *shape);
 void vg_batch_release(vg_batch *batch);
 
-/* How a split is read. `split` and `tokenizer` are kept until vg_loader_close. */
+/* What is done to samples from a position of the stream on, until the next stage begins. */
+typedef struct vg_loader_stage {
+    int64_t first_position;
+    vg_augment augment;
+} vg_loader_stage;
+
+/* How a split is read. `split`, `tokenizer` and `stages` are kept until vg_loader_close. */
 typedef struct vg_loader_spec {
     const vg_split *split;
     const vg_tokenizer *tokenizer;
     vg_batch_shape shape;
     uint64_t seed;
-    bool shuffle;       /* false: sentences in table order (evaluation), and positions past the end are empty slots */
-    bool blind;         /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    bool shuffle; /* false: sentences in table order (evaluation), and positions past the end are empty slots */
+    bool blind;   /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    const vg_loader_stage *stages; /* by position; none: pictures as they are */
+    int n_stages;
     int n_workers;      /* threads; 0 reads in the caller's thread */
-    size_t cache_bytes; /* stretched images kept in memory, first come, up to this size; the bits do not change */
+    size_t cache_bytes; /* images stretched as they are kept in memory, first come, up to this size; same bits */
     double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 

@@ -7,6 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What one position of the stream means. */
+typedef struct sample {
+    int64_t image;
+    vg_image_info info;
+    int64_t sentences[VG_LOADER_PHRASES];
+    int n_phrases;
+    vg_view view;
+} sample;
+
 /* ---- the table of samples ---- */
 
 static int64_t samples_of_image(const vg_split *split, int64_t image, int phrases)
@@ -24,12 +33,12 @@ int64_t vg_loader_epoch_size(const vg_split *split, int phrases)
 }
 
 /* The image that owns a sample: the last whose first sample is not behind it. */
-static int64_t image_of_sample(const vg_filler *f, int64_t sample)
+static int64_t image_of_sample(const vg_filler *f, int64_t number)
 {
     int64_t low = 0, high = f->n_images;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
-        if (f->first_sample[middle] <= sample)
+        if (f->first_sample[middle] <= number)
             low = middle;
         else
             high = middle;
@@ -66,85 +75,7 @@ void vg_fill_scratch_release(vg_fill_scratch *scratch)
 {
     free(scratch->encoded);
     free(scratch->resize.data);
-}
-
-/* ---- pixels ---- */
-
-static size_t pixel_bytes(const vg_batch_shape *shape)
-{
-    return (size_t)shape->side * (size_t)shape->side * 3;
-}
-
-static vg_status decode_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, int64_t index, uint8_t *out)
-{
-    vg_image_info info;
-    vg_image image;
-    size_t n = 0;
-    vg_split_image(f->spec.split, index, &info);
-    VG_TRY(vg_split_read_image(f->spec.split, index, &scratch->encoded, &scratch->encoded_capacity, &n));
-    VG_TRY(vg_image_decode(scratch->encoded, n, false, &image));
-    vg_status st = VG_OK;
-    if (image.width != info.width || image.height != info.height) /* its boxes would mean something else */
-        st = vg_fail(VG_E_DATA, "the picture is %d x %d pixels and its record says %d x %d", image.width, image.height,
-                     info.width, info.height);
-    if (st == VG_OK) st = vg_image_resize(&image, f->spec.shape.side, f->spec.shape.side, out, &scratch->resize);
-    vg_image_release(&image);
-    return st;
-}
-
-/* Keeps a copy of the pixels while the cache has room; without memory the cache just stays smaller. */
-static void cache_keep(vg_filler *f, int64_t index, const uint8_t *pixels)
-{
-    const size_t bytes = pixel_bytes(&f->spec.shape);
-    pthread_mutex_lock(&f->lock);
-    if (!f->cached[index] && f->cache_left_bytes >= bytes && (f->cached[index] = malloc(bytes))) {
-        memcpy(f->cached[index], pixels, bytes);
-        f->cache_left_bytes -= bytes;
-    }
-    pthread_mutex_unlock(&f->lock);
-}
-
-/* Marks an image as bad; the sentence of this thread's last error says why. */
-static vg_status quarantine(vg_filler *f, int64_t index)
-{
-    const int64_t n_samples = f->first_sample[index + 1] - f->first_sample[index];
-    pthread_mutex_lock(&f->lock);
-    const bool news = !f->bad[index];
-    f->bad[index] = true;
-    if (news) f->n_quarantined += n_samples;
-    const int64_t total = f->n_quarantined;
-    pthread_mutex_unlock(&f->lock);
-    if (news) {
-        vg_image_info info;
-        vg_split_image(f->spec.split, index, &info);
-        vg_log_rank("image %lld (%s) of split %s is left out from now on: %s; find all such with `vlgtr shard verify`",
-                    (long long)info.image_id, info.file_name, vg_split_name(f->spec.split), vg_error_text());
-    }
-    VG_CHECK((double)total <= f->spec.max_bad * (double)f->n_samples, VG_E_DATA,
-             "%lld of %lld samples of split %s cannot be read, more than the allowed fraction of %g; see the lines "
-             "above, mend the shards or raise data.max_bad",
-             (long long)total, (long long)f->n_samples, vg_split_name(f->spec.split), f->spec.max_bad);
-    return VG_OK;
-}
-
-/* The pixels of an image into out; *usable is false for an image in quarantine. */
-static vg_status image_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, uint8_t *out, bool *usable)
-{
-    pthread_mutex_lock(&f->lock);
-    const bool bad = f->bad[index];
-    const uint8_t *cached = f->cached[index];
-    pthread_mutex_unlock(&f->lock);
-    *usable = !bad;
-    if (bad) return VG_OK;
-    if (cached) {
-        memcpy(out, cached, pixel_bytes(&f->spec.shape));
-        return VG_OK;
-    }
-    const vg_status st = decode_and_stretch(f, scratch, index, out);
-    *usable = st == VG_OK;
-    if (st == VG_E_DATA) return quarantine(f, index);
-    if (st == VG_OK) cache_keep(f, index, out);
-    return st;
+    free(scratch->mirrored.data);
 }
 
 /* ---- slots ---- */
@@ -163,6 +94,7 @@ static void slot_clear(const vg_filler *f, vg_batch *b, int i, int j, int64_t po
     b->image_index[slot] = i;
     b->n_targets[slot] = 0;
     b->filled[slot] = 0;
+    b->swapped[slot] = 0;
     b->sentences[slot] = -1;
     uint32_t *key = b->keys + slot * 4;
     key[0] = 0;
@@ -185,28 +117,31 @@ static void warn_of_targets(vg_filler *f, const vg_sentence *s, const vg_image_i
             f->spec.shape.max_targets);
 }
 
-/* x1 y1 x2 y2 in pixels becomes cx cy w h in 0..1: found in fp64, rounded once. False for a box without an area. */
-static bool box_to_target(const float *box, const vg_image_info *info, float *target)
+/* x1 y1 x2 y2 in pixels becomes cx cy w h in 0..1 of the view: found in fp64, rounded once. False for a box without an
+ * area. */
+static bool box_to_target(const float *box, const vg_view *view, float *target)
 {
-    const double w = (double)box[2] - box[0], h = (double)box[3] - box[1];
+    double seen[4];
+    vg_view_box(view, box, seen);
+    const double w = seen[2] - seen[0], h = seen[3] - seen[1];
     if (!(w > 0 && h > 0)) return false;
-    target[0] = (float)(((double)box[0] + box[2]) / 2 / info->width);
-    target[1] = (float)(((double)box[1] + box[3]) / 2 / info->height);
-    target[2] = (float)(w / info->width);
-    target[3] = (float)(h / info->height);
+    target[0] = (float)((seen[0] + seen[2]) / 2 / view->window.width);
+    target[1] = (float)((seen[1] + seen[3]) / 2 / view->window.height);
+    target[2] = (float)(w / view->window.width);
+    target[3] = (float)(h / view->window.height);
     return true;
 }
 
-static void slot_fill_targets(vg_filler *f, vg_batch *b, size_t slot, const vg_sentence *s, const vg_image_info *info)
+static void slot_fill_targets(vg_filler *f, vg_batch *b, size_t slot, const vg_sentence *s, const sample *what)
 {
     const int most = b->shape.max_targets;
     float *targets = b->targets + slot * (size_t)most * 4;
     int n = 0;
     for (int k = 0; k < s->n_boxes; k++) {
         float target[4];
-        if (!box_to_target(s->boxes + 4 * (size_t)k, info, target)) continue;
+        if (!box_to_target(s->boxes + 4 * (size_t)k, &what->view, target)) continue;
         if (n == most) {
-            warn_of_targets(f, s, info);
+            warn_of_targets(f, s, &what->info);
             break;
         }
         memcpy(targets + 4 * (size_t)n++, target, sizeof target);
@@ -214,50 +149,91 @@ static void slot_fill_targets(vg_filler *f, vg_batch *b, size_t slot, const vg_s
     b->n_targets[slot] = n;
 }
 
-static vg_status slot_fill(vg_filler *f, vg_batch *b, size_t slot, int64_t sentence, const vg_image_info *info)
+/* The phrase as its mirrored picture needs it. */
+static vg_status slot_fill_text(const vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, size_t slot,
+                                const vg_sentence *s, bool mirrored)
 {
-    vg_sentence s;
-    vg_split_sentence(f->spec.split, sentence, &s);
-    int n = 2;
-    if (!f->spec.blind)
-        VG_TRY(vg_tokenizer_encode(f->spec.tokenizer, s.text, s.text_bytes, b->shape.text_tokens,
-                                   b->token_ids + slot * (size_t)b->shape.text_tokens, &n));
-    b->token_counts[slot] = n;
-    slot_fill_targets(f, b, slot, &s, info);
-    b->sentences[slot] = sentence;
-    b->filled[slot] = 1;
+    int32_t *ids = b->token_ids + slot * (size_t)b->shape.text_tokens;
+    const char *text = s->text;
+    size_t n = s->text_bytes;
+    bool swapped = false;
+    if (f->spec.blind) return VG_OK;
+    scratch->mirrored.length = 0;
+    if (mirrored) VG_TRY(vg_phrase_mirror(s->text, s->text_bytes, &scratch->mirrored, &swapped));
+    if (swapped) text = scratch->mirrored.data, n = scratch->mirrored.length;
+    b->swapped[slot] = swapped;
+    return vg_tokenizer_encode(f->spec.tokenizer, text, n, b->shape.text_tokens, ids, &b->token_counts[slot]);
+}
+
+static vg_status slots_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, const sample *what)
+{
+    for (int j = 0; j < what->n_phrases; j++) {
+        const size_t slot = (size_t)i * (size_t)b->shape.phrases + (size_t)j;
+        vg_sentence s;
+        vg_split_sentence(f->spec.split, what->sentences[j], &s);
+        VG_TRY(slot_fill_text(f, scratch, b, slot, &s, what->view.mirrored));
+        slot_fill_targets(f, b, slot, &s, what);
+        b->sentences[slot] = what->sentences[j];
+        b->filled[slot] = 1;
+    }
     return VG_OK;
 }
 
-/* The phrases of one sample: run `run` of P in the image's order of this epoch. */
-static vg_status slots_fill(vg_filler *f, vg_batch *b, int i, int64_t image, vg_place place)
+/* ---- samples ---- */
+
+/* NULL: nothing is done to pictures. */
+static const vg_augment *augment_at(const vg_filler *f, int64_t position)
 {
-    const int phrases = b->shape.phrases;
-    const int64_t first = (place.sample - f->first_sample[image]) * phrases;
-    vg_image_info info;
-    vg_split_image(f->spec.split, image, &info);
-    for (int j = 0; j < phrases && first + j < info.n_sentences; j++) {
-        const int64_t k = f->spec.shuffle
-                              ? vg_sampler_phrase(f->spec.seed, place.epoch, image, info.n_sentences, first + j)
-                              : first + j;
-        VG_TRY(slot_fill(f, b, (size_t)i * (size_t)phrases + (size_t)j, info.first_sentence + k, &info));
+    const vg_augment *augment = NULL;
+    for (int k = 0; k < f->spec.n_stages && f->spec.stages[k].first_position <= position; k++)
+        augment = &f->spec.stages[k].augment;
+    return augment;
+}
+
+/* The phrases of the sample at this place: its run of P in the image's order of this epoch. */
+static void sample_find(const vg_filler *f, vg_place place, sample *s)
+{
+    const int phrases = f->spec.shape.phrases;
+    s->image = image_of_sample(f, place.sample);
+    vg_split_image(f->spec.split, s->image, &s->info);
+    const int64_t first = (place.sample - f->first_sample[s->image]) * phrases, left = s->info.n_sentences - first;
+    s->n_phrases = left < phrases ? (int)left : phrases;
+    for (int j = 0; j < s->n_phrases; j++)
+        s->sentences[j] =
+            s->info.first_sentence +
+            (f->spec.shuffle ? vg_sampler_phrase(f->spec.seed, place.epoch, s->image, s->info.n_sentences, first + j)
+                             : first + j);
+}
+
+static void sample_view(const vg_filler *f, int64_t position, sample *s)
+{
+    const vg_augment *augment = augment_at(f, position);
+    s->view = vg_view_plain(s->info.width, s->info.height);
+    if (!augment) return;
+    vg_seen_phrase phrases[VG_LOADER_PHRASES];
+    for (int j = 0; j < s->n_phrases; j++) {
+        vg_sentence sentence;
+        vg_split_sentence(f->spec.split, s->sentences[j], &sentence);
+        phrases[j] = (vg_seen_phrase){sentence.text, sentence.text_bytes, sentence.boxes, sentence.n_boxes};
     }
-    return VG_OK;
+    const vg_seen_picture picture = {s->info.width, s->info.height, phrases, s->n_phrases};
+    s->view = vg_view_draw(augment, f->spec.seed, (uint64_t)position, &picture);
 }
 
 vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position)
 {
-    uint8_t *pixels = b->pixels + (size_t)i * pixel_bytes(&b->shape);
+    const size_t pixel_bytes = (size_t)b->shape.side * (size_t)b->shape.side * 3;
+    uint8_t *pixels = b->pixels + (size_t)i * pixel_bytes;
     for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
     bool usable = f->spec.shuffle || position < f->n_samples;
     vg_status st = VG_OK;
-    vg_place place = {0, position};
-    int64_t image = 0;
+    sample s;
     if (usable) {
-        if (f->spec.shuffle) place = vg_sampler_place(f->spec.seed, f->n_samples, position);
-        image = image_of_sample(f, place.sample);
-        st = image_pixels(f, scratch, image, pixels, &usable);
+        const vg_place in_order = {0, position};
+        sample_find(f, f->spec.shuffle ? vg_sampler_place(f->spec.seed, f->n_samples, position) : in_order, &s);
+        sample_view(f, position, &s);
+        st = vg_fill_pixels(f, scratch, s.image, &s.view, pixels, &usable);
     }
-    if (!usable) memset(pixels, 0, pixel_bytes(&b->shape));
-    return st == VG_OK && usable ? slots_fill(f, b, i, image, place) : st;
+    if (!usable) memset(pixels, 0, pixel_bytes);
+    return st == VG_OK && usable ? slots_fill(f, scratch, b, i, &s) : st;
 }

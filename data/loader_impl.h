@@ -1,9 +1,8 @@
-/* The loader's two halves: loader_fill.c turns a stream position into one image and its slots, loader.c has the queue
- * and the threads. */
+/* The loader's parts: loader_fill.c turns a stream position into one image and its slots, loader_pixels.c brings the
+ * pixels, loader.c has the queue and the threads. */
 #ifndef VG_DATA_LOADER_IMPL_H
 #define VG_DATA_LOADER_IMPL_H
 
-#include "data/draw.h"
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -26,11 +25,16 @@ typedef struct vg_fill_scratch {
     unsigned char *encoded;
     size_t encoded_capacity;
     vg_resize_scratch resize;
+    vg_text mirrored; /* a phrase */
 } vg_fill_scratch;
 
 vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
 void vg_filler_release(vg_filler *filler);
 void vg_fill_scratch_release(vg_fill_scratch *scratch);
+
+/* The pixels of an image's view into out; *usable is false for an image in quarantine. Thread-safe. */
+vg_status vg_fill_pixels(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view, uint8_t *out,
+                         bool *usable);
 
 /* Fills image i of the batch and its slots from stream position `position`. Thread-safe for different (batch, i).
  * Errors: as vg_loader_take. */

@@ -21,10 +21,10 @@ enum { ROWS = 2, LANES = 4 * ROWS };
 typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
 
 /* The taps of one axis: output i sums weights[i * stride + j] * input[first[i] + j], j < stride; the last weights are 0
- * where fewer are needed. */
+ * where fewer are needed. Only inputs from `least` up to but not `end` have a weight. */
 typedef struct taps {
     int32_t *weights, *first;
-    int stride;
+    int stride, least, end;
 } taps;
 
 /* ---- weights ---- */
@@ -37,38 +37,42 @@ static double bicubic(double x)
     return x < 2 ? a * (((x - 5) * x + 8) * x - 4) : 0;
 }
 
-static int taps_stride(int n_in, int n_out)
+static int taps_stride(double length, int n_out)
 {
-    return 2 * (int)ceil(2 * fmax((double)n_in / n_out, 1)) + 1;
+    return 2 * (int)ceil(2 * fmax(length / n_out, 1)) + 1;
 }
 
-/* Source: vl-gtr-model 1.5; found in fp64 and rounded once. */
-static void taps_fill(taps *t, int n_in, int n_out)
+/* Of the part [from, from + length) of an axis of n_in pixels; only the pixels it touches are read. Source:
+ * vl-gtr-model 1.5; found in fp64 and rounded once. */
+static void taps_fill(taps *t, double from, double length, int n_in, int n_out, bool mirrored)
 {
-    const double scale = (double)n_in / n_out, spread = fmax(scale, 1), radius = 2 * spread, narrow = 1 / spread;
+    const double scale = length / n_out, spread = fmax(scale, 1), radius = 2 * spread, narrow = 1 / spread;
+    t->least = (int)floor(from);
+    t->end = (int)fmin(ceil(from + length), n_in);
     for (int i = 0; i < n_out; i++) {
-        const double centre = scale * (i + 0.5);
-        const int first = (int)fmax(centre - radius + 0.5, 0), end = (int)fmin(centre + radius + 0.5, n_in);
-        int32_t *weights = t->weights + (size_t)i * (size_t)t->stride;
+        const size_t at = (size_t)(mirrored ? n_out - 1 - i : i);
+        const double centre = from + scale * (i + 0.5);
+        const int first = (int)fmax(centre - radius + 0.5, t->least), end = (int)fmin(centre + radius + 0.5, t->end);
+        int32_t *weights = t->weights + at * (size_t)t->stride;
         double sum = 0;
         for (int j = first; j < end; j++) sum += bicubic((j - centre + 0.5) * narrow);
         for (int j = 0; j < t->stride; j++) {
             const double weight = first + j < end ? bicubic((first + j - centre + 0.5) * narrow) / sum : 0;
             weights[j] = (int32_t)round(weight * (1 << WEIGHT_BITS));
         }
-        t->first[i] = first;
+        t->first[at] = first;
     }
 }
 
 /* ---- sideways ---- */
 
-/* Pixel x of rows[k] to block[x] from lane 4 * k. */
-static void interleave(const uint8_t *const rows[ROWS], int width, lanes *block)
+/* Pixels x of rows[k], least <= x < end, to block[x] from lane 4 * k. */
+static void interleave(const uint8_t *const rows[ROWS], int least, int end, lanes *block)
 {
     for (int k = 0; k < ROWS; k++) {
-        const uint8_t *from = rows[k];
-        int32_t *to = (int32_t *)block + 4 * k;
-        for (int x = 0; x < width; x++, from += 3, to += LANES) {
+        const uint8_t *from = rows[k] + 3 * (size_t)least;
+        int32_t *to = (int32_t *)(block + least) + 4 * k;
+        for (int x = least; x < end; x++, from += 3, to += LANES) {
             to[0] = from[0];
             to[1] = from[1];
             to[2] = from[2];
@@ -91,19 +95,20 @@ FOR_EACH_CPU static void sum_sideways(const lanes *block, const taps *across, in
     }
 }
 
-/* between [image height, width, 3] */
-static void stretch_sideways(const vg_image *image, const taps *across, int width, lanes *block, uint8_t *between)
+/* between [image height, width, 3], of which the rows that `down` reads are filled */
+static void stretch_sideways(const vg_image *image, const taps *across, const taps *down, int width, lanes *block,
+                             uint8_t *between)
 {
     memset(block, 0, ((size_t)image->width + (size_t)across->stride) * sizeof *block); /* what zero weights read */
-    for (int y = 0; y < image->height; y += ROWS) {
+    for (int y = down->least; y < down->end; y += ROWS) {
         const uint8_t *from[ROWS];
         uint8_t *to[ROWS];
         for (int k = 0; k < ROWS; k++) { /* behind the last row comes the last row again */
-            const size_t row = (size_t)(y + k < image->height ? y + k : image->height - 1);
+            const size_t row = (size_t)(y + k < down->end ? y + k : down->end - 1);
             from[k] = image->pixels + 3 * row * (size_t)image->width;
             to[k] = between + 3 * row * (size_t)width;
         }
-        interleave(from, image->width, block);
+        interleave(from, across->least, across->end, block);
         sum_sideways(block, across, width, to);
     }
 }
@@ -141,10 +146,11 @@ typedef struct plan {
     uint8_t *between;
 } plan;
 
-static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *image, int width, int height)
+static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *image, const vg_stretch *part,
+                           int width, int height)
 {
-    p->across.stride = taps_stride(image->width, width);
-    p->down.stride = taps_stride(image->height, height);
+    p->across.stride = taps_stride(part->width, width);
+    p->down.stride = taps_stride(part->height, height);
     const size_t w = (size_t)width, h = (size_t)height, in_w = (size_t)image->width, in_h = (size_t)image->height;
     const size_t n_across = w * (size_t)p->across.stride, n_down = h * (size_t)p->down.stride;
     const size_t n_block = in_w + (size_t)p->across.stride;
@@ -160,21 +166,31 @@ static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *
     return VG_OK;
 }
 
-vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t *out, vg_resize_scratch *scratch)
+vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
+                           vg_resize_scratch *scratch)
 {
+    VG_CHECK(part->x >= 0 && part->y >= 0 && part->width > 0 && part->height > 0 &&
+                 part->x + part->width <= image->width && part->y + part->height <= image->height,
+             VG_E_BUG, "the part of a picture to stretch lies outside it");
     VG_CHECK(width > 0 && height > 0 && width <= MAX_SIDE_OUT && height <= MAX_SIDE_OUT &&
                  image->width <= MAX_SIDE_IN && image->height <= MAX_SIDE_IN &&
                  (int64_t)image->height * width <= MAX_BETWEEN,
              VG_E_DATA, "cannot stretch an image of %d x %d pixels to %d x %d; the sides may be %d and %d pixels",
              image->width, image->height, width, height, MAX_SIDE_IN, MAX_SIDE_OUT);
     plan p;
-    VG_TRY(plan_make(&p, scratch, image, width, height));
-    taps_fill(&p.across, image->width, width);
-    taps_fill(&p.down, image->height, height);
-    stretch_sideways(image, &p.across, width, p.block, p.between);
+    VG_TRY(plan_make(&p, scratch, image, part, width, height));
+    taps_fill(&p.across, part->x, part->width, image->width, width, part->mirrored);
+    taps_fill(&p.down, part->y, part->height, image->height, height, false);
+    stretch_sideways(image, &p.across, &p.down, width, p.block, p.between);
     const size_t n = 3 * (size_t)width;
     for (int y = 0; y < height; y++)
         sum_down(p.between + (size_t)p.down.first[y] * n, p.down.weights + (size_t)y * (size_t)p.down.stride,
                  p.down.stride, n, out + (size_t)y * n);
     return VG_OK;
+}
+
+vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t *out, vg_resize_scratch *scratch)
+{
+    const vg_stretch whole = {.width = image->width, .height = image->height};
+    return vg_image_stretch(image, &whole, width, height, out, scratch);
 }

@@ -24,7 +24,8 @@ train: {global_batch: 8, micro_batch: 1, allow_from_scratch: true, clip_norm: 1,
 run: {folder: run, log_every: 1, hash_every: 1}
 schedule:
   - {name: heads, steps: 16, lr: 1e-3}
-  - {name: blocks, steps: 14, unfreeze_blocks: 1, vision_lr: 1e-4, lr: 1e-3}
+  - {name: blocks, steps: 14, unfreeze_blocks: 1, vision_lr: 1e-4, lr: 1e-3, crop: 0.5, flip: 0.5, colour: 0.8,
+     colour_safe: false}
 """
 
 

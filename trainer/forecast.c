@@ -43,14 +43,15 @@ static size_t larger(size_t a, size_t b)
 static size_t batch_bytes(const vg_batch_shape *s)
 {
     const size_t slots = (size_t)s->images * (size_t)s->phrases;
-    const size_t slot = (size_t)s->text_tokens * 4 + (size_t)s->max_targets * 16 + 4 * 4 + 16 + 8;
+    const size_t slot = (size_t)s->text_tokens * 4 + (size_t)s->max_targets * 16 + 5 * 4 + 16 + 8;
     return (size_t)s->images * (size_t)s->side * (size_t)s->side * 3 + slots * slot;
 }
 
-static size_t phrases_bytes(const vg_options *o, const vg_batch_shape *s, const vg_forecast_data *data)
+static size_t phrases_bytes(const vg_options *o, const vg_stage *stage, const vg_batch_shape *s,
+                            const vg_forecast_data *data)
 {
     const int64_t row = (int64_t)vg_model_text_rows(o, s) * o->text_width;
-    return vg_phrases_bytes(data->sentences, (int64_t)s->images * s->phrases, row,
+    return vg_phrases_bytes(data->sentences, stage->flip > 0, (int64_t)s->images * s->phrases, row,
                             (size_t)o->train_cache_text_mb << 20);
 }
 
@@ -95,7 +96,7 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->constants = vg_program_constant_bytes(run->train) + vg_program_constant_bytes(run->answer) +
                    (run->text ? vg_program_constant_bytes(run->text) : 0);
     f->batches = loader_bytes(o, &shape, count, data);
-    f->phrases = run->text ? phrases_bytes(o, &shape, data) : 0;
+    f->phrases = run->text ? phrases_bytes(o, run->stage, &shape, data) : 0;
     f->step_flops = vg_program_cost(run->train).flops * leaves;
     f->step_bytes = vg_program_cost(run->train).bytes * leaves;
     f->n_trainable = (double)params->n_trainable;

@@ -92,7 +92,7 @@ static vg_status open_eval(vg_run *r)
         VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split,
                              &r->eval_split));
     if (r->stage->text && !r->eval_phrases.features)
-        VG_TRY(vg_phrases_init(&r->eval_phrases, r->stage->text, vg_split_sentence_count(r->eval_split),
+        VG_TRY(vg_phrases_init(&r->eval_phrases, r->stage->text, vg_split_sentence_count(r->eval_split), false,
                                (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20));
     return VG_OK;
 }
@@ -159,7 +159,8 @@ static vg_status compile_stage(vg_run *r)
     VG_TRY(vg_stage_enter(o, (int)r->stage_index, r->params, &r->compute, &r->stage));
     if (!r->stage->text) return VG_OK;
     return vg_phrases_init(&r->train_phrases, r->stage->text, vg_split_sentence_count(r->train_split),
-                           (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20);
+                           o->schedule[r->stage_index].flip > 0, (int64_t)shape.images * shape.phrases,
+                           (size_t)o->train_cache_text_mb << 20);
 }
 
 /* Whether each rank keeps its share of the moments alone: where that saves something. */
@@ -276,38 +277,15 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
 
 /* ---- opening a run ---- */
 
-static vg_status open_data(vg_run *r)
+/* What a step writes on the host. */
+static vg_status make_room(vg_run *r)
 {
-    const vg_options *o = r->o;
-    const vg_batch_shape shape = vg_model_batch_shape(o);
-    VG_CHECK(o->data_shards.n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
-    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &r->tokenizer));
-    VG_CHECK(vg_tokenizer_size(r->tokenizer) <= o->text_vocab, VG_E_CONFIG,
-             "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, vg_tokenizer_size(r->tokenizer) - 1,
-             (long long)o->text_vocab);
-    VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split,
-                         &r->train_split));
-    VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
-             o->data_train_split);
-    const int n_batches = r->n_leaves ? 2 * r->n_leaves : 2;
-    r->batches = vg_new0_array((size_t)n_batches, sizeof *r->batches);
-    r->taken = vg_new0_array((size_t)r->n_leaves + 1, sizeof(vg_batch *));
+    const vg_batch_shape shape = vg_model_batch_shape(r->o);
     r->leaf_sums = vg_new0_array((size_t)(r->n_leaves + 1) * N_SUMS, sizeof *r->leaf_sums);
     r->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *r->key_counts);
     r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * 4, sizeof *r->rank_counts);
-    VG_CHECK(r->batches && r->taken && r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM,
-             "no memory for batches");
-    for (int i = 0; i < n_batches; i++) VG_TRY(vg_batch_init(&r->batches[i], &shape));
-    const vg_loader_spec spec = {.split = r->train_split,
-                                 .tokenizer = r->tokenizer,
-                                 .shape = shape,
-                                 .seed = (uint64_t)o->train_seed,
-                                 .shuffle = true,
-                                 .n_workers = (int)o->data_workers,
-                                 .max_bad = o->data_max_bad,
-                                 .cache_bytes = (size_t)o->data_cache_mb << 20,
-                                 .blind = o->data_blind};
-    return vg_loader_open(&spec, r->batches, n_batches, &r->loader);
+    VG_CHECK(r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM, "no memory for the counts of a step");
+    return VG_OK;
 }
 
 static vg_status check_batches(vg_run *r)
@@ -334,7 +312,8 @@ static vg_status open_run(vg_run *r)
     VG_TRY(vg_options_hash(r->o, &r->configuration_hash));
     VG_TRY(vg_options_print(r->o, &yaml));
     r->configuration = yaml.data;
-    VG_TRY(open_data(r));
+    VG_TRY(vg_run_open_stream(r));
+    VG_TRY(make_room(r));
     VG_TRY(vg_params_new(&r->params));
     r->params->keep_average = r->o->train_average_decay > 0;
     VG_TRY(vg_model_declare(r->o, r->params));
@@ -384,19 +363,14 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 static void close_run(vg_run *r)
 {
     vg_run_leave_stage(r);
-    if (r->loader) vg_loader_close(r->loader);
-    for (int i = 0; r->batches && i < (r->n_leaves ? 2 * r->n_leaves : 2); i++) vg_batch_release(&r->batches[i]);
-    free(r->batches);
-    free(r->taken);
+    vg_run_close_stream(r);
     free(r->leaf_sums);
     free(r->key_counts);
     free(r->rank_counts);
     free(r->configuration);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);
-    vg_split_close(r->train_split);
     vg_split_close(r->eval_split);
-    vg_tokenizer_close(r->tokenizer);
     vg_metrics_close(r->metrics);
 }
 

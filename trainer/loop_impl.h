@@ -25,6 +25,7 @@ typedef struct vg_run {
 
     /* the sample stream: this rank's leaves of each step */
     vg_loader *loader;
+    vg_loader_stage stream_stages[VG_MAX_STAGES];
     vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
     int first_leaf, n_leaves, n_all_leaves;
     vg_batch **taken;    /* [n_leaves] of the current step */
@@ -65,6 +66,11 @@ static inline int64_t vg_run_total_steps(const vg_options *o)
     for (int i = 0; i < o->n_stages; i++) total += o->schedule[i].steps;
     return total;
 }
+
+/* Opens tokenizer, training split, batches and loader for this rank's leaves. Local. Errors: VG_E_CONFIG, VG_E_DATA,
+ * VG_E_NOMEM. */
+vg_status vg_run_open_stream(vg_run *r);
+void vg_run_close_stream(vg_run *r);
 
 /* Compiles stage r->stage_index and makes its reducer; gives both back. Collective. */
 vg_status vg_run_enter_stage(vg_run *r);

@@ -77,6 +77,10 @@ def main(vlgtr, kills):
             print(f"{ranks} ranks, {threads} threads: {'same' if same else 'OTHER'} bits at every step; phrases per rank "
                   f"{records[0]['rank_phrases']} add up to {records[0]['phrases']}: {whole}", flush=True)
             good &= same and whole and len(records) == LAST
+        bench.train(2, {"run.folder": "anew", "train.cache_text": "false", "data.cache_mb": 0, "data.workers": 3})
+        anew = bench.hashes("anew") == want
+        print(f"phrases encoded and pictures read anew in every step: {'same' if anew else 'OTHER'} bits", flush=True)
+        good &= anew
         for trial in range(kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
         good &= keep_average(bench, want[LAST])

@@ -335,6 +335,7 @@ static vg_text run_of_batches(bench *b, int n_workers, size_t cache_bytes, int a
         vg_text_add_bytes(&bits, batch->n_targets, 6 * sizeof(int32_t));
         vg_text_add_bytes(&bits, batch->filled, 6 * sizeof(int32_t));
         vg_text_add_bytes(&bits, batch->keys, 6 * 4 * sizeof(uint32_t));
+        vg_text_add_bytes(&bits, batch->swapped, 6 * sizeof(int32_t));
         vg_text_add_bytes(&bits, batch->sentences, 6 * sizeof(int64_t));
         vg_loader_give_back(b->loader, batch);
     }
@@ -342,9 +343,8 @@ static vg_text run_of_batches(bench *b, int n_workers, size_t cache_bytes, int a
     return bits;
 }
 
-static void bits_do_not_depend_on_threads_cache_or_how_far_ahead(void **state)
+static void assert_bits_do_not_depend_on_how_it_is_run(bench *b)
 {
-    bench *b = *state;
     const vg_text plain = run_of_batches(b, 0, 0, 1);
     const struct {
         int workers, ahead;
@@ -361,6 +361,58 @@ static void bits_do_not_depend_on_threads_cache_or_how_far_ahead(void **state)
     assert_memory_not_equal(other.data, plain.data, plain.length);
     free(other.data);
     free(plain.data);
+}
+
+static void bits_do_not_depend_on_threads_cache_or_how_far_ahead(void **state)
+{
+    assert_bits_do_not_depend_on_how_it_is_run(*state);
+}
+
+/* ---- augmentation ---- */
+
+static const vg_augment everything = {.crop = 0.6, .flip = 0.5, .colour = 0.5, .crop_keep = 1};
+
+/* From the sixth position on, in the middle of a batch of three as a stage never begins: the rule is by position. */
+static const vg_loader_stage stages[] = {{0, {0}}, {5, everything}};
+
+static void stages_begin_at_their_position(void **state)
+{
+    bench *b = *state;
+    vg_text plain = run_of_batches(b, 0, 0, 1);
+    b->spec.stages = stages;
+    b->spec.n_stages = 2;
+    vg_text changed = run_of_batches(b, 0, 0, 1);
+    assert_memory_equal(changed.data, plain.data, 3 * 14 * 14 * 3);
+    assert_memory_not_equal(changed.data, plain.data, plain.length);
+    free(plain.data);
+    free(changed.data);
+    assert_bits_do_not_depend_on_how_it_is_run(b);
+}
+
+/* Box and phrase move with the picture; a phrase without a side to it keeps its words. */
+static void a_mirrored_picture_has_mirrored_boxes_and_phrases(void **state)
+{
+    bench *b = *state;
+    const vg_loader_stage mirror = {0, {.flip = 1}};
+    b->spec.shuffle = false;
+    b->spec.stages = &mirror;
+    b->spec.n_stages = 1;
+    for (int k = 0; k < SENTENCES; k++) {
+        snprintf(b->split->texts[k], sizeof *b->split->texts, k % 2 ? "the dog" : "the left dog");
+        b->split->sentences[k].text_bytes = strlen(b->split->texts[k]);
+    }
+    bench_open(b);
+    vg_batch *batch = want_and_take(b, 0);
+    assert_int_equal(batch->swapped[0], 1);
+    assert_int_equal(batch->swapped[1], 0);
+    const float x = batch->targets[0];
+    const vg_sentence *s = &b->split->sentences[0];
+    assert_true(fabs(1 - x - (s->boxes[0] + s->boxes[2]) / 2 / 20) < 1e-6);
+    int32_t ids[16] = {0};
+    int n = 0;
+    assert_int_equal(vg_tokenizer_encode(b->tokenizer, "the right dog", 13, 16, ids, &n), VG_OK);
+    assert_int_equal(batch->token_counts[0], n);
+    assert_memory_equal(batch->token_ids, ids, (size_t)n * sizeof *ids);
 }
 
 static void a_cached_image_is_read_once(void **state)
@@ -572,6 +624,8 @@ int main(void)
         CASE(every_epoch_holds_every_phrase_once),
         CASE(keys_hold_the_whole_position),
         CASE(bits_do_not_depend_on_threads_cache_or_how_far_ahead),
+        CASE(stages_begin_at_their_position),
+        CASE(a_mirrored_picture_has_mirrored_boxes_and_phrases),
         CASE(a_cached_image_is_read_once),
         CASE(a_blind_loader_hides_the_text_and_nothing_else),
         CASE(boxes_without_area_are_left_out_and_surplus_ones_too),

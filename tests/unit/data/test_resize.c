@@ -98,6 +98,43 @@ static void nothing_is_written_behind_the_picture(void **state)
     vg_image_release(&image);
 }
 
+/* The part as a picture of its own. */
+static vg_image cut_out(const vg_image *image, int x, int y, int width, int height)
+{
+    vg_image part = {.pixels = malloc((size_t)(3 * width * height)), .width = width, .height = height};
+    for (int k = 0; k < height; k++)
+        memcpy(part.pixels + 3 * k * width, image->pixels + 3 * ((y + k) * image->width + x), (size_t)(3 * width));
+    return part;
+}
+
+static void a_part_is_stretched_as_if_it_were_cut_out_first(void **state)
+{
+    (void)state;
+    const struct {
+        int x, y, width, height;
+    } parts[] = {{0, 0, 40, 31}, {7, 3, 21, 19}, {39, 30, 1, 1}, {13, 0, 27, 31}};
+    vg_image image = noise(40, 31);
+    vg_resize_scratch scratch = {0};
+    uint8_t of_part[3 * 16 * 9], of_cut[3 * 16 * 9];
+    for (int k = 0; k < 4; k++) {
+        vg_image cut = cut_out(&image, parts[k].x, parts[k].y, parts[k].width, parts[k].height);
+        vg_stretch part = {parts[k].x, parts[k].y, parts[k].width, parts[k].height, false};
+        assert_int_equal(vg_image_resize(&cut, 16, 9, of_cut, &scratch), VG_OK);
+        assert_int_equal(vg_image_stretch(&image, &part, 16, 9, of_part, &scratch), VG_OK);
+        assert_memory_equal(of_part, of_cut, sizeof of_part);
+        part.mirrored = true;
+        assert_int_equal(vg_image_stretch(&image, &part, 16, 9, of_part, &scratch), VG_OK);
+        for (int y = 0; y < 9; y++)
+            for (int x = 0; x < 16; x++)
+                assert_memory_equal(of_part + 3 * (16 * y + 15 - x), of_cut + 3 * (16 * y + x), 3);
+        vg_image_release(&cut);
+    }
+    const vg_stretch outside = {20, 0, 21, 31, false};
+    assert_int_equal(vg_image_stretch(&image, &outside, 16, 9, of_part, &scratch), VG_E_BUG);
+    free(scratch.data);
+    vg_image_release(&image);
+}
+
 static void sizes_out_of_bounds_are_refused(void **state)
 {
     (void)state;
@@ -119,9 +156,12 @@ static void sizes_out_of_bounds_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pixels_equal_those_of_pil),       cmocka_unit_test(the_same_size_changes_nothing),
-        cmocka_unit_test(one_colour_stays_one_colour),     cmocka_unit_test(nothing_is_written_behind_the_picture),
+        cmocka_unit_test(pixels_equal_those_of_pil),
+        cmocka_unit_test(the_same_size_changes_nothing),
+        cmocka_unit_test(one_colour_stays_one_colour),
+        cmocka_unit_test(nothing_is_written_behind_the_picture),
         cmocka_unit_test(sizes_out_of_bounds_are_refused),
+        cmocka_unit_test(a_part_is_stretched_as_if_it_were_cut_out_first),
     };
     return cmocka_run_group_tests_name("resize", tests, NULL, NULL);
 }

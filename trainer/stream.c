@@ -1,0 +1,87 @@
+/* The sample stream of a run: tokenizer, split, batches, and the loader that fills them. */
+#include "trainer/loop_impl.h"
+
+#include <stdlib.h>
+
+static vg_status open_text(vg_run *r)
+{
+    const vg_options *o = r->o;
+    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &r->tokenizer));
+    VG_CHECK(vg_tokenizer_size(r->tokenizer) <= o->text_vocab, VG_E_CONFIG,
+             "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, vg_tokenizer_size(r->tokenizer) - 1,
+             (long long)o->text_vocab);
+    return VG_OK;
+}
+
+static vg_status open_split(vg_run *r)
+{
+    const vg_options *o = r->o;
+    VG_CHECK(o->data_shards.n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
+    VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split,
+                         &r->train_split));
+    VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
+             o->data_train_split);
+    return VG_OK;
+}
+
+static int n_batches(const vg_run *r)
+{
+    return r->n_leaves ? 2 * r->n_leaves : 2;
+}
+
+static vg_status open_batches(vg_run *r)
+{
+    const vg_batch_shape shape = vg_model_batch_shape(r->o);
+    r->taken = vg_new0_array((size_t)r->n_leaves + 1, sizeof(vg_batch *));
+    r->batches = vg_new0_array((size_t)n_batches(r), sizeof *r->batches);
+    VG_CHECK(r->batches && r->taken, VG_E_NOMEM, "no memory for batches");
+    for (int i = 0; i < n_batches(r); i++) VG_TRY(vg_batch_init(&r->batches[i], &shape));
+    return VG_OK;
+}
+
+/* Stage i of the schedule begins at the step, and so at the position, where the one before has ended. */
+static void fill_stages(vg_run *r)
+{
+    int64_t first = 0;
+    for (int i = 0; i < r->o->n_stages; i++) {
+        const vg_stage *s = &r->o->schedule[i];
+        r->stream_stages[i] = (vg_loader_stage){.first_position = first,
+                                                .augment = {.crop = s->crop,
+                                                            .crop_keep = s->crop_keep,
+                                                            .flip = s->flip,
+                                                            .colour = s->colour,
+                                                            .colour_safe = s->colour_safe}};
+        first += s->steps * r->o->train_global_batch;
+    }
+}
+
+vg_status vg_run_open_stream(vg_run *r)
+{
+    const vg_options *o = r->o;
+    VG_TRY(open_text(r));
+    VG_TRY(open_split(r));
+    VG_TRY(open_batches(r));
+    fill_stages(r);
+    const vg_loader_spec spec = {.split = r->train_split,
+                                 .tokenizer = r->tokenizer,
+                                 .shape = vg_model_batch_shape(o),
+                                 .seed = (uint64_t)o->train_seed,
+                                 .shuffle = true,
+                                 .stages = r->stream_stages,
+                                 .n_stages = o->n_stages,
+                                 .n_workers = (int)o->data_workers,
+                                 .max_bad = o->data_max_bad,
+                                 .cache_bytes = (size_t)o->data_cache_mb << 20,
+                                 .blind = o->data_blind};
+    return vg_loader_open(&spec, r->batches, n_batches(r), &r->loader);
+}
+
+void vg_run_close_stream(vg_run *r)
+{
+    vg_loader_close(r->loader);
+    for (int i = 0; r->batches && i < n_batches(r); i++) vg_batch_release(&r->batches[i]);
+    free(r->batches);
+    free(r->taken);
+    vg_split_close(r->train_split);
+    vg_tokenizer_close(r->tokenizer);
+}
