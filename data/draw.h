@@ -19,9 +19,39 @@ typedef struct vg_window {
 } vg_window;
 
 /* Decodes JPEG or PNG bytes (told apart by their first bytes): grey is replicated, alpha dropped, EXIF orientation
- * ignored, at most 2^28 pixels. A JPEG whose end is missing is accepted when `partial_ok`. Errors: VG_E_DATA. */
+ * ignored, at most 2^28 pixels (a progressive JPEG: what fits in 512 MiB of
+ * coefficients, at least 2^26). A JPEG whose end is missing is accepted when `partial_ok`. Errors: VG_E_DATA. */
 vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out);
 vg_status vg_image_read(const char *path, vg_image *out);
+
+/* Part of a picture that is to be stretched: in its pixels, perhaps between them; mirrored: columns in reverse. */
+typedef struct vg_stretch {
+    double x, y, width, height;
+    bool mirrored;
+} vg_stretch;
+
+/* What of a picture is wanted. Zeroed: all of it, at full size. */
+typedef struct vg_decode {
+    int width, height;   /* the size the picture must have; 0: any */
+    vg_window window;    /* of the stored picture; without a width: the whole */
+    double least_pixels; /* a JPEG is decoded at 1/8, 1/4 or 1/2 (the smallest that serves) of its size where that
+                            leaves the window so many pixels on either side; 0: never */
+    bool partial_ok;     /* as vg_image_decode */
+} vg_decode;
+
+/* Pixels of the window and perhaps around it, and where in them the window lies. Zeroed is empty; used again, its
+ * memory is. */
+typedef struct vg_decoded {
+    vg_image image;
+    size_t capacity; /* bytes of image.pixels */
+    vg_stretch window;
+} vg_decoded;
+
+/* Decodes what is asked for and little more: rows above and below the window, blocks beside it and the finer half of
+ * the frequencies of a JPEG that will be shrunk cost no transform. A JPEG at full size gives the pixels vg_image_decode
+ * gives; rows behind the window are not looked at, so damage there is not noticed. On an error `out` may be used again.
+ * Errors: VG_E_DATA, VG_E_NOMEM. */
+vg_status vg_image_decode_part(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out);
 
 /* Stretches to width x height by separable antialiased bicubic (a = -0.5), in integers: the same bits everywhere, and
  * those of PIL's BICUBIC, width first (newer versions of PIL take the height first where that is cheaper; the bytes
@@ -36,10 +66,6 @@ vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t 
 
 /* The same of a part of the picture, as if it were cut out first; mirrored: the columns of `out` in reverse. The part
  * is x, y, width, height in pixels, inside the picture, perhaps between them. Errors: as above. */
-typedef struct vg_stretch {
-    double x, y, width, height;
-    bool mirrored;
-} vg_stretch;
 vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
                            vg_resize_scratch *scratch);
 

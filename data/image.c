@@ -1,17 +1,14 @@
-/* Pictures in and out: JPEG by libjpeg(-turbo), PNG by libpng, both from memory, neither trusted. The slow, exact DCT
- * is used both ways: its bits are the same with and without SIMD. */
-#include "data/draw.h"
+/* Pictures in and out: their kinds, PNG by libpng, and files. Bytes are not trusted. */
+#include "data/image_impl.h"
 
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jerror.h>
-#include <jpeglib.h>
 #include <png.h>
 
-enum { MAX_PIXELS = 1 << 28, MAX_FILE_BYTES = 1 << 30, MAX_JPEG_SCANS = 500 };
+enum { MAX_PIXELS = 1 << 28, MAX_FILE_BYTES = 1 << 30 };
 
 void vg_image_release(vg_image *image)
 {
@@ -19,166 +16,23 @@ void vg_image_release(vg_image *image)
     *image = (vg_image){0};
 }
 
-static vg_status image_alloc(vg_image *image, uint64_t width, uint64_t height)
+vg_status vg_decode_check(const vg_decode *how, uint64_t width, uint64_t height)
+{
+    VG_CHECK(!how->width || (width == (uint64_t)how->width && height == (uint64_t)how->height), VG_E_DATA,
+             "the picture is %llu x %llu pixels and its record says %d x %d", (unsigned long long)width,
+             (unsigned long long)height, how->width, how->height);
+    return VG_OK;
+}
+
+vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height)
 {
     VG_CHECK(width > 0 && height > 0 && width <= MAX_PIXELS && width * height <= MAX_PIXELS, VG_E_DATA,
              "the image says it has %llu x %llu pixels; between 1 and 2^28 can be read", (unsigned long long)width,
              (unsigned long long)height);
-    image->pixels = vg_new0_array((size_t)(width * height), 3);
-    VG_CHECK(image->pixels, VG_E_NOMEM, "no memory for an image of %llu x %llu pixels", (unsigned long long)width,
-             (unsigned long long)height);
-    image->width = (int)width;
-    image->height = (int)height;
+    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, (size_t)(3 * width * height), 1));
+    out->image.width = (int)width;
+    out->image.height = (int)height;
     return VG_OK;
-}
-
-/* ---- JPEG ---- */
-
-/* libjpeg calls back with a pointer to its error manager, which is the first member here. */
-typedef struct jpeg_errors {
-    struct jpeg_error_mgr manager;
-    jmp_buf leave;
-    bool partial_ok;
-    char text[JMSG_LENGTH_MAX];
-} jpeg_errors;
-
-static void jpeg_leave(j_common_ptr info)
-{
-    jpeg_errors *errors = (jpeg_errors *)info->err;
-    info->err->format_message(info, errors->text);
-    longjmp(errors->leave, 1);
-}
-
-/* Warnings have level -1. Stray bytes between markers lose nothing; missing or damaged data do. */
-static void jpeg_message(j_common_ptr info, int level)
-{
-    const jpeg_errors *errors = (const jpeg_errors *)info->err;
-    const int code = info->err->msg_code;
-    const bool harmless = code == JWRN_EXTRANEOUS_DATA || code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM;
-    if (level < 0 && !harmless && !errors->partial_ok) jpeg_leave(info);
-}
-
-/* A few hundred bytes can ask for millions of passes over a large progressive picture. */
-static void jpeg_progress(j_common_ptr info)
-{
-    if (((j_decompress_ptr)info)->input_scan_number <= MAX_JPEG_SCANS) return;
-    jpeg_errors *errors = (jpeg_errors *)info->err;
-    snprintf(errors->text, sizeof errors->text, "more than %d scans", MAX_JPEG_SCANS);
-    longjmp(errors->leave, 1);
-}
-
-static void jpeg_errors_init(jpeg_errors *errors, bool partial_ok)
-{
-    jpeg_std_error(&errors->manager);
-    errors->manager.error_exit = jpeg_leave;
-    errors->manager.emit_message = jpeg_message;
-    errors->partial_ok = partial_ok;
-}
-
-/* Four inks to RGB in place: `from` is C M Y K, where Adobe stores 255 - ink. */
-static void cmyk_to_rgb(const unsigned char *from, uint8_t *to, int width, bool inverted)
-{
-    const int flip = inverted ? 0 : 255;
-    for (int x = 0; x < width; x++)
-        for (int c = 0; c < 3; c++)
-            to[3 * x + c] = (uint8_t)(((from[4 * x + c] ^ flip) * (from[4 * x + 3] ^ flip) + 127) / 255);
-}
-
-typedef struct jpeg_reader {
-    struct jpeg_decompress_struct info;
-    struct jpeg_progress_mgr progress;
-    jpeg_errors errors;
-    unsigned char *inks; /* one row of a four-ink picture */
-} jpeg_reader;
-
-/* Everything that may longjmp back lives behind `r` and `image`, so no local is clobbered. */
-static vg_status jpeg_read(jpeg_reader *r, const unsigned char *bytes, size_t n, vg_image *image)
-{
-    if (setjmp(r->errors.leave)) return vg_fail(VG_E_DATA, "broken JPEG: %s", r->errors.text);
-    jpeg_create_decompress(&r->info);
-    r->progress.progress_monitor = jpeg_progress;
-    r->info.progress = &r->progress;
-    jpeg_mem_src(&r->info, bytes, (unsigned long)n);
-    jpeg_read_header(&r->info, TRUE);
-    const bool four_inks = r->info.num_components == 4;
-    r->info.out_color_space = four_inks ? JCS_CMYK : JCS_RGB;
-    r->info.dct_method = JDCT_ISLOW;
-    VG_TRY(image_alloc(image, r->info.image_width, r->info.image_height));
-    if (four_inks) r->inks = vg_new0_array((size_t)image->width, 4);
-    VG_CHECK(!four_inks || r->inks, VG_E_NOMEM, "no memory for a row of a JPEG");
-    jpeg_start_decompress(&r->info);
-    while (r->info.output_scanline < r->info.output_height) {
-        uint8_t *row = image->pixels + (size_t)r->info.output_scanline * (size_t)image->width * 3;
-        JSAMPROW target = four_inks ? r->inks : row;
-        jpeg_read_scanlines(&r->info, &target, 1);
-        if (four_inks) cmyk_to_rgb(r->inks, row, image->width, r->info.saw_Adobe_marker);
-    }
-    jpeg_finish_decompress(&r->info);
-    return VG_OK;
-}
-
-static vg_status jpeg_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out)
-{
-    jpeg_reader *r = vg_new0(sizeof *r);
-    VG_CHECK(r, VG_E_NOMEM, "no memory for a JPEG reader");
-    jpeg_errors_init(&r->errors, partial_ok);
-    r->info.err = &r->errors.manager;
-    vg_image image = {0};
-    const vg_status st = jpeg_read(r, bytes, n, &image);
-    jpeg_destroy_decompress(&r->info);
-    free(r->inks);
-    free(r);
-    if (st != VG_OK)
-        vg_image_release(&image);
-    else
-        *out = image;
-    return st;
-}
-
-typedef struct jpeg_writer {
-    struct jpeg_compress_struct info;
-    jpeg_errors errors;
-    unsigned char *bytes;
-    unsigned long n;
-} jpeg_writer;
-
-static vg_status jpeg_write(jpeg_writer *w, const vg_image *image, int quality)
-{
-    if (setjmp(w->errors.leave)) return vg_fail(VG_E_NOMEM, "JPEG encoder: %s", w->errors.text);
-    jpeg_create_compress(&w->info);
-    jpeg_mem_dest(&w->info, &w->bytes, &w->n);
-    w->info.image_width = (JDIMENSION)image->width;
-    w->info.image_height = (JDIMENSION)image->height;
-    w->info.input_components = 3;
-    w->info.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&w->info);
-    jpeg_set_quality(&w->info, quality, TRUE);
-    w->info.dct_method = JDCT_ISLOW;
-    jpeg_start_compress(&w->info, TRUE);
-    while (w->info.next_scanline < w->info.image_height) {
-        JSAMPROW row = image->pixels + (size_t)w->info.next_scanline * (size_t)image->width * 3;
-        jpeg_write_scanlines(&w->info, &row, 1);
-    }
-    jpeg_finish_compress(&w->info);
-    return VG_OK;
-}
-
-vg_status vg_image_encode_jpeg(const vg_image *image, int quality, unsigned char **bytes, size_t *n)
-{
-    jpeg_writer *w = vg_new0(sizeof *w);
-    VG_CHECK(w, VG_E_NOMEM, "no memory for a JPEG writer");
-    jpeg_errors_init(&w->errors, false);
-    w->info.err = &w->errors.manager;
-    const vg_status st = jpeg_write(w, image, quality);
-    jpeg_destroy_compress(&w->info);
-    if (st == VG_OK) {
-        *bytes = w->bytes;
-        *n = w->n;
-    } else {
-        free(w->bytes);
-    }
-    free(w);
-    return st;
 }
 
 /* ---- PNG ---- */
@@ -245,8 +99,9 @@ static void png_ask_for_rgb(png_codec *c)
     png_read_update_info(c->png, c->info);
 }
 
-static vg_status png_read(png_codec *c, vg_image *image)
+static vg_status png_read(png_codec *c, const vg_decode *how, vg_decoded *out)
 {
+    vg_image *image = &out->image;
     if (setjmp(c->leave)) return vg_fail(VG_E_DATA, "broken PNG: %s", c->text);
     c->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, c, png_leave, png_quiet);
     VG_CHECK(c->png, VG_E_NOMEM, "no memory for a PNG reader");
@@ -256,7 +111,8 @@ static vg_status png_read(png_codec *c, vg_image *image)
     png_set_user_limits(c->png, MAX_PIXELS, MAX_PIXELS);
     png_set_keep_unknown_chunks(c->png, PNG_HANDLE_CHUNK_NEVER, NULL, 0);
     png_read_info(c->png, c->info);
-    VG_TRY(image_alloc(image, png_get_image_width(c->png, c->info), png_get_image_height(c->png, c->info)));
+    VG_TRY(vg_decode_check(how, png_get_image_width(c->png, c->info), png_get_image_height(c->png, c->info)));
+    VG_TRY(vg_decoded_fit(out, png_get_image_width(c->png, c->info), png_get_image_height(c->png, c->info)));
     png_ask_for_rgb(c);
     if (png_get_rowbytes(c->png, c->info) != (size_t)image->width * 3) png_error(c->png, "an unknown pixel type");
     VG_TRY(png_row_pointers(c, image));
@@ -265,21 +121,20 @@ static vg_status png_read(png_codec *c, vg_image *image)
     return VG_OK;
 }
 
-static vg_status png_decode(const unsigned char *bytes, size_t n, vg_image *out)
+/* The whole picture: its rows build on each other. */
+static vg_status png_decode(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out)
 {
     png_codec *c = vg_new0(sizeof *c);
     VG_CHECK(c, VG_E_NOMEM, "no memory for a PNG reader");
     c->in = bytes;
     c->n_in = n;
-    vg_image image = {0};
-    const vg_status st = png_read(c, &image);
+    const vg_status st = png_read(c, how, out);
     png_destroy_read_struct(&c->png, &c->info, NULL);
     free(c->rows);
     free(c);
-    if (st != VG_OK)
-        vg_image_release(&image);
-    else
-        *out = image;
+    const vg_window *w = &how->window;
+    out->window = w->width ? (vg_stretch){w->x, w->y, w->width, w->height, false}
+                           : (vg_stretch){.width = out->image.width, .height = out->image.height};
     return st;
 }
 
@@ -318,12 +173,23 @@ vg_status vg_image_encode_png(const vg_image *image, unsigned char **bytes, size
 
 /* ---- files and kinds ---- */
 
+vg_status vg_image_decode_part(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out)
+{
+    if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff) return vg_jpeg_decode(bytes, n, how, out);
+    if (n >= 8 && png_sig_cmp(bytes, 0, 8) == 0) return png_decode(bytes, n, how, out);
+    return vg_fail(VG_E_DATA, "neither a JPEG nor a PNG (%zu bytes); convert the picture to one of them", n);
+}
+
 vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out)
 {
-    if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff)
-        return jpeg_decode(bytes, n, partial_ok, out);
-    if (n >= 8 && png_sig_cmp(bytes, 0, 8) == 0) return png_decode(bytes, n, out);
-    return vg_fail(VG_E_DATA, "neither a JPEG nor a PNG (%zu bytes); convert the picture to one of them", n);
+    const vg_decode how = {.partial_ok = partial_ok};
+    vg_decoded decoded = {0};
+    const vg_status st = vg_image_decode_part(bytes, n, &how, &decoded);
+    if (st != VG_OK)
+        vg_image_release(&decoded.image);
+    else
+        *out = decoded.image;
+    return st;
 }
 
 vg_status vg_image_read(const char *path, vg_image *out)

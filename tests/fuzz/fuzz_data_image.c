@@ -1,7 +1,9 @@
-/* Any bytes as a picture: a status comes back, and what was decoded can be stretched and encoded. */
+/* Any bytes as a picture: a status comes back, what was decoded can be stretched and encoded, and any part of it comes
+ * out as it does in the whole. */
 #include "data/draw.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,12 +22,37 @@ static void use(const vg_image *image)
     free(bytes);
 }
 
+/* A part that the bytes choose: the same pixels at full size; at any smaller size its window lies inside what came. */
+static void use_part(const uint8_t *data, size_t size, const vg_image *whole)
+{
+    static vg_decoded part;
+    const uint8_t *last = data + size - 4; /* what was decoded is longer than that */
+    vg_decode how = {.width = whole->width, .height = whole->height, .partial_ok = true};
+    how.window.x = last[0] * whole->width / 256;
+    how.window.y = last[1] * whole->height / 256;
+    how.window.width = 1 + last[2] * (whole->width - how.window.x - 1) / 256;
+    how.window.height = 1 + last[3] * (whole->height - how.window.y - 1) / 256;
+    if (vg_image_decode_part(data, size, &how, &part) != VG_OK) abort();
+    for (int y = 0; y < how.window.height; y++) {
+        const int from_y = (int)part.window.y + y, from_x = (int)part.window.x;
+        if (memcmp(part.image.pixels + 3 * ((size_t)from_y * (size_t)part.image.width + (size_t)from_x),
+                   whole->pixels + 3 * ((size_t)(how.window.y + y) * (size_t)whole->width + (size_t)how.window.x),
+                   3 * (size_t)how.window.width) != 0)
+            abort();
+    }
+    how.least_pixels = 1;
+    if (vg_image_decode_part(data, size, &how, &part) != VG_OK) return;
+    if (part.window.x + part.window.width > part.image.width || part.window.y + part.window.height > part.image.height)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     for (int partial_ok = 0; partial_ok < 2; partial_ok++) {
         vg_image image;
         if (vg_image_decode(data, size, partial_ok, &image) != VG_OK) continue;
         use(&image);
+        if (partial_ok && (int64_t)image.width * image.height <= MOST_PIXELS) use_part(data, size, &image);
         vg_image_release(&image);
     }
     return 0;

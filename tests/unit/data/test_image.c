@@ -3,6 +3,7 @@
 #define _DEFAULT_SOURCE /* mkdtemp */
 #include "data/draw.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jpeglib.h>
 
 enum { WIDTH = 16, HEIGHT = 12, PIXEL_BYTES = 3 * WIDTH * HEIGHT };
 
@@ -190,6 +192,117 @@ static void a_jpeg_with_endless_scans_is_refused(void **state)
     free(bytes);
 }
 
+/* ---- parts ---- */
+
+enum { WIDE = 173, HIGH = 131 };
+
+typedef struct coding {
+    int across, down; /* luminance samples for one of colour */
+    bool progressive, grey, inks;
+} coding;
+
+static int wave(int x, int y, int c)
+{
+    return (x * x * (3 + c) + y * (17 + 40 * c) + x * y / 3 + (x / 7 + y / 5) % 2 * 90) % 256;
+}
+
+static unsigned char *coded(const coding *how, unsigned long *n)
+{
+    struct jpeg_compress_struct info;
+    struct jpeg_error_mgr errors;
+    unsigned char *bytes = NULL, row[4 * WIDE];
+    info.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&info);
+    *n = 0;
+    jpeg_mem_dest(&info, &bytes, n);
+    info.image_width = WIDE;
+    info.image_height = HIGH;
+    info.input_components = how->grey ? 1 : how->inks ? 4 : 3;
+    info.in_color_space = how->grey ? JCS_GRAYSCALE : how->inks ? JCS_CMYK : JCS_RGB;
+    jpeg_set_defaults(&info);
+    jpeg_set_quality(&info, 90, TRUE);
+    info.comp_info[0].h_samp_factor = how->across;
+    info.comp_info[0].v_samp_factor = how->down;
+    if (how->progressive) jpeg_simple_progression(&info);
+    jpeg_start_compress(&info, TRUE);
+    for (int y = 0; y < HIGH; y++) {
+        for (int x = 0; x < WIDE; x++)
+            for (int c = 0; c < info.input_components; c++) row[info.input_components * x + c] = (uint8_t)wave(x, y, c);
+        JSAMPROW from = row;
+        jpeg_write_scanlines(&info, &from, 1);
+    }
+    jpeg_finish_compress(&info);
+    jpeg_destroy_compress(&info);
+    return bytes;
+}
+
+static const coding codings[] = {{1, 1, false, false, false}, {2, 1, false, false, false}, {2, 2, false, false, false},
+                                 {1, 2, false, false, false}, {4, 1, false, false, false}, {2, 2, true, false, false},
+                                 {1, 1, false, true, false},  {1, 1, false, false, true},  {2, 2, true, false, true}};
+static const vg_window windows[] = {{0, 0, WIDE, HIGH}, {0, 0, 20, 30},    {16, 16, 32, 32}, {15, 17, 1, 1},
+                                    {33, 47, 100, 61},  {64, 0, 109, 131}, {1, 128, 172, 3}, {172, 130, 1, 1},
+                                    {31, 63, 90, 8},    {48, 1, 5, 129}};
+
+/* The window's pixels are those of the whole picture, to the bit, although little else was decoded. */
+static void a_part_of_a_jpeg_has_the_pixels_of_the_whole(void **state)
+{
+    (void)state;
+    vg_decoded part = {0};
+    for (size_t k = 0; k < sizeof codings / sizeof *codings; k++) {
+        unsigned long n;
+        unsigned char *bytes = coded(&codings[k], &n);
+        vg_image whole;
+        assert_int_equal(vg_image_decode(bytes, n, false, &whole), VG_OK);
+        for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+            const vg_window *w = &windows[i];
+            const vg_decode how = {.width = WIDE, .height = HIGH, .window = *w};
+            if (vg_image_decode_part(bytes, n, &how, &part) != VG_OK) fail_msg("%s", vg_error_text());
+            const int x0 = (int)part.window.x, y0 = (int)part.window.y;
+            assert_true(part.window.width == w->width && part.window.height == w->height);
+            for (int y = 0; y < w->height; y++)
+                if (memcmp(part.image.pixels + 3 * ((y0 + y) * part.image.width + x0),
+                           whole.pixels + 3 * ((w->y + y) * WIDE + w->x), (size_t)(3 * w->width)) != 0)
+                    fail_msg("coding %zu, window %zu, row %d differ", k, i, y);
+        }
+        vg_image_release(&whole);
+        free(bytes);
+    }
+    vg_image_release(&part.image);
+}
+
+/* At 1/2 the window has half the pixels, between them where it starts at an odd one; a constant picture stays so. */
+static void a_jpeg_is_decoded_smaller_where_that_serves(void **state)
+{
+    (void)state;
+    unsigned long n;
+    unsigned char *bytes = coded(&codings[2], &n);
+    vg_decoded part = {0};
+    const struct {
+        double least;
+        int by;
+    } cases[] = {{0, 1}, {61, 1}, {50, 1}, {30.5, 2}, {30, 2}, {16, 2}, {15.25, 4}, {7.6, 8}, {1, 8}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const vg_decode how = {.window = {33, 47, 100, 61}, .least_pixels = cases[k].least};
+        assert_int_equal(vg_image_decode_part(bytes, n, &how, &part), VG_OK);
+        const double by = cases[k].by;
+        assert_true(part.window.width == 100 / by && part.window.height == 61 / by);
+        assert_true(part.window.y == 47 / by - floor(47 / by));
+        assert_true(part.window.x + part.window.width <= part.image.width);
+        assert_true(part.window.y + part.window.height <= part.image.height);
+        assert_true(part.image.height <= 61 / by + 2);
+    }
+    const vg_decode odd = {.least_pixels = 60}; /* 173 x 131 at 1/2 are 86.5 x 65.5 pixels in 87 x 66 */
+    assert_int_equal(vg_image_decode_part(bytes, n, &odd, &part), VG_OK);
+    assert_true(part.window.width == 86.5 && part.window.height == 65.5);
+    assert_int_equal(part.image.width, 87);
+    assert_int_equal(part.image.height, 66);
+    const vg_decode other = {.width = WIDE, .height = HIGH + 1};
+    assert_int_equal(vg_image_decode_part(bytes, n, &other, &part), VG_E_DATA);
+    assert_non_null(strstr(vg_error_text(), "its record says 173 x 132"));
+    vg_image_release(&part.image);
+    free(bytes);
+}
+
 static void other_files_are_named_as_such(void **state)
 {
     (void)state;
@@ -211,6 +324,8 @@ int main(void)
         cmocka_unit_test(a_changed_byte_does_no_harm),
         cmocka_unit_test(too_many_pixels_are_refused_before_memory_is_taken),
         cmocka_unit_test(a_jpeg_with_endless_scans_is_refused),
+        cmocka_unit_test(a_part_of_a_jpeg_has_the_pixels_of_the_whole),
+        cmocka_unit_test(a_jpeg_is_decoded_smaller_where_that_serves),
         cmocka_unit_test(other_files_are_named_as_such),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);

@@ -1,0 +1,16 @@
+/* Between the decoders of pictures. */
+#ifndef VG_DATA_IMAGE_IMPL_H
+#define VG_DATA_IMAGE_IMPL_H
+
+#include "data/draw.h"
+
+/* Whether a picture of this size is the one that is meant. Errors: VG_E_DATA. */
+vg_status vg_decode_check(const vg_decode *how, uint64_t width, uint64_t height);
+
+/* Makes room for width x height pixels, which are not cleared. Errors: VG_E_DATA (more than 2^28), VG_E_NOMEM. */
+vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height);
+
+/* As vg_image_decode_part, for a JPEG. */
+vg_status vg_jpeg_decode(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out);
+
+#endif
