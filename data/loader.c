@@ -199,7 +199,7 @@ void vg_loader_close(vg_loader *l)
 
 vg_status vg_loader_want(vg_loader *l, int64_t first_position)
 {
-    VG_CHECK(first_position >= 0 && first_position <= INT64_MAX - l->n_images, VG_E_BUG,
+    VG_CHECK(first_position >= 0 && first_position <= INT64_MAX - l->n_images - VG_LOADER_QUEUE, VG_E_BUG,
              "stream position %lld is out of range", (long long)first_position);
     pthread_mutex_lock(&l->lock);
     const bool room = l->n_wanted + (size_t)l->n_order < VG_LOADER_QUEUE;

@@ -69,8 +69,10 @@ typedef struct vg_loader_spec {
     const vg_tokenizer *tokenizer;
     vg_batch_shape shape;
     uint64_t seed;
-    bool shuffle; /* false: sentences in table order (evaluation), and positions past the end are empty slots */
-    bool blind;   /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    bool shuffle;   /* false: sentences in table order (evaluation), and positions past the end are empty slots */
+    bool blind;     /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    double reduced; /* JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves so many times S pixels; 0:
+                       never */
     const vg_loader_stage *stages; /* by position; none: pictures as they are */
     int n_stages;
     int n_workers;      /* threads; 0 reads in the caller's thread */
@@ -89,10 +91,11 @@ void vg_loader_close(vg_loader *loader);
  * i). Never blocks; at most VG_LOADER_QUEUE may be queued. Local. Errors: VG_E_BUG when the queue is full. */
 vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
-/* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is quarantined by id,
- * logged once, and its slots are empty. Boxes without an area are left out; of more than T the first T are taken, with
- * one warning. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that lasts (that micro-batch is
- * then gone), VG_E_BUG when nothing is wanted or no buffer was given back. */
+/* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is quarantined by id:
+ * logged once, counted, and replaced by that of the next position in the stream (up to 16 on) when shuffled, else its
+ * slots are empty. A JPEG that lacks its end is no such sample. Boxes without an area are left out; of more than T the
+ * first T are taken, with one warning. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that lasts
+ * (that micro-batch is then gone), VG_E_BUG when nothing is wanted or no buffer was given back. */
 vg_status vg_loader_take(vg_loader *loader, vg_batch **out);
 void vg_loader_give_back(vg_loader *loader, vg_batch *batch);
 

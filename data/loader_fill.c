@@ -74,6 +74,7 @@ void vg_filler_release(vg_filler *f)
 void vg_fill_scratch_release(vg_fill_scratch *scratch)
 {
     free(scratch->encoded);
+    vg_image_release(&scratch->decoded.image);
     free(scratch->resize.data);
     free(scratch->mirrored.data);
 }
@@ -220,20 +221,33 @@ static void sample_view(const vg_filler *f, int64_t position, sample *s)
     s->view = vg_view_draw(augment, f->spec.seed, (uint64_t)position, &picture);
 }
 
+/* The sample of this position and its pixels; *usable is false where there is none, or a bad one. */
+static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, int64_t position, sample *s, uint8_t *pixels,
+                             bool *usable)
+{
+    const vg_place in_order = {0, position};
+    *usable = f->spec.shuffle || position < f->n_samples;
+    if (!*usable) return VG_OK;
+    sample_find(f, f->spec.shuffle ? vg_sampler_place(f->spec.seed, f->n_samples, position) : in_order, s);
+    sample_view(f, position, s);
+    return vg_fill_pixels(f, scratch, s->image, &s->view, pixels, usable);
+}
+
+/* Positions that are tried behind a bad sample in training. With a hundredth of them bad, none of 16 is good once in
+ * 10^32 samples; where all of a small set are bad, max_bad ends the run. */
+enum { TRIES = 16 };
+
 vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position)
 {
     const size_t pixel_bytes = (size_t)b->shape.side * (size_t)b->shape.side * 3;
     uint8_t *pixels = b->pixels + (size_t)i * pixel_bytes;
-    for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
-    bool usable = f->spec.shuffle || position < f->n_samples;
+    const int tries = f->spec.shuffle ? TRIES : 1;
+    bool usable = false;
     vg_status st = VG_OK;
     sample s;
-    if (usable) {
-        const vg_place in_order = {0, position};
-        sample_find(f, f->spec.shuffle ? vg_sampler_place(f->spec.seed, f->n_samples, position) : in_order, &s);
-        sample_view(f, position, &s);
-        st = vg_fill_pixels(f, scratch, s.image, &s.view, pixels, &usable);
-    }
+    for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
+    for (int64_t k = 0; k < tries && st == VG_OK && !usable; k++)
+        st = sample_fill(f, scratch, position + k, &s, pixels, &usable);
     if (!usable) memset(pixels, 0, pixel_bytes);
     return st == VG_OK && usable ? slots_fill(f, scratch, b, i, &s) : st;
 }

@@ -15,7 +15,7 @@ typedef struct vg_filler {
     pthread_mutex_t lock;  /* guards what follows */
     uint8_t **cached;      /* [n_images] stretched pixels; once there they stay until release */
     size_t cache_left_bytes;
-    bool *bad; /* [n_images] */
+    bool *bad; /* [n_images] told of and counted */
     int64_t n_quarantined;
     bool warned_of_targets;
 } vg_filler;
@@ -24,6 +24,7 @@ typedef struct vg_filler {
 typedef struct vg_fill_scratch {
     unsigned char *encoded;
     size_t encoded_capacity;
+    vg_decoded decoded;
     vg_resize_scratch resize;
     vg_text mirrored; /* a phrase */
 } vg_fill_scratch;
@@ -32,7 +33,7 @@ vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
 void vg_filler_release(vg_filler *filler);
 void vg_fill_scratch_release(vg_fill_scratch *scratch);
 
-/* The pixels of an image's view into out; *usable is false for an image in quarantine. Thread-safe. */
+/* The pixels of an image's view into out; *usable is false for a bad image, which is then counted. Thread-safe. */
 vg_status vg_fill_pixels(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view, uint8_t *out,
                          bool *usable);
 

@@ -10,33 +10,43 @@ static size_t pixel_bytes(const vg_batch_shape *shape)
     return (size_t)shape->side * (size_t)shape->side * 3;
 }
 
-/* The view of the picture, stretched, in its colours. */
-static vg_status stretch(const vg_filler *f, vg_fill_scratch *scratch, const vg_image *image, const vg_view *view,
-                         uint8_t *out)
+/* Pixels that a worker keeps room for; a larger picture's go back to the system. */
+enum { KEPT_BYTES = 1 << 26 };
+
+static void decoded_trim(vg_decoded *decoded)
+{
+    if (decoded->capacity <= KEPT_BYTES) return;
+    vg_image_release(&decoded->image);
+    decoded->capacity = 0;
+}
+
+/* The view of a picture: its window decoded, stretched, in its colours. A JPEG without its end is taken as it is. */
+static vg_status decode_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, size_t n, const vg_decode *how,
+                                    const vg_view *view, uint8_t *out)
 {
     const int side = f->spec.shape.side;
-    const vg_window *w = &view->window;
-    const vg_stretch part = {w->x, w->y, w->width, w->height, view->mirrored};
-    VG_TRY(vg_image_stretch(image, &part, side, side, out, &scratch->resize));
+    VG_TRY(vg_image_decode_part(scratch->encoded, n, how, &scratch->decoded));
+    vg_stretch part = scratch->decoded.window;
+    part.mirrored = view->mirrored;
+    VG_TRY(vg_image_stretch(&scratch->decoded.image, &part, side, side, out, &scratch->resize));
     if (view->recoloured) vg_recolour(out, (size_t)side * (size_t)side, &view->colours);
     return VG_OK;
 }
 
-static vg_status decode_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view,
-                                    uint8_t *out)
+static vg_status read_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view,
+                                  uint8_t *out)
 {
     vg_image_info info;
-    vg_image image;
     size_t n = 0;
     vg_split_image(f->spec.split, index, &info);
     VG_TRY(vg_split_read_image(f->spec.split, index, &scratch->encoded, &scratch->encoded_capacity, &n));
-    VG_TRY(vg_image_decode(scratch->encoded, n, false, &image));
-    vg_status st = VG_OK;
-    if (image.width != info.width || image.height != info.height) /* its boxes would mean something else */
-        st = vg_fail(VG_E_DATA, "the picture is %d x %d pixels and its record says %d x %d", image.width, image.height,
-                     info.width, info.height);
-    if (st == VG_OK) st = stretch(f, scratch, &image, view, out);
-    vg_image_release(&image);
+    const vg_decode how = {.width = info.width, /* of another size, its boxes would mean something else */
+                           .height = info.height,
+                           .window = view->window,
+                           .least_pixels = f->spec.reduced * f->spec.shape.side,
+                           .partial_ok = true};
+    const vg_status st = decode_and_stretch(f, scratch, n, &how, view, out);
+    decoded_trim(&scratch->decoded);
     return st;
 }
 
@@ -52,7 +62,7 @@ static void cache_keep(vg_filler *f, int64_t index, const uint8_t *pixels)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* Marks an image as bad; the sentence of this thread's last error says why. */
+/* Counts an image as bad; the sentence of this thread's last error says why. */
 static vg_status quarantine(vg_filler *f, int64_t index)
 {
     const int64_t n_samples = f->first_sample[index + 1] - f->first_sample[index];
@@ -65,8 +75,10 @@ static vg_status quarantine(vg_filler *f, int64_t index)
     if (news) {
         vg_image_info info;
         vg_split_image(f->spec.split, index, &info);
-        vg_log_rank("image %lld (%s) of split %s is left out from now on: %s; find all such with `vlgtr shard verify`",
-                    (long long)info.image_id, info.file_name, vg_split_name(f->spec.split), vg_error_text());
+        vg_log_rank(
+            "image %lld (%s) of split %s is left out, here and wherever else it comes up: %s; find all such with "
+            "`vlgtr shard verify`",
+            (long long)info.image_id, info.file_name, vg_split_name(f->spec.split), vg_error_text());
     }
     VG_CHECK((double)total <= f->spec.max_bad * (double)f->n_samples, VG_E_DATA,
              "%lld of %lld samples of split %s cannot be read, more than the allowed fraction of %g; see the lines "
@@ -75,21 +87,20 @@ static vg_status quarantine(vg_filler *f, int64_t index)
     return VG_OK;
 }
 
+/* Whether an image is bad is asked anew each time: the answer belongs to the data, not to what this rank met before. */
 vg_status vg_fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, uint8_t *out,
                          bool *usable)
 {
     const bool plain = !view->cropped && !view->mirrored && !view->recoloured;
     pthread_mutex_lock(&f->lock);
-    const bool bad = f->bad[index];
     const uint8_t *cached = plain ? f->cached[index] : NULL;
     pthread_mutex_unlock(&f->lock);
-    *usable = !bad;
-    if (bad) return VG_OK;
+    *usable = true;
     if (cached) {
         memcpy(out, cached, pixel_bytes(&f->spec.shape));
         return VG_OK;
     }
-    const vg_status st = decode_and_stretch(f, scratch, index, view, out);
+    const vg_status st = read_and_stretch(f, scratch, index, view, out);
     *usable = st == VG_OK;
     if (st == VG_E_DATA) return quarantine(f, index);
     if (st == VG_OK && plain) cache_keep(f, index, out);

@@ -67,6 +67,7 @@ vg_status vg_run_open_stream(vg_run *r)
                                  .shape = vg_model_batch_shape(o),
                                  .seed = (uint64_t)o->train_seed,
                                  .shuffle = true,
+                                 .reduced = o->data_reduced,
                                  .stages = r->stream_stages,
                                  .n_stages = o->n_stages,
                                  .n_workers = (int)o->data_workers,

@@ -466,7 +466,7 @@ static void boxes_without_area_are_left_out_and_surplus_ones_too(void **state)
 
 /* ---- faults ---- */
 
-static void a_bad_image_is_quarantined_and_its_slots_are_empty(void **state)
+static void in_table_order_a_bad_image_leaves_its_slots_empty(void **state)
 {
     bench *b = *state;
     b->spec.shuffle = false;
@@ -481,6 +481,61 @@ static void a_bad_image_is_quarantined_and_its_slots_are_empty(void **state)
         vg_loader_give_back(b->loader, batch);
         assert_int_equal(vg_loader_stats_get(b->loader).quarantined, 2);
     }
+}
+
+/* The first sentence of each of 42 positions (three epochs), asked for from `first` on and then round to it. */
+static void first_sentences(bench *b, int n_workers, int64_t first, int64_t *sentences)
+{
+    b->spec.n_workers = n_workers;
+    bench_open(b);
+    for (int64_t k = 0; k < 42; k += 3) {
+        const int64_t position = (first + k) % 42;
+        vg_batch *batch = want_and_take(b, position);
+        for (int i = 0; i < 3; i++) {
+            const uint32_t key[] = {0, 0, (uint32_t)(position + i), 0};
+            assert_memory_equal(batch->keys + 8 * i, key, sizeof key);
+            assert_int_equal(batch->filled[2 * i], 1);
+            sentences[position + i] = batch->sentences[2 * i];
+        }
+        vg_loader_give_back(b->loader, batch);
+    }
+    bench_close(b);
+}
+
+/* Whichever positions were met before, on however many workers: what replaces a bad sample is the stream's business. */
+static void a_bad_sample_is_replaced_by_the_next_in_the_stream(void **state)
+{
+    bench *b = *state;
+    int64_t good[42], with_bad[42], again[42];
+    b->spec.max_bad = 0.5;
+    first_sentences(b, 0, 0, good);
+    b->split->images[3].n = 20;
+    first_sentences(b, 0, 0, with_bad);
+    first_sentences(b, 3, 21, again);
+    assert_memory_equal(with_bad, again, sizeof again);
+    int n_replaced = 0;
+    for (int p = 0, next; p < 40; p++) {
+        for (next = p; next < 42 && b->split->sentences[good[next]].image == 3;) next++;
+        if (next < 42) assert_int_equal(with_bad[p], good[next]);
+        n_replaced += next > p;
+    }
+    assert_true(n_replaced >= 6); /* three samples of image 3 in each epoch */
+}
+
+static void a_jpeg_without_its_end_is_no_bad_sample(void **state)
+{
+    bench *b = *state;
+    fake_image *f = &b->split->images[1];
+    vg_image image;
+    assert_int_equal(vg_image_decode(f->bytes, f->n, false, &image), VG_OK);
+    free(f->bytes);
+    assert_int_equal(vg_image_encode_jpeg(&image, 95, &f->bytes, &f->n), VG_OK);
+    vg_image_release(&image);
+    f->n = f->n * 9 / 10;
+    b->spec.shuffle = false;
+    bench_open(b);
+    assert_slot_is(b, want_and_take(b, 2), 0, 3);
+    assert_int_equal(vg_loader_stats_get(b->loader).quarantined, 0);
 }
 
 static void a_picture_of_another_size_than_its_record_is_bad(void **state)
@@ -629,7 +684,9 @@ int main(void)
         CASE(a_cached_image_is_read_once),
         CASE(a_blind_loader_hides_the_text_and_nothing_else),
         CASE(boxes_without_area_are_left_out_and_surplus_ones_too),
-        CASE(a_bad_image_is_quarantined_and_its_slots_are_empty),
+        CASE(in_table_order_a_bad_image_leaves_its_slots_empty),
+        CASE(a_bad_sample_is_replaced_by_the_next_in_the_stream),
+        CASE(a_jpeg_without_its_end_is_no_bad_sample),
         CASE(a_picture_of_another_size_than_its_record_is_bad),
         CASE(too_many_bad_images_end_the_run),
         CASE(a_storage_error_is_told_for_its_own_batch),
