@@ -91,6 +91,7 @@ typedef struct vg_shard_paths {
     size_t n, capacity;
 } vg_shard_paths;
 vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_paths *list);
+int64_t vg_shard_paths_bytes(const vg_shard_paths *list); /* of all files, for progress */
 void vg_shard_paths_release(vg_shard_paths *list);
 
 /* Checks every row of tables that claim to lie in `path`. Errors: VG_E_DATA. */

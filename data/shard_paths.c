@@ -56,3 +56,12 @@ vg_status vg_shard_paths_find(const char *const *paths, int n_paths, vg_shard_pa
     VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");
     return VG_OK;
 }
+
+int64_t vg_shard_paths_bytes(const vg_shard_paths *list)
+{
+    int64_t sum = 0;
+    struct stat info;
+    for (size_t i = 0; i < list->n; i++)
+        if (stat(list->path[i], &info) == 0) sum += (int64_t)info.st_size;
+    return sum;
+}

@@ -115,6 +115,7 @@ static const struct {
 } verbs[] = {{"import", import},
              {"inspect", vg_shard_verb_inspect},
              {"verify", vg_shard_verb_verify},
+             {"leakage", vg_shard_verb_leakage},
              {"merge", merge},
              {"split", split}};
 
@@ -130,6 +131,7 @@ vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
     }
     const char *near = argc > 1 ? vg_nearest_word(argv[1], names, N_VERBS) : NULL;
     VG_CHECK(!near, VG_E_USAGE, "no verb '%s'; did you mean '%s'?", argv[1], near);
-    return vg_fail(VG_E_USAGE,
-                   "vlgtr shard import|inspect|verify|merge|split ...; each tells its arguments when called without");
+    return vg_fail(
+        VG_E_USAGE,
+        "vlgtr shard import|inspect|verify|leakage|merge|split ...; each tells its arguments when called without");
 }
