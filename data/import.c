@@ -1,12 +1,16 @@
 #include "data/import_impl.h"
+#include "data/progress.h"
 #include "data/workers.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000 };
+
+#define MAX_COORDINATE 1e9 /* pixels; beyond any image, and exact enough as a float to be compared */
 
 /* ---- the table of sets ---- */
 
@@ -65,17 +69,20 @@ struct vg_import_log {
     vg_import_report *report;
     bool strict;
     int64_t n_lines;
+    bool tell_progress;
+    vg_progress progress; /* its `what` is NULL before the first */
 };
 
-vg_import_log *vg_import_log_new(vg_import_report *report, bool strict)
+vg_import_log *vg_import_log_new(vg_import_report *report, bool strict, bool tell_progress)
 {
     vg_import_log *log = vg_new0(sizeof *log);
-    if (log) *log = (vg_import_log){.report = report, .strict = strict};
+    if (log) *log = (vg_import_log){.report = report, .strict = strict, .tell_progress = tell_progress};
     return log;
 }
 
 void vg_import_log_free(vg_import_log *log)
 {
+    if (log && log->progress.what) vg_progress_end(&log->progress);
     free(log);
 }
 
@@ -90,6 +97,35 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
     VG_CHECK(!log->strict, VG_E_DATA, "%s (--strict)", line);
     if (log->n_lines == MAX_BAD_LINES) VG_TRY(vg_text_add(&log->report->bad, "and more, not listed\n"));
     return log->n_lines++ < MAX_BAD_LINES ? vg_text_add(&log->report->bad, "%s\n", line) : VG_OK;
+}
+
+vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done, int64_t all, const char *unit)
+{
+    if (!log->tell_progress) return vg_stop_check();
+    vg_progress *p = &log->progress;
+    if (what != p->what) {
+        if (p->what) vg_progress_end(p);
+        vg_progress_begin(p, what, unit, all);
+    }
+    p->total = all;
+    vg_progress_add(p, done - atomic_load(&p->done));
+    return vg_stop_check();
+}
+
+/* ---- boxes ---- */
+
+const char *vg_import_box_fault(const double xyxy[4], int width, int height, double slack, float out[4])
+{
+    const double right = width > 0 ? width : HUGE_VAL, bottom = height > 0 ? height : HUGE_VAL;
+    for (int i = 0; i < 4; i++)
+        if (!isfinite(xyxy[i]) || fabs(xyxy[i]) > MAX_COORDINATE) return "has a box that is not finite";
+    if (xyxy[0] < -slack || xyxy[1] < -slack || xyxy[2] > right + slack || xyxy[3] > bottom + slack)
+        return "has a box that leaves its image";
+    out[0] = (float)fmax(xyxy[0], 0);
+    out[1] = (float)fmax(xyxy[1], 0);
+    out[2] = (float)fmin(xyxy[2], right);
+    out[3] = (float)fmin(xyxy[3], bottom);
+    return out[0] < out[2] && out[1] < out[3] ? NULL : "has an empty box";
 }
 
 /* ---- the report ---- */
@@ -133,6 +169,7 @@ vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
         last_ref[at] = s->ref_id;
     }
     report->images++;
+    report->absent_images += image->n_bytes == 0;
     report->sentences += (int64_t)image->n_sentences;
     report->image_bytes += (int64_t)image->n_bytes;
     return VG_OK;
@@ -150,6 +187,9 @@ vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
                        (long long)r->sentences));
     VG_TRY(vg_text_add(out, "%d shards, %.1f MiB of images", r->shards, (double)r->image_bytes / (1 << 20)));
     if (r->shards_kept) VG_TRY(vg_text_add(out, "; %d of them were finished before and kept", r->shards_kept));
+    if (r->absent_images)
+        VG_TRY(vg_text_add(out, "\n%lld images are absent: to be looked at, not to be trained on",
+                           (long long)r->absent_images));
     VG_TRY(vg_text_add(out, "\n%lld images and %lld sentences set aside\n", (long long)r->bad_images,
                        (long long)r->bad_sentences));
     return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;
@@ -172,10 +212,14 @@ static vg_status check_bad_share(const vg_import_report *r, double max_bad)
 
 static vg_status import_records(const vg_importer *importer, void *state, vg_shard_maker *maker)
 {
-    for (bool more = true; more;) {
+    int64_t n = 0;
+    for (bool more = true; more; n++) {
         vg_import_record record;
         VG_TRY(importer->next(state, &record, &more));
         if (more) VG_TRY(vg_shard_maker_add(maker, &record));
+        const double share = importer->share(state);
+        const int64_t all = share > 0 ? (int64_t)((double)n / share) : 0;
+        VG_TRY(vg_import_progress(maker->log, "images into shards", n, all, "images"));
     }
     return vg_shard_maker_finish(maker);
 }
@@ -190,9 +234,17 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     vg_shard_maker maker = {.set = name, .out = out, .report = report};
     maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
     maker.n_threads = options->threads ? options->threads : vg_processors();
-    maker.log = vg_import_log_new(report, options->strict);
+    maker.allow_absent = options->allow_absent;
+    maker.log = vg_import_log_new(report, options->strict, options->tell_progress);
     VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
-    const vg_import_source source = {name, root, options->images, options->split_by};
+    const vg_import_source source = {.set = name,
+                                     .root = root,
+                                     .images = options->images,
+                                     .split_by = options->split_by,
+                                     .splits = options->splits,
+                                     .shares = options->shares,
+                                     .seed = options->seed,
+                                     .scratch = out};
     void *state = NULL;
     vg_status st = set->importer->open(&source, maker.log, &state, &maker.split_by);
     if (st == VG_OK) st = import_records(set->importer, state, &maker);

@@ -24,8 +24,13 @@ typedef struct vg_import_options {
     const char *split_by; /* which refs(<split_by>).p; NULL takes the usual one, or the only one */
     size_t shard_bytes;   /* image bytes in a shard, 0 for 256 MiB */
     double max_bad;       /* share of the sentences that may be set aside before the import fails, 0..1 */
-    bool strict;          /* the first bad record is an error */
-    int threads;          /* that read and decode images, 0 for one on each processor; never changes a byte */
+    const char *splits;   /* a list of images and splits, for sets that have none of their own; NULL for none */
+    const char *shares; /* "val=0.05,test=0.05" of the images that are not listed; the rest is train. NULL for train */
+    uint64_t seed;      /* of the shares */
+    bool strict;        /* the first bad record is an error */
+    bool tell_progress; /* lines for people, on standard error, while it takes long */
+    bool allow_absent;  /* an image file that is not there is no fault: its rows go into the shard without it */
+    int threads;        /* that read and decode images, 0 for one on each processor; never changes a byte */
 } vg_import_options;
 
 typedef struct vg_import_split {
@@ -38,6 +43,7 @@ typedef struct vg_import_report {
     int n_splits;
     int64_t images, refs, sentences; /* in the shards; a ref that stands in two splits counts twice */
     int64_t image_bytes;
+    int64_t absent_images;             /* in the shards without their file */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
     int shards, shards_kept;           /* kept: found finished from an earlier, equal import */
@@ -58,16 +64,21 @@ void vg_import_report_release(vg_import_report *report);
 /* What an importer is asked to read. */
 typedef struct vg_import_source {
     const char *set, *root, *images, *split_by; /* as given to vg_import; the last two may be NULL */
+    const char *splits, *shares;                /* likewise, both may be NULL */
+    uint64_t seed;
+    const char *scratch; /* a folder with room for files that are needed while it is read */
 } vg_import_source;
 
 /* One image and its sentences; everything is borrowed until the next call of next or close. */
 typedef struct vg_import_record {
     int64_t image_id;
-    int width, height;     /* as the annotations say; 0 when they do not */
-    const char *file_name; /* as the annotations say */
-    const char *path;      /* where the file should lie */
+    int64_t coco_id, flickr_id; /* of the same photograph in COCO and on Flickr; 0 where unknown */
+    int width, height;          /* as the annotations say; 0 when they do not */
+    const char *file_name;      /* as the annotations say */
+    const char *path;           /* where the file should lie */
     const vg_new_sentence *sentences;
     size_t n_sentences; /* at least 1 */
+    double slack;       /* pixels by which boxes may leave a picture whose size the annotations do not say */
 } vg_import_record;
 
 typedef struct vg_import_log vg_import_log;
@@ -77,13 +88,23 @@ typedef struct vg_import_log vg_import_log;
 vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Takes a box [x1 y1 x2 y2] into `out`, clamped where it leaves its image by at most `slack` pixels; where the size is
+ * 0 the right and lower side are not looked at. Returns what is wrong, in words that follow a name; NULL when nothing
+ * is. */
+const char *vg_import_box_fault(const double xyxy[4], int width, int height, double slack, float out[4]);
+
+/* Tells people how far a long work is, as data/progress.h does; another `what` (compared by address, borrowed) begins
+ * anew. `all` may be a guess that changes, 0 when unknown. Errors: VG_E_STOPPED once the process was asked to stop. */
+vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done, int64_t all, const char *unit);
+
 /* The files of one kind of dataset. */
 typedef struct vg_importer {
     bool (*probe)(const char *set, const char *root); /* does root look like this set? */
     /* Reads the annotations. `log` is kept until close; *split_by is what was taken, borrowed until close. */
     vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by);
-    /* The next image, by rising image id, or *more = false at the end. */
+    /* The next image, each once, or *more = false at the end. */
     vg_status (*next)(void *state, vg_import_record *record, bool *more);
+    double (*share)(void *state); /* of the records that were handed out, 0..1 */
     void (*close)(void *state);
 } vg_importer;
 
@@ -101,7 +122,7 @@ const vg_import_set *vg_import_set_probe(const char *root); /* the first that kn
 
 /* A log for reading records outside an import (to count or check them); it writes into the caller's report, which is
  * kept until vg_import_log_free. NULL without memory. */
-vg_import_log *vg_import_log_new(vg_import_report *report, bool strict);
+vg_import_log *vg_import_log_new(vg_import_report *report, bool strict, bool tell_progress);
 void vg_import_log_free(vg_import_log *log);
 
 /* Counts an image with its sentences as imported. Errors: VG_E_DATA for more than VG_IMPORT_MAX_SPLITS splits. */

@@ -15,8 +15,19 @@ typedef struct job {
     bool decode;
 } job;
 
-static vg_status image_find(const vg_import_record *r, bool decode, vg_found_image *out)
+/* Where nothing can be decoded, the annotations alone say how large the image is. */
+static vg_status absent_find(const vg_import_record *r, vg_found_image *out)
 {
+    VG_CHECK(r->width > 0 && r->height > 0, VG_E_DATA, "%s: absent, and the annotations do not say its size", r->path);
+    out->width = r->width;
+    out->height = r->height;
+    return VG_OK;
+}
+
+static vg_status image_find(const vg_kept_record *kept, bool decode, vg_found_image *out)
+{
+    const vg_import_record *r = &kept->record;
+    if (kept->absent) return absent_find(r, out);
     VG_TRY(vg_steady_read_file(r->path, VG_SHARD_MAX_IMAGE, &out->bytes, &out->n_bytes));
     if (!decode) return VG_OK;
     vg_image picture = {0};
@@ -36,7 +47,7 @@ static void find_one(void *context, size_t i)
     const job *j = context;
     vg_found_image *out = &j->out[i];
     *out = (vg_found_image){0};
-    out->status = image_find(&j->records[i].record, j->decode, out);
+    out->status = image_find(&j->records[i], j->decode, out);
     if (out->status != VG_OK) snprintf(out->why, sizeof out->why, "%s", vg_error_text());
 }
 

@@ -8,8 +8,10 @@
 typedef struct vg_kept_record {
     vg_import_record record;
     vg_new_sentence *sentences;
+    float *boxes; /* of all of them */
     char *block;
     uint64_t size; /* of the image file; 0 when it is not there */
+    bool absent;   /* it is not there, and need not be */
 } vg_kept_record;
 
 /* An image file as it was found. */
@@ -21,8 +23,9 @@ typedef struct vg_found_image {
     char why[400]; /* the sentence of a failure; another thread's error text does not reach the caller */
 } vg_found_image;
 
-/* Reads the images of n records and, with `decode`, decodes each and compares its size with the annotations; on
- * n_threads threads, in no order. out[n] is filled; the caller frees the bytes. A file that is bad has VG_E_DATA. */
+/* Reads the images of n records that are not absent and, with `decode`, decodes each and compares its size with the
+ * annotations; on n_threads threads, in no order. out[n] is filled; the caller frees the bytes. A file that is bad has
+ * VG_E_DATA. */
 void vg_import_images(const vg_kept_record *records, size_t n, bool decode, int n_threads, vg_found_image *out);
 
 /* Records on their way into shards out/<set>-NNNNN.h5. */
@@ -32,9 +35,11 @@ typedef struct vg_shard_maker {
     vg_import_report *report;
     uint64_t shard_bytes;
     int n_threads;
+    bool allow_absent;
     vg_kept_record *records; /* of the shard at hand */
     size_t n, capacity;
     uint64_t size; /* of their image files */
+    size_t n_sentences;
 } vg_shard_maker;
 
 /* Takes a copy of a record; makes a shard when there is enough for one. Errors: VG_E_DATA (strict), VG_E_STORAGE. */

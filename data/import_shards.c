@@ -2,6 +2,7 @@
 #include "data/import_impl.h"
 #include "data/shard_impl.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { WINDOW = 64 }; /* images in memory at a time */
+enum {
+    WINDOW = 64,             /* images in memory at a time */
+    MAX_SENTENCES = 1 << 17, /* of a shard: what bounds the memory where the images are small or absent */
+};
 
 /* ---- records ---- */
 
@@ -23,7 +27,7 @@ static void kept_release(vg_kept_record *kept)
 static void records_clear(vg_shard_maker *m)
 {
     for (size_t i = 0; i < m->n; i++) kept_release(&m->records[i]);
-    m->n = 0;
+    m->n = m->n_sentences = 0;
     m->size = 0;
 }
 
@@ -56,7 +60,7 @@ static size_t block_bytes(const vg_import_record *r)
 
 static void kept_copy(vg_kept_record *kept, const vg_import_record *from)
 {
-    float *boxes = (float *)(void *)kept->block; /* first, where the block is aligned */
+    float *boxes = kept->boxes = (float *)(void *)kept->block; /* first, where the block is aligned */
     for (size_t i = 0; i < from->n_sentences; i++) {
         const size_t n = 4 * (size_t)from->sentences[i].n_boxes;
         if (n) memcpy(boxes, from->sentences[i].boxes, n * sizeof *boxes);
@@ -76,7 +80,7 @@ static void kept_copy(vg_kept_record *kept, const vg_import_record *from)
     kept->record.sentences = kept->sentences;
 }
 
-static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from)
+static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from, bool allow_absent)
 {
     struct stat info;
     *kept = (vg_kept_record){.record = *from};
@@ -87,7 +91,9 @@ static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from)
         return vg_fail(VG_E_NOMEM, "no memory for the sentences of image %lld", (long long)from->image_id);
     }
     kept_copy(kept, from);
-    kept->size = stat(from->path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+    const bool is_there = stat(from->path, &info) == 0;
+    kept->size = is_there && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+    kept->absent = allow_absent && !is_there && (errno == ENOENT || errno == ENOTDIR);
     return VG_OK;
 }
 
@@ -102,7 +108,12 @@ static void hash_string(XXH3_state_t *state, const char *text, size_t n)
 
 static void hash_record(XXH3_state_t *state, const vg_import_record *r, const vg_found_image *image)
 {
-    const uint64_t head[] = {(uint64_t)r->image_id, (uint64_t)r->width, (uint64_t)r->height, r->n_sentences,
+    const uint64_t head[] = {(uint64_t)r->image_id,
+                             (uint64_t)r->coco_id,
+                             (uint64_t)r->flickr_id,
+                             (uint64_t)r->width,
+                             (uint64_t)r->height,
+                             r->n_sentences,
                              image->bytes ? XXH3_64bits(image->bytes, image->n_bytes) : 0};
     XXH3_64bits_update(state, head, sizeof head);
     hash_string(state, r->file_name, strlen(r->file_name));
@@ -126,6 +137,30 @@ static void hash_begin(XXH3_state_t *state)
 
 /* ---- from records to a shard ---- */
 
+/* Holds the boxes against a picture whose size was not known before; sentences with one outside are set aside. */
+static vg_status boxes_fit(vg_shard_maker *m, vg_kept_record *kept, const vg_found_image *found)
+{
+    vg_import_record *r = &kept->record;
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_sentences; i++) {
+        const vg_new_sentence *s = &kept->sentences[i];
+        float *boxes = kept->boxes + (s->boxes - kept->boxes);
+        const char *fault = NULL;
+        for (int b = 0; b < s->n_boxes && !fault; b++) {
+            float *box = boxes + 4 * (size_t)b;
+            const double xyxy[4] = {box[0], box[1], box[2], box[3]};
+            fault = vg_import_box_fault(xyxy, found->width, found->height, r->slack, box);
+        }
+        if (fault)
+            VG_TRY(vg_import_reject(m->log, 1, "image %lld: sentence %lld %s", (long long)r->image_id,
+                                    (long long)s->sentence_id, fault));
+        else
+            kept->sentences[n++] = *s;
+    }
+    r->n_sentences = n;
+    return VG_OK;
+}
+
 static vg_status image_reject(vg_shard_maker *m, const vg_import_record *r, const char *why)
 {
     m->report->bad_images++;
@@ -133,10 +168,17 @@ static vg_status image_reject(vg_shard_maker *m, const vg_import_record *r, cons
 }
 
 /* A bad image, or one whose sentences a reader would refuse, is set aside; any other failure ends the import. */
-static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, const vg_import_record *r,
+static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, vg_kept_record *kept,
                            const vg_found_image *found)
 {
+    const vg_import_record *r = &kept->record;
+    if (found->status == VG_E_DATA) return image_reject(m, r, found->why);
+    if (found->status != VG_OK) return vg_fail(found->status, "%s", found->why);
+    if (r->width == 0 || r->height == 0) VG_TRY(boxes_fit(m, kept, found));
+    if (r->n_sentences == 0) return VG_OK;
     const vg_new_image image = {.image_id = r->image_id,
+                                .coco_id = r->coco_id,
+                                .flickr_id = r->flickr_id,
                                 .width = found->width,
                                 .height = found->height,
                                 .file_name = r->file_name,
@@ -144,8 +186,6 @@ static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, const vg_
                                 .n_bytes = found->n_bytes,
                                 .sentences = r->sentences,
                                 .n_sentences = r->n_sentences};
-    if (found->status == VG_E_DATA) return image_reject(m, r, found->why);
-    if (found->status != VG_OK) return vg_fail(found->status, "%s", found->why);
     const vg_status st = vg_shard_writer_add(writer, &image);
     if (st == VG_OK) return vg_import_count(m->report, &image);
     if (st != VG_E_DATA) return st;
@@ -168,9 +208,9 @@ static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_
         if ((st = vg_stop_check()) != VG_OK) break;
         vg_import_images(m->records + first, n, writer != NULL, m->n_threads, found);
         for (size_t i = 0; i < n; i++) {
-            const vg_import_record *r = &m->records[first + i].record;
-            hash_record(&state, r, &found[i]);
-            if (writer && st == VG_OK) st = image_put(m, writer, r, &found[i]);
+            vg_kept_record *kept = &m->records[first + i];
+            hash_record(&state, &kept->record, &found[i]);
+            if (writer && st == VG_OK) st = image_put(m, writer, kept, &found[i]);
             free(found[i].bytes);
         }
     }
@@ -190,25 +230,60 @@ static vg_status shard_write(vg_shard_maker *m, const char *path)
     return st;
 }
 
+/* The sentences of image `row` of a finished shard, from *first on, which moves behind them; the caller frees them. */
+static vg_status sentences_read(const vg_shard_tables *t, size_t row, size_t *first, vg_new_sentence **out, size_t *n)
+{
+    const size_t begin = *first;
+    while (*first < t->n_sentences && t->sentences[*first].image == (int64_t)row) ++*first;
+    *n = *first - begin;
+    *out = vg_new0_array(*n, sizeof **out);
+    VG_CHECK(*out, VG_E_NOMEM, "no memory for %zu sentences", *n);
+    for (size_t i = 0; i < *n; i++) {
+        const vg_shard_sentence *s = &t->sentences[begin + i];
+        (*out)[i] = (vg_new_sentence){.sentence_id = s->sentence_id,
+                                      .ref_id = s->ref_id,
+                                      .text = t->text + s->text_offset,
+                                      .text_bytes = s->text_length,
+                                      .split = t->splits[s->split],
+                                      .kind = t->kinds[s->kind],
+                                      .boxes = t->boxes[s->first_box],
+                                      .n_boxes = s->n_boxes};
+    }
+    return VG_OK;
+}
+
+/* Counts image `row` of a finished shard, which was made of `r`; sentences that it lacks were set aside then. */
+static vg_status image_count(vg_shard_maker *m, const vg_shard *shard, size_t row, size_t *first,
+                             const vg_import_record *r)
+{
+    vg_new_image counted = {.n_bytes = (size_t)shard->tables.images[row].length};
+    vg_new_sentence *sentences = NULL;
+    VG_TRY(sentences_read(&shard->tables, row, first, &sentences, &counted.n_sentences));
+    counted.sentences = sentences;
+    vg_status st = vg_import_count(m->report, &counted);
+    if (st == VG_OK && counted.n_sentences < r->n_sentences)
+        st = vg_import_reject(m->log, r->n_sentences - counted.n_sentences,
+                              "image %lld: %s was written without %zu of its sentences", (long long)r->image_id,
+                              shard->path, r->n_sentences - counted.n_sentences);
+    free(sentences);
+    return st;
+}
+
 /* Counts what a finished shard holds of the records; what it lacks was set aside when it was written. */
 static vg_status shard_count(vg_shard_maker *m, const vg_shard *shard)
 {
-    size_t row = 0;
+    size_t row = 0, first = 0;
     for (size_t i = 0; i < m->n; i++) {
         const vg_import_record *r = &m->records[i].record;
-        const vg_shard_image *image = row < shard->tables.n_images ? &shard->tables.images[row] : NULL;
-        if (!image || image->image_id != r->image_id) {
-            vg_text why = {0};
-            vg_status st = vg_text_add(&why, "%s was written without it", shard->path);
-            if (st == VG_OK) st = image_reject(m, r, why.data);
-            free(why.data);
-            VG_TRY(st);
+        if (row < shard->tables.n_images && shard->tables.images[row].image_id == r->image_id) {
+            VG_TRY(image_count(m, shard, row++, &first, r));
             continue;
         }
-        const vg_new_image counted = {
-            .n_bytes = (size_t)image->length, .sentences = r->sentences, .n_sentences = r->n_sentences};
-        VG_TRY(vg_import_count(m->report, &counted));
-        row++;
+        vg_text why = {0};
+        vg_status st = vg_text_add(&why, "%s was written without it", shard->path);
+        if (st == VG_OK) st = image_reject(m, r, why.data);
+        free(why.data);
+        VG_TRY(st);
     }
     return VG_OK;
 }
@@ -252,17 +327,25 @@ static vg_status shard_make(vg_shard_maker *m)
     return VG_OK;
 }
 
+/* Whether the shard at hand has no room for one more. */
+static bool is_full(const vg_shard_maker *m, const vg_kept_record *next)
+{
+    return m->n > 0 &&
+           (m->size + next->size > m->shard_bytes || m->n_sentences + next->record.n_sentences > MAX_SENTENCES);
+}
+
 vg_status vg_shard_maker_add(vg_shard_maker *m, const vg_import_record *record)
 {
     vg_kept_record kept;
     VG_TRY(vg_grow(&m->records, &m->capacity, m->n + 1, sizeof *m->records));
-    VG_TRY(kept_fill(&kept, record));
-    const vg_status st = m->n > 0 && m->size + kept.size > m->shard_bytes ? shard_make(m) : VG_OK;
+    VG_TRY(kept_fill(&kept, record, m->allow_absent));
+    const vg_status st = is_full(m, &kept) ? shard_make(m) : VG_OK;
     if (st != VG_OK) {
         kept_release(&kept);
         return st;
     }
     m->size += kept.size;
+    m->n_sentences += record->n_sentences;
     m->records[m->n++] = kept;
     return VG_OK;
 }

@@ -147,6 +147,7 @@ static vg_status spec_check(const vg_loader_spec *spec, const vg_batch *batches,
 static vg_status loader_fill(vg_loader *l, const vg_loader_spec *spec, vg_batch *batches, int n_batches)
 {
     VG_TRY(spec_check(spec, batches, n_batches));
+    VG_TRY(vg_split_check_images(spec->split));
     VG_TRY(vg_filler_init(&l->filler, spec));
     l->n_images = spec->shape.images;
     l->n_workers = spec->n_workers ? spec->n_workers : 1;

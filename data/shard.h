@@ -16,7 +16,7 @@
 
 #include "kernels/base/base.h"
 
-enum { VG_SHARD_VERSION = 1 };
+enum { VG_SHARD_VERSION = 2 }; /* what is written; 1 is read, too */
 
 typedef struct vg_split vg_split;
 
@@ -52,8 +52,12 @@ void vg_split_image(const vg_split *split, int64_t index, vg_image_info *out);
 const char *vg_split_name(const vg_split *split);
 uint64_t vg_split_hash(const vg_split *split); /* of every record hash, in order: equal hash, equal data */
 
+/* That every image of the split is there: training and evaluation ask before they begin. Errors: VG_E_DATA naming the
+ * first that was imported without its file, and how many there are. */
+vg_status vg_split_check_images(const vg_split *split);
+
 /* The encoded bytes of an image into *bytes (heap, grown as needed with *capacity; the caller frees). Thread-safe.
- * Errors: VG_E_DATA (hash differs), VG_E_STORAGE (an I/O error after retries). */
+ * Errors: VG_E_DATA (absent, hash differs), VG_E_STORAGE (an I/O error after retries). */
 vg_status vg_split_read_image(const vg_split *split, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n);
 
 #endif

@@ -37,7 +37,7 @@ const char *vg_shard_image_fault(const vg_shard_tables *t, const vg_shard_image 
 {
     if (image->width < 1 || image->height < 1 || image->width > VG_SHARD_MAX_SIDE || image->height > VG_SHARD_MAX_SIDE)
         return "its size is impossible";
-    if (image->length < 1 || image->length > VG_SHARD_MAX_IMAGE || !inside(image->offset, image->length, t->n_bytes))
+    if (image->length > VG_SHARD_MAX_IMAGE || !inside(image->offset, image->length, t->n_bytes))
         return "its bytes lie outside the shard";
     if (image->offset < *end) return "its bytes overlap those of the image before";
     const uint64_t into = image->offset % t->chunk_bytes;

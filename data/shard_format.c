@@ -18,31 +18,34 @@ typedef struct field {
     const char *name;
     size_t offset;
     field_type type;
+    bool newer; /* format 1 has no such column; its rows then hold 0 */
 } field;
 
 static const field image_fields[] = {
-    {"image_id", offsetof(vg_shard_image, image_id), FIELD_I64},
-    {"width", offsetof(vg_shard_image, width), FIELD_I32},
-    {"height", offsetof(vg_shard_image, height), FIELD_I32},
-    {"offset", offsetof(vg_shard_image, offset), FIELD_U64},
-    {"length", offsetof(vg_shard_image, length), FIELD_U64},
-    {"hash", offsetof(vg_shard_image, hash), FIELD_U64},
-    {"name_offset", offsetof(vg_shard_image, name_offset), FIELD_U64},
-    {"name_length", offsetof(vg_shard_image, name_length), FIELD_U32},
-    {"record", offsetof(vg_shard_image, record), FIELD_U64},
+    {"image_id", offsetof(vg_shard_image, image_id), FIELD_I64, false},
+    {"coco_id", offsetof(vg_shard_image, coco_id), FIELD_I64, true},
+    {"flickr_id", offsetof(vg_shard_image, flickr_id), FIELD_I64, true},
+    {"width", offsetof(vg_shard_image, width), FIELD_I32, false},
+    {"height", offsetof(vg_shard_image, height), FIELD_I32, false},
+    {"offset", offsetof(vg_shard_image, offset), FIELD_U64, false},
+    {"length", offsetof(vg_shard_image, length), FIELD_U64, false},
+    {"hash", offsetof(vg_shard_image, hash), FIELD_U64, false},
+    {"name_offset", offsetof(vg_shard_image, name_offset), FIELD_U64, false},
+    {"name_length", offsetof(vg_shard_image, name_length), FIELD_U32, false},
+    {"record", offsetof(vg_shard_image, record), FIELD_U64, false},
 };
 
 static const field sentence_fields[] = {
-    {"sentence_id", offsetof(vg_shard_sentence, sentence_id), FIELD_I64},
-    {"ref_id", offsetof(vg_shard_sentence, ref_id), FIELD_I64},
-    {"image", offsetof(vg_shard_sentence, image), FIELD_I64},
-    {"text_offset", offsetof(vg_shard_sentence, text_offset), FIELD_U64},
-    {"text_length", offsetof(vg_shard_sentence, text_length), FIELD_U32},
-    {"first_box", offsetof(vg_shard_sentence, first_box), FIELD_I64},
-    {"n_boxes", offsetof(vg_shard_sentence, n_boxes), FIELD_I32},
-    {"split", offsetof(vg_shard_sentence, split), FIELD_I32},
-    {"kind", offsetof(vg_shard_sentence, kind), FIELD_I32},
-    {"record", offsetof(vg_shard_sentence, record), FIELD_U64},
+    {"sentence_id", offsetof(vg_shard_sentence, sentence_id), FIELD_I64, false},
+    {"ref_id", offsetof(vg_shard_sentence, ref_id), FIELD_I64, false},
+    {"image", offsetof(vg_shard_sentence, image), FIELD_I64, false},
+    {"text_offset", offsetof(vg_shard_sentence, text_offset), FIELD_U64, false},
+    {"text_length", offsetof(vg_shard_sentence, text_length), FIELD_U32, false},
+    {"first_box", offsetof(vg_shard_sentence, first_box), FIELD_I64, false},
+    {"n_boxes", offsetof(vg_shard_sentence, n_boxes), FIELD_I32, false},
+    {"split", offsetof(vg_shard_sentence, split), FIELD_I32, false},
+    {"kind", offsetof(vg_shard_sentence, kind), FIELD_I32, false},
+    {"record", offsetof(vg_shard_sentence, record), FIELD_U64, false},
 };
 
 enum {
@@ -85,6 +88,7 @@ static bool type_fits(hid_t type, const field *fields, size_t n)
     if (H5Tget_class(type) != H5T_COMPOUND) return false;
     for (size_t i = 0; i < n; i++) {
         const int member = H5Tget_member_index(type, fields[i].name);
+        if (member < 0 && fields[i].newer) continue;
         if (member < 0 || H5Tget_member_class(type, (unsigned)member) != H5T_INTEGER) return false;
     }
     return true;
@@ -111,6 +115,8 @@ uint64_t vg_shard_image_record(const vg_shard_tables *t, const vg_shard_image *i
     XXH3_64bits_reset(&state);
     XXH3_64bits_update(&state, values, sizeof values);
     XXH3_64bits_update(&state, t->text + image->name_offset, image->name_length);
+    const int64_t elsewhere[] = {image->coco_id, image->flickr_id};
+    if (elsewhere[0] || elsewhere[1]) XXH3_64bits_update(&state, elsewhere, sizeof elsewhere);
     return XXH3_64bits_digest(&state);
 }
 

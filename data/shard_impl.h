@@ -24,8 +24,9 @@ enum {
 
 typedef struct vg_shard_image {
     int64_t image_id;
+    int64_t coco_id, flickr_id; /* of the same photograph elsewhere, 0 where unknown */
     int32_t width, height;
-    uint64_t offset, length; /* of the encoded bytes in /bytes */
+    uint64_t offset, length; /* of the encoded bytes in /bytes; length 0 where the file was absent at import */
     uint64_t hash;           /* XXH3-64 of them */
     uint64_t name_offset;    /* of the file name in /text */
     uint32_t name_length;

@@ -312,6 +312,8 @@ vg_status vg_shard_read_image(const vg_shard *s, size_t i, unsigned char **bytes
 {
     const vg_shard_image *image = &s->tables.images[i];
     const uint64_t chunk = s->tables.chunk_bytes;
+    VG_CHECK(image->length > 0, VG_E_DATA, "%s: image %lld is absent; import the set again with its images", s->path,
+             (long long)image->image_id);
     VG_TRY(vg_grow(bytes, capacity, (size_t)image->length, 1));
     for (uint64_t done = 0; done < image->length;) {
         const uint64_t place = image->offset + done, into = place % chunk, left = image->length - done;

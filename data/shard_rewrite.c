@@ -74,15 +74,17 @@ static vg_status image_copy(rewriter *r, const vg_shard *shard, size_t row, size
     const vg_shard_image *image = &t->images[row];
     const size_t most = r->spec->shard_bytes ? r->spec->shard_bytes : USUAL_SHARD_BYTES;
     size_t n = 0;
-    VG_TRY(vg_shard_read_image(shard, row, &r->bytes, &r->bytes_capacity, &n));
+    if (image->length > 0) VG_TRY(vg_shard_read_image(shard, row, &r->bytes, &r->bytes_capacity, &n));
     VG_TRY(sentences_take(r, t, first, end, is_chosen(r->spec, image->image_id)));
     if (r->writer && r->written + n > most) VG_TRY(shard_end(r));
     if (!r->writer) VG_TRY(shard_begin(r, shard));
     const vg_new_image copy = {.image_id = image->image_id,
+                               .coco_id = image->coco_id,
+                               .flickr_id = image->flickr_id,
                                .width = image->width,
                                .height = image->height,
                                .file_name = t->text + image->name_offset,
-                               .bytes = r->bytes,
+                               .bytes = n > 0 ? r->bytes : NULL,
                                .n_bytes = n,
                                .sentences = r->sentences,
                                .n_sentences = end - first};

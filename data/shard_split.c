@@ -199,6 +199,22 @@ void vg_split_image(const vg_split *split, int64_t index, vg_image_info *out)
                            .file_name = t->text + image->name_offset};
 }
 
+vg_status vg_split_check_images(const vg_split *split)
+{
+    int64_t n_absent = 0;
+    const split_image *first = NULL;
+    for (size_t i = 0; i < split->n_images; i++) {
+        const split_image *place = &split->images[i];
+        if (split->shards[place->shard]->tables.images[place->row].length > 0) continue;
+        if (n_absent++ == 0) first = place;
+    }
+    if (!first) return VG_OK;
+    const vg_shard *shard = split->shards[first->shard];
+    return vg_fail(
+        VG_E_DATA, "%s: image %lld and %lld more of split '%s' are absent; import the set again with its images",
+        shard->path, (long long)shard->tables.images[first->row].image_id, (long long)n_absent - 1, split->name);
+}
+
 vg_status vg_split_read_image(const vg_split *split, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n)
 {
     const split_image *place = &split->images[image];

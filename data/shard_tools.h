@@ -16,8 +16,9 @@ vg_status vg_shard_sample(const char *const *paths, int n_paths, const char *spl
 
 typedef struct vg_shard_verify_report {
     int64_t shards, images, sentences, image_bytes;
-    int64_t bad;   /* shards that cannot be opened, images whose bytes differ from their hash or do not decode */
-    vg_text lines; /* one for each of them */
+    int64_t absent; /* images that were imported without their file; not bad */
+    int64_t bad;    /* shards that cannot be opened, images whose bytes differ from their hash or do not decode */
+    vg_text lines;  /* one for each of them */
 } vg_shard_verify_report;
 
 /* Checks every row and the hash of every image, and with `decode` that each one decodes to the size its row gives. Goes

@@ -17,6 +17,7 @@ static vg_status image_verify(const vg_shard *shard, size_t i, bool decode, unsi
 {
     const vg_shard_image *row = &shard->tables.images[i];
     size_t n = 0;
+    if (row->length == 0) return VG_OK; /* its file was absent */
     VG_TRY(vg_shard_read_image(shard, i, bytes, capacity, &n));
     if (!decode) return VG_OK;
     vg_image image = {0};
@@ -48,6 +49,7 @@ static vg_status shard_verify(const char *path, bool decode, vg_shard_verify_rep
     const vg_shard_tables *t = &shard->tables;
     for (size_t i = 0; i < t->n_images && st == VG_OK; i++)
         st = note_bad(image_verify(shard, i, decode, &bytes, &capacity), report);
+    for (size_t i = 0; i < t->n_images; i++) report->absent += t->images[i].length == 0;
     report->images += (int64_t)t->n_images;
     report->sentences += (int64_t)t->n_sentences;
     report->image_bytes += (int64_t)image_bytes(t);

@@ -109,11 +109,14 @@ static vg_status rows_add(vg_shard_writer *w, const vg_new_image *image)
 {
     vg_shard_tables *t = &w->tables;
     VG_CHECK(image->n_sentences > 0, VG_E_DATA, "no sentences");
+    VG_CHECK(image->n_bytes > 0 || !image->bytes, VG_E_DATA, "no bytes"); /* which an absent image has not even */
     VG_CHECK(image->n_bytes <= VG_SHARD_MAX_IMAGE, VG_E_DATA, "%zu bytes, more than 1 GiB", image->n_bytes);
     VG_TRY(vg_grow(&t->images, &w->capacity.images, t->n_images + 1, sizeof *t->images));
     vg_shard_image *row = &t->images[t->n_images];
     uint64_t end = t->n_bytes;
     *row = (vg_shard_image){.image_id = image->image_id,
+                            .coco_id = image->coco_id,
+                            .flickr_id = image->flickr_id,
                             .width = image->width,
                             .height = image->height,
                             .offset = place_of(end, image->n_bytes),
@@ -270,6 +273,7 @@ static vg_status tables_write(vg_shard_writer *w)
     const vg_shard_tables *t = &w->tables;
     if (w->filled > 0)
         VG_TRY(chunk_flush(w, w->bytes < 0 ? vg_round_up(w->filled, SMALL_CHUNK_BYTES) : VG_SHARD_CHUNK_BYTES));
+    if (w->bytes < 0) VG_TRY(bytes_create(w, SMALL_CHUNK_BYTES)); /* every image is absent */
     VG_TRY(rows_write(w, "images", vg_shard_image_type, t->n_images, t->images));
     VG_TRY(rows_write(w, "sentences", vg_shard_sentence_type, t->n_sentences, t->sentences));
     VG_TRY(table_write(w, "boxes", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, t->n_boxes, 4, t->boxes));

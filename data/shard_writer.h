@@ -25,10 +25,11 @@ typedef struct vg_new_sentence {
 
 typedef struct vg_new_image {
     int64_t image_id;
+    int64_t coco_id, flickr_id; /* of the same photograph elsewhere, to find it again in other sets; 0 where unknown */
     int width, height;
     const char *file_name;
-    const unsigned char *bytes; /* encoded, JPEG or PNG */
-    size_t n_bytes;
+    const unsigned char *bytes; /* encoded, JPEG or PNG; NULL where the file is absent */
+    size_t n_bytes;             /* 0 then */
     const vg_new_sentence *sentences;
     size_t n_sentences;
 } vg_new_image;

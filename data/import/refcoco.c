@@ -5,25 +5,25 @@
  * or of a sentence. */
 #define _POSIX_C_SOURCE 200809L
 #include "data/import.h"
+#include "data/import/image_files_impl.h"
 #include "data/import/json_items_impl.h"
 #include "data/pickle.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { MAX_JSON_BYTES = 2000000000, MAX_SIDE = 1 << 20, N_FOLDERS = 24, MAX_NAME_BYTES = 63 };
+enum { MAX_SIDE = 1 << 20, MAX_NAME_BYTES = 63 };
 
 /* Boxes come through float arithmetic of others and may leave their image by a rounding. */
 #define BOX_SLACK 0.02
 
 typedef struct coco_image {
     int64_t id;
+    int64_t flickr_id; /* 0 where its flickr_url does not say */
     int width, height;
     char *file_name; /* NULL when the entry is malformed */
 } coco_image;
@@ -50,6 +50,7 @@ typedef struct sentence_list {
 typedef struct refcoco {
     vg_import_log *log;
     char *json_path, *pickle_path, *split_by;
+    bool is_coco; /* image ids are those of COCO */
     coco_image *images;
     size_t n_images, images_capacity;
     coco_annotation *annotations;
@@ -57,15 +58,13 @@ typedef struct refcoco {
     vg_pickle *pickle;
     ref *refs; /* by image, then as in the pickle */
     size_t n_refs, refs_capacity, next_ref;
-    char *folders[N_FOLDERS]; /* where images may lie; the one that had the last is tried first */
-    size_t n_folders, last_folder;
+    vg_image_folders folders;
     /* The record that was handed out last. */
     sentence_list sentences;
     float *boxes;
     size_t n_boxes, boxes_capacity;
     size_t *first_box; /* of each sentence: boxes may move while they grow */
     size_t first_box_capacity;
-    vg_text path;
 } refcoco;
 
 /* ---- instances.json ---- */
@@ -84,6 +83,7 @@ static vg_status image_item(void *user, const json_t *item, size_t index)
     if (json_is_string(name) && width > 0 && width <= MAX_SIDE && height > 0 && height <= MAX_SIDE) {
         image.width = (int)width;
         image.height = (int)height;
+        image.flickr_id = vg_flickr_id(json_string_value(json_object_get(item, "flickr_url")));
         image.file_name = vg_copy_string(json_string_value(name));
         VG_CHECK(image.file_name, VG_E_NOMEM, "%s: no memory for the images", r->json_path);
     }
@@ -133,12 +133,7 @@ static vg_status sort_by_id(const refcoco *r, void *rows, size_t n, size_t row_b
 static vg_status instances_read(refcoco *r)
 {
     vg_json_array arrays[] = {{"images", image_item, false}, {"annotations", annotation_item, false}};
-    char *bytes = NULL;
-    size_t n = 0;
-    VG_TRY(vg_file_read(r->json_path, MAX_JSON_BYTES, &bytes, &n));
-    const vg_status st = vg_json_items(r->json_path, bytes, n, arrays, 2, r);
-    free(bytes);
-    VG_TRY(st);
+    VG_TRY(vg_json_items(r->json_path, r->log, arrays, 2, r));
     VG_TRY(sort_by_id(r, r->images, r->n_images, sizeof *r->images, "images"));
     return sort_by_id(r, r->annotations, r->n_annotations, sizeof *r->annotations, "annotations");
 }
@@ -209,15 +204,8 @@ static const char *box_fault(const coco_annotation *a, const coco_image *image, 
     if (!a) return "is not in instances.json";
     if (!a->is_whole) return "has no image_id and bbox of four numbers";
     if (a->image_id != image->id) return "belongs to another image";
-    const double x1 = a->box[0], y1 = a->box[1], x2 = x1 + a->box[2], y2 = y1 + a->box[3];
-    if (!(isfinite(x1) && isfinite(y1) && isfinite(x2) && isfinite(y2))) return "has a box that is not finite";
-    if (x1 < -BOX_SLACK || y1 < -BOX_SLACK || x2 > image->width + BOX_SLACK || y2 > image->height + BOX_SLACK)
-        return "has a box that leaves its image";
-    out[0] = (float)fmax(x1, 0);
-    out[1] = (float)fmax(y1, 0);
-    out[2] = (float)fmin(x2, image->width);
-    out[3] = (float)fmin(y2, image->height);
-    return out[0] < out[2] && out[1] < out[3] ? NULL : "has an empty box";
+    const double xyxy[4] = {a->box[0], a->box[1], a->box[0] + a->box[2], a->box[1] + a->box[3]};
+    return vg_import_box_fault(xyxy, image->width, image->height, BOX_SLACK, out);
 }
 
 /* One more box behind those there are; or what is wrong with it, in words. */
@@ -302,47 +290,6 @@ static vg_status ref_sentences(refcoco *r, const ref *from, const coco_image *im
 
 /* ---- files ---- */
 
-static bool is_file(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
-}
-
-/* A name from outside stays below the folder it is looked for in. */
-static bool is_inside(const char *name)
-{
-    if (name[0] == '/' || name[0] == '\0') return false;
-    for (const char *part = name; part; part = strchr(part, '/')) {
-        part += *part == '/';
-        if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == '\0')) return false;
-    }
-    return true;
-}
-
-/* Finds an image in the folders; when none has it, r->path is where it was looked for first. */
-static vg_status image_path(refcoco *r, const char *file_name)
-{
-    for (size_t i = 0; i <= r->n_folders; i++) {
-        const size_t folder = i == 0 ? r->last_folder : i - 1;
-        r->path.length = 0;
-        VG_TRY(vg_text_add(&r->path, "%s/%s", r->folders[folder], file_name));
-        if (!is_file(r->path.data)) continue;
-        r->last_folder = folder;
-        return VG_OK;
-    }
-    r->path.length = 0;
-    return vg_text_add(&r->path, "%s/%s", r->folders[0], file_name);
-}
-
-static vg_status folder_add(refcoco *r, const char *base, const char *below)
-{
-    vg_text path = {0};
-    VG_CHECK(r->n_folders < N_FOLDERS, VG_E_BUG, "more than %d image folders", N_FOLDERS);
-    VG_TRY(vg_text_add(&path, "%s%s%s", base, *below ? "/" : "", below));
-    r->folders[r->n_folders++] = path.data;
-    return VG_OK;
-}
-
 /* Where people keep COCO's images, below the folder they name or beside the annotations. */
 static vg_status folders_fill(refcoco *r, const char *images, const char *set_folder)
 {
@@ -350,8 +297,9 @@ static vg_status folders_fill(refcoco *r, const char *images, const char *set_fo
     vg_text base = {0};
     vg_status st = VG_OK;
     if (images) {
-        VG_TRY(folder_add(r, images, ""));
-        for (size_t i = 0; i + 1 < sizeof usual / sizeof *usual; i++) VG_TRY(folder_add(r, images, usual[i]));
+        VG_TRY(vg_image_folders_add(&r->folders, images, ""));
+        for (size_t i = 0; i + 1 < sizeof usual / sizeof *usual; i++)
+            VG_TRY(vg_image_folders_add(&r->folders, images, usual[i]));
         return VG_OK;
     }
     static const char *const beside[] = {"../images", "images", ".."};
@@ -359,7 +307,7 @@ static vg_status folders_fill(refcoco *r, const char *images, const char *set_fo
         base.length = 0;
         st = vg_text_add(&base, "%s/%s", set_folder, beside[b]);
         for (size_t i = 0; i < sizeof usual / sizeof *usual && st == VG_OK; i++)
-            st = folder_add(r, base.data, usual[i]);
+            st = vg_image_folders_add(&r->folders, base.data, usual[i]);
     }
     free(base.data);
     return st;
@@ -376,7 +324,7 @@ static vg_status set_folder_find(const vg_import_source *source, vg_text *folder
         st =
             in_root ? vg_text_add(folder, "%s", source->root) : vg_text_add(folder, "%s/%s", source->root, source->set);
         if (st == VG_OK) st = vg_text_add(&json, "%s/instances.json", folder->data);
-        found = st == VG_OK && is_file(json.data);
+        found = st == VG_OK && vg_is_file(json.data);
     }
     free(json.data);
     if (st == VG_OK && !found)
@@ -458,7 +406,7 @@ static void refcoco_close(void *state)
     refcoco *r = state;
     if (!r) return;
     for (size_t i = 0; i < r->n_images; i++) free(r->images[i].file_name);
-    for (size_t i = 0; i < r->n_folders; i++) free(r->folders[i]);
+    vg_image_folders_release(&r->folders);
     vg_pickle_free(r->pickle);
     free(r->images);
     free(r->annotations);
@@ -466,7 +414,6 @@ static void refcoco_close(void *state)
     free(r->sentences.item);
     free(r->boxes);
     free(r->first_box);
-    free(r->path.data);
     free(r->json_path);
     free(r->pickle_path);
     free(r->split_by);
@@ -490,6 +437,7 @@ static vg_status refcoco_open(const vg_import_source *source, vg_import_log *log
     refcoco *r = vg_new0(sizeof *r);
     VG_CHECK(r, VG_E_NOMEM, "%s: no memory for an importer", source->root);
     r->log = log;
+    r->is_coco = strncmp(source->set, "refcoco", strlen("refcoco")) == 0;
     const vg_status st = refcoco_fill(r, source);
     if (st != VG_OK) {
         refcoco_close(r);
@@ -516,18 +464,21 @@ static vg_status refcoco_next(void *state, vg_import_record *record, bool *more)
     while (r->next_ref < r->n_refs) {
         const coco_image *image = image_find(r, r->refs[r->next_ref].image_id);
         VG_TRY(image_sentences(r, image));
-        if (r->sentences.n > 0 && !is_inside(image->file_name)) {
+        if (r->sentences.n > 0 && !vg_name_is_inside(image->file_name)) {
             VG_TRY(vg_import_reject(r->log, r->sentences.n, "image %lld: its file name '%s' leads out of the folder",
                                     (long long)image->id, image->file_name));
             continue;
         }
         if (r->sentences.n == 0) continue;
-        VG_TRY(image_path(r, image->file_name));
+        const char *path = NULL;
+        VG_TRY(vg_image_folders_find(&r->folders, image->file_name, &path));
         *record = (vg_import_record){.image_id = image->id,
+                                     .coco_id = r->is_coco ? image->id : 0,
+                                     .flickr_id = image->flickr_id,
                                      .width = image->width,
                                      .height = image->height,
                                      .file_name = image->file_name,
-                                     .path = r->path.data,
+                                     .path = path,
                                      .sentences = r->sentences.item,
                                      .n_sentences = r->sentences.n};
         *more = true;
@@ -537,6 +488,12 @@ static vg_status refcoco_next(void *state, vg_import_record *record, bool *more)
     return VG_OK;
 }
 
+static double refcoco_share(void *state)
+{
+    const refcoco *r = state;
+    return r->n_refs ? (double)r->next_ref / (double)r->n_refs : 1;
+}
+
 extern const vg_importer vg_refcoco; /* a row of importers.def names it */
 const vg_importer vg_refcoco = {
-    .probe = refcoco_probe, .open = refcoco_open, .next = refcoco_next, .close = refcoco_close};
+    .probe = refcoco_probe, .open = refcoco_open, .next = refcoco_next, .share = refcoco_share, .close = refcoco_close};

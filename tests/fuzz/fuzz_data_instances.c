@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const vg_import_source source = {.set = "refcoco", .root = folder, .split_by = "x"};
     const vg_importer *importer = vg_import_set_find("refcoco")->importer;
     vg_import_report report = {0};
-    vg_import_log *log = vg_import_log_new(&report, false);
+    vg_import_log *log = vg_import_log_new(&report, false, false);
     void *state = NULL;
     const char *split_by = NULL;
     vg_status st = importer->open(&source, log, &state, &split_by);

@@ -21,24 +21,38 @@ static vg_status share_read(const char *name, const char *text, double *out)
 static vg_status import(int argc, char **argv)
 {
     const char *images = NULL, *split_by = NULL, *shard_mb = NULL, *max_bad = NULL;
-    bool strict = false;
+    const char *splits = NULL, *shares = NULL, *seed_text = NULL;
+    bool strict = false, absent = false;
     const vg_argument table[] = {{.name = "--images", .text = &images},
                                  {.name = "--split-by", .text = &split_by},
+                                 {.name = "--splits", .text = &splits},
+                                 {.name = "--shares", .text = &shares},
+                                 {.name = "--seed", .text = &seed_text},
                                  {.name = "--shard-mb", .text = &shard_mb},
                                  {.name = "--max-bad", .text = &max_bad},
-                                 {.name = "--strict", .flag = &strict}};
+                                 {.name = "--strict", .flag = &strict},
+                                 {.name = "--allow-absent-images", .flag = &absent}};
     char *words[3];
     int n = 0;
-    int64_t mb = 0;
+    int64_t mb = 0, seed = 1;
     double share = 0.01;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
     VG_CHECK(n == 3, VG_E_USAGE,
-             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--shard-mb N] [--max-bad SHARE] "
-             "[--strict]");
+             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--splits LIST] [--shares val=S,...] "
+             "[--seed N] [--shard-mb N] [--max-bad SHARE] [--strict] [--allow-absent-images]");
+    VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
     VG_TRY(share_read("--max-bad", max_bad, &share));
-    const vg_import_options options = {
-        .images = images, .split_by = split_by, .shard_bytes = (size_t)mb << 20, .max_bad = share, .strict = strict};
+    const vg_import_options options = {.images = images,
+                                       .split_by = split_by,
+                                       .splits = splits,
+                                       .shares = shares,
+                                       .seed = (uint64_t)seed,
+                                       .tell_progress = true,
+                                       .shard_bytes = (size_t)mb << 20,
+                                       .max_bad = share,
+                                       .strict = strict,
+                                       .allow_absent = absent};
     vg_import_report report = {0};
     vg_text text = {0};
     vg_stop_on_signals();

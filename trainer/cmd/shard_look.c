@@ -94,9 +94,11 @@ vg_status vg_shard_verb_verify(int argc, char **argv)
     vg_shard_verify_report report = {0};
     const vg_status st = vg_shard_verify(words[0], decode, &report);
     if (report.lines.data) fputs(report.lines.data, stdout);
-    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad\n", (long long)report.shards,
+    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad", (long long)report.shards,
            (long long)report.images, (long long)report.sentences, (double)report.image_bytes * 1e-6,
            (long long)report.bad);
+    if (report.absent) printf(", %lld images absent", (long long)report.absent);
+    printf("\n");
     free(report.lines.data);
     return st;
 }

@@ -37,7 +37,7 @@ put("data_instances/instances.json", json.dumps(instances).encode())
 
 text = b"a.jpg\0dog\0left man\0"
 name = lambda s: s.ljust(64, b"\0")
-image = lambda i, offset: struct.pack("<qiiQQQQIxxxxQ", i, 40, 30, offset, 100, 1, 0, 5, 0)
+image = lambda i, offset: struct.pack("<qqqiiQQQQIxxxxQ", i, 0, 300 + i, 40, 30, offset, 100, 1, 0, 5, 0)
 sentence = lambda i, image, at, n, box, boxes, kind: struct.pack("<qqqQIxxxxqiiixxxxQ", i, i, image, at, n, box, boxes, 0, kind, 0)
 put("data_shard/tables",
     bytes([2, 3, 2, 1, 2, 0, 200, 255]) + image(7, 0) + image(8, 100) + sentence(1, 0, 6, 3, 0, 1, 0)

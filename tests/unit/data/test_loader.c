@@ -47,6 +47,12 @@ int64_t vg_split_image_count(const vg_split *s)
     return IMAGES;
 }
 
+vg_status vg_split_check_images(const vg_split *s)
+{
+    (void)s;
+    return VG_OK;
+}
+
 int64_t vg_split_sentence_count(const vg_split *s)
 {
     (void)s;

@@ -1,0 +1,309 @@
+/* Data of one's own, plainly: a JSON object a line, as data/FORMAT.md describes it. ROOT is such a file, or a folder of
+ * *.jsonl whose names are the splits of lines that name none. */
+#define _POSIX_C_SOURCE 200809L
+#include "data/import/collector_impl.h"
+#include "data/import/json_items_impl.h"
+#include "data/import/window_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { MAX_SIDE = 1 << 20 };
+
+/* As for annotations of others: what rounding may do to a box. */
+#define BOX_SLACK 0.02
+
+typedef char place_text[320];
+
+typedef struct jsonl {
+    vg_import_log *log;
+    vg_collector *collector;
+    vg_image_folders folders;
+    char **files; /* in the order of their names */
+    size_t n_files, files_capacity;
+    char *split; /* of the lines of the file at hand that name none; NULL where a rule decides */
+    double (*boxes)[4];
+    size_t boxes_capacity;
+} jsonl;
+
+/* ---- boxes ---- */
+
+/* The keys a box may stand under: corners, or COCO's corner and size. */
+typedef struct box_key {
+    const char *name;
+    bool is_size, is_list;
+} box_key;
+
+static const box_key box_keys[] = {
+    {"box", false, false}, {"boxes", false, true}, {"bbox", true, false}, {"bboxes", true, true}};
+
+static bool box_read(const json_t *from, bool is_size, double out[4])
+{
+    if (json_array_size(from) != 4) return false;
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *number = json_array_get(from, i);
+        if (!json_is_number(number)) return false;
+        out[i] = json_number_value(number) + (is_size && i >= 2 ? out[i - 2] : 0);
+    }
+    return true;
+}
+
+/* The boxes of a phrase into j->boxes; *fault is what is wrong with them, NULL when nothing is. */
+static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const char **fault)
+{
+    const box_key *key = NULL;
+    const json_t *value = NULL;
+    *n = 0;
+    *fault = NULL;
+    for (size_t i = 0; i < sizeof box_keys / sizeof *box_keys && !*fault; i++) {
+        const json_t *found = json_object_get(phrase, box_keys[i].name);
+        if (found && value) *fault = "more than one of box, boxes, bbox and bboxes";
+        if (!found) continue;
+        value = found;
+        key = &box_keys[i];
+    }
+    if (!value) *fault = "no box, boxes, bbox or bboxes";
+    if (*fault) return VG_OK;
+    const size_t count = key->is_list ? json_array_size(value) : 1;
+    VG_TRY(vg_grow(&j->boxes, &j->boxes_capacity, count, sizeof *j->boxes));
+    for (; *n < count && !*fault; ++*n)
+        if (!box_read(key->is_list ? json_array_get(value, *n) : value, key->is_size, j->boxes[*n]))
+            *fault = "a box is not four numbers";
+    if (key->is_list && !json_is_array(value)) *fault = "its boxes are no list";
+    return VG_OK;
+}
+
+/* ---- lines ---- */
+
+static vg_status phrase_read(jsonl *j, const json_t *from, int64_t image_id, const char *split, const char *place)
+{
+    const json_t *text = json_object_get(from, "phrase"), *kind = json_object_get(from, "kind");
+    const char *fault = json_is_string(text) ? NULL : "no phrase, a string";
+    vg_collected_phrase p = {.image_id = image_id,
+                             .sentence_id = vg_collector_count(j->collector) + 1,
+                             .place = place,
+                             .text = json_string_value(text),
+                             .text_bytes = json_string_length(text),
+                             .split = split,
+                             .kind = json_is_string(kind) ? json_string_value(kind) : ""};
+    (void)vg_json_int(from, "id", &p.sentence_id);
+    p.ref_id = p.sentence_id;
+    (void)vg_json_int(from, "ref_id", &p.ref_id);
+    if (!fault) VG_TRY(boxes_read(j, from, &p.n_boxes, &fault));
+    if (fault) return vg_import_reject(j->log, 1, "%s: %s", place, fault);
+    p.boxes = (const double(*)[4])j->boxes;
+    return vg_collector_phrase(j->collector, &p);
+}
+
+/* A file name makes a number that is the same in every file that names it. */
+static int64_t id_of_name(const char *file_name)
+{
+    return (int64_t)(XXH3_64bits(file_name, strlen(file_name)) >> 1);
+}
+
+static bool side_read(const json_t *line, const char *key, int *out)
+{
+    int64_t side = 0;
+    if (json_object_get(line, key) && (!vg_json_int(line, key, &side) || side < 1 || side > MAX_SIDE)) return false;
+    *out = (int)side;
+    return true;
+}
+
+/* What a line says of its image; what is wrong with it, NULL when nothing is. */
+static const char *image_read(const json_t *line, vg_collected_image *image)
+{
+    const json_t *name = json_object_get(line, "image");
+    *image = (vg_collected_image){.file_name = json_string_value(name)};
+    if (!image->file_name || !*image->file_name) return "no image, the name of its file";
+    image->image_id = id_of_name(image->file_name);
+    (void)vg_json_int(line, "image_id", &image->image_id);
+    (void)vg_json_int(line, "coco_id", &image->coco_id);
+    (void)vg_json_int(line, "flickr_id", &image->flickr_id);
+    if (!side_read(line, "width", &image->width) || !side_read(line, "height", &image->height))
+        return "width or height is not a whole number of pixels";
+    return NULL;
+}
+
+static vg_status line_read(jsonl *j, const json_t *line, const char *place)
+{
+    const json_t *phrases = json_object_get(line, "phrases"), *split = json_object_get(line, "split");
+    const char *split_name = json_is_string(split) ? json_string_value(split) : j->split;
+    vg_collected_image image;
+    const char *fault = json_is_object(line) ? image_read(line, &image) : "not a JSON object";
+    if (!fault && phrases && !json_is_array(phrases)) fault = "phrases is no list";
+    if (fault)
+        return vg_import_reject(j->log, json_is_array(phrases) ? json_array_size(phrases) : 1, "%s: %s", place, fault);
+    VG_TRY(vg_collector_image(j->collector, &image));
+    if (!phrases) return phrase_read(j, line, image.image_id, split_name, place);
+    for (size_t i = 0; i < json_array_size(phrases); i++)
+        VG_TRY(phrase_read(j, json_array_get(phrases, i), image.image_id, split_name, place));
+    return VG_OK;
+}
+
+static bool is_blank(const char *line, size_t n)
+{
+    return strspn(line, " \t\r") >= n;
+}
+
+static vg_status lines_read(jsonl *j, vg_window *w)
+{
+    const char *slash = strrchr(w->path, '/'), *line;
+    place_text place;
+    size_t n;
+    int64_t number = 0;
+    for (;;) {
+        VG_TRY(vg_window_line(w, &line, &n));
+        if (!line) break;
+        json_error_t error;
+        snprintf(place, sizeof place, "%.255s line %lld", slash ? slash + 1 : w->path, (long long)++number);
+        if (is_blank(line, n)) continue;
+        json_t *value = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error);
+        const vg_status st =
+            value ? line_read(j, value, place) : vg_import_reject(j->log, 1, "%s: %s", place, error.text);
+        json_decref(value);
+        VG_TRY(st);
+        VG_TRY(vg_window_tell(w, j->log));
+    }
+    return VG_OK;
+}
+
+static vg_status file_read(jsonl *j, const char *path)
+{
+    vg_window window;
+    VG_TRY(vg_window_open(&window, path));
+    const vg_status st = lines_read(j, &window);
+    vg_window_close(&window);
+    return st;
+}
+
+/* ---- files ---- */
+
+/* The part of a file name before ".jsonl"; 0 where it ends otherwise. */
+static size_t stem_length(const char *name)
+{
+    const size_t n = strlen(name), end = strlen(".jsonl");
+    return n > end && strcmp(name + n - end, ".jsonl") == 0 ? n - end : 0;
+}
+
+static vg_status file_add(jsonl *j, const char *folder, const char *name)
+{
+    vg_text path = {0};
+    VG_TRY(vg_grow(&j->files, &j->files_capacity, j->n_files + 1, sizeof *j->files));
+    VG_TRY(folder ? vg_text_add(&path, "%s/%s", folder, name) : vg_text_add(&path, "%s", name));
+    j->files[j->n_files++] = path.data;
+    return VG_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static vg_status folder_list(jsonl *j, const char *folder)
+{
+    DIR *dir = opendir(folder);
+    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
+    vg_status st = VG_OK;
+    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));)
+        if (stem_length(entry->d_name)) st = file_add(j, folder, entry->d_name);
+    closedir(dir);
+    VG_TRY(st);
+    VG_CHECK(j->n_files > 0, VG_E_DATA, "%s: no *.jsonl in this folder", folder);
+    qsort(j->files, j->n_files, sizeof *j->files, by_name);
+    return VG_OK;
+}
+
+/* The folder a file lies in, for the images beside it. */
+static vg_status beside_add(jsonl *j, const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    vg_text folder = {0};
+    VG_TRY(slash ? vg_text_add_bytes(&folder, file, (size_t)(slash - file)) : vg_text_add(&folder, "."));
+    const vg_status st = vg_image_folders_add(&j->folders, folder.data, "");
+    free(folder.data);
+    return st;
+}
+
+/* In a folder of files each names the split of its lines, unless a rule is given. */
+static vg_status split_of_file(jsonl *j, const vg_import_source *source, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    free(j->split);
+    j->split = NULL;
+    if (vg_is_file(source->root) || source->splits || source->shares) return VG_OK;
+    j->split = vg_copy_string(name);
+    VG_CHECK(j->split, VG_E_NOMEM, "%s: no memory", path);
+    j->split[stem_length(name)] = '\0';
+    return VG_OK;
+}
+
+/* ---- the importer ---- */
+
+static bool jsonl_probe(const char *set, const char *root)
+{
+    (void)set;
+    return vg_is_file(root) && stem_length(root) > 0;
+}
+
+static void jsonl_close(void *state)
+{
+    jsonl *j = state;
+    if (!j) return;
+    for (size_t i = 0; i < j->n_files; i++) free(j->files[i]);
+    vg_collector_free(j->collector);
+    vg_image_folders_release(&j->folders);
+    free(j->files);
+    free(j->split);
+    free(j->boxes);
+    free(j);
+}
+
+static vg_status jsonl_fill(jsonl *j, const vg_import_source *source)
+{
+    static const vg_collector_spec spec = {.images_file = "the lines", .slack = BOX_SLACK};
+    VG_TRY(vg_collector_new(source, j->log, &spec, &j->collector));
+    VG_TRY(vg_is_file(source->root) ? file_add(j, NULL, source->root) : folder_list(j, source->root));
+    VG_TRY(source->images ? vg_image_folders_add(&j->folders, source->images, "") : beside_add(j, j->files[0]));
+    for (size_t i = 0; i < j->n_files; i++) {
+        VG_TRY(split_of_file(j, source, j->files[i]));
+        VG_TRY(file_read(j, j->files[i]));
+    }
+    return vg_collector_sort(j->collector);
+}
+
+static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
+{
+    jsonl *j = vg_new0(sizeof *j);
+    VG_CHECK(j, VG_E_NOMEM, "%s: no memory for an importer", source->root);
+    j->log = log;
+    const vg_status st = jsonl_fill(j, source);
+    if (st != VG_OK) {
+        jsonl_close(j);
+        return st;
+    }
+    *state = j;
+    *split_by = "";
+    return VG_OK;
+}
+
+static vg_status jsonl_next(void *state, vg_import_record *record, bool *more)
+{
+    jsonl *j = state;
+    return vg_collector_next(j->collector, &j->folders, record, more);
+}
+
+static double jsonl_share(void *state)
+{
+    const jsonl *j = state;
+    return vg_collector_share(j->collector);
+}
+
+extern const vg_importer vg_jsonl; /* a row of importers.def names it */
+const vg_importer vg_jsonl = {
+    .probe = jsonl_probe, .open = jsonl_open, .next = jsonl_next, .share = jsonl_share, .close = jsonl_close};

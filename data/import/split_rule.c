@@ -1,0 +1,171 @@
+#include "data/import/split_rule_impl.h"
+
+#include "data/import/window_impl.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { MAX_NAME_BYTES = 63 };
+
+typedef char split_name[MAX_NAME_BYTES + 1];
+
+/* An image of the list, by the hash of its id or file name. */
+typedef struct listed {
+    uint64_t image;
+    int32_t split;
+} listed;
+
+struct vg_split_rule {
+    split_name splits[VG_IMPORT_MAX_SPLITS]; /* the first is that of what nothing else claims */
+    double shares[VG_IMPORT_MAX_SPLITS];     /* of images that are not listed */
+    int n_splits;
+    listed *list; /* by hash */
+    size_t n_list, list_capacity;
+    uint64_t seed;
+};
+
+/* The row of a split, added when it is new; -1 where there are too many. */
+static int split_row(vg_split_rule *rule, const char *name, size_t n)
+{
+    for (int i = 0; i < rule->n_splits; i++)
+        if (strlen(rule->splits[i]) == n && memcmp(rule->splits[i], name, n) == 0) return i;
+    if (rule->n_splits == VG_IMPORT_MAX_SPLITS) return -1;
+    memcpy(rule->splits[rule->n_splits], name, n);
+    return rule->n_splits++;
+}
+
+/* ---- shares: "val=0.05,test=0.05" ---- */
+
+static vg_status shares_read(vg_split_rule *rule, const char *shares)
+{
+    double sum = 0;
+    for (const char *at = shares; at && *at;) {
+        const size_t n = strcspn(at, "=,");
+        char *end = NULL;
+        const double share = at[n] == '=' ? strtod(at + n + 1, &end) : -1;
+        const bool good = n >= 1 && n <= MAX_NAME_BYTES && end && end > at + n + 1 && (*end == ',' || !*end) &&
+                          share >= 0 && share <= 1;
+        VG_CHECK(good, VG_E_USAGE, "--shares: '%s' is not like val=0.05,test=0.05", shares);
+        const int row = split_row(rule, at, n);
+        VG_CHECK(row >= 0, VG_E_USAGE, "--shares: more than %d splits", VG_IMPORT_MAX_SPLITS);
+        rule->shares[row] = share;
+        sum += share;
+        at = *end ? end + 1 : end;
+    }
+    VG_CHECK(sum <= 1, VG_E_USAGE, "--shares: '%s' adds up to %g, more than the whole", shares, sum);
+    return VG_OK;
+}
+
+/* ---- the list: a line for each image ---- */
+
+static int by_image(const void *a, const void *b)
+{
+    const listed *x = a, *y = b;
+    return (x->image > y->image) - (x->image < y->image);
+}
+
+/* "<image id or file name> <split>", white space between, which the name may hold, too. */
+static vg_status line_read(vg_split_rule *rule, const char *path, int64_t number, const char *line, size_t n)
+{
+    while (n > 0 && isspace((unsigned char)line[n - 1])) n--;
+    size_t split = n;
+    while (split > 0 && !isspace((unsigned char)line[split - 1])) split--;
+    size_t image = split;
+    while (image > 0 && isspace((unsigned char)line[image - 1])) image--;
+    if (n == 0) return VG_OK;
+    VG_CHECK(image > 0 && n - split <= MAX_NAME_BYTES && !memchr(line, '\0', n), VG_E_DATA,
+             "%s: line %lld is not an image id or file name, white space, and a split of up to %d bytes", path,
+             (long long)number, MAX_NAME_BYTES);
+    const int row = split_row(rule, line + split, n - split);
+    VG_CHECK(row >= 0, VG_E_DATA, "%s: line %lld: more than %d splits", path, (long long)number, VG_IMPORT_MAX_SPLITS);
+    VG_TRY(vg_grow(&rule->list, &rule->list_capacity, rule->n_list + 1, sizeof *rule->list));
+    rule->list[rule->n_list++] = (listed){.image = XXH3_64bits(line, image), .split = row};
+    return VG_OK;
+}
+
+static vg_status lines_read(vg_split_rule *rule, vg_window *w)
+{
+    int64_t number = 0;
+    const char *line;
+    size_t n;
+    for (;;) {
+        VG_TRY(vg_window_line(w, &line, &n));
+        if (!line) break;
+        VG_TRY(line_read(rule, w->path, ++number, line, n));
+    }
+    if (rule->n_list > 0) qsort(rule->list, rule->n_list, sizeof *rule->list, by_image);
+    for (size_t i = 1; i < rule->n_list; i++)
+        VG_CHECK(rule->list[i].image != rule->list[i - 1].image || rule->list[i].split == rule->list[i - 1].split,
+                 VG_E_DATA, "%s: an image stands in both %s and %s", w->path, rule->splits[rule->list[i - 1].split],
+                 rule->splits[rule->list[i].split]);
+    return VG_OK;
+}
+
+static vg_status list_read(vg_split_rule *rule, const char *path)
+{
+    vg_window window;
+    VG_TRY(vg_window_open(&window, path));
+    const vg_status st = lines_read(rule, &window);
+    vg_window_close(&window);
+    return st;
+}
+
+/* ---- the rule ---- */
+
+vg_status vg_split_rule_new(const vg_import_source *source, vg_split_rule **out)
+{
+    vg_split_rule *rule = vg_new0(sizeof *rule);
+    VG_CHECK(rule, VG_E_NOMEM, "no memory for splits");
+    rule->seed = source->seed;
+    (void)split_row(rule, "train", strlen("train"));
+    vg_status st = shares_read(rule, source->shares);
+    if (st == VG_OK && source->splits) st = list_read(rule, source->splits);
+    if (st != VG_OK) {
+        vg_split_rule_free(rule);
+        return st;
+    }
+    *out = rule;
+    return VG_OK;
+}
+
+void vg_split_rule_free(vg_split_rule *rule)
+{
+    if (!rule) return;
+    free(rule->list);
+    free(rule);
+}
+
+static const listed *list_find(const vg_split_rule *rule, const char *name)
+{
+    const listed wanted = {.image = XXH3_64bits(name, strlen(name))};
+    return rule->n_list ? bsearch(&wanted, rule->list, rule->n_list, sizeof *rule->list, by_image) : NULL;
+}
+
+static const char *by_share(const vg_split_rule *rule, int64_t image_id)
+{
+    uint32_t bits[4];
+    vg_rng_block(vg_rng_key_of(rule->seed, vg_rng_purpose("import split")), (uint64_t)image_id, 0, 0, bits);
+    double left = (double)vg_uniform(bits[0]);
+    for (int i = 1; i < rule->n_splits; i++) {
+        left -= rule->shares[i];
+        if (left < 0) return rule->splits[i];
+    }
+    return rule->splits[0];
+}
+
+const char *vg_split_rule_of(const vg_split_rule *rule, int64_t image_id, const char *file_name)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)image_id);
+    const char *slash = strrchr(file_name, '/');
+    const listed *found = list_find(rule, id);
+    if (!found) found = list_find(rule, file_name);
+    if (!found && slash) found = list_find(rule, slash + 1);
+    if (!found) return by_share(rule, image_id);
+    return strcmp(rule->splits[found->split], "-") == 0 ? NULL : rule->splits[found->split];
+}

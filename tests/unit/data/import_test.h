@@ -1,0 +1,68 @@
+/* What tests of importers share. The includer defines _XOPEN_SOURCE 700 first. */
+#ifndef VG_TESTS_IMPORT_TEST_H
+#define VG_TESTS_IMPORT_TEST_H
+
+#include "data/import.h"
+#include "data/shard.h"
+#include "tests/unit/data/scratch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MUST(call)                                            \
+    do {                                                      \
+        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
+    } while (0)
+
+#define ASSERT_SAYS(words)                                                                               \
+    do {                                                                                                 \
+        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
+    } while (0)
+
+#define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
+
+/* Where the pictures of the fixtures lie. */
+#define PICTURES FIXTURES "/import/images/mscoco/images/train2014"
+
+static inline void assert_split(const vg_import_report *report, const char *name, int images, int refs, int sentences)
+{
+    for (int i = 0; i < report->n_splits; i++) {
+        const vg_import_split *s = &report->splits[i];
+        if (strcmp(s->name, name) != 0) continue;
+        if (s->images != images || s->refs != refs || s->sentences != sentences)
+            fail_msg("%s: %lld images, %lld refs, %lld sentences instead of %d, %d, %d", name, (long long)s->images,
+                     (long long)s->refs, (long long)s->sentences, images, refs, sentences);
+        return;
+    }
+    fail_msg("no split '%s' was counted", name);
+}
+
+/* Each of these lines was written where a record was set aside, and no other. */
+static inline void assert_set_aside(const vg_import_report *report, const char *const *lines, size_t n)
+{
+    const char *bad = report->bad.data ? report->bad.data : "";
+    size_t written = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!strstr(bad, lines[i])) fail_msg("'%s' is not in\n%s", lines[i], bad);
+    for (const char *at = bad; (at = strchr(at, '\n')); at++) written++;
+    if (written != n) fail_msg("%zu lines instead of %zu:\n%s", written, n, bad);
+}
+
+/* The sentence with this id in a split, through the shards; its texts and boxes live as long as *split. */
+static inline vg_sentence sentence_of(const char *folder, const char *split_name, int64_t id, vg_split **split)
+{
+    vg_sentence s;
+    MUST(vg_split_open(&folder, 1, split_name, split));
+    for (int64_t i = 0; i < vg_split_sentence_count(*split); i++) {
+        vg_split_sentence(*split, i, &s);
+        if (s.sentence_id == id) return s;
+    }
+    fail_msg("no sentence %lld in %s", (long long)id, split_name);
+    return (vg_sentence){0};
+}
+
+#endif
