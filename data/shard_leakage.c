@@ -10,6 +10,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+enum { LEAST_SIDE = 96 }; /* pixels left by decoding at a fraction; the hash wants 32 */
+
 /* ---- what an image is known by ---- */
 
 static uint64_t key_of(const char *space, size_t n_space, const void *value, size_t n_value)
@@ -28,13 +30,22 @@ static uint64_t name_key(const char *name)
     return *base ? key_of("name", sizeof "name", base, strlen(base)) : 0;
 }
 
+/* 0 where the id is unknown. */
+static uint64_t id_key(const char *space, size_t n_space, int64_t id)
+{
+    return id ? key_of(space, n_space, &id, sizeof id) : 0;
+}
+
 static void keys_fill(const vg_leak_search *s, const vg_shard *shard, size_t row, uint64_t key[VG_N_KEYS])
 {
     const vg_shard_image *image = &shard->tables.images[row];
     const vg_leakage_spec *spec = s->spec;
-    if (spec->by_id)
-        key[VG_KEY_IMAGE] =
-            key_of(shard->origin.source, sizeof shard->origin.source, &image->image_id, sizeof image->image_id);
+    const char *source = shard->origin.source;
+    if (spec->by_id) {
+        key[VG_KEY_IMAGE] = key_of(source, sizeof shard->origin.source, &image->image_id, sizeof image->image_id);
+        key[VG_KEY_COCO] = id_key("coco", sizeof "coco", image->coco_id);
+        key[VG_KEY_FLICKR] = id_key("flickr", sizeof "flickr", image->flickr_id);
+    }
     if (spec->by_name) key[VG_KEY_NAME] = name_key(shard->tables.text + image->name_offset);
 }
 
@@ -90,14 +101,15 @@ static vg_status look(const vg_shard *shard, size_t row, vg_looks *out)
 {
     unsigned char *bytes = NULL;
     size_t capacity = 0, n = 0;
-    vg_image image = {0};
+    const vg_decode how = {.least_pixels = LEAST_SIDE, .partial_ok = true};
+    vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
     vg_status st = vg_shard_read_image(shard, row, &bytes, &capacity, &n);
-    if (st == VG_OK) st = vg_image_decode(bytes, n, true, &image);
-    if (st == VG_OK) st = vg_perceptual_hash(&image, out, &scratch);
+    if (st == VG_OK) st = vg_image_decode_part(bytes, n, &how, &decoded);
+    if (st == VG_OK) st = vg_perceptual_hash(&decoded.image, out, &scratch);
     free(bytes);
     free(scratch.data);
-    vg_image_release(&image);
+    vg_image_release(&decoded.image);
     return st;
 }
 

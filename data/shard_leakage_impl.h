@@ -7,7 +7,7 @@
 #include "data/shard_leakage.h"
 
 /* By what an image is known; equal keys, the same image. */
-enum { VG_KEY_IMAGE, VG_KEY_NAME, VG_N_KEYS };
+enum { VG_KEY_IMAGE, VG_KEY_COCO, VG_KEY_FLICKR, VG_KEY_NAME, VG_N_KEYS };
 
 enum { VG_LEAK_NONE = -1, VG_MOST_EVALUATION_SPLITS = 64 };
 

@@ -7,7 +7,8 @@
 
 enum { MOST_TOLD = 20 }; /* leaked images in the text; the list has all */
 
-static const char *const key_names[VG_N_KEYS] = {[VG_KEY_IMAGE] = "id", [VG_KEY_NAME] = "name"};
+static const char *const key_names[VG_N_KEYS] = {
+    [VG_KEY_IMAGE] = "id", [VG_KEY_COCO] = "COCO id", [VG_KEY_FLICKR] = "Flickr id", [VG_KEY_NAME] = "name"};
 
 /* The evaluation item that is shown: that of the first key, else of the looks. */
 static const vg_leak_item *shown(const vg_leak_search *s, const vg_leak_item *item)
@@ -63,7 +64,8 @@ static void count(vg_leak_search *s, const vg_leak_item *item, int64_t n_sentenc
     vg_leakage_report *r = s->report;
     r->leaked_images++;
     r->leaked_sentences += n_sentences;
-    r->by_id += item->like[VG_KEY_IMAGE] != VG_LEAK_NONE;
+    r->by_id += item->like[VG_KEY_IMAGE] != VG_LEAK_NONE || item->like[VG_KEY_COCO] != VG_LEAK_NONE ||
+                item->like[VG_KEY_FLICKR] != VG_LEAK_NONE;
     r->by_name += item->like[VG_KEY_NAME] != VG_LEAK_NONE;
     r->by_pixels += item->like_looks != VG_LEAK_NONE;
 }

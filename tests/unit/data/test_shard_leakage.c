@@ -19,6 +19,7 @@ typedef struct made_image {
     int picture;            /* number of its waves */
     const char *split;      /* of its first sentence */
     const char *also_split; /* of its second; NULL: it has one */
+    int64_t coco_id, flickr_id;
 } made_image;
 
 static const char *made(const char *folder, const char *name, const char *source, const made_image *images, int n)
@@ -38,6 +39,8 @@ static const char *made(const char *folder, const char *name, const char *source
         sentences[1].split = images[i].also_split ? images[i].also_split : "";
         vg_new_image image = small_image(images[i].id, 40, 30, png, n_png, sentences, images[i].also_split ? 2 : 1);
         image.file_name = images[i].name;
+        image.coco_id = images[i].coco_id;
+        image.flickr_id = images[i].flickr_id;
         MUST(vg_shard_writer_add(w, &image));
         free(png);
     }
@@ -61,8 +64,9 @@ static vg_status leakage_of(const char *own, const char *against, bool by_id, bo
 
 static void an_image_of_two_splits_leaks_its_training_sentences(void **state)
 {
-    const made_image images[] = {
-        {1, "1.png", 1, "train", NULL}, {2, "2.png", 2, "train", "val"}, {3, "3.png", 3, "val", NULL}};
+    const made_image images[] = {{1, "1.png", 1, "train", NULL, 0, 0},
+                                 {2, "2.png", 2, "train", "val", 0, 0},
+                                 {3, "3.png", 3, "val", NULL, 0, 0}};
     const char *path = made(*state, "a.h5", "test", images, 3);
     vg_leakage_report report;
     assert_int_equal(leakage_of(path, NULL, true, false, false, &report), VG_E_DATA);
@@ -89,12 +93,13 @@ static void an_image_of_two_splits_leaks_its_training_sentences(void **state)
 
 static void each_way_finds_its_own(void **state)
 {
-    const made_image train[] = {{1, "1.png", 1, "train", NULL},
-                                {2, "2.png", 2, "train", NULL},
-                                {3, "3.png", 3, "train", NULL},
-                                {4, "4.png", 4, "train", NULL}};
-    const made_image test[] = {
-        {1, "x.png", 11, "test", NULL}, {12, "far/2.png", 12, "test", NULL}, {13, "y.png", 3, "test", "val"}};
+    const made_image train[] = {{1, "1.png", 1, "train", NULL, 0, 0},
+                                {2, "2.png", 2, "train", NULL, 0, 0},
+                                {3, "3.png", 3, "train", NULL, 0, 0},
+                                {4, "4.png", 4, "train", NULL, 0, 0}};
+    const made_image test[] = {{1, "x.png", 11, "test", NULL, 0, 0},
+                               {12, "far/2.png", 12, "test", NULL, 0, 0},
+                               {13, "y.png", 3, "test", "val", 0, 0}};
     const char *own = made(*state, "a.h5", "one", train, 4), *same = made(*state, "b.h5", "one", test, 3);
     const char *other = made(*state, "c.h5", "two", test, 3);
     vg_leakage_report r;
@@ -114,9 +119,27 @@ static void each_way_finds_its_own(void **state)
     vg_leakage_report_release(&r);
 }
 
+static void ids_elsewhere_join_sets_of_two_sources(void **state)
+{
+    const made_image train[] = {{1, "1.png", 1, "train", NULL, 900, 0},
+                                {2, "2.png", 2, "train", NULL, 0, 77},
+                                {3, "3.png", 3, "train", NULL, 0, 0},
+                                {4, "4.png", 4, "train", NULL, 77, 900}};
+    const made_image test[] = {{11, "11.png", 11, "test", NULL, 900, 0},
+                               {12, "12.png", 12, "test", NULL, 0, 77},
+                               {13, "13.png", 13, "test", NULL, 0, 0}};
+    const char *own = made(*state, "a.h5", "one", train, 4), *other = made(*state, "b.h5", "two", test, 3);
+    vg_leakage_report r;
+    assert_int_equal(leakage_of(own, other, true, false, false, &r), VG_E_DATA);
+    assert_true(r.leaked_images == 2 && r.by_id == 2); /* unknown ids are not equal, nor those of COCO and Flickr */
+    assert_non_null(strstr(r.text.data, "is image 11 of"));
+    assert_non_null(strstr(r.text.data, "b.h5 (test): Flickr id"));
+    vg_leakage_report_release(&r);
+}
+
 static void clean_sets_pass(void **state)
 {
-    const made_image images[] = {{1, "1.png", 1, "train", NULL}, {2, "2.png", 2, "val", NULL}};
+    const made_image images[] = {{1, "1.png", 1, "train", NULL, 0, 0}, {2, "2.png", 2, "val", NULL, 0, 0}};
     const char *path = made(*state, "a.h5", "test", images, 2);
     vg_leakage_report r;
     MUST(leakage_of(path, NULL, true, true, true, &r));
@@ -135,6 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(an_image_of_two_splits_leaks_its_training_sentences),
         IN_SCRATCH(each_way_finds_its_own),
+        IN_SCRATCH(ids_elsewhere_join_sets_of_two_sources),
         IN_SCRATCH(clean_sets_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
