@@ -88,26 +88,68 @@ static vg_status check_names(const char *path, const char *table, const vg_shard
     return VG_OK;
 }
 
-vg_status vg_shard_check(const char *path, const vg_shard_tables *t)
+/* A check under way. */
+typedef struct check {
+    const char *path;
+    const vg_shard_tables *tables;
+    vg_row_fault_fn *on_fault; /* NULL: fail */
+    void *user;
+    bool *bad_image;
+    size_t n_faults;
+} check;
+
+static vg_status fault_tell(check *c, const vg_row_fault *fault)
 {
-    VG_CHECK(t->n_images > 0, VG_E_DATA, "%s: no images", path);
+    c->n_faults++;
+    if (c->on_fault) return c->on_fault(c->user, fault);
+    return vg_fail(VG_E_DATA, "%s: /%s row %zu (%.*s %lld): %s", c->path, fault->table, fault->row,
+                   (int)strlen(fault->table) - 1, fault->table, (long long)fault->id, fault->what);
+}
+
+static vg_status images_check(check *c)
+{
+    const vg_shard_tables *t = c->tables;
+    uint64_t end = 0;
+    for (size_t i = 0; i < t->n_images; i++) {
+        const vg_shard_image *image = &t->images[i];
+        const char *what = vg_shard_image_fault(t, image, &end);
+        if (!what) continue;
+        c->bad_image[i] = true;
+        VG_TRY(fault_tell(c, &(vg_row_fault){"images", i, image->image_id, image->record, what}));
+    }
+    return VG_OK;
+}
+
+/* Behind a row at fault the order goes on from the next good one. */
+static vg_status sentences_check(check *c)
+{
+    const vg_shard_tables *t = c->tables;
+    int64_t before = -1;
+    bool lost = false;
+    for (size_t i = 0; i < t->n_sentences; i++) {
+        const vg_shard_sentence *s = &t->sentences[i];
+        const bool exists = s->image >= 0 && (uint64_t)s->image < t->n_images;
+        const char *what =
+            exists && c->bad_image[s->image] ? NULL : vg_shard_sentence_fault(t, s, lost ? s->image : before);
+        if (what) VG_TRY(fault_tell(c, &(vg_row_fault){"sentences", i, s->sentence_id, s->record, what}));
+        lost = what != NULL;
+        if (!lost) before = s->image;
+    }
+    VG_CHECK(c->n_faults > 0 || (uint64_t)(before + 1) == t->n_images, VG_E_DATA, "%s: image row %lld has no sentences",
+             c->path, (long long)before + 1);
+    return VG_OK;
+}
+
+vg_status vg_shard_check(const char *path, const vg_shard_tables *t, vg_row_fault_fn *on_fault, void *user)
+{
+    check c = {.path = path, .tables = t, .on_fault = on_fault, .user = user};
     VG_CHECK(t->chunk_bytes > 0, VG_E_DATA, "%s: /bytes has chunks of no bytes", path);
     VG_TRY(check_names(path, "splits", t->splits, t->n_splits, 1));
     VG_TRY(check_names(path, "kinds", t->kinds, t->n_kinds, 0));
-    uint64_t end = 0;
-    for (size_t i = 0; i < t->n_images; i++) {
-        const char *fault = vg_shard_image_fault(t, &t->images[i], &end);
-        VG_CHECK(!fault, VG_E_DATA, "%s: /images row %zu (image %lld): %s", path, i, (long long)t->images[i].image_id,
-                 fault);
-    }
-    int64_t image = -1;
-    for (size_t i = 0; i < t->n_sentences; i++) {
-        const char *fault = vg_shard_sentence_fault(t, &t->sentences[i], image);
-        VG_CHECK(!fault, VG_E_DATA, "%s: /sentences row %zu (sentence %lld): %s", path, i,
-                 (long long)t->sentences[i].sentence_id, fault);
-        image = t->sentences[i].image;
-    }
-    VG_CHECK((uint64_t)(image + 1) == t->n_images, VG_E_DATA, "%s: image row %lld has no sentences", path,
-             (long long)image + 1);
-    return VG_OK;
+    c.bad_image = vg_new0_array(t->n_images, sizeof *c.bad_image);
+    VG_CHECK(c.bad_image, VG_E_NOMEM, "%s: no memory to check %zu images", path, t->n_images);
+    vg_status st = images_check(&c);
+    if (st == VG_OK) st = sentences_check(&c);
+    free(c.bad_image);
+    return st;
 }

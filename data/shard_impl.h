@@ -3,6 +3,7 @@
 #ifndef VG_DATA_SHARD_IMPL_H
 #define VG_DATA_SHARD_IMPL_H
 
+#include "data/record_list.h"
 #include "data/shard.h"
 #include "data/steady_read_impl.h"
 
@@ -80,6 +81,27 @@ typedef struct vg_shard {
 
 /* Opens and checks one shard file. Errors: VG_E_DATA naming file, table and row; VG_E_NOMEM. */
 vg_status vg_shard_open(const char *path, vg_shard **out);
+
+/* A row that cannot be believed. */
+typedef struct vg_row_fault {
+    const char *table; /* images or sentences */
+    size_t row;
+    int64_t id;
+    uint64_t record; /* as it is stored */
+    const char *what;
+} vg_row_fault;
+
+typedef vg_status vg_row_fault_fn(void *user, const vg_row_fault *fault);
+
+/* Other ways to open. Zeroed: as vg_shard_open. */
+typedef struct vg_shard_opening {
+    const vg_record_list *without; /* records left out before anything is checked, so a shard opens whose bad rows are
+                                      listed; images left out take their sentences along, and none may remain */
+    vg_row_fault_fn *on_fault;     /* told of every row at fault, in place of failing at the first. Rows at fault, and
+                                      sentences of images at fault, must not be used */
+    void *user;
+} vg_shard_opening;
+vg_status vg_shard_open_as(const char *path, const vg_shard_opening *opening, vg_shard **out);
 void vg_shard_close(vg_shard *shard);
 
 /* The encoded bytes of image row i, hash checked; as vg_split_read_image. Thread-safe. */
@@ -95,8 +117,12 @@ vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_pa
 int64_t vg_shard_paths_bytes(const vg_shard_paths *list); /* of all files, for progress */
 void vg_shard_paths_release(vg_shard_paths *list);
 
-/* Checks every row of tables that claim to lie in `path`. Errors: VG_E_DATA. */
-vg_status vg_shard_check(const char *path, const vg_shard_tables *tables);
+/* Takes rows out of tables that were not checked. *n_out: rows left out, those that went along not counted. */
+vg_status vg_shard_leave_out(vg_shard_tables *tables, const vg_record_list *without, size_t *n_out);
+
+/* Checks every row of tables that claim to lie in `path`. on_fault NULL: the first at fault is an error. Errors:
+ * VG_E_DATA, and what on_fault returns. */
+vg_status vg_shard_check(const char *path, const vg_shard_tables *tables, vg_row_fault_fn *on_fault, void *user);
 /* What is wrong with one row, NULL when nothing is. `end` is the end of the bytes of the image before and moves on;
  * `before` is the image of the sentence before, -1 at first. */
 const char *vg_shard_image_fault(const vg_shard_tables *tables, const vg_shard_image *image, uint64_t *end);

@@ -245,6 +245,32 @@ static vg_status attributes_read(vg_shard *s, hid_t file)
 
 /* ---- opening ---- */
 
+/* A row at fault is one that the content hash misses, too. */
+typedef struct fault_count {
+    const vg_shard_opening *opening;
+    size_t n;
+} fault_count;
+
+static vg_status fault_count_up(void *user, const vg_row_fault *fault)
+{
+    fault_count *count = user;
+    count->n++;
+    return count->opening->on_fault(count->opening->user, fault);
+}
+
+static vg_status rows_check(vg_shard *s, const vg_shard_opening *opening)
+{
+    const uint64_t content = vg_shard_content(&s->tables);
+    fault_count faults = {.opening = opening};
+    size_t n_out = 0;
+    VG_CHECK(s->tables.n_images > 0, VG_E_DATA, "%s: no images", s->path);
+    VG_TRY(vg_shard_leave_out(&s->tables, opening->without, &n_out));
+    VG_TRY(vg_shard_check(s->path, &s->tables, opening->on_fault ? fault_count_up : NULL, &faults));
+    VG_CHECK(content == s->content || n_out > 0 || faults.n > 0, VG_E_DATA,
+             "%s: its rows do not match its content hash; import it again", s->path);
+    return VG_OK;
+}
+
 static vg_status tables_fill(vg_shard *s, hid_t file, uint64_t file_bytes)
 {
     vg_shard_tables *t = &s->tables;
@@ -255,14 +281,10 @@ static vg_status tables_fill(vg_shard *s, hid_t file, uint64_t file_bytes)
     VG_TRY(read_rows(file, s->path, file_bytes, "text", ROWS_TEXT, &t->text, &t->n_text));
     VG_TRY(read_rows(file, s->path, file_bytes, "splits", ROWS_NAME, &t->splits, &t->n_splits));
     VG_TRY(read_rows(file, s->path, file_bytes, "kinds", ROWS_NAME, &t->kinds, &t->n_kinds));
-    VG_TRY(bytes_find(s, file, file_bytes));
-    VG_TRY(vg_shard_check(s->path, t));
-    VG_CHECK(s->content == vg_shard_content(t), VG_E_DATA,
-             "%s: its rows do not match its content hash; import it again", s->path);
-    return VG_OK;
+    return bytes_find(s, file, file_bytes);
 }
 
-static vg_status shard_fill(vg_shard *s, const char *path)
+static vg_status shard_fill(vg_shard *s, const char *path, const vg_shard_opening *opening)
 {
     s->path = vg_copy_string(path);
     VG_CHECK(s->path, VG_E_NOMEM, "%s: no memory for a shard reader", path);
@@ -279,7 +301,7 @@ static vg_status shard_fill(vg_shard *s, const char *path)
                                    : vg_h5_fail(VG_E_DATA, path, "not a readable HDF5 file");
     H5Pclose(access);
     if (file >= 0) H5Fclose(file);
-    return st;
+    return st == VG_OK ? rows_check(s, opening) : st;
 }
 
 void vg_shard_close(vg_shard *s)
@@ -292,18 +314,23 @@ void vg_shard_close(vg_shard *s)
     free(s);
 }
 
-vg_status vg_shard_open(const char *path, vg_shard **out)
+vg_status vg_shard_open_as(const char *path, const vg_shard_opening *opening, vg_shard **out)
 {
     vg_shard *s = vg_new0(sizeof *s);
     VG_CHECK(s, VG_E_NOMEM, "%s: no memory for a shard reader", path);
     s->fd = -1;
     s->pread = pread;
-    const vg_status st = shard_fill(s, path);
+    const vg_status st = shard_fill(s, path, opening);
     if (st != VG_OK)
         vg_shard_close(s);
     else
         *out = s;
     return st;
+}
+
+vg_status vg_shard_open(const char *path, vg_shard **out)
+{
+    return vg_shard_open_as(path, &(vg_shard_opening){0}, out);
 }
 
 /* ---- images ---- */

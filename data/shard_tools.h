@@ -17,14 +17,16 @@ vg_status vg_shard_sample(const char *const *paths, int n_paths, const char *spl
 typedef struct vg_shard_verify_report {
     int64_t shards, images, sentences, image_bytes;
     int64_t absent; /* images that were imported without their file; not bad */
-    int64_t bad;    /* shards that cannot be opened, images whose bytes differ from their hash or do not decode */
+    int64_t bad;    /* shards that do not open, rows not to be believed, images that fail their hash or do not decode */
     vg_text lines;  /* one for each of them */
+    vg_text quarantine; /* one for each row and image, as data/record_list.h reads it */
 } vg_shard_verify_report;
 
-/* Checks every row and the hash of every image, and with `decode` that each one decodes to the size its row gives. Goes
- * on after a fault; *report is filled also on failure, and the caller frees report->lines.data.
- * Errors: VG_E_DATA when anything is bad, with the first fault; VG_E_STORAGE for an I/O error that lasts. */
-vg_status vg_shard_verify(const char *path, bool decode, vg_shard_verify_report *report);
+/* Checks every row and the hash of every image, and with `decode` its pixels, on all processors. Goes on after a fault;
+ * *report is filled also on failure, and the caller releases it. Errors: VG_E_DATA when anything is bad, with the first
+ * fault; VG_E_STORAGE for an I/O error that lasts. */
+vg_status vg_shard_verify(const char *const *paths, int n_paths, bool decode, vg_shard_verify_report *report);
+void vg_shard_verify_report_release(vg_shard_verify_report *report);
 
 /* How shards are written anew. Zeroed fields are defaults. */
 typedef struct vg_shard_rewrite_spec {

@@ -85,20 +85,23 @@ vg_status vg_shard_verb_leakage(int argc, char **argv)
 
 vg_status vg_shard_verb_verify(int argc, char **argv)
 {
-    bool decode = false;
-    const vg_argument table[] = {{.name = "--decode", .flag = &decode}};
-    char *words[1];
+    const char *quarantine = NULL;
+    bool no_decode = false;
+    const vg_argument table[] = {{.name = "--no-decode", .flag = &no_decode},
+                                 {.name = "--quarantine", .text = &quarantine}};
+    char *words[VG_MOST_SHARD_PATHS];
     int n = 0;
-    VG_TRY(vg_arguments_read(argc, argv, table, 1, words, 1, &n));
-    VG_CHECK(n == 1, VG_E_USAGE, "vlgtr shard verify SHARD [--decode]");
-    vg_shard_verify_report report = {0};
-    const vg_status st = vg_shard_verify(words[0], decode, &report);
-    if (report.lines.data) fputs(report.lines.data, stdout);
-    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad", (long long)report.shards,
-           (long long)report.images, (long long)report.sentences, (double)report.image_bytes * 1e-6,
-           (long long)report.bad);
-    if (report.absent) printf(", %lld images absent", (long long)report.absent);
+    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
+    VG_CHECK(n >= 1, VG_E_USAGE, "vlgtr shard verify SHARD... [--no-decode] [--quarantine FILE.jsonl]");
+    vg_shard_verify_report r = {0};
+    vg_status st = vg_shard_verify((const char *const *)words, n, !no_decode, &r);
+    if (r.lines.data) fputs(r.lines.data, stdout);
+    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad", (long long)r.shards, (long long)r.images,
+           (long long)r.sentences, (double)r.image_bytes * 1e-6, (long long)r.bad);
+    if (r.absent) printf(", %lld images absent", (long long)r.absent);
     printf("\n");
-    free(report.lines.data);
+    if (quarantine && (st == VG_OK || st == VG_E_DATA))
+        VG_KEEP(st, vg_file_write_atomic(quarantine, r.quarantine.data, r.quarantine.length));
+    vg_shard_verify_report_release(&r);
     return st;
 }

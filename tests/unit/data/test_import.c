@@ -71,7 +71,7 @@ static void a_clean_set_is_imported_whole(void **state)
     assert_int_equal(report.shards, 1);
     assert_int_equal(report.bad_sentences, 0);
     vg_shard_verify_report verified;
-    MUST(vg_shard_verify(*state, true, &verified));
+    MUST(vg_shard_verify((const char *const *)state, 1, true, &verified));
     vg_import_report_release(&report);
 }
 
@@ -243,7 +243,7 @@ static void an_import_goes_on_where_it_was_cut(void **state)
     vg_import_report_release(&report);
     assert_int_equal(inode_of(folder, "refcoco-00000.h5"), inode); /* not made anew */
     vg_shard_verify_report verified;
-    MUST(vg_shard_verify(folder, true, &verified));
+    MUST(vg_shard_verify(&folder, 1, true, &verified));
 }
 
 static void a_shard_of_other_input_is_written_again(void **state)
