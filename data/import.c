@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000 };
+enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000, PHRASES_BUDGET_BYTES = 8 << 20 };
 
 #define MAX_COORDINATE 1e9 /* pixels; beyond any image, and exact enough as a float to be compared */
 
@@ -67,16 +67,15 @@ static vg_status fail_unknown_set(const char *name)
 
 struct vg_import_log {
     vg_import_report *report;
-    bool strict;
+    const vg_import_options *options;
     int64_t n_lines;
-    bool tell_progress;
     vg_progress progress; /* its `what` is NULL before the first */
 };
 
-vg_import_log *vg_import_log_new(vg_import_report *report, bool strict, bool tell_progress)
+vg_import_log *vg_import_log_new(vg_import_report *report, const vg_import_options *options)
 {
     vg_import_log *log = vg_new0(sizeof *log);
-    if (log) *log = (vg_import_log){.report = report, .strict = strict, .tell_progress = tell_progress};
+    if (log) *log = (vg_import_log){.report = report, .options = options};
     return log;
 }
 
@@ -94,14 +93,15 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     log->report->bad_sentences += (int64_t)n_sentences;
-    VG_CHECK(!log->strict, VG_E_DATA, "%s (--strict)", line);
+    VG_CHECK(!log->options->strict, VG_E_DATA, "%s (--strict)", line);
+    if (log->options->tell) log->options->tell(log->options->user, line);
     if (log->n_lines == MAX_BAD_LINES) VG_TRY(vg_text_add(&log->report->bad, "and more, not listed\n"));
     return log->n_lines++ < MAX_BAD_LINES ? vg_text_add(&log->report->bad, "%s\n", line) : VG_OK;
 }
 
 vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done, int64_t all, const char *unit)
 {
-    if (!log->tell_progress) return vg_stop_check();
+    if (!log->options->tell_progress) return vg_stop_check();
     vg_progress *p = &log->progress;
     if (what != p->what) {
         if (p->what) vg_progress_end(p);
@@ -126,73 +126,6 @@ const char *vg_import_box_fault(const double xyxy[4], int width, int height, dou
     out[2] = (float)fmin(xyxy[2], right);
     out[3] = (float)fmin(xyxy[3], bottom);
     return out[0] < out[2] && out[1] < out[3] ? NULL : "has an empty box";
-}
-
-/* ---- the report ---- */
-
-void vg_import_report_release(vg_import_report *report)
-{
-    free(report->bad.data);
-    *report = (vg_import_report){0};
-}
-
-static vg_status split_of(vg_import_report *report, const char *name, vg_import_split **out)
-{
-    for (int i = 0; i < report->n_splits; i++) {
-        if (strcmp(report->splits[i].name, name) != 0) continue;
-        *out = &report->splits[i];
-        return VG_OK;
-    }
-    VG_CHECK(report->n_splits < VG_IMPORT_MAX_SPLITS, VG_E_DATA, "more than %d splits; '%s' is one too many",
-             VG_IMPORT_MAX_SPLITS, name);
-    *out = &report->splits[report->n_splits++];
-    snprintf((*out)->name, sizeof(*out)->name, "%s", name);
-    return VG_OK;
-}
-
-/* The sentences of a ref stand together; those of a ref in two splits alternate between them. */
-vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
-{
-    bool seen[VG_IMPORT_MAX_SPLITS] = {false};
-    int64_t last_ref[VG_IMPORT_MAX_SPLITS];
-    for (size_t i = 0; i < image->n_sentences; i++) {
-        const vg_new_sentence *s = &image->sentences[i];
-        vg_import_split *split = NULL;
-        VG_TRY(split_of(report, s->split, &split));
-        const size_t at = (size_t)(split - report->splits);
-        const bool new_ref = !seen[at] || last_ref[at] != s->ref_id;
-        split->images += !seen[at];
-        split->refs += new_ref;
-        split->sentences++;
-        report->refs += new_ref;
-        seen[at] = true;
-        last_ref[at] = s->ref_id;
-    }
-    report->images++;
-    report->absent_images += image->n_bytes == 0;
-    report->sentences += (int64_t)image->n_sentences;
-    report->image_bytes += (int64_t)image->n_bytes;
-    return VG_OK;
-}
-
-vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
-{
-    VG_TRY(vg_text_add(out, "%-12s %10s %10s %10s\n", "split", "images", "refs", "sentences"));
-    for (int i = 0; i < r->n_splits; i++) {
-        const vg_import_split *s = &r->splits[i];
-        VG_TRY(vg_text_add(out, "%-12s %10lld %10lld %10lld\n", s->name, (long long)s->images, (long long)s->refs,
-                           (long long)s->sentences));
-    }
-    VG_TRY(vg_text_add(out, "%-12s %10lld %10lld %10lld\n", "all", (long long)r->images, (long long)r->refs,
-                       (long long)r->sentences));
-    VG_TRY(vg_text_add(out, "%d shards, %.1f MiB of images", r->shards, (double)r->image_bytes / (1 << 20)));
-    if (r->shards_kept) VG_TRY(vg_text_add(out, "; %d of them were finished before and kept", r->shards_kept));
-    if (r->absent_images)
-        VG_TRY(vg_text_add(out, "\n%lld images are absent: to be looked at, not to be trained on",
-                           (long long)r->absent_images));
-    VG_TRY(vg_text_add(out, "\n%lld images and %lld sentences set aside\n", (long long)r->bad_images,
-                       (long long)r->bad_sentences));
-    return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;
 }
 
 /* ---- the import ---- */
@@ -224,19 +157,37 @@ static vg_status import_records(const vg_importer *importer, void *state, vg_sha
     return vg_shard_maker_finish(maker);
 }
 
+/* Reads the set and makes its shards; the caller releases the maker. */
+static vg_status import_set(const vg_import_set *set, const vg_import_source *source, vg_shard_maker *maker)
+{
+    void *state = NULL;
+    VG_TRY(vg_sorter_new(source->scratch, PHRASES_BUDGET_BYTES, &maker->phrases));
+    vg_status st = set->importer->open(source, maker->log, &state, &maker->split_by);
+    if (st == VG_OK) {
+        snprintf(maker->report->split_by, sizeof maker->report->split_by, "%s", maker->split_by);
+        st = import_records(set->importer, state, maker);
+    }
+    if (state) set->importer->close(state);
+    VG_TRY(st);
+    return check_bad_share(maker->report, maker->options->max_bad);
+}
+
+/* Where runs of sorting go: beside the shards, where there must be room, or where temporary files are. */
+static const char *scratch_folder(const char *out, const vg_import_options *options)
+{
+    const char *temporary = getenv("TMPDIR");
+    if (!options->dry_run) return out;
+    return temporary && *temporary ? temporary : "/tmp";
+}
+
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
                     vg_import_report *report)
 {
     *report = (vg_import_report){0};
     const vg_import_set *set = vg_import_set_find(name);
     if (!set) return fail_unknown_set(name);
-    VG_TRY(vg_make_directories(out));
-    vg_shard_maker maker = {.set = name, .out = out, .report = report};
-    maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
-    maker.n_threads = options->threads ? options->threads : vg_processors();
-    maker.allow_absent = options->allow_absent;
-    maker.log = vg_import_log_new(report, options->strict, options->tell_progress);
-    VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
+    snprintf(report->set, sizeof report->set, "%s", name);
+    if (!options->dry_run) VG_TRY(vg_make_directories(out));
     const vg_import_source source = {.set = name,
                                      .root = root,
                                      .images = options->images,
@@ -244,12 +195,13 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
                                      .splits = options->splits,
                                      .shares = options->shares,
                                      .seed = options->seed,
-                                     .scratch = out};
-    void *state = NULL;
-    vg_status st = set->importer->open(&source, maker.log, &state, &maker.split_by);
-    if (st == VG_OK) st = import_records(set->importer, state, &maker);
-    if (st == VG_OK) st = check_bad_share(report, options->max_bad);
-    if (state) set->importer->close(state);
+                                     .scratch = scratch_folder(out, options)};
+    vg_shard_maker maker = {.set = name, .out = out, .report = report, .options = options};
+    maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
+    maker.n_threads = options->threads ? options->threads : vg_processors();
+    maker.log = vg_import_log_new(report, options);
+    VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
+    const vg_status st = import_set(set, &source, &maker);
     vg_shard_maker_release(&maker);
     vg_import_log_free(maker.log);
     return st;

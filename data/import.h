@@ -27,21 +27,28 @@ typedef struct vg_import_options {
     const char *splits;   /* a list of images and splits, for sets that have none of their own; NULL for none */
     const char *shares; /* "val=0.05,test=0.05" of the images that are not listed; the rest is train. NULL for train */
     uint64_t seed;      /* of the shares */
+    bool merge_boxes;   /* a phrase of several boxes gets the one around them all */
     bool strict;        /* the first bad record is an error */
     bool tell_progress; /* lines for people, on standard error, while it takes long */
-    bool allow_absent;  /* an image file that is not there is no fault: its rows go into the shard without it */
-    int threads;        /* that read and decode images, 0 for one on each processor; never changes a byte */
+    bool dry_run;       /* everything but writing: `out` is not touched */
+    /* Gets a line for each record and each thing that was set aside, as it happens; NULL for none. */
+    void (*tell)(void *user, const char *line);
+    void *user;
+    bool allow_absent; /* an image file that is not there is no fault: its rows go into the shard without it */
+    int threads;       /* that read and decode images, 0 for one on each processor; never changes a byte */
 } vg_import_options;
 
 typedef struct vg_import_split {
     char name[64];
-    int64_t images, refs, sentences; /* an image that two splits share counts in both */
+    int64_t images, refs, sentences, boxes; /* an image that two splits share counts in both */
 } vg_import_split;
 
 typedef struct vg_import_report {
+    char set[64], split_by[64];
     vg_import_split splits[VG_IMPORT_MAX_SPLITS]; /* in the order in which they first appear */
     int n_splits;
-    int64_t images, refs, sentences; /* in the shards; a ref that stands in two splits counts twice */
+    int64_t images, refs, sentences, boxes; /* in the shards; a ref that stands in two splits counts twice */
+    int64_t phrases;                        /* distinct ones, which a store of phrase features has a row for */
     int64_t image_bytes;
     int64_t absent_images;             /* in the shards without their file */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
@@ -55,7 +62,8 @@ typedef struct vg_import_report {
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
                     vg_import_report *report);
 
-/* A table for people: images, refs and sentences of every split, then what was set aside. */
+/* A table for people: images, refs, sentences and boxes of every split, where they differ from what is published for
+ * the set (data/published_counts.def), then what was set aside. */
 vg_status vg_import_report_text(const vg_import_report *report, vg_text *out);
 void vg_import_report_release(vg_import_report *report);
 
@@ -121,8 +129,8 @@ const vg_import_set *vg_import_set_find(const char *name);  /* NULL when there i
 const vg_import_set *vg_import_set_probe(const char *root); /* the first that knows this folder, NULL when none does */
 
 /* A log for reading records outside an import (to count or check them); it writes into the caller's report, which is
- * kept until vg_import_log_free. NULL without memory. */
-vg_import_log *vg_import_log_new(vg_import_report *report, bool strict, bool tell_progress);
+ * kept, as the options are, until vg_import_log_free. NULL without memory. */
+vg_import_log *vg_import_log_new(vg_import_report *report, const vg_import_options *options);
 void vg_import_log_free(vg_import_log *log);
 
 /* Counts an image with its sentences as imported. Errors: VG_E_DATA for more than VG_IMPORT_MAX_SPLITS splits. */

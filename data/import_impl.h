@@ -3,6 +3,7 @@
 #define VG_DATA_IMPORT_IMPL_H
 
 #include "data/import.h"
+#include "data/import/sorter_impl.h"
 
 /* A record that outlives its importer's next call: its texts and boxes are copied into one block. */
 typedef struct vg_kept_record {
@@ -35,7 +36,8 @@ typedef struct vg_shard_maker {
     vg_import_report *report;
     uint64_t shard_bytes;
     int n_threads;
-    bool allow_absent;
+    const vg_import_options *options;
+    vg_sorter *phrases;      /* hashes of all texts, to count the distinct ones */
     vg_kept_record *records; /* of the shard at hand */
     size_t n, capacity;
     uint64_t size; /* of their image files */
@@ -44,7 +46,8 @@ typedef struct vg_shard_maker {
 
 /* Takes a copy of a record; makes a shard when there is enough for one. Errors: VG_E_DATA (strict), VG_E_STORAGE. */
 vg_status vg_shard_maker_add(vg_shard_maker *maker, const vg_import_record *record);
-/* Makes the last shard and looks that no shard of an earlier, larger import lies behind it (VG_E_DATA). */
+/* Makes the last shard, counts the phrases and looks that no shard of an earlier, larger import lies behind it
+ * (VG_E_DATA). */
 vg_status vg_shard_maker_finish(vg_shard_maker *maker);
 void vg_shard_maker_release(vg_shard_maker *maker);
 

@@ -36,6 +36,8 @@ void vg_shard_maker_release(vg_shard_maker *m)
     records_clear(m);
     free(m->records);
     m->records = NULL;
+    vg_sorter_free(m->phrases);
+    m->phrases = NULL;
 }
 
 /* Copies n bytes and a NUL to *at, which moves behind them. */
@@ -80,7 +82,20 @@ static void kept_copy(vg_kept_record *kept, const vg_import_record *from)
     kept->record.sentences = kept->sentences;
 }
 
-static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from, bool allow_absent)
+/* The box around all boxes of a sentence takes their place. */
+static void boxes_merge(vg_new_sentence *s, float *boxes)
+{
+    for (int i = 1; i < s->n_boxes; i++) {
+        const float *box = boxes + 4 * (size_t)i;
+        for (int k = 0; k < 2; k++) {
+            if (box[k] < boxes[k]) boxes[k] = box[k];
+            if (box[2 + k] > boxes[2 + k]) boxes[2 + k] = box[2 + k];
+        }
+    }
+    if (s->n_boxes > 1) s->n_boxes = 1;
+}
+
+static vg_status kept_fill(const vg_shard_maker *m, vg_kept_record *kept, const vg_import_record *from)
 {
     struct stat info;
     *kept = (vg_kept_record){.record = *from};
@@ -91,9 +106,11 @@ static vg_status kept_fill(vg_kept_record *kept, const vg_import_record *from, b
         return vg_fail(VG_E_NOMEM, "no memory for the sentences of image %lld", (long long)from->image_id);
     }
     kept_copy(kept, from);
+    for (size_t i = 0; i < from->n_sentences && m->options->merge_boxes; i++)
+        boxes_merge(&kept->sentences[i], kept->boxes + (kept->sentences[i].boxes - kept->boxes));
     const bool is_there = stat(from->path, &info) == 0;
     kept->size = is_there && info.st_size > 0 ? (uint64_t)info.st_size : 0;
-    kept->absent = allow_absent && !is_there && (errno == ENOENT || errno == ENOTDIR);
+    kept->absent = m->options->allow_absent && !is_there && (errno == ENOENT || errno == ENOTDIR);
     return VG_OK;
 }
 
@@ -136,6 +153,46 @@ static void hash_begin(XXH3_state_t *state)
 }
 
 /* ---- from records to a shard ---- */
+
+static vg_status image_count(vg_shard_maker *m, const vg_new_image *image)
+{
+    for (size_t i = 0; i < image->n_sentences; i++) {
+        unsigned char key[8];
+        const uint64_t hash = XXH3_64bits(image->sentences[i].text, image->sentences[i].text_bytes);
+        memcpy(key, &hash, sizeof key);
+        VG_TRY(vg_sorter_add(m->phrases, key, sizeof key));
+    }
+    return vg_import_count(m->report, image);
+}
+
+static vg_status phrases_count(vg_shard_maker *m)
+{
+    const unsigned char *key;
+    unsigned char last[8] = {0};
+    size_t n;
+    VG_TRY(vg_sorter_sort(m->phrases));
+    for (;;) {
+        VG_TRY(vg_sorter_next(m->phrases, &key, &n));
+        if (!key) return VG_OK;
+        m->report->phrases += m->report->phrases == 0 || memcmp(last, key, sizeof last) != 0;
+        memcpy(last, key, sizeof last);
+    }
+}
+
+/* Tells of an image that goes into the shard at hand. */
+static vg_status image_tell(const vg_shard_maker *m, const vg_import_record *r, const vg_new_image *image)
+{
+    vg_text line = {0};
+    int64_t n_boxes = 0;
+    if (!m->options->tell) return VG_OK;
+    for (size_t i = 0; i < image->n_sentences; i++) n_boxes += image->sentences[i].n_boxes;
+    VG_TRY(vg_text_add(&line, "%s-%05d.h5: image %lld, %s, %d x %d%s: %zu sentences, %lld boxes", m->set,
+                       m->report->shards, (long long)r->image_id, r->path, image->width, image->height,
+                       image->bytes ? "" : ", absent", image->n_sentences, (long long)n_boxes));
+    m->options->tell(m->options->user, line.data);
+    free(line.data);
+    return VG_OK;
+}
 
 /* Holds the boxes against a picture whose size was not known before; sentences with one outside are set aside. */
 static vg_status boxes_fit(vg_shard_maker *m, vg_kept_record *kept, const vg_found_image *found)
@@ -187,7 +244,8 @@ static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, vg_kept_r
                                 .sentences = r->sentences,
                                 .n_sentences = r->n_sentences};
     const vg_status st = vg_shard_writer_add(writer, &image);
-    if (st == VG_OK) return vg_import_count(m->report, &image);
+    if (st == VG_OK) VG_TRY(image_tell(m, r, &image));
+    if (st == VG_OK) return image_count(m, &image);
     if (st != VG_E_DATA) return st;
     char why[400];
     snprintf(why, sizeof why, "%s", vg_error_text());
@@ -223,7 +281,7 @@ static vg_status shard_write(vg_shard_maker *m, const char *path)
 {
     vg_shard_writer *writer = NULL;
     uint64_t inputs = 0;
-    VG_TRY(vg_shard_writer_open(path, m->set, m->split_by, &writer));
+    VG_TRY(vg_shard_writer_open(m->options->dry_run ? NULL : path, m->set, m->split_by, &writer));
     const vg_status st = images_walk(m, writer, &inputs);
     if (st == VG_OK) return vg_shard_writer_close(writer, inputs);
     vg_shard_writer_abandon(writer);
@@ -253,14 +311,14 @@ static vg_status sentences_read(const vg_shard_tables *t, size_t row, size_t *fi
 }
 
 /* Counts image `row` of a finished shard, which was made of `r`; sentences that it lacks were set aside then. */
-static vg_status image_count(vg_shard_maker *m, const vg_shard *shard, size_t row, size_t *first,
-                             const vg_import_record *r)
+static vg_status row_count(vg_shard_maker *m, const vg_shard *shard, size_t row, size_t *first,
+                           const vg_import_record *r)
 {
     vg_new_image counted = {.n_bytes = (size_t)shard->tables.images[row].length};
     vg_new_sentence *sentences = NULL;
     VG_TRY(sentences_read(&shard->tables, row, first, &sentences, &counted.n_sentences));
     counted.sentences = sentences;
-    vg_status st = vg_import_count(m->report, &counted);
+    vg_status st = image_count(m, &counted);
     if (st == VG_OK && counted.n_sentences < r->n_sentences)
         st = vg_import_reject(m->log, r->n_sentences - counted.n_sentences,
                               "image %lld: %s was written without %zu of its sentences", (long long)r->image_id,
@@ -276,7 +334,7 @@ static vg_status shard_count(vg_shard_maker *m, const vg_shard *shard)
     for (size_t i = 0; i < m->n; i++) {
         const vg_import_record *r = &m->records[i].record;
         if (row < shard->tables.n_images && shard->tables.images[row].image_id == r->image_id) {
-            VG_TRY(image_count(m, shard, row++, &first, r));
+            VG_TRY(row_count(m, shard, row++, &first, r));
             continue;
         }
         vg_text why = {0};
@@ -317,7 +375,7 @@ static vg_status shard_make(vg_shard_maker *m)
     bool kept = false;
     const int64_t images = m->report->images;
     vg_status st = shard_path(m, &path);
-    if (st == VG_OK) st = shard_keep(m, path.data, &kept);
+    if (st == VG_OK && !m->options->dry_run) st = shard_keep(m, path.data, &kept);
     if (st == VG_OK && !kept) st = shard_write(m, path.data);
     free(path.data);
     records_clear(m);
@@ -338,7 +396,7 @@ vg_status vg_shard_maker_add(vg_shard_maker *m, const vg_import_record *record)
 {
     vg_kept_record kept;
     VG_TRY(vg_grow(&m->records, &m->capacity, m->n + 1, sizeof *m->records));
-    VG_TRY(kept_fill(&kept, record, m->allow_absent));
+    VG_TRY(kept_fill(m, &kept, record));
     const vg_status st = is_full(m, &kept) ? shard_make(m) : VG_OK;
     if (st != VG_OK) {
         kept_release(&kept);
@@ -355,6 +413,8 @@ vg_status vg_shard_maker_finish(vg_shard_maker *m)
     vg_text path = {0};
     struct stat info;
     VG_TRY(shard_make(m));
+    VG_TRY(phrases_count(m));
+    if (m->options->dry_run) return VG_OK;
     vg_status st = shard_path(m, &path);
     if (st == VG_OK && stat(path.data, &info) == 0) /* readers of the folder would take it along */
         st = vg_fail(VG_E_DATA, "%s is left of an earlier import; remove it and those after it", path.data);

@@ -193,6 +193,7 @@ vg_status vg_shard_writer_add(vg_shard_writer *w, const vg_new_image *image)
         t->n_bytes = before.n_bytes;
         return vg_fail_at(st, "image %lld", (long long)image->image_id);
     }
+    if (w->file < 0) return VG_OK;
     return bytes_add(w, w->tables.images[w->tables.n_images - 1].offset, image->bytes, image->n_bytes);
 }
 
@@ -342,12 +343,12 @@ void vg_shard_writer_abandon(vg_shard_writer *w)
 vg_status vg_shard_writer_open(const char *path, const char *source, const char *split_by, vg_shard_writer **out)
 {
     vg_shard_writer *w = vg_new0(sizeof *w);
-    VG_CHECK(w, VG_E_NOMEM, "%s: no memory for a shard writer", path);
+    VG_CHECK(w, VG_E_NOMEM, "no memory for a shard writer");
     w->file = w->bytes = -1;
     snprintf(w->origin.source, sizeof w->origin.source, "%s", source);
     snprintf(w->origin.split_by, sizeof w->origin.split_by, "%s", split_by);
     w->tables.chunk_bytes = VG_SHARD_CHUNK_BYTES;
-    const vg_status st = file_create(w, path);
+    const vg_status st = path ? file_create(w, path) : VG_OK;
     if (st != VG_OK)
         vg_shard_writer_abandon(w);
     else
@@ -359,11 +360,11 @@ vg_status vg_shard_writer_close(vg_shard_writer *w, uint64_t inputs)
 {
     w->origin.inputs = inputs;
     vg_status st = VG_OK;
-    const bool wanted = w->tables.n_images > 0;
+    const bool wanted = w->tables.n_images > 0 && w->file >= 0;
     if (wanted) st = tables_write(w);
     if (!handles_close(w) && st == VG_OK) st = vg_h5_fail(VG_E_STORAGE, w->partial, "cannot close the file");
     if (wanted && st == VG_OK) st = file_commit(w);
-    if (!wanted || st != VG_OK) unlink(w->partial);
+    if (w->partial && (!wanted || st != VG_OK)) unlink(w->partial);
     vg_shard_writer_abandon(w);
     return st;
 }

@@ -36,8 +36,8 @@ typedef struct vg_new_image {
 
 typedef struct vg_shard_writer vg_shard_writer;
 
-/* `source` and `split_by` say where the records come from (up to 63 bytes; more is cut). Errors: VG_E_STORAGE,
- * VG_E_NOMEM. */
+/* With a NULL path everything is checked and nothing written. `source` and `split_by` say where the records come from
+ * (up to 63 bytes; more is cut). Errors: VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_shard_writer_open(const char *path, const char *source, const char *split_by, vg_shard_writer **out);
 
 /* Appends an image with its sentences; the bytes are stored as they are. Errors: VG_E_DATA for a record that a reader

@@ -52,6 +52,7 @@ struct vg_collector {
     vg_import_log *log;
     vg_split_rule *rule;
     vg_sorter *records, *ids;
+    vg_image_folders folders;
     int64_t n_put, n_taken, n_phrases;
     int64_t *dropped; /* orders of phrases whose id was given before */
     size_t n_dropped, dropped_capacity;
@@ -80,15 +81,16 @@ vg_status vg_collector_new(const vg_import_source *source, vg_import_log *log, c
     if (st == VG_OK) st = vg_sorter_new(source->scratch, RECORDS_BUDGET_BYTES, &c->records);
     if (st == VG_OK) st = vg_sorter_new(source->scratch, IDS_BUDGET_BYTES, &c->ids);
     if (st != VG_OK) {
-        vg_collector_free(c);
+        vg_collector_close(c);
         return st;
     }
     *out = c;
     return VG_OK;
 }
 
-void vg_collector_free(vg_collector *c)
+void vg_collector_close(void *collector)
 {
+    vg_collector *c = collector;
     if (!c) return;
     vg_split_rule_free(c->rule);
     vg_sorter_free(c->records);
@@ -100,6 +102,7 @@ void vg_collector_free(vg_collector *c)
     free(c->boxes);
     free(c->sentences);
     free(c->file_name.data);
+    vg_image_folders_release(&c->folders);
     free(c);
 }
 
@@ -108,8 +111,14 @@ int64_t vg_collector_count(const vg_collector *c)
     return c->n_phrases;
 }
 
-double vg_collector_share(const vg_collector *c)
+vg_image_folders *vg_collector_folders(vg_collector *c)
 {
+    return &c->folders;
+}
+
+double vg_collector_share(void *collector)
+{
+    const vg_collector *c = collector;
     return c->n_put ? (double)c->n_taken / (double)c->n_put : 1;
 }
 
@@ -422,7 +431,7 @@ static vg_status sentences_fill(vg_collector *c, int64_t image_id, size_t *n)
 }
 
 /* All that is ahead of one image; n_sentences is 0 when nothing of it is left. */
-static vg_status image_gather(vg_collector *c, vg_image_folders *folders, vg_import_record *record)
+static vg_status image_gather(vg_collector *c, vg_import_record *record)
 {
     const int64_t image_id = vg_sortable_get(c->ahead);
     image_body image = {0};
@@ -446,13 +455,14 @@ static vg_status image_gather(vg_collector *c, vg_image_folders *folders, vg_imp
                                  .sentences = c->sentences,
                                  .n_sentences = n,
                                  .slack = c->spec->slack};
-    return vg_image_folders_find(folders, record->file_name, &record->path);
+    return vg_image_folders_find(&c->folders, record->file_name, &record->path);
 }
 
-vg_status vg_collector_next(vg_collector *c, vg_image_folders *folders, vg_import_record *record, bool *more)
+vg_status vg_collector_next(void *collector, vg_import_record *record, bool *more)
 {
+    vg_collector *c = collector;
     for (*more = false; c->ahead && !*more;) {
-        VG_TRY(image_gather(c, folders, record));
+        VG_TRY(image_gather(c, record));
         *more = record->n_sentences > 0;
     }
     return VG_OK;

@@ -5,8 +5,8 @@
  *     VG_TRY(vg_collector_new(source, log, &words, &collector));
  *     for each image and phrase of the files: VG_TRY(vg_collector_image(...)); VG_TRY(vg_collector_phrase(...));
  *     VG_TRY(vg_collector_sort(collector));
- *     VG_TRY(vg_collector_next(collector, &folders, &record, &more)); ...
- *     vg_collector_free(collector);
+ *
+ * From then on it is the state of the importer, whose next, share and close are those below.
  *
  * Inside data/import. */
 #ifndef VG_DATA_COLLECTOR_IMPL_H
@@ -17,7 +17,7 @@
 
 typedef struct vg_collector vg_collector;
 
-/* What an importer's records are like. Borrowed until free. */
+/* What an importer's records are like. Borrowed until close. */
 typedef struct vg_collector_spec {
     const char *images_file; /* where an image should have been described */
     double slack;            /* pixels by which a box may leave its image; it is clamped */
@@ -53,14 +53,15 @@ vg_status vg_collector_phrase(vg_collector *collector, const vg_collected_phrase
 /* How many phrases were put in. */
 int64_t vg_collector_count(const vg_collector *collector);
 
+/* Where the image files lie: the importer adds folders before it sorts. */
+vg_image_folders *vg_collector_folders(vg_collector *collector);
+
 /* After the last of them: what comes out next is in order. */
 vg_status vg_collector_sort(vg_collector *collector);
 
-/* The next image with its sentences, as vg_importer's next; its file is looked for in the folders. */
-vg_status vg_collector_next(vg_collector *collector, vg_image_folders *folders, vg_import_record *record, bool *more);
-
-/* The share of what was put in that has come out, 0..1. */
-double vg_collector_share(const vg_collector *collector);
-void vg_collector_free(vg_collector *collector);
+/* As vg_importer's next, share (of what was put in) and close; the state is a collector. */
+vg_status vg_collector_next(void *collector, vg_import_record *record, bool *more);
+double vg_collector_share(void *collector);
+void vg_collector_close(void *collector);
 
 #endif

@@ -24,7 +24,6 @@ typedef char place_text[320];
 typedef struct jsonl {
     vg_import_log *log;
     vg_collector *collector;
-    vg_image_folders folders;
     char **files; /* in the order of their names */
     size_t n_files, files_capacity;
     char *split; /* of the lines of the file at hand that name none; NULL where a rule decides */
@@ -225,7 +224,7 @@ static vg_status beside_add(jsonl *j, const char *file)
     const char *slash = strrchr(file, '/');
     vg_text folder = {0};
     VG_TRY(slash ? vg_text_add_bytes(&folder, file, (size_t)(slash - file)) : vg_text_add(&folder, "."));
-    const vg_status st = vg_image_folders_add(&j->folders, folder.data, "");
+    const vg_status st = vg_image_folders_add(vg_collector_folders(j->collector), folder.data, "");
     free(folder.data);
     return st;
 }
@@ -251,25 +250,13 @@ static bool jsonl_probe(const char *set, const char *root)
     return vg_is_file(root) && stem_length(root) > 0;
 }
 
-static void jsonl_close(void *state)
-{
-    jsonl *j = state;
-    if (!j) return;
-    for (size_t i = 0; i < j->n_files; i++) free(j->files[i]);
-    vg_collector_free(j->collector);
-    vg_image_folders_release(&j->folders);
-    free(j->files);
-    free(j->split);
-    free(j->boxes);
-    free(j);
-}
-
 static vg_status jsonl_fill(jsonl *j, const vg_import_source *source)
 {
     static const vg_collector_spec spec = {.images_file = "the lines", .slack = BOX_SLACK};
     VG_TRY(vg_collector_new(source, j->log, &spec, &j->collector));
     VG_TRY(vg_is_file(source->root) ? file_add(j, NULL, source->root) : folder_list(j, source->root));
-    VG_TRY(source->images ? vg_image_folders_add(&j->folders, source->images, "") : beside_add(j, j->files[0]));
+    VG_TRY(source->images ? vg_image_folders_add(vg_collector_folders(j->collector), source->images, "")
+                          : beside_add(j, j->files[0]));
     for (size_t i = 0; i < j->n_files; i++) {
         VG_TRY(split_of_file(j, source, j->files[i]));
         VG_TRY(file_read(j, j->files[i]));
@@ -279,31 +266,24 @@ static vg_status jsonl_fill(jsonl *j, const vg_import_source *source)
 
 static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
 {
-    jsonl *j = vg_new0(sizeof *j);
-    VG_CHECK(j, VG_E_NOMEM, "%s: no memory for an importer", source->root);
-    j->log = log;
-    const vg_status st = jsonl_fill(j, source);
+    jsonl j = {.log = log};
+    const vg_status st = jsonl_fill(&j, source);
+    for (size_t i = 0; i < j.n_files; i++) free(j.files[i]);
+    free(j.files);
+    free(j.split);
+    free(j.boxes);
     if (st != VG_OK) {
-        jsonl_close(j);
+        vg_collector_close(j.collector);
         return st;
     }
-    *state = j;
+    *state = j.collector;
     *split_by = "";
     return VG_OK;
 }
 
-static vg_status jsonl_next(void *state, vg_import_record *record, bool *more)
-{
-    jsonl *j = state;
-    return vg_collector_next(j->collector, &j->folders, record, more);
-}
-
-static double jsonl_share(void *state)
-{
-    const jsonl *j = state;
-    return vg_collector_share(j->collector);
-}
-
 extern const vg_importer vg_jsonl; /* a row of importers.def names it */
-const vg_importer vg_jsonl = {
-    .probe = jsonl_probe, .open = jsonl_open, .next = jsonl_next, .share = jsonl_share, .close = jsonl_close};
+const vg_importer vg_jsonl = {.probe = jsonl_probe,
+                              .open = jsonl_open,
+                              .next = vg_collector_next,
+                              .share = vg_collector_share,
+                              .close = vg_collector_close};

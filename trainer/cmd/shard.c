@@ -18,11 +18,17 @@ static vg_status share_read(const char *name, const char *text, double *out)
     return VG_OK;
 }
 
+static void line_print(void *user, const char *line)
+{
+    (void)user;
+    puts(line);
+}
+
 static vg_status import(int argc, char **argv)
 {
     const char *images = NULL, *split_by = NULL, *shard_mb = NULL, *max_bad = NULL;
     const char *splits = NULL, *shares = NULL, *seed_text = NULL;
-    bool strict = false, absent = false;
+    bool strict = false, absent = false, merge = false, dry_run = false;
     const vg_argument table[] = {{.name = "--images", .text = &images},
                                  {.name = "--split-by", .text = &split_by},
                                  {.name = "--splits", .text = &splits},
@@ -30,6 +36,8 @@ static vg_status import(int argc, char **argv)
                                  {.name = "--seed", .text = &seed_text},
                                  {.name = "--shard-mb", .text = &shard_mb},
                                  {.name = "--max-bad", .text = &max_bad},
+                                 {.name = "--merge-boxes", .flag = &merge},
+                                 {.name = "--dry-run", .flag = &dry_run},
                                  {.name = "--strict", .flag = &strict},
                                  {.name = "--allow-absent-images", .flag = &absent}};
     char *words[3];
@@ -37,9 +45,10 @@ static vg_status import(int argc, char **argv)
     int64_t mb = 0, seed = 1;
     double share = 0.01;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
-    VG_CHECK(n == 3, VG_E_USAGE,
-             "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--splits LIST] [--shares val=S,...] "
-             "[--seed N] [--shard-mb N] [--max-bad SHARE] [--strict] [--allow-absent-images]");
+    VG_CHECK(
+        n == 3, VG_E_USAGE,
+        "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--splits LIST] [--shares val=S,...] "
+        "[--seed N] [--shard-mb N] [--max-bad SHARE] [--strict] [--merge-boxes] [--allow-absent-images] [--dry-run]");
     VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
     VG_TRY(share_read("--max-bad", max_bad, &share));
@@ -52,12 +61,16 @@ static vg_status import(int argc, char **argv)
                                        .shard_bytes = (size_t)mb << 20,
                                        .max_bad = share,
                                        .strict = strict,
+                                       .merge_boxes = merge,
+                                       .dry_run = dry_run,
+                                       .tell = dry_run ? line_print : NULL,
                                        .allow_absent = absent};
     vg_import_report report = {0};
     vg_text text = {0};
     vg_stop_on_signals();
     vg_status st = vg_import(words[0], words[1], words[2], &options, &report);
-    if (st == VG_OK || report.bad.length)
+    if (dry_run) report.bad.length = 0; /* each line was told already */
+    if (st == VG_OK || dry_run || report.bad.length)
         VG_KEEP(st, vg_import_report_text(&report, &text)); /* what was bad, and how bad */
     if (text.data) fputs(text.data, stdout);
     free(text.data);

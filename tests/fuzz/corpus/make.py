@@ -35,6 +35,14 @@ instances = dict(info={"year": 2014}, licenses=[],
                  categories=[dict(id=1, name="dog")])
 put("data_instances/instances.json", json.dumps(instances).encode())
 
+fixtures = here.parent.parent / "fixtures" / "import"
+for letter, name in (("j", "jsonl/clean.jsonl"), ("j", "jsonl/broken.jsonl"), ("r", "vg/region_descriptions.json"),
+                     ("r", "vg-broken/region_descriptions.json"), ("i", "vg-broken/image_data.json"),
+                     ("c", "coco-broken/instances.json"), ("x", "flickr30k/Annotations/1.xml"),
+                     ("x", "flickr30k-broken/Annotations/3.xml"), ("s", "flickr30k/Sentences/1.txt"),
+                     ("s", "flickr30k-broken/Sentences/4.txt"), ("t", "flickr30k/test.txt")):
+    put(f"data_annotations/{letter}-{name.replace('/', '-')}", letter.encode() + (fixtures / name).read_bytes())
+
 text = b"a.jpg\0dog\0left man\0"
 name = lambda s: s.ljust(64, b"\0")
 image = lambda i, offset: struct.pack("<qqqiiQQQQIxxxxQ", i, 0, 300 + i, 40, 30, offset, 100, 1, 0, 5, 0)

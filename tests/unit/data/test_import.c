@@ -155,7 +155,7 @@ static void each_broken_record_is_set_aside_by_id(void **state)
     vg_text text = {0};
     MUST(vg_import_report_text(&report, &text));
     assert_non_null(strstr(text.data, "3 images and 15 sentences set aside\n"));
-    assert_non_null(strstr(text.data, "train                 1          2          4\n"));
+    assert_non_null(strstr(text.data, "train                 1          2          4          4\n"));
     free(text.data);
     vg_import_report_release(&report);
 }
@@ -305,7 +305,8 @@ static vg_status walk(const char *folder, const char *text, json_int_t *sum)
 {
     vg_json_array arrays[] = {{"a", sum_item, false}, {"b", sum_item, false}};
     vg_import_report report = {0};
-    vg_import_log *log = vg_import_log_new(&report, true, false);
+    const vg_import_options options = {.strict = true};
+    vg_import_log *log = vg_import_log_new(&report, &options);
     char path[512];
     snprintf(path, sizeof path, "%s/t.json", folder);
     MUST(vg_file_write_atomic(path, text, strlen(text)));
@@ -415,7 +416,8 @@ static vg_import_report count_records(const char *set, const char *root)
     const vg_import_set *row = vg_import_set_find(set);
     const vg_import_source source = {.set = set, .root = root};
     vg_import_report report = {0};
-    vg_import_log *log = vg_import_log_new(&report, true, false);
+    const vg_import_options options = {.strict = true};
+    vg_import_log *log = vg_import_log_new(&report, &options);
     void *reader = NULL;
     const char *split_by = NULL;
     MUST(row->importer->open(&source, log, &reader, &split_by));

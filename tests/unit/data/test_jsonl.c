@@ -10,7 +10,7 @@ static void lines_become_sentences(void **state)
     const vg_import_options options = {.strict = true, .images = PICTURES};
     vg_import_report report;
     vg_split *split = NULL;
-    MUST(vg_import("jsonl", LINES "/clean.jsonl", *state, &options, &report));
+    report = import_into("jsonl", LINES "/clean.jsonl", *state, &options);
     assert_split(&report, "train", 1, 2, 2);
     assert_split(&report, "val", 1, 3, 3);
     vg_import_report_release(&report);

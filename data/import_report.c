@@ -1,0 +1,129 @@
+#include "data/import.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void vg_import_report_release(vg_import_report *report)
+{
+    free(report->bad.data);
+    *report = (vg_import_report){0};
+}
+
+static vg_status split_of(vg_import_report *report, const char *name, vg_import_split **out)
+{
+    for (int i = 0; i < report->n_splits; i++) {
+        if (strcmp(report->splits[i].name, name) != 0) continue;
+        *out = &report->splits[i];
+        return VG_OK;
+    }
+    VG_CHECK(report->n_splits < VG_IMPORT_MAX_SPLITS, VG_E_DATA, "more than %d splits; '%s' is one too many",
+             VG_IMPORT_MAX_SPLITS, name);
+    *out = &report->splits[report->n_splits++];
+    snprintf((*out)->name, sizeof(*out)->name, "%s", name);
+    return VG_OK;
+}
+
+/* The sentences of a ref stand together; those of a ref in two splits alternate between them. */
+vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
+{
+    bool seen[VG_IMPORT_MAX_SPLITS] = {false};
+    int64_t last_ref[VG_IMPORT_MAX_SPLITS];
+    for (size_t i = 0; i < image->n_sentences; i++) {
+        const vg_new_sentence *s = &image->sentences[i];
+        vg_import_split *split = NULL;
+        VG_TRY(split_of(report, s->split, &split));
+        const size_t at = (size_t)(split - report->splits);
+        const bool new_ref = !seen[at] || last_ref[at] != s->ref_id;
+        split->images += !seen[at];
+        split->refs += new_ref;
+        split->sentences++;
+        split->boxes += s->n_boxes;
+        report->boxes += s->n_boxes;
+        report->refs += new_ref;
+        seen[at] = true;
+        last_ref[at] = s->ref_id;
+    }
+    report->images++;
+    report->absent_images += image->n_bytes == 0;
+    report->sentences += (int64_t)image->n_sentences;
+    report->image_bytes += (int64_t)image->n_bytes;
+    return VG_OK;
+}
+
+/* ---- beside what is published ---- */
+
+typedef struct published {
+    const char *set, *split_by;
+    vg_import_split counts; /* name "" for all splits; 0 where a figure is not known */
+} published;
+
+#define VG_PUBLISHED(set, split_by, split, images, refs, sentences, boxes) \
+    {set, split_by, {split, images, refs, sentences, boxes}},
+static const published published_rows[] = {
+#include "data/published_counts.def"
+};
+#undef VG_PUBLISHED
+
+static vg_status compare_one(vg_text *out, bool *differs, const char *what, int64_t wanted, int64_t got)
+{
+    if (wanted == 0 || wanted == got) return VG_OK;
+    VG_TRY(vg_text_add(out, "%s%lld %s, got %lld", *differs ? ", " : "expected ", (long long)wanted, what,
+                       (long long)got));
+    *differs = true;
+    return VG_OK;
+}
+
+static vg_status compare(vg_text *out, const published *row, const vg_import_split *got)
+{
+    const vg_import_split *wanted = &row->counts;
+    bool differs = false;
+    VG_TRY(vg_text_add(out, "%s of %s%s%s%s: ", *wanted->name ? wanted->name : "all", row->set,
+                       *row->split_by ? " (" : "", row->split_by, *row->split_by ? ")" : ""));
+    VG_TRY(compare_one(out, &differs, "images", wanted->images, got->images));
+    VG_TRY(compare_one(out, &differs, "refs", wanted->refs, got->refs));
+    VG_TRY(compare_one(out, &differs, "sentences", wanted->sentences, got->sentences));
+    VG_TRY(compare_one(out, &differs, "boxes", wanted->boxes, got->boxes));
+    return vg_text_add(out, differs ? "\n" : "as published\n");
+}
+
+static vg_status published_add(const vg_import_report *r, vg_text *out)
+{
+    const vg_import_split all = {.images = r->images, .refs = r->refs, .sentences = r->sentences, .boxes = r->boxes};
+    for (size_t i = 0; i < sizeof published_rows / sizeof *published_rows; i++) {
+        const published *row = &published_rows[i];
+        const vg_import_split *got = *row->counts.name ? NULL : &all;
+        if (strcmp(row->set, r->set) != 0 || strcmp(row->split_by, r->split_by) != 0) continue;
+        for (int k = 0; k < r->n_splits; k++)
+            if (strcmp(r->splits[k].name, row->counts.name) == 0) got = &r->splits[k];
+        if (got) VG_TRY(compare(out, row, got));
+    }
+    return VG_OK;
+}
+
+/* ---- for people ---- */
+
+static vg_status row_add(vg_text *out, const char *name, const vg_import_split *s)
+{
+    return vg_text_add(out, "%-12s %10lld %10lld %10lld %10lld\n", name, (long long)s->images, (long long)s->refs,
+                       (long long)s->sentences, (long long)s->boxes);
+}
+
+vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
+{
+    const vg_import_split all = {.images = r->images, .refs = r->refs, .sentences = r->sentences, .boxes = r->boxes};
+    VG_TRY(vg_text_add(out, "%-12s %10s %10s %10s %10s\n", "split", "images", "refs", "sentences", "boxes"));
+    for (int i = 0; i < r->n_splits; i++) VG_TRY(row_add(out, r->splits[i].name, &r->splits[i]));
+    VG_TRY(row_add(out, "all", &all));
+    VG_TRY(vg_text_add(out, "%lld distinct phrases; %d shards, %.1f MiB of images", (long long)r->phrases, r->shards,
+                       (double)r->image_bytes / (1 << 20)));
+    if (r->shards_kept) VG_TRY(vg_text_add(out, "; %d of them were finished before and kept", r->shards_kept));
+    VG_TRY(vg_text_add(out, "\n"));
+    VG_TRY(published_add(r, out));
+    if (r->absent_images)
+        VG_TRY(vg_text_add(out, "%lld images are absent: to be looked at, not to be trained on\n",
+                           (long long)r->absent_images));
+    VG_TRY(vg_text_add(out, "%lld images and %lld sentences set aside\n", (long long)r->bad_images,
+                       (long long)r->bad_sentences));
+    return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;
+}

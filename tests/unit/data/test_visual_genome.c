@@ -1,0 +1,157 @@
+/* Importing Visual Genome: both versions, both folders of images, equal phrases brought together, and real regions
+ * where they are there (VLGTR_DATA). */
+#define _XOPEN_SOURCE 700
+#include "data/shard_impl.h"
+#include "tests/unit/data/import_test.h"
+
+#define GENOME FIXTURES "/import/vg"
+
+static void pictures_make(const char *folder)
+{
+    picture_put("one.jpg", folder, "VG_100K", "1.jpg");
+    picture_put("two.jpg", folder, "VG_100K_2", "2.jpg");
+}
+
+static void equal_phrases_of_an_image_mean_all_their_boxes(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = *state};
+    vg_split *split = NULL;
+    pictures_make(*state);
+    vg_import_report report = import_into("vg", GENOME, *state, &options);
+    assert_split(&report, "train", 2, 4, 4);
+    assert_int_equal(report.boxes, 5); /* one of the six regions says what another says */
+    vg_import_report_release(&report);
+    vg_sentence s = sentence_of(*state, "train", 10, &split);
+    const float two[8] = {2, 3, 12, 15, 20, 3, 30, 15};
+    assert_int_equal(s.n_boxes, 2);
+    assert_memory_equal(s.boxes, two, sizeof two);
+    vg_split_close(split);
+    s = sentence_of(*state, "train", 11, &split); /* it left the image by two pixels */
+    const float whole[4] = {0, 0, 32, 24};
+    assert_memory_equal(s.boxes, whole, sizeof whole);
+    vg_split_close(split);
+}
+
+static void merged_boxes_are_the_one_around_them(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = *state, .merge_boxes = true};
+    vg_split *split = NULL;
+    pictures_make(*state);
+    vg_import_report report = import_into("vg", GENOME, *state, &options);
+    assert_int_equal(report.boxes, 4);
+    vg_import_report_release(&report);
+    const vg_sentence s = sentence_of(*state, "train", 10, &split);
+    const float around[4] = {2, 3, 30, 15};
+    assert_int_equal(s.n_boxes, 1);
+    assert_memory_equal(s.boxes, around, sizeof around);
+    vg_split_close(split);
+}
+
+static void the_older_version_and_the_ids_of_other_sets_are_read(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = *state};
+    vg_shard *shard = NULL;
+    char path[512];
+    pictures_make(*state);
+    vg_import_report report = import_into("vg", GENOME "-old", *state, &options);
+    assert_split(&report, "train", 1, 1, 1);
+    vg_import_report_release(&report);
+    report = import_into("vg", GENOME, *state, &options);
+    vg_import_report_release(&report);
+    snprintf(path, sizeof path, "%s/out/vg-00000.h5", (const char *)*state);
+    MUST(vg_shard_open(path, &shard));
+    assert_int_equal(shard->tables.images[0].image_id, 1);
+    assert_int_equal(shard->tables.images[0].coco_id, 900);
+    assert_int_equal(shard->tables.images[0].flickr_id, 77);
+    assert_int_equal(shard->tables.images[1].coco_id, 0);
+    vg_shard_close(shard);
+}
+
+static void each_broken_region_is_set_aside(void **state)
+{
+    const vg_import_options options = {.images = *state, .max_bad = 1};
+    pictures_make(*state);
+    vg_import_report report = import_into("vg", GENOME "-broken", *state, &options);
+    static const char *const lines[] = {
+        "image_data.json: item 2 has no image_id, width and height",
+        "image 2: described a second time, and differently: 2.jpg",
+        "image 77: not in image_data.json, but there are 2 phrases of it",
+        "region 14: has a box that leaves its image",
+        "region 15: has an empty box",
+        "region 16: its text is empty",
+        "region 10: its id 10 was given before",
+        "image 1: regions[4]: no region_id, phrase, x, y, width and height",
+        "image 1: regions[5]: no region_id, phrase, x, y, width and height",
+        "region_descriptions.json: item 4 has no id and regions",
+        "region_descriptions.json: item 5 has no id and regions",
+        "invalid token near 'NaN'",
+        "6.jpg: No such file or directory",
+    };
+    assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
+    assert_split(&report, "train", 2, 4, 4);
+    vg_import_report_release(&report);
+}
+
+static void a_folder_without_regions_says_what_to_name(void **state)
+{
+    const vg_import_options options = {0};
+    vg_import_report report;
+    assert_int_equal(vg_import("vg", *state, *state, &options, &report), VG_E_DATA);
+    ASSERT_SAYS("no region_descriptions.json in it; name the folder");
+    assert_string_equal(vg_import_set_probe(GENOME)->name, "vg");
+}
+
+static void a_dry_run_writes_nothing_and_counts_the_same(void **state)
+{
+    const vg_import_options wet = {.images = *state, .max_bad = 1},
+                            dry = {.images = *state, .max_bad = 1, .dry_run = true};
+    vg_import_report report[2];
+    char out[512];
+    struct stat info;
+    pictures_make(*state);
+    snprintf(out, sizeof out, "%s/nowhere", (const char *)*state);
+    MUST(vg_import("vg", GENOME "-broken", out, &dry, &report[0]));
+    assert_int_not_equal(stat(out, &info), 0);
+    MUST(vg_import("vg", GENOME "-broken", out, &wet, &report[1]));
+    assert_int_equal(report[0].sentences, report[1].sentences);
+    assert_int_equal(report[0].phrases, 4);
+    assert_int_equal(report[1].phrases, 4);
+    assert_string_equal(report[0].bad.data, report[1].bad.data);
+    for (int i = 0; i < 2; i++) vg_import_report_release(&report[i]);
+}
+
+/* All regions of four images of the real set, in both versions, and a set of another content in its layout. */
+static void real_regions_have_their_counts(void **state)
+{
+    const char *data = getenv("VLGTR_DATA");
+    const vg_import_options absent = {.strict = true, .allow_absent = true}, whole = {.strict = true};
+    char root[512];
+    if (!data) skip();
+    snprintf(root, sizeof root, "%s/visual-genome-annotations/v1.0.0", data);
+    vg_import_report report = import_into("vg", root, *state, &absent);
+    assert_int_equal(report.boxes, 1038);
+    vg_import_report_release(&report);
+    snprintf(root, sizeof root, "%s/visual-genome-annotations/v1.2.0", data);
+    report = import_into("vg", root, *state, &absent);
+    assert_int_equal(report.boxes, 1030);
+    assert_int_equal(report.absent_images, 4);
+    vg_import_report_release(&report);
+    snprintf(root, sizeof root, "%s/visual-genome-layout", data);
+    report = import_into("vg", root, *state, &whole);
+    assert_split(&report, "train", 70, 362, 362);
+    vg_import_report_release(&report);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_SCRATCH(equal_phrases_of_an_image_mean_all_their_boxes),
+        IN_SCRATCH(merged_boxes_are_the_one_around_them),
+        IN_SCRATCH(the_older_version_and_the_ids_of_other_sets_are_read),
+        IN_SCRATCH(each_broken_region_is_set_aside),
+        IN_SCRATCH(a_folder_without_regions_says_what_to_name),
+        IN_SCRATCH(a_dry_run_writes_nothing_and_counts_the_same),
+        IN_SCRATCH(real_regions_have_their_counts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
