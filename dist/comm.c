@@ -80,16 +80,10 @@ static int64_t agree_key(const vg_comm *comm, vg_status status)
     return bad << 32 | (comm->size - 1 - comm->rank);
 }
 
-typedef struct verdict {
-    int status;
-    char text[2048];
-} verdict;
-
-static verdict own_verdict(const vg_comm *comm, vg_status status)
+vg_verdict vg_comm_verdict(const vg_comm *comm, vg_status status)
 {
-    verdict v = {.status = (int)status};
+    vg_verdict v = {.status = (int)status};
     const char *text = vg_error_text();
-    /* A sentence that was agreed on before has its rank already. */
     if (strncmp(text, "rank ", 5) == 0)
         snprintf(v.text, sizeof v.text, "%s", text);
     else
@@ -104,7 +98,7 @@ vg_status vg_comm_agree(vg_comm *comm, vg_status status)
     VG_TRY(comm->ops->reduce_i64(comm, &key, 1, true));
     if (key >> 32 == 0) return VG_OK;
     const int who = comm->size - 1 - (int)(key & 0xffffffff);
-    verdict v = own_verdict(comm, status);
+    vg_verdict v = vg_comm_verdict(comm, status);
     VG_TRY(comm->ops->broadcast(comm, &v, sizeof v, who));
     return vg_fail((vg_status)v.status, "%s", v.text);
 }
@@ -233,16 +227,6 @@ vg_status vg_comm_gather_text(vg_comm *comm, const void *mine, size_t bytes, cha
     *all = joined;
     *all_bytes = total;
     return VG_OK;
-}
-
-bool vg_comm_broken(const vg_comm *comm)
-{
-    return comm->intact != NULL;
-}
-
-bool vg_comm_speaks(const vg_comm *comm)
-{
-    return comm->rank == comm->speaker;
 }
 
 void vg_comm_abort(vg_comm *comm, int exit_code)

@@ -10,9 +10,10 @@
  * `Collective` means: made by all ranks, in the same order, or the job hangs. `Local` calls never wait. All calls come
  * from the thread that opened the group. Buffers are host memory, borrowed for the call.
  *
- * A peer that dies: no call here has a time-out of its own. mpirun ends the whole job about two seconds after a rank
- * died; srun does so only with --kill-on-bad-exit=1 (-K1), without it the others wait for ever. A host that is cut off
- * is noticed by mpirun's own keep-alive, eight minutes later by default (see jobs/). */
+ * A peer that dies: mpirun ends the whole job about two seconds after a rank died; srun does so only with
+ * --kill-on-bad-exit=1 (-K1). A peer that fails where the others do not listen tells them (vg_comm_leave). One that
+ * stands still, or a host that is cut off, is noticed at the deadline where there is one (vg_comm_set_deadline), else
+ * by mpirun's own keep-alive, eight minutes later by default (see jobs/). */
 #ifndef VG_DIST_COMM_H
 #define VG_DIST_COMM_H
 
@@ -72,13 +73,27 @@ vg_status vg_comm_barrier(vg_comm *comm);
  * naming `what` and the first rank that differs. */
 vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char *what);
 
+/* Local. How long the collective calls that follow wait for the others; 0, as at first: for ever. Later they fail with
+ * VG_E_COMM, and the group is broken. */
+void vg_comm_set_deadline(vg_comm *comm, double seconds);
+
+/* Local. Where `status` is a failure of this rank alone that the others do not expect, in a call or in what their
+ * devices exchange: they are told, so that their calls fail with VG_E_COMM and this rank's sentence; the group is
+ * broken, and this rank speaks. Returns status. A lone rank has nobody to tell, nor has one whose group is broken. */
+vg_status vg_comm_leave(vg_comm *comm, vg_status status);
+
+/* Local and quick, for those who wait for something else than a call here: VG_E_COMM, with its sentence, when another
+ * rank has left in that way. The group is broken then. */
+vg_status vg_comm_look(vg_comm *comm);
+
 /* Local. The group lost a rank in the middle of something (`lost`, or -1 when it is not known): from here on collective
  * calls fail at once and leave the sentence of that failure alone, close gives back only what is ours, and the way out
- * is vg_comm_abort. */
+ * is vg_comm_abort. All ranks find out at about the same time: the call returns when it is this one's turn to speak,
+ * which it does not come to where one before it has ended the job. */
 void vg_comm_break(vg_comm *comm, int lost);
 bool vg_comm_broken(const vg_comm *comm);
 
-/* Local. Whether this rank prints the job's error: rank 0, or the next one where rank 0 is lost. */
+/* Local. Whether this rank prints the job's error: rank 0, or one whose turn it is in a broken group. */
 bool vg_comm_speaks(const vg_comm *comm);
 
 /* Ends the job at once, without the others' consent, with this exit code. Does not return. */

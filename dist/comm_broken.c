@@ -1,5 +1,10 @@
-/* A group that lost a rank: every collective fails at once, instead of waiting for ever. */
+/* A group that lost a rank: every collective fails at once, instead of waiting for ever. How the others learn of it,
+ * and who of them says so. */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "dist/comm_impl.h"
+
+#include <errno.h>
+#include <time.h>
 
 static vg_status broken_call(vg_comm *comm)
 {
@@ -49,7 +54,7 @@ static void broken_abort(vg_comm *comm, int exit_code)
     comm->intact->abort(comm, exit_code);
 }
 
-void vg_comm_break(vg_comm *comm, int lost)
+static void break_off(vg_comm *comm)
 {
     static const vg_comm_ops broken = {
         .close = broken_call,
@@ -63,8 +68,68 @@ void vg_comm_break(vg_comm *comm, int lost)
         .fence = broken_window,
         .abort = broken_abort,
     };
-    if (vg_comm_broken(comm)) return;
-    comm->speaker = lost == 0 ? 1 : 0;
     comm->intact = comm->ops;
     comm->ops = &broken;
+}
+
+/* Longer than a launcher takes to end the ranks when one of them has aborted the job. */
+static void let_pass(int turns)
+{
+    struct timespec left = {.tv_sec = 2 * turns};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) continue; /* it begins with SIGTERM */
+}
+
+/* A rank that left and knows why goes before all others; of these, the first one need not wait where a process is seen
+ * to have ended: that one will say nothing any more. */
+void vg_comm_break(vg_comm *comm, int lost)
+{
+    const int first = lost == 0 ? 1 : 0;
+    if (vg_comm_broken(comm)) return;
+    break_off(comm);
+    if (lost < 0 || comm->rank != first) let_pass(comm->rank + 1);
+    comm->speaker = comm->rank;
+}
+
+bool vg_comm_broken(const vg_comm *comm)
+{
+    return comm->intact != NULL;
+}
+
+bool vg_comm_speaks(const vg_comm *comm)
+{
+    return comm->rank == comm->speaker;
+}
+
+void vg_comm_set_deadline(vg_comm *comm, double seconds)
+{
+    comm->deadline_s = seconds;
+}
+
+vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
+{
+    vg_comm_break(comm, -1);
+    return vg_fail(
+        VG_E_COMM,
+        "no answer from %s for %g s (train.deadline); see the other ranks' logs, then start again: a run goes "
+        "on from its last checkpoint",
+        whose, deadline_s);
+}
+
+vg_status vg_comm_leave(vg_comm *comm, vg_status status)
+{
+    if (status == VG_OK || vg_comm_broken(comm) || !comm->ops->tell) return status;
+    const vg_verdict v = vg_comm_verdict(comm, status);
+    comm->ops->tell(comm, &v);
+    break_off(comm);
+    comm->speaker = comm->rank;
+    return vg_fail(status, "%s", v.text);
+}
+
+vg_status vg_comm_look(vg_comm *comm)
+{
+    vg_verdict v;
+    if (vg_comm_broken(comm)) return VG_E_COMM; /* told before */
+    if (!comm->ops->hear || !comm->ops->hear(comm, &v)) return VG_OK;
+    vg_comm_break(comm, -1);
+    return vg_fail(VG_E_COMM, "%s", v.text);
 }

@@ -19,6 +19,12 @@ typedef struct vg_window {
     void *handle;
 } vg_window;
 
+/* A rank's failure, as the others hear of it. */
+typedef struct vg_verdict {
+    int status;
+    char text[2048];
+} vg_verdict;
+
 /* All collective over the group, `fence` over the local ranks. Buffers as in comm.h. */
 typedef struct vg_comm_ops {
     vg_status (*close)(vg_comm *comm);
@@ -33,6 +39,9 @@ typedef struct vg_comm_ops {
     vg_status (*unshare)(vg_comm *comm, vg_window *window);
     vg_status (*fence)(vg_comm *comm, vg_window *window); /* what a local rank wrote before, all see afterwards */
     void (*abort)(vg_comm *comm, int exit_code);
+    /* Local: to all others, without their consent; what another one told so. NULL: there are no others. */
+    void (*tell)(vg_comm *comm, const vg_verdict *verdict);
+    bool (*hear)(vg_comm *comm, vg_verdict *verdict);
 } vg_comm_ops;
 
 struct vg_comm {
@@ -40,6 +49,7 @@ struct vg_comm {
     int rank, size, local_rank, local_size;
     const vg_comm_ops *intact; /* what ops was before the group broke */
     int speaker;               /* the rank that prints errors */
+    double deadline_s;         /* 0: none */
     int leader;                /* the group rank of local rank 0: names the host */
     char host[VG_HOST_BYTES];
     void *backend; /* of the implementation */
@@ -50,5 +60,11 @@ struct vg_comm {
 /* The implementations: they fill a zeroed group. */
 vg_status vg_comm_self_open(vg_comm *comm);
 vg_status vg_comm_mpi_open(vg_comm *comm);
+
+/* Local. The rank's own failure, named; one that was agreed on before has its rank already. */
+vg_verdict vg_comm_verdict(const vg_comm *comm, vg_status status);
+
+/* Local. The others did not answer in time: breaks the group. Returns VG_E_COMM. */
+vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s);
 
 #endif

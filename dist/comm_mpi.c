@@ -11,6 +11,7 @@
 
 typedef struct mpi_group {
     MPI_Comm world, local;
+    MPI_Comm alarm;        /* for what a rank tells without being asked */
     MPI_Request *requests; /* of one exchange; grows, so that a step in the middle of a run allocates nothing */
     size_t capacity;
 } mpi_group;
@@ -35,21 +36,47 @@ static vg_status mpi_failed(const char *call, int code)
         if (vg_mpi_ != MPI_SUCCESS) return mpi_failed(#call, vg_mpi_); \
     } while (0)
 
+/* ---- waiting for the others ---- */
+
+/* Until the requests are through. Meanwhile a rank that left is heard of, and the deadline is kept. */
+static vg_status finish(vg_comm *comm, int n, MPI_Request *requests)
+{
+    enum { LOOK_EVERY = 1024 };
+    const double deadline_s = comm->deadline_s, ends_s = deadline_s > 0 ? vg_now_s() + deadline_s : 0;
+    for (int tests = 1;; tests++) {
+        int done;
+        VG_MPI(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
+        if (done) return VG_OK;
+        if (tests % LOOK_EVERY) continue;
+        VG_TRY(vg_comm_look(comm));
+        if (deadline_s > 0 && vg_now_s() > ends_s) return vg_comm_too_late(comm, "the other ranks", deadline_s);
+    }
+}
+
+/* A call that fills `request`, and its end. */
+#define VG_MPI_FINISH(comm, call)            \
+    do {                                     \
+        MPI_Request request;                 \
+        VG_MPI(call);                        \
+        VG_TRY(finish((comm), 1, &request)); \
+    } while (0)
+
 static vg_status mpi_barrier(vg_comm *comm)
 {
-    VG_MPI(MPI_Barrier(mpi_of(comm)->world));
+    VG_MPI_FINISH(comm, MPI_Ibarrier(mpi_of(comm)->world, &request));
     return VG_OK;
 }
 
 static vg_status mpi_broadcast(vg_comm *comm, void *data, size_t bytes, int root)
 {
-    VG_MPI(MPI_Bcast(data, (int)bytes, MPI_BYTE, root, mpi_of(comm)->world));
+    VG_MPI_FINISH(comm, MPI_Ibcast(data, (int)bytes, MPI_BYTE, root, mpi_of(comm)->world, &request));
     return VG_OK;
 }
 
 static vg_status mpi_reduce_i64(vg_comm *comm, int64_t *x, int n, bool largest)
 {
-    VG_MPI(MPI_Allreduce(MPI_IN_PLACE, x, n, MPI_INT64_T, largest ? MPI_MAX : MPI_SUM, mpi_of(comm)->world));
+    VG_MPI_FINISH(comm, MPI_Iallreduce(MPI_IN_PLACE, x, n, MPI_INT64_T, largest ? MPI_MAX : MPI_SUM,
+                                       mpi_of(comm)->world, &request));
     return VG_OK;
 }
 
@@ -59,9 +86,9 @@ static vg_status mpi_gather(vg_comm *comm, const void *mine, size_t bytes, void 
     const int n = (int)bytes;
     const MPI_Comm world = mpi_of(comm)->world;
     if (everywhere)
-        VG_MPI(MPI_Allgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, world));
+        VG_MPI_FINISH(comm, MPI_Iallgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, world, &request));
     else
-        VG_MPI(MPI_Gather(mine, n, MPI_BYTE, all, n, MPI_BYTE, 0, world));
+        VG_MPI_FINISH(comm, MPI_Igather(mine, n, MPI_BYTE, all, n, MPI_BYTE, 0, world, &request));
     return VG_OK;
 }
 
@@ -74,8 +101,32 @@ static vg_status mpi_exchange(vg_comm *comm, const vg_message *sends, int n_send
         VG_MPI(MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, 0, g->world, request++));
     for (int i = 0; i < n_sends; i++)
         VG_MPI(MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, 0, g->world, request++));
-    VG_MPI(MPI_Waitall(n_sends + n_recvs, g->requests, MPI_STATUSES_IGNORE));
-    return VG_OK;
+    return finish(comm, n_sends + n_recvs, g->requests);
+}
+
+/* ---- without the others' consent ---- */
+
+/* The message is small enough to leave without a receiver; a peer that is gone is not waited for. */
+static void mpi_tell(vg_comm *comm, const vg_verdict *verdict)
+{
+    enum { MOST_S = 1 };
+    const double ends_s = vg_now_s() + MOST_S;
+    for (int peer = 0; peer < comm->size; peer++) {
+        MPI_Request request;
+        int sent = peer == comm->rank ||
+                   MPI_Isend(verdict, sizeof *verdict, MPI_BYTE, peer, 0, mpi_of(comm)->alarm, &request) != MPI_SUCCESS;
+        while (!sent && vg_now_s() < ends_s)
+            if (MPI_Test(&request, &sent, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
+    }
+}
+
+static bool mpi_hear(vg_comm *comm, vg_verdict *verdict)
+{
+    const MPI_Comm alarm = mpi_of(comm)->alarm;
+    MPI_Status status;
+    int there = 0;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, 0, alarm, &there, &status) != MPI_SUCCESS || !there) return false;
+    return MPI_Recv(verdict, sizeof *verdict, MPI_BYTE, status.MPI_SOURCE, 0, alarm, MPI_STATUS_IGNORE) == MPI_SUCCESS;
 }
 
 /* ---- the shared window ---- */
@@ -163,7 +214,7 @@ static vg_status mpi_fence(vg_comm *comm, vg_window *window)
     MPI_Win *win = window->handle;
     if (!win) return VG_OK;
     VG_MPI(MPI_Win_sync(*win));
-    VG_MPI(MPI_Barrier(mpi_of(comm)->local));
+    VG_MPI_FINISH(comm, MPI_Ibarrier(mpi_of(comm)->local, &request));
     VG_MPI(MPI_Win_sync(*win));
     return VG_OK;
 }
@@ -174,6 +225,7 @@ static vg_status mpi_close(vg_comm *comm)
 {
     mpi_group *g = mpi_of(comm);
     free(g->requests);
+    MPI_Comm_free(&g->alarm);
     int code = MPI_Comm_free(&g->local);
     const int world = MPI_Comm_free(&g->world), final = MPI_Finalize();
     free(g);
@@ -230,6 +282,7 @@ static vg_status mpi_start(vg_comm *comm)
     mpi_group *g = mpi_of(comm);
     VG_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)); /* inherited by those made from it */
     VG_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &g->world));
+    VG_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &g->alarm));
     VG_MPI(MPI_Comm_rank(g->world, &comm->rank));
     VG_MPI(MPI_Comm_size(g->world, &comm->size));
     return split_local(comm, most);
@@ -248,6 +301,8 @@ vg_status vg_comm_mpi_open(vg_comm *comm)
         .unshare = mpi_unshare,
         .fence = mpi_fence,
         .abort = mpi_abort,
+        .tell = mpi_tell,
+        .hear = mpi_hear,
     };
     comm->ops = &ops;
     comm->backend = vg_new0(sizeof(mpi_group));

@@ -60,39 +60,29 @@ static int lost_rank(const vg_device_group *group)
     return -1;
 }
 
-/* A process that is just ending is given the time to. */
-static int lost_rank_soon(const vg_device_group *group)
+/* Why a call failed at a peer: VG_E_COMM where that one said so. *lost: whose process has ended; one that is just
+ * ending is given the time to. */
+static vg_status find_loss(vg_device_group *group, int *lost)
 {
     enum { LOOKS = 20 };
     const struct timespec moment = {.tv_nsec = 10000000};
-    int lost = lost_rank(group);
-    for (int i = 0; i < LOOKS && lost < 0; i++) {
+    *lost = -1;
+    for (int i = 0; i < LOOKS && *lost < 0; i++) {
         nanosleep(&moment, NULL);
-        lost = lost_rank(group);
+        *lost = lost_rank(group);
+        VG_TRY(vg_comm_look(group->comm));
     }
-    return lost;
+    return VG_OK;
 }
 
-/* All ranks find out at about the same time. Those that do not speak stay until the one that does has: it would name
- * the first that left, and not the cause. */
-static void let_speak(const vg_comm *comm)
+/* Breaks the process group, with the sentence about it. */
+static vg_status give_up_ranks(vg_device_group *group, vg_status status, const char *why)
 {
-    const struct timespec enough = {.tv_sec = 2};
-    if (!vg_comm_speaks(comm)) nanosleep(&enough, NULL);
-}
-
-/* The communicator first: graphs and streams that hold its work can be destroyed only afterwards. */
-static vg_status give_up(vg_device_group *group, vg_status status, const char *what)
-{
-    nccl_group *g = nccl_of(group);
-    char why[512]; /* `what` may live in the communicator */
-    snprintf(why, sizeof why, "%s", what);
-    const int lost = status == VG_E_COMM ? lost_rank_soon(group) : -1;
+    const nccl_group *g = nccl_of(group);
+    int lost = -1;
+    if (status == VG_E_DEVICE) return vg_comm_leave(group->comm, vg_fail(status, "%s", why));
+    if (status == VG_E_COMM) VG_TRY(find_loss(group, &lost));
     vg_comm_break(group->comm, lost);
-    if (status == VG_E_DEVICE) group->comm->speaker = group->comm->rank; /* the others do not know why */
-    let_speak(group->comm);
-    ncclCommAbort(g->comm);
-    g->comm = NULL;
     if (status != VG_E_COMM) return vg_fail(status, "%s", why);
     if (lost >= 0)
         return vg_fail(VG_E_COMM,
@@ -103,6 +93,21 @@ static vg_status give_up(vg_device_group *group, vg_status status, const char *w
                    why);
 }
 
+/* Before anything else is given back: graphs and streams that hold the communicator's work can be destroyed only
+ * afterwards. */
+static vg_status abandon(vg_device_group *group, vg_status status)
+{
+    nccl_group *g = nccl_of(group);
+    ncclCommAbort(g->comm);
+    g->comm = NULL;
+    return status;
+}
+
+static vg_status give_up(vg_device_group *group, vg_status status, const char *why)
+{
+    return abandon(group, give_up_ranks(group, status, why));
+}
+
 static vg_status nccl_failed(vg_device_group *group, const char *call, ncclResult_t result)
 {
     char what[1024];
@@ -111,14 +116,6 @@ static vg_status nccl_failed(vg_device_group *group, const char *call, ncclResul
     snprintf(what, sizeof what, "%.*s: %s (%s)", (int)strcspn(call, "("), call, ncclGetErrorString(result),
              ncclGetLastError(nccl_of(group)->comm));
     return give_up(group, ours ? VG_E_BUG : device ? VG_E_DEVICE : VG_E_COMM, what);
-}
-
-static vg_status too_late(vg_device_group *group)
-{
-    char what[128];
-    snprintf(what, sizeof what, "no answer from the other ranks' GPUs for %g s (train.deadline)",
-             group->device.deadline_s);
-    return give_up(group, VG_E_COMM, what);
 }
 
 /* ---- following a call ---- */
@@ -139,8 +136,13 @@ static vg_status wait_a_little(vg_device_group *group, patience *p)
 {
     enum { LOOK_EVERY = 256 };
     const struct timespec moment = {.tv_nsec = 20000};
-    if (vg_now_s() > p->ends_s) return too_late(group);
-    if (++p->naps % LOOK_EVERY == 0 && lost_rank(group) >= 0) return give_up(group, VG_E_COMM, "a rank is gone");
+    if (vg_now_s() > p->ends_s)
+        return abandon(group, vg_comm_too_late(group->comm, "the other ranks' GPUs", group->device.deadline_s));
+    if (++p->naps % LOOK_EVERY == 0) {
+        const vg_status st = vg_comm_look(group->comm);
+        if (st != VG_OK) return abandon(group, st);
+        if (lost_rank(group) >= 0) return give_up(group, VG_E_COMM, "a rank is gone");
+    }
     nanosleep(&moment, NULL);
     return VG_OK;
 }

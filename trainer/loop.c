@@ -65,13 +65,13 @@ static vg_status log_hash(vg_run *r)
     return VG_OK;
 }
 
-static void tell(vg_run *r)
+static vg_status tell(vg_run *r)
 {
     enum { MAX_RANKS = 4096 };
     int64_t rank_phrases[MAX_RANKS];
     const bool last = r->stage_step == r->stage->stage->steps;
     r->mark_phrases += r->filled;
-    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return;
+    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return VG_OK;
     vg_step_record record;
     fill_record(r, &record, rank_phrases);
     vg_metrics_progress(r->metrics, &record);
@@ -79,7 +79,7 @@ static void tell(vg_run *r)
         vg_metrics_step(r->metrics, &record);
         set_mark(r);
     }
-    if (last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0)) VG_KEEP(r->late, log_hash(r));
+    return last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0) ? log_hash(r) : VG_OK;
 }
 
 /* ---- evaluation while training ---- */
@@ -117,7 +117,7 @@ static vg_status answer_with_average(vg_run *r)
 
 vg_status vg_run_evaluate(vg_run *r)
 {
-    VG_TRY(vg_comm_agree(r->comm, r->late != VG_OK ? r->late : open_eval(r)));
+    VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
     const vg_eval_spec spec = {.comm = r->comm,
                                .options = r->o,
                                .split = r->eval_split,
@@ -137,8 +137,7 @@ vg_status vg_run_evaluate(vg_run *r)
 
 vg_status vg_run_bring_home(vg_run *r)
 {
-    VG_TRY(vg_comm_agree(r->comm, r->late));
-    return vg_comm_agree(r->comm, vg_rank_moments_fetch(&r->moments));
+    return vg_comm_leave(r->comm, vg_rank_moments_fetch(&r->moments));
 }
 
 void vg_run_leave_stage(vg_run *r)
@@ -223,7 +222,7 @@ static vg_status after_step(vg_run *r, bool stop)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
-    tell(r);
+    VG_TRY(vg_comm_leave(r->comm, tell(r)));
     r->evaluation_due = o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o);
     const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
     if (st != VG_OK && st != VG_E_STOPPED) return st;

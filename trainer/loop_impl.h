@@ -50,8 +50,6 @@ typedef struct vg_run {
     float scales[8];
     double sums[N_SUMS];
     vg_update update; /* what the device made of it */
-    vg_status late;   /* of the work after the step's last message; the next step's first one tells the others,
-                         unless they wait for this rank's device meanwhile: then train.deadline does */
 
     /* since the last log line */
     double mark_s, mark_wait_s;

@@ -238,18 +238,17 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
     if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
     VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
     if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);
-    return vg_gradients_finish(r->gradients, total);
+    return vg_comm_leave(r->comm, vg_gradients_finish(r->gradients, total));
 }
 
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 {
     const float *total = NULL;
-    VG_TRY(count_step(r, r->late != VG_OK ? r->late : st, stop));
+    VG_TRY(count_step(r, st, stop));
     form_scales(r);
     VG_TRY(reduce(r, run_leaves(r), &total));
-    r->late = update_weights(r, total);
-    if (r->late == VG_E_COMM) return r->late; /* nobody can be told any more */
-    if (r->late == VG_OK) VG_TRY(judge_step(r));
+    VG_TRY(vg_comm_leave(r->comm, update_weights(r, total))); /* the others may wait for this rank's device */
+    VG_TRY(judge_step(r));
     r->step++;
     r->stage_step++;
     return VG_OK;
@@ -258,7 +257,10 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 vg_status vg_run_step(vg_run *r)
 {
     bool stop = false;
-    VG_TRY(vg_run_batches(r, take_leaves(r), &stop));
+    const vg_status taken = take_leaves(r);
+    vg_comm_set_deadline(r->comm, r->o->train_deadline);
+    VG_TRY(vg_run_batches(r, taken, &stop));
+    vg_comm_set_deadline(r->comm, 0);
     give_leaves_back(r);
     VG_TRY(vg_run_want(r));
     return stop ? VG_E_STOPPED : VG_OK;

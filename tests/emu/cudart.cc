@@ -47,18 +47,19 @@ const kernel &body_of(const CUkern_st &k)
     misuse("no kernel %s in the emulator: is its plug-in in LD_PRELOAD, and has it a KERNEL_ENTRY?", k.name);
 }
 
-/* The device is lost when it comes to the n-th kernel of the process, n = VG_EMU_LOST. */
-bool lost_now()
+/* VG_EMU_LOST: the device is lost when it comes to the n-th kernel of the process, or to one of this name. */
+bool lost_now(const kernel &body)
 {
-    static const long long n = setting("VG_EMU_LOST", 0);
+    static const char *const text = getenv("VG_EMU_LOST");
+    static const std::string lost = text != nullptr ? text : "";
     static long long run = 0;
-    return ++run == n;
+    return std::to_string(++run) == lost || lost == body.name;
 }
 
 outcome run_kernel(const kernel &body, dim3 grid, dim3 block, size_t shared_bytes, const void *args)
 {
     const heap_open open;
-    if (lost_now())
+    if (lost_now(body))
         lose_device(cudaErrorLaunchFailure);
     else if (!run({&body, grid, block, shared_bytes, args}))
         lose_device(cudaErrorIllegalAddress);

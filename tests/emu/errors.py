@@ -66,6 +66,11 @@ def main(vlgtr, build):
         expect("the same where each keeps a share of the moments",
                train(bench, {"VG_EMU_LOST": "100"}, *cuda, "--set", "train.zero=true", ranks=2), DEVICE,
                "unspecified launch failure")
+        # What the others' devices wait for never comes: they are told, long before the deadline.
+        soon = {"VG_EMU_LOST": "adamw_blocks"}
+        for what, more in (("two", []), ("two that share the moments", ["--set", "train.zero=true"])):
+            expect(f"one of {what} lost in the update", train(bench, soon, "--set", "train.deadline=300", *cuda, *more, ranks=2),
+                   DEVICE, "rank 1 on", "unspecified launch failure")
     return 1 if bad else 0
 
 
