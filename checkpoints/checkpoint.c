@@ -1,5 +1,5 @@
-/* Saving together: rank 0 makes the place, every rank writes its files, rank 0 commits. Writing may go on behind the
- * training, in a thread that makes no collective call. */
+/* Saving together: rank 0 makes the place, every rank writes its files, rank 0 commits. Each part is the work of a
+ * thread that makes no collective call; between parts the ranks meet. */
 #define _POSIX_C_SOURCE 200809L
 #include "checkpoints/checkpoint_impl.h"
 
@@ -58,149 +58,201 @@ static vg_status make_marked(const char *path, const vg_checkpoint_state *state)
     return st;
 }
 
-/* The place of a save. */
-typedef struct place {
-    char *path;
-    bool made;    /* here, by rank 0, and to be removed when the save fails */
-    int64_t done; /* nothing is left to write */
-} place;
-
-static vg_status root_prepare(const char *folder, const vg_checkpoint_state *state, place *at)
-{
-    vg_text name = {0};
-    VG_TRY(vg_make_directories(folder));
-    VG_TRY(vg_folder_fence(folder, state->generation));
-    VG_TRY(vg_folder_clean(folder));
-    const vg_status st = pick_name(folder, state, &name);
-    at->path = name.data;
-    if (st != VG_OK) return st;
-    at->done = saved_already(at->path, state);
-    if (at->done) return VG_OK;
-    at->made = true;
-    return make_marked(at->path, state);
-}
-
-/* ---- a save on its way ---- */
+/* ---- a writer ---- */
 
 typedef struct sums {
     vg_file_sum weights, piece; /* weights: of rank 0 */
 } sums;
 
-struct vg_checkpoint_write {
-    int rank, size;
-    char *folder;
-    place at;
-    vg_checkpoint_state state;
-    sums own;
-    vg_status status; /* of the writing, with its sentence */
-    char *sentence;
+enum part { IDLE, PREPARE, WRITE, COMMIT };
 
-    /* When the writing goes on behind the training: what it must not find changed. */
-    vg_params params; /* the layout and the frozen values are the run's own */
-    float *copies[4];
-    char *texts[3];
+enum { N_TEXTS = 3 }; /* of a state */
+
+struct vg_checkpoint_writer {
+    vg_comm *comm;
+    int rank, size, keep;
+    char *folder;
+    const vg_params *run; /* what is copied */
+    vg_params params;     /* the copy; its layout and frozen values are the run's own */
+
+    /* the save under way */
+    vg_checkpoint_state state;
+    char *texts[N_TEXTS];
     vg_checkpoint_number *numbers;
+    char *path;
+    bool made;       /* the folder is there, by rank 0, and to be removed when the save fails */
+    int64_t already; /* this step was saved before: nothing is left to write */
+    sums own;
+    sums *all; /* [size], rank 0 */
+
+    /* the part under way */
+    enum part part;
     pthread_t thread;
     bool threaded;
-    atomic_bool written;
+    atomic_bool ready;
+    vg_status status; /* of the thread, with its sentence */
+    char *sentence;
 };
 
-static void write_free(vg_checkpoint_write *w)
+bool vg_checkpoint_busy(const vg_checkpoint_writer *w)
 {
-    if (!w) return;
-    for (int i = 0; i < 4; i++) free(w->copies[i]);
-    for (int i = 0; i < 3; i++) free(w->texts[i]);
+    return w->part != IDLE;
+}
+
+bool vg_checkpoint_ready(const vg_checkpoint_writer *w)
+{
+    return atomic_load(&w->ready);
+}
+
+static void forget_save(vg_checkpoint_writer *w)
+{
+    for (int i = 0; i < N_TEXTS; i++) free(w->texts[i]);
     for (int i = 0; i < w->state.n_numbers && w->numbers; i++) free((char *)(uintptr_t)w->numbers[i].key);
     free(w->numbers);
     free(w->sentence);
-    free(w->folder);
-    free(w->at.path);
-    free(w);
+    free(w->path);
+    memset(w->texts, 0, sizeof w->texts);
+    w->numbers = NULL;
+    w->sentence = w->path = NULL;
+    w->made = false;
+    w->already = 0;
+    w->part = IDLE;
 }
 
-/* One mirror of the trainable space, of which [first, first + count) will be read; pages outside are never touched. */
-static float *copy_floats(const float *from, int64_t n, int64_t first, int64_t count)
+/* ---- the copy ---- */
+
+static int n_mirrors(const vg_params *params)
 {
-    float *to = vg_new0_array((size_t)n, sizeof *to);
-    if (to && count) memcpy(to + first, from + first, (size_t)count * sizeof *to);
-    return to;
+    return params->average ? 3 : 2;
 }
 
-static bool copy_values(vg_checkpoint_write *w)
+size_t vg_checkpoint_writer_bytes(const vg_params *params, int n_ranks, int rank)
 {
-    const vg_params *from = w->state.params;
-    const int64_t n = from->n_trainable;
     int64_t first, count;
-    vg_slice_of(n, VG_PARAM_BLOCK, w->size, w->rank, &first, &count);
-    w->params = *from;
-    w->params.master = w->copies[0] = copy_floats(from->master, n, 0, w->rank == 0 ? n : 0);
-    w->params.moment1 = w->copies[1] = copy_floats(from->moment1, n, first, count);
-    w->params.moment2 = w->copies[2] = copy_floats(from->moment2, n, first, count);
-    if (from->average) w->params.average = w->copies[3] = copy_floats(from->average, n, first, count);
-    w->state.params = &w->params;
-    return w->copies[0] && w->copies[1] && w->copies[2] && (!from->average || w->copies[3]);
+    vg_slice_of(params->n_trainable, VG_PARAM_BLOCK, n_ranks, rank, &first, &count);
+    const int64_t floats = (rank == 0 ? params->n_trainable : 0) + n_mirrors(params) * count;
+    return (size_t)floats * sizeof(float);
 }
 
-static bool copy_texts(vg_checkpoint_write *w)
+/* Buffers as long as the run's, of which this rank only ever touches the pages of its share. */
+static bool make_copies(vg_checkpoint_writer *w)
+{
+    const size_t n = (size_t)w->run->n_trainable;
+    w->params = *w->run;
+    w->params.master = vg_new0_array(n, sizeof(float));
+    w->params.moment1 = vg_new0_array(n, sizeof(float));
+    w->params.moment2 = vg_new0_array(n, sizeof(float));
+    if (w->run->average) w->params.average = vg_new0_array(n, sizeof(float));
+    return w->params.master && w->params.moment1 && w->params.moment2 && !w->run->average == !w->params.average;
+}
+
+static void free_copies(vg_checkpoint_writer *w)
+{
+    free(w->params.master);
+    free(w->params.moment1);
+    free(w->params.moment2);
+    free(w->params.average);
+}
+
+static void copy_values(vg_checkpoint_writer *w)
+{
+    const vg_params *from = w->run;
+    int64_t first, count;
+    vg_slice_of(from->n_trainable, VG_PARAM_BLOCK, w->size, w->rank, &first, &count);
+    const size_t bytes = (size_t)count * sizeof(float);
+    if (!from->n_trainable) return;
+    if (w->rank == 0) memcpy(w->params.master, from->master, (size_t)from->n_trainable * sizeof(float));
+    memcpy(w->params.moment1 + first, from->moment1 + first, bytes);
+    memcpy(w->params.moment2 + first, from->moment2 + first, bytes);
+    if (from->average) memcpy(w->params.average + first, from->average + first, bytes);
+}
+
+static bool copy_state(vg_checkpoint_writer *w, const vg_checkpoint_state *from)
 {
     vg_checkpoint_state *s = &w->state;
-    s->configuration = w->texts[0] = vg_copy_string(s->configuration);
-    s->configuration_hash = w->texts[1] = vg_copy_string(s->configuration_hash);
-    s->profile = w->texts[2] = vg_copy_string(s->profile);
-    w->numbers = vg_new0_array((size_t)s->n_numbers, sizeof *w->numbers);
+    *s = *from;
+    s->configuration = w->texts[0] = vg_copy_string(from->configuration);
+    s->configuration_hash = w->texts[1] = vg_copy_string(from->configuration_hash);
+    s->profile = w->texts[2] = vg_copy_string(from->profile);
+    s->numbers = w->numbers = vg_new0_array((size_t)from->n_numbers, sizeof *w->numbers);
     bool all = w->texts[0] && w->texts[1] && w->texts[2] && w->numbers;
-    for (int i = 0; i < s->n_numbers && all; i++) {
-        w->numbers[i] = (vg_checkpoint_number){vg_copy_string(s->numbers[i].key), s->numbers[i].value};
+    for (int i = 0; i < from->n_numbers && all; i++) {
+        w->numbers[i] = (vg_checkpoint_number){vg_copy_string(from->numbers[i].key), from->numbers[i].value};
         all = w->numbers[i].key != NULL;
     }
-    s->numbers = w->numbers;
     return all;
 }
 
-/* ---- every rank writes its files ---- */
-
-static vg_status write_and_verify(vg_checkpoint_write *w, const char *weights, const char *piece)
+vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params, int keep,
+                                    vg_checkpoint_writer **out)
 {
-    if (w->state.params->n_trainable) {
-        VG_TRY(vg_moments_write(piece, &w->state, w->rank, w->size, &w->own.piece));
+    vg_checkpoint_writer *w = vg_new0(sizeof *w);
+    bool made = w != NULL;
+    if (w) {
+        *w = (vg_checkpoint_writer){.comm = comm,
+                                    .rank = vg_comm_rank(comm),
+                                    .size = vg_comm_size(comm),
+                                    .keep = keep,
+                                    .folder = vg_copy_string(folder),
+                                    .run = params};
+        w->all = vg_new0_array((size_t)w->size, sizeof *w->all);
+        made = make_copies(w) && w->folder && w->all;
+    }
+    if (made) copy_values(w); /* the system gives the pages now rather than in the first save */
+    const vg_status st =
+        vg_comm_agree(comm, made ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory for a copy to save from", folder));
+    if (st != VG_OK) {
+        vg_checkpoint_writer_close(w);
+        return st;
+    }
+    *out = w;
+    return VG_OK;
+}
+
+/* ---- the parts, each by a thread of its own ---- */
+
+/* Rank 0 makes the place. */
+static vg_status prepare(vg_checkpoint_writer *w)
+{
+    vg_text name = {0};
+    VG_TRY(vg_make_directories(w->folder));
+    VG_TRY(vg_folder_fence(w->folder, w->state.generation));
+    VG_TRY(vg_folder_clean(w->folder));
+    const vg_status st = pick_name(w->folder, &w->state, &name);
+    w->path = name.data;
+    if (st != VG_OK) return st;
+    w->already = saved_already(w->path, &w->state);
+    if (w->already) return VG_OK;
+    w->made = true;
+    return make_marked(w->path, &w->state);
+}
+
+static vg_status write_and_verify(vg_checkpoint_writer *w, const char *weights, const char *piece)
+{
+    if (w->params.n_trainable) {
+        VG_TRY(vg_moments_write(piece, &w->params, w->state.compress, w->rank, w->size, &w->own.piece));
         VG_TRY(vg_file_verify(piece, &w->own.piece));
     }
     if (w->rank != 0) return VG_OK;
-    VG_TRY(vg_weights_write(weights, w->state.params, &w->own.weights));
+    VG_TRY(vg_weights_write(weights, &w->params, &w->own.weights));
     return vg_file_verify(weights, &w->own.weights);
 }
 
-static void *write_own(void *argument)
+/* Every rank writes its files. */
+static vg_status write_own(vg_checkpoint_writer *w)
 {
-    vg_checkpoint_write *w = argument;
     char name[VG_NAME_BYTES];
     vg_piece_name(w->rank, w->size, name);
-    char *marker = vg_path_join(w->at.path, VG_MARKER_NAME), *weights = vg_path_join(w->at.path, VG_WEIGHTS_NAME);
-    char *piece = vg_path_join(w->at.path, name);
-    vg_status st = marker && weights && piece ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to save", w->at.path);
+    char *marker = vg_path_join(w->path, VG_MARKER_NAME), *weights = vg_path_join(w->path, VG_WEIGHTS_NAME);
+    char *piece = vg_path_join(w->path, name);
+    vg_status st = marker && weights && piece ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to save", w->path);
     if (st == VG_OK) st = vg_wait_for_file(marker);
     if (st == VG_OK) st = write_and_verify(w, weights, piece);
     free(marker);
     free(weights);
     free(piece);
-    w->status = st;
-    if (st != VG_OK) w->sentence = vg_copy_string(vg_error_text()); /* the text is this thread's */
-    atomic_store(&w->written, true);
-    return NULL;
+    return st;
 }
-
-/* A thread that takes no signals, those are the main thread's; without one the writing is done here and now. */
-static void write_behind(vg_checkpoint_write *w)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    w->threaded = pthread_create(&w->thread, NULL, write_own, w) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!w->threaded) write_own(w);
-}
-
-/* ---- rank 0 commits ---- */
 
 /* The rows of the manifest from what the ranks report; heap strings inside. */
 static vg_status list_files(const sums *all, int n_pieces, vg_checkpoint_file *files)
@@ -216,128 +268,143 @@ static vg_status list_files(const sums *all, int n_pieces, vg_checkpoint_file *f
     return VG_OK;
 }
 
-static vg_status write_manifest(const char *path, const vg_checkpoint_state *state, const sums *all, int n_pieces)
+static vg_status write_manifest(const vg_checkpoint_writer *w)
 {
+    const int n_pieces = w->params.n_trainable ? w->size : 0;
     vg_checkpoint_file *files = vg_new0_array((size_t)n_pieces + 1, sizeof *files);
-    VG_CHECK(files, VG_E_NOMEM, "%s: no memory for the list of files", path);
-    vg_status st = list_files(all, n_pieces, files);
-    if (st == VG_OK) st = vg_manifest_write(path, state, files, n_pieces + 1);
+    VG_CHECK(files, VG_E_NOMEM, "%s: no memory for the list of files", w->path);
+    vg_status st = list_files(w->all, n_pieces, files);
+    if (st == VG_OK) st = vg_manifest_write(w->path, &w->state, files, n_pieces + 1);
     for (int i = 0; i <= n_pieces; i++) free(files[i].name);
     free(files);
     return st;
 }
 
-/* Whether a later generation came meanwhile is asked again: a slow save is when it would. The files were verified by
- * those who wrote them. */
-static vg_status root_commit(const vg_checkpoint_write *w, const sums *all)
+/* Rank 0 commits. Whether a later generation came meanwhile is asked again: a slow save is when it would. The files
+ * were verified by those who wrote them. */
+static vg_status commit(vg_checkpoint_writer *w)
 {
-    const char *path = w->at.path;
     vg_checkpoint_info *info = NULL;
-    char *marker = vg_path_join(path, VG_MARKER_NAME);
-    VG_CHECK(marker, VG_E_NOMEM, "%s: no memory to save", path);
+    char *marker = vg_path_join(w->path, VG_MARKER_NAME);
+    VG_CHECK(marker, VG_E_NOMEM, "%s: no memory to save", w->path);
     vg_status st = vg_folder_fence(w->folder, w->state.generation);
-    if (st == VG_OK) st = vg_sync_directory(path);
+    if (st == VG_OK) st = vg_sync_directory(w->path);
     if (st == VG_OK) st = vg_sync_directory(w->folder);
-    if (st == VG_OK) st = write_manifest(path, &w->state, all, w->state.params->n_trainable ? w->size : 0);
+    if (st == VG_OK) st = write_manifest(w);
     if (st == VG_OK) remove(marker);
-    if (st == VG_OK) st = vg_checkpoint_open(path, &info);
+    if (st == VG_OK) st = vg_checkpoint_open(w->path, &info);
     vg_checkpoint_info_free(info);
     free(marker);
+    if (st == VG_OK) vg_folder_prune(w->folder, w->keep);
     return st;
 }
 
-/* From written files to a checkpoint. Collective. */
-static vg_status commit_together(vg_comm *comm, vg_checkpoint_write *w)
+static void *do_part(void *argument)
 {
-    sums *all = vg_new0_array((size_t)w->size, sizeof *all);
-    vg_status st = w->status == VG_OK ? VG_OK : vg_fail(w->status, "%s", w->sentence ? w->sentence : "no memory");
-    if (st == VG_OK && !all) st = vg_fail(VG_E_NOMEM, "%s: no memory to save", w->at.path);
-    st = vg_comm_agree(comm, st);
-    if (st == VG_OK) st = vg_comm_gather(comm, &w->own, sizeof w->own, all);
-    if (st == VG_OK && w->rank == 0) st = root_commit(w, all);
-    free(all);
-    return vg_comm_agree(comm, st);
+    vg_checkpoint_writer *w = argument;
+    const vg_status st = w->part == PREPARE ? prepare(w) : w->part == WRITE ? write_own(w) : commit(w);
+    w->status = st;
+    if (st != VG_OK) w->sentence = vg_copy_string(vg_error_text()); /* the text is this thread's */
+    atomic_store(&w->ready, true);
+    return NULL;
+}
+
+/* A thread that takes no signals, those are the main thread's; without one the work is done here and now. */
+static void start_part(vg_checkpoint_writer *w, enum part part)
+{
+    sigset_t all, before;
+    w->part = part;
+    w->status = VG_OK;
+    w->threaded = false;
+    atomic_store(&w->ready, true);
+    if (part != WRITE && w->rank != 0) return;
+    atomic_store(&w->ready, false);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    w->threaded = pthread_create(&w->thread, NULL, do_part, w) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!w->threaded) do_part(w);
+}
+
+/* Waits for this rank's part and says how it went. */
+static vg_status end_part(vg_checkpoint_writer *w)
+{
+    if (w->threaded) pthread_join(w->thread, NULL);
+    w->threaded = false;
+    return w->status == VG_OK ? VG_OK : vg_fail(w->status, "%s", w->sentence ? w->sentence : "no memory");
+}
+
+/* ---- the parts together ---- */
+
+vg_status vg_checkpoint_begin(vg_checkpoint_writer *w, const vg_checkpoint_state *state)
+{
+    VG_CHECK(w->part == IDLE, VG_E_BUG, "%s: a save is under way", w->folder);
+    const bool copied = copy_state(w, state);
+    if (copied) copy_values(w);
+    const vg_status st =
+        vg_comm_agree(w->comm, copied ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to save", w->folder));
+    if (st == VG_OK)
+        start_part(w, PREPARE);
+    else
+        forget_save(w);
+    return st;
 }
 
 /* Removes what a failed save made; the sentence stays that of the failure. */
-static vg_status give_up(const place *at, vg_status st)
+static vg_status give_up(vg_checkpoint_writer *w, vg_status st)
 {
-    if (!at->made) return st;
     char *sentence = vg_copy_string(vg_error_text());
-    if (vg_checkpoint_remove(at->path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
+    if (w->made && vg_checkpoint_remove(w->path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
     vg_fail(st, "%s", sentence ? sentence : "the checkpoint could not be saved");
     free(sentence);
+    forget_save(w);
     return st;
 }
 
-/* ---- the door ---- */
-
-/* Makes the place and takes what `behind` needs. Collective. */
-static vg_status write_fill(vg_comm *comm, vg_checkpoint_write *w, bool behind)
+/* From the part that is done on all ranks to the next one. */
+static vg_status next_part(vg_checkpoint_writer *w, bool *saved)
 {
-    const bool root = w->rank == 0;
-    VG_TRY(vg_comm_agree(comm, root ? root_prepare(w->folder, &w->state, &w->at) : VG_OK));
-    VG_TRY(vg_comm_broadcast(comm, &w->at.done, sizeof w->at.done, 0));
-    VG_TRY(vg_comm_broadcast_text(comm, &w->at.path, 0));
-    if (w->at.done || !behind) return VG_OK;
-    const bool copied = copy_texts(w) && copy_values(w);
-    return vg_comm_agree(comm, copied ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory for a copy to write", w->at.path));
-}
-
-static vg_status begin(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, bool behind,
-                       vg_checkpoint_write **out)
-{
-    vg_checkpoint_write *w = vg_new0(sizeof *w);
-    if (w) {
-        w->rank = vg_comm_rank(comm);
-        w->size = vg_comm_size(comm);
-        w->state = *state;
-        w->folder = vg_copy_string(folder);
+    if (w->part == PREPARE) {
+        VG_TRY(vg_comm_broadcast(w->comm, &w->already, sizeof w->already, 0));
+        VG_TRY(vg_comm_broadcast_text(w->comm, &w->path, 0));
+        *saved = w->already;
+        if (!*saved) start_part(w, WRITE);
+    } else if (w->part == WRITE) {
+        VG_TRY(vg_comm_gather(w->comm, &w->own, sizeof w->own, w->all));
+        start_part(w, COMMIT);
+    } else {
+        *saved = true;
     }
-    vg_status st = w && w->folder ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory to save", folder);
-    st = vg_comm_agree(comm, st);
-    if (st == VG_OK) st = write_fill(comm, w, behind);
-    if (st != VG_OK) {
-        if (w) st = give_up(&w->at, st);
-        write_free(w);
-        return st;
-    }
-    atomic_init(&w->written, w->at.done);
-    if (!w->at.done && behind) write_behind(w);
-    if (!w->at.done && !behind) write_own(w);
-    *out = w;
     return VG_OK;
 }
 
-vg_status vg_checkpoint_begin(vg_comm *comm, const char *folder, const vg_checkpoint_state *state,
-                              vg_checkpoint_write **out)
+vg_status vg_checkpoint_go_on(vg_checkpoint_writer *w, bool *saved, char **path)
 {
-    return begin(comm, folder, state, true, out);
-}
-
-bool vg_checkpoint_written(const vg_checkpoint_write *w)
-{
-    return atomic_load(&w->written);
-}
-
-vg_status vg_checkpoint_end(vg_comm *comm, vg_checkpoint_write *w, int keep, char **path_out)
-{
-    if (w->threaded) pthread_join(w->thread, NULL);
-    vg_status st = w->at.done ? VG_OK : commit_together(comm, w);
-    if (st != VG_OK) st = give_up(&w->at, st);
-    if (st == VG_OK && w->rank == 0) vg_folder_prune(w->folder, keep);
-    if (st == VG_OK && path_out) {
-        *path_out = w->at.path;
-        w->at.path = NULL;
+    *saved = false;
+    vg_status st = vg_comm_agree(w->comm, end_part(w));
+    if (st == VG_OK) st = next_part(w, saved);
+    if (st != VG_OK) return give_up(w, st);
+    if (*saved && path) {
+        *path = w->path;
+        w->path = NULL;
     }
-    write_free(w);
-    return st;
+    if (*saved) forget_save(w);
+    return VG_OK;
 }
 
-vg_status vg_checkpoint_save(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, int keep,
-                             char **path_out)
+vg_status vg_checkpoint_finish(vg_checkpoint_writer *w, char **path)
 {
-    vg_checkpoint_write *w = NULL;
-    VG_TRY(begin(comm, folder, state, false, &w));
-    return vg_checkpoint_end(comm, w, keep, path_out);
+    for (bool saved = false; !saved;) VG_TRY(vg_checkpoint_go_on(w, &saved, path));
+    return VG_OK;
+}
+
+void vg_checkpoint_writer_close(vg_checkpoint_writer *w)
+{
+    if (!w) return;
+    if (w->threaded) pthread_join(w->thread, NULL);
+    forget_save(w);
+    free_copies(w);
+    free(w->all);
+    free(w->folder);
+    free(w);
 }

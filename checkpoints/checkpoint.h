@@ -6,8 +6,9 @@
  *
  * The manifest is the commit: it is written last and renamed into place, and a folder without one does not exist.
  *
- *     vg_checkpoint_state state = {.params = params, .step = 30, ...};
- *     st = vg_checkpoint_save(comm, "run/checkpoints", &state, 3, &path);      at a step boundary
+ *     VG_TRY(vg_checkpoint_writer_open(comm, "run/checkpoints", params, 3, &writer));
+ *     vg_checkpoint_state state = {.step = 30, ...};
+ *     VG_TRY(vg_checkpoint_begin(writer, &state));                             at a step boundary; training goes on
  *
  *     VG_TRY(vg_checkpoint_choose(comm, "run/checkpoints", &path));            resuming; path NULL: start afresh
  *     VG_TRY(vg_checkpoint_open(path, &info));                                 info->step, ->stage, ->configuration ..
@@ -31,8 +32,6 @@ typedef struct vg_checkpoint_number {
 
 /* Where a run stands. All ranks bring the same. Borrowed for the call. */
 typedef struct vg_checkpoint_state {
-    const vg_params *params; /* weights: all ranks hold the same. Moments: each rank at least its vg_slice_of (comm.h)
-                                of the n_trainable floats, in VG_PARAM_BLOCK units; so the average where one is kept */
     int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
     uint64_t seed;
     uint64_t generation;            /* of this run, job id and restart count; later runs have larger ones */
@@ -44,28 +43,47 @@ typedef struct vg_checkpoint_state {
     bool compress; /* moments byte-shuffled and zstd-compressed instead of raw */
 } vg_checkpoint_state;
 
-/* Collective. Writes folder/step-<step>, then its manifest, verifies it, and deletes checkpoints beyond the newest
- * `keep` (0 keeps all) and what earlier saves left unfinished. Where this generation has saved the step already, that
- * one is kept if it verifies; a checkpoint of the same step and another generation gets a neighbour, step-<step>-g<n>.
- * *path_out (may be NULL): the checkpoint, heap. Errors, on all ranks alike, with older checkpoints intact and the
- * unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or a later generation writes to this folder),
- * VG_E_NOMEM, VG_E_COMM. */
-vg_status vg_checkpoint_save(vg_comm *comm, const char *folder, const vg_checkpoint_state *state, int keep,
-                             char **path_out);
-
-/* The same in two halves, so that a step waits for a memory copy only. begin makes the place, copies what a step
- * changes (trainable weights on rank 0, each rank's slice of the moments, texts) and leaves the writing to a thread;
- * until end the layout and the frozen values of state->params must stay. written (local) says whether this rank's
- * thread is done; end waits for it, commits and frees. One save at a time. Errors as for save.
+/* Saves behind the training, so that a step waits for a memory copy only: the rest is done by a thread of each rank, in
+ * parts between which the ranks meet at step boundaries.
  *
- *     VG_TRY(vg_checkpoint_begin(comm, folder, &state, &write));
- *     ... steps go on; at a boundary where vg_checkpoint_written(write) holds on all ranks, or before the run ends: ...
- *     st = vg_checkpoint_end(comm, write, 3, &path); */
-typedef struct vg_checkpoint_write vg_checkpoint_write;
-vg_status vg_checkpoint_begin(vg_comm *comm, const char *folder, const vg_checkpoint_state *state,
-                              vg_checkpoint_write **out); /* Collective */
-bool vg_checkpoint_written(const vg_checkpoint_write *write);
-vg_status vg_checkpoint_end(vg_comm *comm, vg_checkpoint_write *write, int keep, char **path_out); /* Collective */
+ *     VG_TRY(vg_checkpoint_begin(writer, &state));
+ *     ... steps go on; at each boundary where vg_checkpoint_ready(writer) holds on all ranks: ...
+ *     st = vg_checkpoint_go_on(writer, &saved, &path);         until saved, or not VG_OK: then this save is over
+ *     st = vg_checkpoint_finish(writer, &path);                or, before the run ends: waits for all of it */
+typedef struct vg_checkpoint_writer vg_checkpoint_writer;
+
+/* Collective. A writer into `folder` for the current layout of params, which must stay until close, with what it will
+ * copy into. Of params the weights are the same on all ranks; of the moments, and of the average where one is kept,
+ * each rank holds at least its vg_slice_of (comm.h) of the n_trainable floats, in VG_PARAM_BLOCK units. Each save
+ * deletes checkpoints beyond the newest `keep` (0 keeps all). Errors, on all ranks alike: VG_E_NOMEM, VG_E_COMM. */
+vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params, int keep,
+                                    vg_checkpoint_writer **out);
+
+/* Local. What a save under way has not committed is left to the next save to clear away. NULL is fine. */
+void vg_checkpoint_writer_close(vg_checkpoint_writer *writer);
+
+/* Local. Bytes that a writer keeps for its copy. */
+size_t vg_checkpoint_writer_bytes(const vg_params *params, int n_ranks, int rank);
+
+/* Collective. Copies what a step changes (trainable weights on rank 0, each rank's slice of the moments, texts); from
+ * here on the save makes folder/step-<step>, the files of all ranks, and then the manifest. Where this generation has
+ * saved the step already, that one is kept if it verifies; a checkpoint of the same step and another generation gets a
+ * neighbour, step-<step>-g<n>. Errors, on all ranks alike: VG_E_NOMEM, VG_E_COMM, VG_E_BUG while a save is under way.
+ */
+vg_status vg_checkpoint_begin(vg_checkpoint_writer *writer, const vg_checkpoint_state *state);
+
+/* Local. Whether a save is under way; whether this rank's thread is done with its part of it. */
+bool vg_checkpoint_busy(const vg_checkpoint_writer *writer);
+bool vg_checkpoint_ready(const vg_checkpoint_writer *writer);
+
+/* Collective, while a save is under way. Waits for what is not ready, and starts the next part; *saved: it was the
+ * last, and *path (may be NULL) is the checkpoint, heap. Errors, on all ranks alike, with older checkpoints intact and
+ * the unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or a later generation writes to this folder),
+ * VG_E_NOMEM, VG_E_COMM. */
+vg_status vg_checkpoint_go_on(vg_checkpoint_writer *writer, bool *saved, char **path);
+
+/* Collective, while a save is under way. Goes on to its end. Errors as for vg_checkpoint_go_on. */
+vg_status vg_checkpoint_finish(vg_checkpoint_writer *writer, char **path);
 
 /* Collective. The checkpoint to go on from: `path` itself when it is one (then it must verify), else the newest in that
  * folder that verifies, with a loud warning for each that does not. Rank 0 decides; the others wait until a slow shared

@@ -36,7 +36,8 @@ vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_
 
 /* Each writes one file of a checkpoint. */
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
-vg_status vg_moments_write(const char *file, const vg_checkpoint_state *state, int rank, int n_ranks, vg_file_sum *sum);
+vg_status vg_moments_write(const char *file, const vg_params *params, bool compress, int rank, int n_ranks,
+                           vg_file_sum *sum);
 
 enum { VG_MOMENT_BUFFERS = 3 }; /* moment1, moment2, average */
 

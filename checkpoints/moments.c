@@ -119,15 +119,15 @@ static vg_status add_tensor(vg_tensor_writer *w, const vg_params *params, const 
     return st;
 }
 
-static vg_status write_runs(vg_tensor_writer *w, const char *file, const vg_checkpoint_state *state, int rank,
+static vg_status write_runs(vg_tensor_writer *w, const char *file, const vg_params *params, bool compress, int rank,
                             int n_ranks, runs *all)
 {
     int64_t first, count;
-    vg_slice_of(state->params->n_trainable, VG_PARAM_BLOCK, n_ranks, rank, &first, &count);
+    vg_slice_of(params->n_trainable, VG_PARAM_BLOCK, n_ranks, rank, &first, &count);
     for (int b = 0; b < N_BUFFERS; b++)
-        if (buffer_of(state->params, b)) VG_TRY(add_runs(state->params, b, first, count, all));
-    for (size_t i = 0; i < all->n && state->compress; i++) VG_TRY(pack(&all->items[i]));
-    for (size_t i = 0; i < all->n; i++) VG_TRY(add_tensor(w, state->params, &all->items[i]));
+        if (buffer_of(params, b)) VG_TRY(add_runs(params, b, first, count, all));
+    for (size_t i = 0; i < all->n && compress; i++) VG_TRY(pack(&all->items[i]));
+    for (size_t i = 0; i < all->n; i++) VG_TRY(add_tensor(w, params, &all->items[i]));
     VG_TRY(vg_tensor_writer_start(w, file));
     for (size_t i = 0; i < all->n; i++) {
         const run *r = &all->items[i];
@@ -136,12 +136,13 @@ static vg_status write_runs(vg_tensor_writer *w, const char *file, const vg_chec
     return VG_OK;
 }
 
-vg_status vg_moments_write(const char *file, const vg_checkpoint_state *state, int rank, int n_ranks, vg_file_sum *sum)
+vg_status vg_moments_write(const char *file, const vg_params *params, bool compress, int rank, int n_ranks,
+                           vg_file_sum *sum)
 {
     vg_tensor_writer *w = NULL;
     runs all = {0};
     VG_TRY(vg_tensor_writer_new(&w));
-    vg_status st = write_runs(w, file, state, rank, n_ranks, &all);
+    vg_status st = write_runs(w, file, params, compress, rank, n_ranks, &all);
     if (st == VG_OK) st = vg_tensor_writer_finish(w, &sum->bytes, &sum->hash);
     vg_tensor_writer_free(w);
     for (size_t i = 0; i < all.n; i++) free(all.items[i].packed);

@@ -1,5 +1,6 @@
 #include "trainer/forecast.h"
 
+#include "checkpoints/checkpoint.h"
 #include "dist/reduce.h"
 #include "trainer/phrases.h"
 #include "trainer/stage.h"
@@ -89,6 +90,7 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     int first = 0, count = 0;
     vg_leaves_of(leaves, ranks, 0, &first, &count);
     f->weights = (size_t)(params->n_trainable + params->n_frozen) * sizeof(float);
+    if (params->average) f->weights += (size_t)params->n_trainable * sizeof(float);
     f->moments = 2 * (size_t)params->n_trainable * sizeof(float);
     f->gradients = vg_reducer_bytes(params->n_trainable, leaves, ranks, 0);
     f->gradient_buffers = gradient_buffers(f->gradients, params->n_trainable);
@@ -97,6 +99,7 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
                    (run->text ? vg_program_constant_bytes(run->text) : 0);
     f->batches = loader_bytes(o, &shape, count, data);
     f->phrases = run->text ? phrases_bytes(o, run->stage, &shape, data) : 0;
+    f->saving = vg_checkpoint_writer_bytes(params, ranks, 0);
     f->step_flops = vg_program_cost(run->train).flops * leaves;
     f->step_bytes = vg_program_cost(run->train).bytes * leaves;
     f->n_trainable = (double)params->n_trainable;
@@ -132,7 +135,7 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
         if (gpu) fill_gpu(gpu, o, run, ranks, f);
         vg_stage_leave(run);
         const size_t running =
-            f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases;
+            f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases + f->saving;
         f->entering = before + f->weights + f->moments;
         f->peak = program + larger(running, f->entering + f->batches);
         before = f->weights + f->moments;

@@ -1,6 +1,5 @@
 #include "trainer/loop.h"
 
-#include "checkpoints/checkpoint.h"
 #include "trainer/forecast.h"
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
@@ -25,7 +24,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
     const double wait = r->loader ? vg_loader_stats_get(r->loader).wait_s - r->mark_wait_s : 0;
     const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
     const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
-    for (int i = 0; i < vg_comm_size(r->comm); i++) rank_phrases[i] = r->rank_counts[4 * i];
+    for (int i = 0; i < vg_comm_size(r->comm); i++) rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
     *record = (vg_step_record){.step = r->step,
                                .steps = total,
                                .stage = r->stage->stage->name,
@@ -143,10 +142,12 @@ vg_status vg_run_bring_home(vg_run *r)
 void vg_run_leave_stage(vg_run *r)
 {
     vg_gradients_free(r->gradients); /* first: it gives up messages that releasing memory would wait for */
+    vg_checkpoint_writer_close(r->writer);
     vg_rank_moments_release(&r->moments);
     vg_phrases_release(&r->train_phrases);
     vg_phrases_release(&r->eval_phrases);
     vg_stage_leave(r->stage);
+    r->writer = NULL;
     r->gradients = NULL;
     r->stage = NULL;
 }
@@ -189,6 +190,7 @@ vg_status vg_run_enter_stage(vg_run *r)
     r->params->moments_elsewhere = keeps_slices(r);
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
     VG_TRY(make_gradients(r));
+    VG_TRY(vg_run_open_saves(r));
     vg_metrics_say(r->metrics,
                    "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
@@ -226,8 +228,10 @@ static vg_status after_step(vg_run *r, bool stop)
     r->evaluation_due = o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o);
     const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
     if (st != VG_OK && st != VG_E_STOPPED) return st;
-    if (last || st == VG_E_STOPPED || r->step % o->run_checkpoint_every == 0) {
-        VG_TRY(vg_run_save(r));
+    VG_TRY(vg_run_go_on_saving(r));
+    if (last || st == VG_E_STOPPED || r->step % o->run_checkpoint_every == 0) VG_TRY(vg_run_save(r));
+    if (last || st == VG_E_STOPPED) {
+        VG_TRY(vg_run_finish_save(r));
         set_mark(r);
     }
     return st == VG_E_STOPPED ? stopped(r) : VG_OK;
@@ -282,7 +286,7 @@ static vg_status make_room(vg_run *r)
     const vg_batch_shape shape = vg_model_batch_shape(r->o);
     r->leaf_sums = vg_new0_array((size_t)(r->n_leaves + 1) * N_SUMS, sizeof *r->leaf_sums);
     r->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *r->key_counts);
-    r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * 4, sizeof *r->rank_counts);
+    r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * N_COUNTS, sizeof *r->rank_counts);
     VG_CHECK(r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM, "no memory for the counts of a step");
     return VG_OK;
 }

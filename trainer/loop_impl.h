@@ -2,6 +2,7 @@
 #ifndef VG_TRAINER_LOOP_IMPL_H
 #define VG_TRAINER_LOOP_IMPL_H
 
+#include "checkpoints/checkpoint.h"
 #include "dist/reduce.h"
 #include "trainer/evaluate.h"
 #include "trainer/gradients.h"
@@ -10,6 +11,9 @@
 #include "trainer/stage.h"
 
 /* What a step adds up over the slots of a leaf, in fp64. */
+/* What a rank tells the others before a step. */
+enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, N_COUNTS };
+
 enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
 
 typedef struct vg_run {
@@ -42,10 +46,16 @@ typedef struct vg_run {
     /* where the run stands: saved in checkpoints */
     int64_t step, stage_index, stage_step, optimizer_steps, skipped;
     bool evaluation_due; /* after this step, and not done yet */
-    int64_t skipped_in_a_row, failed_saves;
+    int64_t skipped_in_a_row;
+
+    /* saves, which go on behind the steps */
+    vg_checkpoint_writer *writer; /* of this stage */
+    int64_t saving_step, failed_saves;
+    double save_stall_s; /* what the save under way has made the steps wait */
+    bool all_ready;      /* all ranks are done with their part of it */
 
     /* the current step */
-    int64_t *rank_counts; /* [ranks, 4] */
+    int64_t *rank_counts; /* [ranks, N_COUNTS] */
     int64_t filled, matched;
     float scales[8];
     double sums[N_SUMS];
@@ -87,8 +97,14 @@ vg_status vg_run_want(vg_run *r);
 /* Weights and moments as the last step left them, in the host's memory. Collective. */
 vg_status vg_run_bring_home(vg_run *r);
 
-/* Saves, tolerating failures up to the configured number. Collective. */
+/* Makes the writer of this stage's checkpoints. Collective. */
+vg_status vg_run_open_saves(vg_run *r);
+
+/* Begins a save, once the one before is through; goes on with it where all ranks are ready; ends it. All tolerate
+ * failures up to the configured number. Collective. */
 vg_status vg_run_save(vg_run *r);
+vg_status vg_run_go_on_saving(vg_run *r);
+vg_status vg_run_finish_save(vg_run *r);
 
 /* Evaluates on data.eval_split, logs, and leaves the result in `out`. Collective. */
 vg_status vg_run_evaluate(vg_run *r);

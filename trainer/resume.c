@@ -1,8 +1,6 @@
 /* Saving a run and taking it up again. */
 #include "trainer/loop_impl.h"
 
-#include "checkpoints/checkpoint.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,15 +30,40 @@ static void checkpoints_folder(const vg_run *r, char path[4096])
     snprintf(path, 4096, "%s/checkpoints", r->o->run_folder);
 }
 
-vg_status vg_run_save(vg_run *r)
+vg_status vg_run_open_saves(vg_run *r)
 {
-    char folder[4096], hash[24], *path = NULL;
+    char folder[4096];
     checkpoints_folder(r, folder);
+    return vg_checkpoint_writer_open(r->comm, folder, r->params, (int)r->o->run_checkpoint_keep, &r->writer);
+}
+
+/* What came of a save, in whichever part of it: a failed one is not the end yet. */
+static vg_status judge_save(vg_run *r, vg_status st)
+{
+    if (st != VG_E_STORAGE) return st;
+    r->failed_saves++;
+    vg_metrics_say(r->metrics,
+                   "warning: the checkpoint of step %lld is not saved: %s; older ones are intact, training goes on",
+                   (long long)r->saving_step, vg_error_text());
+    return r->failed_saves >= r->o->run_max_failed_saves
+               ? vg_fail_at(st, "%lld saves in a row failed", (long long)r->failed_saves)
+               : VG_OK;
+}
+
+static void say_saved(vg_run *r, const char *path)
+{
+    r->failed_saves = 0;
+    vg_metrics_say(r->metrics, "checkpoint %s", path);
+    vg_metrics_number(r->metrics, r->saving_step, "save_stall_ms", 1e3 * r->save_stall_s);
+}
+
+static vg_status begin_save(vg_run *r)
+{
+    char hash[24];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     VG_TRY(vg_run_bring_home(r));
     const vg_checkpoint_number due = {EVALUATION_DUE, 1};
-    const vg_checkpoint_state state = {.params = r->params,
-                                       .step = r->step,
+    const vg_checkpoint_state state = {.step = r->step,
                                        .stage = r->stage_index,
                                        .stage_step = r->stage_step,
                                        .position = r->step * r->o->train_global_batch,
@@ -53,20 +76,41 @@ vg_status vg_run_save(vg_run *r)
                                        .profile = vg_compute_profile(&r->compute),
                                        .numbers = &due,
                                        .n_numbers = r->evaluation_due};
-    const vg_status st = vg_checkpoint_save(r->comm, folder, &state, (int)r->o->run_checkpoint_keep, &path);
-    if (st == VG_OK) {
-        vg_metrics_say(r->metrics, "checkpoint %s", path);
-        r->failed_saves = 0;
-    }
+    return vg_checkpoint_begin(r->writer, &state);
+}
+
+vg_status vg_run_save(vg_run *r)
+{
+    VG_TRY(vg_run_finish_save(r));
+    const double start_s = vg_now_s();
+    r->saving_step = r->step;
+    const vg_status st = begin_save(r);
+    r->save_stall_s = vg_now_s() - start_s;
+    return st;
+}
+
+/* The next part of the save under way, waiting for this one. */
+static vg_status go_on(vg_run *r)
+{
+    const double start_s = vg_now_s();
+    bool saved = false;
+    char *path = NULL;
+    const vg_status st = vg_checkpoint_go_on(r->writer, &saved, &path);
+    r->save_stall_s += vg_now_s() - start_s;
+    if (saved) say_saved(r, path);
     free(path);
-    if (st != VG_E_STORAGE) return st;
-    r->failed_saves++;
-    vg_metrics_say(r->metrics,
-                   "warning: the checkpoint of step %lld is not saved: %s; older ones are intact, training goes on",
-                   (long long)r->step, vg_error_text());
-    return r->failed_saves >= r->o->run_max_failed_saves
-               ? vg_fail_at(st, "%lld saves in a row failed", (long long)r->failed_saves)
-               : VG_OK;
+    return judge_save(r, st);
+}
+
+vg_status vg_run_go_on_saving(vg_run *r)
+{
+    return vg_checkpoint_busy(r->writer) && r->all_ready ? go_on(r) : VG_OK;
+}
+
+vg_status vg_run_finish_save(vg_run *r)
+{
+    while (vg_checkpoint_busy(r->writer)) VG_TRY(go_on(r));
+    return VG_OK;
 }
 
 static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)

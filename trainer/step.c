@@ -5,8 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, N_COUNTS };
-
 static int slots_of(const vg_batch *b)
 {
     return b->shape.images * b->shape.phrases;
@@ -51,7 +49,9 @@ static void count_leaves(const vg_run *r, int64_t counts[N_COUNTS])
 /* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
 static vg_status count_step(vg_run *r, vg_status st, bool *stop)
 {
-    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0, [COUNT_FAILED] = st != VG_OK};
+    int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0,
+                              [COUNT_FAILED] = st != VG_OK,
+                              [COUNT_READY] = vg_checkpoint_ready(r->writer)};
     if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};
@@ -61,6 +61,7 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     r->filled = total[COUNT_FILLED];
     r->matched = total[COUNT_MATCHED];
     *stop = total[COUNT_STOP] > 0;
+    r->all_ready = total[COUNT_READY] == vg_comm_size(r->comm);
     return VG_OK;
 }
 

@@ -33,9 +33,9 @@ static vg_status save_step(int step, int keep, bool compress, char **path)
 {
     vg_params *params = fixture_space(false, true);
     fixture_fill(params, step, vg_comm_size(comm), vg_comm_rank(comm));
-    vg_checkpoint_state s = fixture_state(params, step, 1);
+    vg_checkpoint_state s = fixture_state(step, 1);
     s.compress = compress;
-    const vg_status st = vg_checkpoint_save(comm, folder, &s, keep, path);
+    const vg_status st = fixture_save(comm, folder, params, &s, keep, path);
     vg_params_free(params);
     return st;
 }
@@ -68,13 +68,15 @@ static void what_is_written_behind_the_training_is_what_began(void **state)
     make_folder();
     vg_params *params = fixture_space(false, true);
     fixture_fill(params, 10, vg_comm_size(comm), vg_comm_rank(comm));
-    const vg_checkpoint_state s = fixture_state(params, 10, 1);
-    vg_checkpoint_write *write = NULL;
+    const vg_checkpoint_state s = fixture_state(10, 1);
+    vg_checkpoint_writer *writer = NULL;
     char *path = NULL;
-    assert_int_equal(vg_checkpoint_begin(comm, folder, &s, &write), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(comm, folder, params, 0, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
     for (int64_t i = 0; i < params->n_trainable; i++) /* the next step */
         params->master[i] = params->moment1[i] = params->moment2[i] = params->average[i] = 7;
-    assert_int_equal(vg_checkpoint_end(comm, write, 0, &path), VG_OK);
+    assert_int_equal(vg_checkpoint_finish(writer, &path), VG_OK);
+    vg_checkpoint_writer_close(writer);
     assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
     assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
     assert_int_equal(fixture_differs(params, 10, true), 0);

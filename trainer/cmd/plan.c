@@ -18,9 +18,10 @@ static void print_stage(const vg_options *o, int i, const vg_stage_forecast *f)
            f->step_flops * 1e-9, f->step_bytes * 1e-9);
     printf("  weights        %10.1f MB\n  moments        %10.1f MB\n  gradients      %10.1f MB in %d buffers\n"
            "  activations    %10.1f MB\n  packed weights %10.1f MB\n  batches        %10.1f MB\n"
-           "  phrases        %10.1f MB\n  entering       %10.1f MB\n  peak           %10.1f MB\n",
+           "  phrases        %10.1f MB\n  saving         %10.1f MB\n  entering       %10.1f MB\n  peak           "
+           "%10.1f MB\n",
            mb(f->weights), mb(f->moments), mb(f->gradients), f->gradient_buffers, mb(f->arena), mb(f->constants),
-           mb(f->batches), mb(f->phrases), mb(f->entering), mb(f->peak));
+           mb(f->batches), mb(f->phrases), mb(f->saving), mb(f->entering), mb(f->peak));
 }
 
 static void print_step(const vg_gpu_step *fp32, const vg_gpu_step *bf16)

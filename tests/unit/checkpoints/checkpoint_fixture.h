@@ -88,10 +88,9 @@ static inline int fixture_differs(const vg_params *params, int step, bool moment
 
 static const vg_checkpoint_number fixture_numbers[] = {{"best_acc50", 0.8125}, {"loss_mean", 1.0 / 3}};
 
-static inline vg_checkpoint_state fixture_state(const vg_params *params, int step, uint64_t generation)
+static inline vg_checkpoint_state fixture_state(int step, uint64_t generation)
 {
     return (vg_checkpoint_state){
-        .params = params,
         .step = step,
         .stage = 1,
         .stage_step = step - 5,
@@ -106,6 +105,18 @@ static inline vg_checkpoint_state fixture_state(const vg_params *params, int ste
         .numbers = fixture_numbers,
         .n_numbers = 2,
     };
+}
+
+/* A save from begin to end. Collective. *path as of vg_checkpoint_finish. */
+static inline vg_status fixture_save(vg_comm *comm, const char *folder, const vg_params *params,
+                                     const vg_checkpoint_state *state, int keep, char **path)
+{
+    vg_checkpoint_writer *writer = NULL;
+    VG_TRY(vg_checkpoint_writer_open(comm, folder, params, keep, &writer));
+    vg_status st = vg_checkpoint_begin(writer, state);
+    if (st == VG_OK) st = vg_checkpoint_finish(writer, path);
+    vg_checkpoint_writer_close(writer);
+    return st;
 }
 
 #endif

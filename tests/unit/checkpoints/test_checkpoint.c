@@ -41,9 +41,9 @@ static vg_status save_step(fixture *f, int step, uint64_t generation, int keep, 
 {
     vg_params *params = fixture_space(false, true);
     fixture_fill(params, step, 1, 0);
-    vg_checkpoint_state s = fixture_state(params, step, generation);
+    vg_checkpoint_state s = fixture_state(step, generation);
     s.compress = compress;
-    const vg_status st = vg_checkpoint_save(f->comm, "runs", &s, keep, NULL);
+    const vg_status st = fixture_save(f->comm, "runs", params, &s, keep, NULL);
     vg_params_free(params);
     return st;
 }
@@ -91,7 +91,7 @@ static void everything_saved_comes_back(void **state)
         assert_int_equal(vg_checkpoint_choose(f->comm, "runs", &path), VG_OK);
         vg_checkpoint_info *info = NULL;
         assert_int_equal(vg_checkpoint_open(path, &info), VG_OK);
-        const vg_checkpoint_state s = fixture_state(NULL, 30 + compress, 2);
+        const vg_checkpoint_state s = fixture_state(30 + compress, 2);
         assert_true(info->step == s.step && info->stage == s.stage && info->stage_step == s.stage_step);
         assert_true(info->position == s.position && info->optimizer_steps == s.optimizer_steps);
         assert_true(info->skipped_steps == s.skipped_steps && info->seed == s.seed);
@@ -119,8 +119,8 @@ static void an_average_that_was_not_saved_starts_at_the_weights(void **state)
     fixture *f = *state;
     vg_params *params = fixture_space(false, false);
     fixture_fill(params, 30, 1, 0);
-    const vg_checkpoint_state s = fixture_state(params, 30, 0);
-    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_OK);
+    const vg_checkpoint_state s = fixture_state(30, 0);
+    assert_int_equal(fixture_save(f->comm, "runs", params, &s, 0, NULL), VG_OK);
     vg_params_free(params);
     params = fixture_space(false, true);
     const char *path = "runs/step-00000030";
@@ -156,8 +156,8 @@ static void without_an_average_the_weights_stay(void **state)
     fixture *f = *state;
     vg_params *params = fixture_space(false, false);
     fixture_fill(params, 30, 1, 0);
-    const vg_checkpoint_state s = fixture_state(params, 30, 0);
-    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_OK);
+    const vg_checkpoint_state s = fixture_state(30, 0);
+    assert_int_equal(fixture_save(f->comm, "runs", params, &s, 0, NULL), VG_OK);
     assert_int_equal(vg_checkpoint_load_average("runs/step-00000030", params), VG_OK);
     assert_int_equal(fixture_differs(params, 30, false), 0);
     vg_params_free(params);
@@ -355,31 +355,48 @@ static void an_export_strips_the_tower(void **state)
     vg_tensors_close(t);
 }
 
+/* Goes on as soon as this rank is ready, as a run does between its steps. */
+static vg_status save_between_steps(vg_checkpoint_writer *writer, char **path)
+{
+    for (bool saved = false; !saved;) {
+        while (!vg_checkpoint_ready(writer)) usleep(1000);
+        VG_TRY(vg_checkpoint_go_on(writer, &saved, path));
+    }
+    return VG_OK;
+}
+
 static void steps_that_follow_do_not_change_what_is_being_written(void **state)
 {
     fixture *f = *state;
     vg_params *params = fixture_space(false, true);
     fixture_fill(params, 10, 1, 0);
-    const vg_checkpoint_state s = fixture_state(params, 10, 0);
-    vg_checkpoint_write *write = NULL;
+    const vg_checkpoint_state s = fixture_state(10, 0);
+    vg_checkpoint_writer *writer = NULL;
     char *path = NULL;
-    assert_int_equal(vg_checkpoint_begin(f->comm, "runs", &s, &write), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, 0, &writer), VG_OK);
+    assert_false(vg_checkpoint_busy(writer));
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
+    assert_true(vg_checkpoint_busy(writer));
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_E_BUG); /* one at a time */
     const size_t bytes = (size_t)params->n_trainable * sizeof(float);
     memset(params->master, 0, bytes);
     memset(params->moment1, 0, bytes);
     memset(params->moment2, 0, bytes);
     memset(params->average, 0, bytes);
-    while (!vg_checkpoint_written(write)) usleep(1000);
+    while (!vg_checkpoint_ready(writer)) usleep(1000);
     assert_int_equal(count_listed(), 0); /* not before it is committed */
-    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, &path), VG_OK);
+    assert_int_equal(save_between_steps(writer, &path), VG_OK);
+    assert_false(vg_checkpoint_busy(writer));
     assert_string_equal(path, "runs/step-00000010");
     assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
     assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
     assert_int_equal(fixture_differs(params, 10, true), 0);
     free(path);
-    assert_int_equal(vg_checkpoint_begin(f->comm, "runs", &s, &write), VG_OK); /* there already */
-    assert_true(vg_checkpoint_written(write));
-    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, NULL), VG_OK);
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
+    bool saved = false;
+    assert_int_equal(vg_checkpoint_go_on(writer, &saved, NULL), VG_OK);
+    assert_true(saved); /* there already */
+    vg_checkpoint_writer_close(writer);
     vg_params_free(params);
 }
 
@@ -391,17 +408,22 @@ static void a_disk_that_fills_up_behind_the_training_is_told_at_the_end(void **s
     signal(SIGXFSZ, SIG_IGN);
     vg_params *params = fixture_space(false, false);
     fixture_fill(params, 10, 1, 0);
-    const vg_checkpoint_state s = fixture_state(params, 10, 0);
+    const vg_checkpoint_state s = fixture_state(10, 0);
     const struct rlimit small = {.rlim_cur = 20000, .rlim_max = before.rlim_max};
-    vg_checkpoint_write *write = NULL;
+    vg_checkpoint_writer *writer = NULL;
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, 0, &writer), VG_OK);
     setrlimit(RLIMIT_FSIZE, &small);
-    const vg_status began = vg_checkpoint_begin(f->comm, "runs", &s, &write);
-    while (began == VG_OK && !vg_checkpoint_written(write)) usleep(1000);
+    const vg_status began = vg_checkpoint_begin(writer, &s);
+    const vg_status ended = began == VG_OK ? save_between_steps(writer, NULL) : began;
     setrlimit(RLIMIT_FSIZE, &before);
     assert_int_equal(began, VG_OK);
-    assert_int_equal(vg_checkpoint_end(f->comm, write, 0, NULL), VG_E_STORAGE);
+    assert_int_equal(ended, VG_E_STORAGE);
     says("File too large");
     assert_int_not_equal(access("runs/step-00000010", F_OK), 0);
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK); /* the next save is one of its own */
+    assert_int_equal(save_between_steps(writer, NULL), VG_OK);
+    assert_int_equal(count_listed(), 1);
+    vg_checkpoint_writer_close(writer);
     vg_params_free(params);
 }
 
@@ -410,10 +432,10 @@ static void a_number_that_is_not_finite_is_not_saved(void **state)
     fixture *f = *state;
     vg_params *params = fixture_space(false, false);
     const vg_checkpoint_number bad = {"loss", NAN};
-    vg_checkpoint_state s = fixture_state(params, 10, 0);
+    vg_checkpoint_state s = fixture_state(10, 0);
     s.numbers = &bad;
     s.n_numbers = 1;
-    assert_int_equal(vg_checkpoint_save(f->comm, "runs", &s, 0, NULL), VG_E_BUG);
+    assert_int_equal(fixture_save(f->comm, "runs", params, &s, 0, NULL), VG_E_BUG);
     assert_int_equal(count_listed(), 0);
     vg_params_free(params);
 }
