@@ -1,6 +1,7 @@
 /* What the writer and the reader of shards agree on: row types, record hashes, the way HDF5 is spoken to. */
 #include "data/shard_impl.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,14 @@ hid_t vg_shard_sentence_type(bool in_memory)
     return row_type(sentence_fields, N_SENTENCE_FIELDS, sizeof(vg_shard_sentence), in_memory);
 }
 
+hid_t vg_shard_text_type(size_t bytes)
+{
+    const hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, bytes);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    return type;
+}
+
 static bool type_fits(hid_t type, const field *fields, size_t n)
 {
     if (H5Tget_class(type) != H5T_COMPOUND) return false;
@@ -144,6 +153,25 @@ uint64_t vg_shard_content(const vg_shard_tables *t)
     for (size_t i = 0; i < t->n_sentences; i++)
         XXH3_64bits_update(&state, &t->sentences[i].record, sizeof t->sentences[i].record);
     return XXH3_64bits_digest(&state);
+}
+
+/* ---- measures ---- */
+
+int vg_shard_words(const char *text)
+{
+    int n = 0;
+    for (bool in_word = false; *text; text++) {
+        const bool space = isspace((unsigned char)*text);
+        n += !space && !in_word;
+        in_word = !space;
+    }
+    return n;
+}
+
+double vg_shard_box_area(const float box[4], const vg_shard_image *image)
+{
+    const double width = (double)box[2] - (double)box[0], height = (double)box[3] - (double)box[1];
+    return width * height / ((double)image->width * image->height);
 }
 
 /* ---- HDF5 ---- */

@@ -15,12 +15,13 @@
 
 enum {
     VG_SHARD_CHUNK_BYTES = 8 << 20,
-    VG_SHARD_NAME_BYTES = 64,     /* a split or kind, with its NUL */
-    VG_SHARD_MAX_NAMES = 4096,    /* splits or kinds in a shard */
-    VG_SHARD_MAX_SIDE = 1 << 20,  /* pixels */
-    VG_SHARD_MAX_TEXT = 1 << 16,  /* bytes of a phrase or file name */
-    VG_SHARD_MAX_BOXES = 1 << 16, /* boxes of a phrase */
-    VG_SHARD_MAX_IMAGE = 1 << 30, /* encoded bytes */
+    VG_SHARD_NAME_BYTES = 64,      /* a split or kind, with its NUL */
+    VG_SHARD_MAX_NAMES = 4096,     /* splits or kinds in a shard */
+    VG_SHARD_HISTORY_BYTES = 1024, /* what was done to a shard, with its NUL */
+    VG_SHARD_MAX_SIDE = 1 << 20,   /* pixels */
+    VG_SHARD_MAX_TEXT = 1 << 16,   /* bytes of a phrase or file name */
+    VG_SHARD_MAX_BOXES = 1 << 16,  /* boxes of a phrase */
+    VG_SHARD_MAX_IMAGE = 1 << 30,  /* encoded bytes */
 };
 
 typedef struct vg_shard_image {
@@ -50,7 +51,8 @@ typedef char vg_shard_name[VG_SHARD_NAME_BYTES];
 /* Where a shard comes from. */
 typedef struct vg_shard_origin {
     vg_shard_name source, split_by;
-    uint64_t inputs; /* hash of what went in, to know a finished shard again; 0 when unknown */
+    uint64_t inputs;                      /* hash of what went in, to know a finished shard again; 0 when unknown */
+    char history[VG_SHARD_HISTORY_BYTES]; /* what was done since, a line each; "" after an import */
 } vg_shard_origin;
 
 /* The tables of a shard. */
@@ -134,9 +136,15 @@ uint64_t vg_shard_image_record(const vg_shard_tables *tables, const vg_shard_ima
 uint64_t vg_shard_sentence_record(const vg_shard_tables *tables, const vg_shard_sentence *sentence);
 uint64_t vg_shard_content(const vg_shard_tables *tables);
 
+/* Words of a phrase, set apart by white space; and the share of its image that a box covers. */
+int vg_shard_words(const char *phrase);
+double vg_shard_box_area(const float box[4], const vg_shard_image *image);
+
 /* Compound types of the rows: packed little-endian in files, the C structs in memory. The caller closes them. */
 hid_t vg_shard_image_type(bool in_memory);
 hid_t vg_shard_sentence_type(bool in_memory);
+/* UTF-8 of so many bytes, NUL included. The caller closes it. */
+hid_t vg_shard_text_type(size_t bytes);
 /* True when a compound type of a file has every field of the row as an integer. */
 bool vg_shard_image_type_fits(hid_t type);
 bool vg_shard_sentence_type_fits(hid_t type);

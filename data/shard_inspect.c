@@ -1,7 +1,6 @@
 #include "data/shard_inspect_impl.h"
 #include "data/shard_tools.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,17 +82,6 @@ double vg_measured_mean(const vg_measured *m)
     return m->n ? sum / (double)m->n : 0;
 }
 
-static int words_of(const char *text)
-{
-    int n = 0;
-    for (bool in_word = false; *text; text++) {
-        const bool space = isspace((unsigned char)*text);
-        n += !space && !in_word;
-        in_word = !space;
-    }
-    return n;
-}
-
 static vg_status measure_image(vg_shard_statistics *s, const vg_shard_image *image, int64_t n_phrases)
 {
     VG_TRY(measure(s, VG_MEASURED_PHRASES, (double)n_phrases));
@@ -106,12 +94,11 @@ static vg_status measure_sentence(vg_shard_statistics *s, const vg_shard_tables 
 {
     const vg_shard_image *image = &t->images[sentence->image];
     const char *text = t->text + sentence->text_offset;
-    VG_TRY(measure(s, VG_MEASURED_WORDS, words_of(text)));
+    VG_TRY(measure(s, VG_MEASURED_WORDS, vg_shard_words(text)));
     VG_TRY(measure(s, VG_MEASURED_BOXES, sentence->n_boxes));
     for (int b = 0; b < sentence->n_boxes; b++) {
-        const float *box = t->boxes[sentence->first_box + b];
-        const double area = (double)(box[2] - box[0]) * (double)(box[3] - box[1]);
-        VG_TRY(measure(s, VG_MEASURED_AREA, area / ((double)image->width * image->height)));
+        const double area = vg_shard_box_area(t->boxes[sentence->first_box + b], image);
+        VG_TRY(measure(s, VG_MEASURED_AREA, area));
     }
     VG_TRY(vg_grow(&s->phrases, &s->phrases_capacity, s->n_phrases + 1, sizeof *s->phrases));
     s->phrases[s->n_phrases++] = XXH3_64bits(text, sentence->text_length);

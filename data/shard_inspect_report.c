@@ -1,6 +1,7 @@
 #include "data/shard_inspect_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <jansson.h>
 
@@ -40,6 +41,17 @@ static void count_lengths(const vg_measured *words, size_t count[LONGEST_TOLD + 
 
 /* ---- for people ---- */
 
+/* Its lines, behind the line of the shard. */
+static vg_status history_text(const char *history, vg_text *out)
+{
+    for (const char *line = history; *line;) {
+        const int n = (int)strcspn(line, "\n");
+        VG_TRY(vg_text_add(out, "  then: %.*s\n", n, line));
+        line += n + (line[n] == '\n');
+    }
+    return VG_OK;
+}
+
 static vg_status shards_text(const vg_shard_statistics *s, vg_text *out)
 {
     for (size_t i = 0; i < s->n_shards; i++) {
@@ -48,6 +60,7 @@ static vg_status shards_text(const vg_shard_statistics *s, vg_text *out)
                            shard->origin.source, shard->origin.split_by[0] ? " by " : "", shard->origin.split_by,
                            shard->n_images, (double)shard->image_bytes / (1 << 20), shard->n_sentences,
                            (unsigned long long)shard->content));
+        VG_TRY(history_text(shard->origin.history, out));
     }
     return VG_OK;
 }
@@ -114,12 +127,12 @@ static json_t *shards_json(const vg_shard_statistics *s)
     json_t *list = json_array();
     for (size_t i = 0; i < s->n_shards; i++) {
         const vg_shard_summary *shard = &s->shards[i];
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I}", "path", shard->path, "source",
-                                        shard->origin.source, "split_by", shard->origin.split_by, "inputs_hash",
-                                        hash_json(shard->origin.inputs), "content_hash", hash_json(shard->content),
-                                        "images", (json_int_t)shard->n_images, "sentences",
-                                        (json_int_t)shard->n_sentences, "image_bytes", (json_int_t)shard->image_bytes));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I}", "path", shard->path, "source",
+                            shard->origin.source, "split_by", shard->origin.split_by, "history", shard->origin.history,
+                            "inputs_hash", hash_json(shard->origin.inputs), "content_hash", hash_json(shard->content),
+                            "images", (json_int_t)shard->n_images, "sentences", (json_int_t)shard->n_sentences,
+                            "image_bytes", (json_int_t)shard->image_bytes));
     }
     return list;
 }

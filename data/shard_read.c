@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 /* One shard file: opened through HDF5, checked, and from then on read with pread alone. */
 #include "data/shard_impl.h"
+#include "data/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,18 +95,9 @@ static vg_status expect(const table *t, bool right, const char *form)
     return VG_OK;
 }
 
-static bool is_name_type(hid_t type)
+static bool is_text_type(hid_t type, size_t bytes)
 {
-    return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
-           H5Tget_size(type) == VG_SHARD_NAME_BYTES;
-}
-
-static hid_t name_type(void)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, VG_SHARD_NAME_BYTES);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    return type;
+    return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && H5Tget_size(type) == bytes;
 }
 
 typedef enum { ROWS_IMAGE, ROWS_SENTENCE, ROWS_BOX, ROWS_TEXT, ROWS_NAME } row_kind;
@@ -136,8 +128,8 @@ static vg_status table_read(table *t, row_kind kind, void *rows, size_t *n)
         type = H5Tcopy(H5T_NATIVE_UINT8);
         break;
     case ROWS_NAME:
-        st = expect(t, t->rank == 1 && is_name_type(t->type), "a list of names");
-        type = name_type();
+        st = expect(t, t->rank == 1 && is_text_type(t->type, VG_SHARD_NAME_BYTES), "a list of names");
+        type = vg_shard_text_type(VG_SHARD_NAME_BYTES);
         row_bytes = VG_SHARD_NAME_BYTES;
         break;
     }
@@ -201,46 +193,58 @@ static vg_status bytes_find(vg_shard *s, hid_t file, uint64_t file_bytes)
 
 /* ---- attributes ---- */
 
-static vg_status attribute_read(hid_t file, const char *path, const char *name, bool is_text, hid_t memory_type,
+/* text_bytes 0: an integer. */
+static vg_status attribute_read(hid_t file, const char *path, const char *name, size_t text_bytes, hid_t memory_type,
                                 void *value)
 {
     const hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
     VG_CHECK(attribute >= 0, VG_E_DATA, "%s: no attribute '%s'; is this a shard?", path, name);
     const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     const bool fits = type >= 0 && space >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-                      (is_text ? is_name_type(type) : H5Tget_class(type) == H5T_INTEGER);
+                      (text_bytes ? is_text_type(type, text_bytes) : H5Tget_class(type) == H5T_INTEGER);
     const bool good = fits && H5Aread(attribute, memory_type, value) >= 0;
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
     H5Aclose(attribute);
-    VG_CHECK(good, VG_E_DATA, "%s: attribute '%s' is not %s", path, name, is_text ? "a name" : "an integer");
+    VG_CHECK(good, VG_E_DATA, "%s: attribute '%s' is not %s", path, name, text_bytes ? "a text" : "an integer");
     return VG_OK;
 }
 
-static vg_status name_attribute_read(hid_t file, const char *path, const char *name, vg_shard_name value)
+static vg_status text_attribute_read(hid_t file, const char *path, const char *name, char *value, size_t bytes)
 {
-    const hid_t type = name_type();
-    const vg_status st = attribute_read(file, path, name, true, type, value);
+    const hid_t type = vg_shard_text_type(bytes);
+    const vg_status st = attribute_read(file, path, name, bytes, type, value);
     H5Tclose(type);
-    value[VG_SHARD_NAME_BYTES - 1] = '\0';
+    value[bytes - 1] = '\0';
     return st;
+}
+
+/* Shards that were only imported have none. */
+static vg_status history_read(vg_shard *s, hid_t file)
+{
+    char *history = s->origin.history;
+    if (H5Aexists(file, "history") <= 0) return VG_OK;
+    VG_TRY(text_attribute_read(file, s->path, "history", history, VG_SHARD_HISTORY_BYTES));
+    VG_CHECK(vg_utf8_valid(history, strlen(history)), VG_E_DATA, "%s: attribute 'history' is not UTF-8", s->path);
+    return VG_OK;
 }
 
 static vg_status attributes_read(vg_shard *s, hid_t file)
 {
     vg_shard_name format;
     int32_t version = 0;
-    VG_TRY(name_attribute_read(file, s->path, "format", format));
+    VG_TRY(text_attribute_read(file, s->path, "format", format, sizeof format));
     VG_CHECK(strcmp(format, VG_SHARD_FORMAT) == 0, VG_E_DATA, "%s: its format is '%.32s', not '%s'", s->path, format,
              VG_SHARD_FORMAT);
-    VG_TRY(attribute_read(file, s->path, "format_version", false, H5T_NATIVE_INT32, &version));
+    VG_TRY(attribute_read(file, s->path, "format_version", 0, H5T_NATIVE_INT32, &version));
     VG_CHECK(version >= 1 && version <= VG_SHARD_VERSION, VG_E_DATA,
              "%s: shard format %d is not one this build reads (1 to %d); update vlgtr or import again", s->path,
              version, VG_SHARD_VERSION);
-    VG_TRY(name_attribute_read(file, s->path, "source", s->origin.source));
-    VG_TRY(name_attribute_read(file, s->path, "split_by", s->origin.split_by));
-    VG_TRY(attribute_read(file, s->path, "inputs_hash", false, H5T_NATIVE_UINT64, &s->origin.inputs));
-    return attribute_read(file, s->path, "content_hash", false, H5T_NATIVE_UINT64, &s->content);
+    VG_TRY(text_attribute_read(file, s->path, "source", s->origin.source, VG_SHARD_NAME_BYTES));
+    VG_TRY(text_attribute_read(file, s->path, "split_by", s->origin.split_by, VG_SHARD_NAME_BYTES));
+    VG_TRY(attribute_read(file, s->path, "inputs_hash", 0, H5T_NATIVE_UINT64, &s->origin.inputs));
+    VG_TRY(history_read(s, file));
+    return attribute_read(file, s->path, "content_hash", 0, H5T_NATIVE_UINT64, &s->content);
 }
 
 /* ---- opening ---- */

@@ -1,30 +1,63 @@
-/* Shards into shards: merged, cut to another size, or with a part of a split renamed. */
-#include "data/shard_impl.h"
+/* Shards into shards: merged, cut to another size, with a part of a split renamed, a part left out, or smaller images.
+ */
+#include "data/progress.h"
+#include "data/shard_history_impl.h"
+#include "data/shard_repack_impl.h"
 #include "data/shard_tools.h"
+#include "data/shard_where_impl.h"
 #include "data/shard_writer.h"
+#include "data/workers.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { USUAL_SHARD_BYTES = 256 << 20 };
+enum { USUAL_SHARD_BYTES = 256 << 20, WINDOW = 64 }; /* images in memory at a time */
+
+/* An image of the window. */
+typedef struct window_slot {
+    size_t row;
+    size_t first, end; /* its sentences that stay, in `kept` */
+    vg_repacked image;
+    vg_status status;
+    char *why; /* heap; another thread's error text does not reach the caller */
+} window_slot;
 
 typedef struct rewriter {
     const vg_shard_rewrite_spec *spec;
     vg_shard_rewrite_report *report;
-    vg_shard_writer *writer; /* NULL between shards */
-    uint64_t written;        /* image bytes in it */
-    unsigned char *bytes;    /* of the image at hand */
-    size_t bytes_capacity;
+    vg_where where;
+    char did[VG_SHARD_HISTORY_BYTES]; /* the line of this rewriting */
+    vg_shard_writer *writer;          /* NULL between shards */
+    vg_shard_origin origin;           /* of what it writes */
+    uint64_t written;                 /* image bytes in it */
+    const vg_shard *shard;            /* that is read */
+    window_slot slots[WINDOW];
+    size_t n_slots;
+    size_t *kept; /* sentences of the window that stay */
+    size_t n_kept, kept_capacity;
     vg_new_sentence *sentences; /* of the image at hand */
     size_t sentences_capacity;
+    float (*boxes)[4]; /* scaled, of the image at hand */
+    size_t boxes_capacity;
+    vg_progress progress;
 } rewriter;
 
-static vg_status shard_begin(rewriter *r, const vg_shard *from)
+/* ---- the new shards ---- */
+
+static bool same_origin(const vg_shard_origin *a, const vg_shard_origin *b)
+{
+    return strcmp(a->source, b->source) == 0 && strcmp(a->split_by, b->split_by) == 0 &&
+           strcmp(a->history, b->history) == 0;
+}
+
+static vg_status shard_begin(rewriter *r, const vg_shard_origin *origin)
 {
     vg_text path = {0};
     VG_TRY(vg_text_add(&path, "%s/%s-%05lld.h5", r->spec->out, r->spec->name, (long long)r->report->shards));
-    const vg_status st = vg_shard_writer_open(path.data, from->origin.source, from->origin.split_by, &r->writer);
+    const vg_status st = vg_shard_writer_open(path.data, origin->source, origin->split_by, &r->writer);
     free(path.data);
+    if (st == VG_OK) vg_shard_writer_history(r->writer, origin->history);
+    r->origin = *origin;
     r->written = 0;
     return st;
 }
@@ -38,6 +71,18 @@ static vg_status shard_end(rewriter *r)
     return vg_shard_writer_close(writer, 0);
 }
 
+/* A writer for n more bytes of the shard that is read: what a shard says of where it comes from holds for all of it. */
+static vg_status writer_for(rewriter *r, size_t n)
+{
+    const size_t most = r->spec->shard_bytes ? r->spec->shard_bytes : USUAL_SHARD_BYTES;
+    vg_shard_origin origin = r->shard->origin;
+    vg_shard_history_extend(origin.history, r->did);
+    if (r->writer && (r->written + n > most || !same_origin(&origin, &r->origin))) VG_TRY(shard_end(r));
+    return r->writer ? VG_OK : shard_begin(r, &origin);
+}
+
+/* ---- one image ---- */
+
 static bool is_chosen(const vg_shard_rewrite_spec *spec, int64_t image_id)
 {
     uint32_t bits[4];
@@ -45,71 +90,138 @@ static bool is_chosen(const vg_shard_rewrite_spec *spec, int64_t image_id)
     return spec->from && (double)vg_uniform(bits[0]) < spec->share;
 }
 
-/* Sentences [first, end) of a shard, those of one image, as they go into the new one. */
-static vg_status sentences_take(rewriter *r, const vg_shard_tables *t, size_t first, size_t end, bool chosen)
+/* The boxes of the sentences of a slot in pixels of its image as it is now. */
+static vg_status boxes_take(rewriter *r, const window_slot *slot)
 {
-    const size_t moved = (size_t)r->report->moved_sentences;
-    VG_TRY(vg_grow(&r->sentences, &r->sentences_capacity, end - first, sizeof *r->sentences));
-    for (size_t i = first; i < end; i++) {
-        const vg_shard_sentence *s = &t->sentences[i];
-        const char *split = t->splits[s->split];
-        const bool moves = chosen && strcmp(split, r->spec->from) == 0;
-        r->sentences[i - first] = (vg_new_sentence){.sentence_id = s->sentence_id,
-                                                    .ref_id = s->ref_id,
-                                                    .text = t->text + s->text_offset,
-                                                    .text_bytes = s->text_length,
-                                                    .split = moves ? r->spec->to : split,
-                                                    .kind = t->kinds[s->kind],
-                                                    .boxes = (const float *)(t->boxes + s->first_box),
-                                                    .n_boxes = s->n_boxes};
-        r->report->moved_sentences += moves;
+    const vg_shard_tables *t = &r->shard->tables;
+    size_t n = 0;
+    for (size_t k = slot->first; k < slot->end; k++) n += (size_t)t->sentences[r->kept[k]].n_boxes;
+    VG_TRY(vg_grow(&r->boxes, &r->boxes_capacity, n + 1, sizeof *r->boxes));
+    n = 0;
+    for (size_t k = slot->first; k < slot->end; k++) {
+        const vg_shard_sentence *s = &t->sentences[r->kept[k]];
+        for (int b = 0; b < s->n_boxes; b++)
+            vg_repack_box(&slot->image, &t->images[slot->row], t->boxes[s->first_box + b], r->boxes[n++]);
     }
-    r->report->moved_images += (size_t)r->report->moved_sentences > moved;
     return VG_OK;
 }
 
-static vg_status image_copy(rewriter *r, const vg_shard *shard, size_t row, size_t first, size_t end)
+/* The sentences of a slot as they go into the new shard. */
+static vg_status sentences_take(rewriter *r, const window_slot *slot)
 {
-    const vg_shard_tables *t = &shard->tables;
-    const vg_shard_image *image = &t->images[row];
-    const size_t most = r->spec->shard_bytes ? r->spec->shard_bytes : USUAL_SHARD_BYTES;
-    size_t n = 0;
-    if (image->length > 0) VG_TRY(vg_shard_read_image(shard, row, &r->bytes, &r->bytes_capacity, &n));
-    VG_TRY(sentences_take(r, t, first, end, is_chosen(r->spec, image->image_id)));
-    if (r->writer && r->written + n > most) VG_TRY(shard_end(r));
-    if (!r->writer) VG_TRY(shard_begin(r, shard));
+    const vg_shard_tables *t = &r->shard->tables;
+    const bool chosen = is_chosen(r->spec, t->images[slot->row].image_id);
+    const int64_t moved = r->report->moved_sentences;
+    const float(*boxes)[4];
+    VG_TRY(boxes_take(r, slot));
+    VG_TRY(vg_grow(&r->sentences, &r->sentences_capacity, slot->end - slot->first, sizeof *r->sentences));
+    boxes = (const float(*)[4])r->boxes;
+    for (size_t k = slot->first; k < slot->end; k++) {
+        const vg_shard_sentence *s = &t->sentences[r->kept[k]];
+        const char *split = t->splits[s->split];
+        const bool moves = chosen && strcmp(split, r->spec->from) == 0;
+        r->sentences[k - slot->first] = (vg_new_sentence){.sentence_id = s->sentence_id,
+                                                          .ref_id = s->ref_id,
+                                                          .text = t->text + s->text_offset,
+                                                          .text_bytes = s->text_length,
+                                                          .split = moves ? r->spec->to : split,
+                                                          .kind = t->kinds[s->kind],
+                                                          .boxes = (const float *)boxes,
+                                                          .n_boxes = s->n_boxes};
+        boxes += s->n_boxes;
+        r->report->moved_sentences += moves;
+    }
+    r->report->moved_images += r->report->moved_sentences > moved;
+    return VG_OK;
+}
+
+static vg_status slot_write(rewriter *r, const window_slot *slot)
+{
+    const vg_shard_tables *t = &r->shard->tables;
+    const vg_shard_image *image = &t->images[slot->row];
+    VG_TRY(sentences_take(r, slot));
+    VG_TRY(writer_for(r, slot->image.n));
     const vg_new_image copy = {.image_id = image->image_id,
                                .coco_id = image->coco_id,
                                .flickr_id = image->flickr_id,
-                               .width = image->width,
-                               .height = image->height,
+                               .width = slot->image.width,
+                               .height = slot->image.height,
                                .file_name = t->text + image->name_offset,
-                               .bytes = n > 0 ? r->bytes : NULL,
-                               .n_bytes = n,
+                               .bytes = slot->image.n > 0 ? slot->image.bytes : NULL,
+                               .n_bytes = slot->image.n,
                                .sentences = r->sentences,
-                               .n_sentences = end - first};
+                               .n_sentences = slot->end - slot->first};
     VG_TRY(vg_shard_writer_add(r->writer, &copy));
-    r->written += n;
+    r->written += slot->image.n;
     r->report->images++;
-    r->report->sentences += (int64_t)(end - first);
+    r->report->sentences += (int64_t)(slot->end - slot->first);
+    r->report->repacked_images += slot->image.is_new;
     return VG_OK;
+}
+
+/* ---- a window of images ---- */
+
+static void slot_read(void *context, size_t i)
+{
+    rewriter *r = context;
+    window_slot *slot = &r->slots[i];
+    slot->status = vg_repack_image(r->shard, slot->row, r->spec->side, r->spec->quality, &slot->image);
+    if (slot->status != VG_OK) slot->why = vg_copy_string(vg_error_text());
+    vg_progress_add(&r->progress, (int64_t)r->shard->tables.images[slot->row].length);
+}
+
+static vg_status window_write(rewriter *r)
+{
+    vg_status st = VG_OK;
+    vg_work_on_each(r->n_slots, vg_processors(), slot_read, r);
+    for (size_t i = 0; i < r->n_slots; i++) {
+        window_slot *slot = &r->slots[i];
+        if (st == VG_OK && slot->status != VG_OK)
+            st = vg_fail(slot->status, "%s", slot->why ? slot->why : "no memory for what is wrong");
+        if (st == VG_OK) st = slot_write(r, slot);
+        free(slot->why);
+        slot->why = NULL;
+    }
+    r->n_slots = r->n_kept = 0;
+    return st;
+}
+
+/* A place in the window for an image whose sentences are [first, end), of which some stay. */
+static vg_status slot_add(rewriter *r, size_t row, size_t first, size_t end)
+{
+    const size_t begin = r->n_kept;
+    for (size_t i = first; i < end; i++) {
+        if (r->spec->where && !vg_where_holds(&r->where, r->shard, i)) continue;
+        VG_TRY(vg_grow(&r->kept, &r->kept_capacity, r->n_kept + 1, sizeof *r->kept));
+        r->kept[r->n_kept++] = i;
+    }
+    if (r->n_kept == begin) return VG_OK;
+    window_slot *slot = &r->slots[r->n_slots++];
+    slot->row = row;
+    slot->first = begin;
+    slot->end = r->n_kept;
+    return r->n_slots == WINDOW ? window_write(r) : VG_OK;
 }
 
 static vg_status shard_copy(rewriter *r, const char *path)
 {
     vg_shard *shard = NULL;
-    VG_TRY(vg_shard_open(path, &shard));
+    VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = r->spec->without}, &shard));
+    r->shard = shard;
     vg_status st = VG_OK;
     const vg_shard_tables *t = &shard->tables;
     for (size_t row = 0, first = 0; row < t->n_images && st == VG_OK; row++) {
         size_t end = first;
         while (end < t->n_sentences && t->sentences[end].image == (int64_t)row) end++;
-        st = image_copy(r, shard, row, first, end);
+        st = slot_add(r, row, first, end);
         first = end;
     }
+    if (st == VG_OK) st = window_write(r);
     vg_shard_close(shard);
     return st;
 }
+
+/* ---- the whole ---- */
 
 static vg_status spec_check(const vg_shard_rewrite_spec *spec)
 {
@@ -117,6 +229,7 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
              spec->share);
     VG_CHECK(!spec->from || (spec->to && *spec->to && strlen(spec->to) < VG_SHARD_NAME_BYTES), VG_E_USAGE,
              "a split to move to needs a name of 1 to %d bytes", VG_SHARD_NAME_BYTES - 1);
+    VG_TRY(vg_repack_check(spec->side, spec->quality));
     VG_TRY(vg_make_directories(spec->out));
     vg_shard_paths there = {0}; /* old and new shards in one folder would be read as one dataset */
     const bool taken = vg_shard_paths_find(&spec->out, 1, &there) == VG_OK;
@@ -125,21 +238,44 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
     return VG_OK;
 }
 
-vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report)
+static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_rewrite_report *report)
+{
+    VG_CHECK(report->images > 0, VG_E_USAGE, "nothing is left%s%s%s", spec->where ? " where " : "",
+             spec->where ? spec->where : "", spec->without ? " without the records of the list" : "");
+    VG_CHECK(!spec->from || report->moved_sentences > 0, VG_E_USAGE,
+             "nothing went from split '%s' to '%s': no such split, or too small a share", spec->from, spec->to);
+    return VG_OK;
+}
+
+static vg_status rewrite(rewriter *r)
 {
     vg_shard_paths list = {0};
-    rewriter r = {.spec = spec, .report = report};
-    *report = (vg_shard_rewrite_report){0};
-    VG_TRY(spec_check(spec));
-    vg_status st = vg_shard_paths_find(spec->paths, spec->n_paths, &list);
-    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_copy(&r, list.path[i]);
-    if (st == VG_OK) st = shard_end(&r);
-    if (st == VG_OK && spec->from && report->moved_sentences == 0)
-        st = vg_fail(VG_E_USAGE, "nothing went from split '%s' to '%s': no such split, or too small a share",
-                     spec->from, spec->to);
-    vg_shard_writer_abandon(r.writer);
+    VG_TRY(spec_check(r->spec));
+    if (r->spec->where) VG_TRY(vg_where_read(r->spec->where, &r->where));
+    VG_TRY(vg_shard_history_line(r->spec, r->did));
+    vg_status st = vg_shard_paths_find(r->spec->paths, r->spec->n_paths, &list);
+    vg_progress_begin(&r->progress, "write", VG_PROGRESS_BYTES, vg_shard_paths_bytes(&list));
+    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_copy(r, list.path[i]);
+    vg_progress_end(&r->progress);
     vg_shard_paths_release(&list);
-    free(r.bytes);
-    free(r.sentences);
+    VG_TRY(st);
+    VG_TRY(shard_end(r));
+    return result_check(r->spec, r->report);
+}
+
+vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report)
+{
+    rewriter *r = vg_new0(sizeof *r);
+    VG_CHECK(r, VG_E_NOMEM, "no memory to rewrite shards");
+    r->spec = spec;
+    r->report = report;
+    *report = (vg_shard_rewrite_report){0};
+    const vg_status st = rewrite(r);
+    vg_shard_writer_abandon(r->writer);
+    for (int i = 0; i < WINDOW; i++) free(r->slots[i].image.bytes);
+    free(r->kept);
+    free(r->sentences);
+    free(r->boxes);
+    free(r);
     return st;
 }

@@ -1,8 +1,9 @@
-/* Looking at shards, proving them and writing them anew: what `vlgtr shard inspect, verify, merge, split` do. A path is
- * a shard or a folder of them. */
+/* Looking at shards, proving them and writing them anew: what `vlgtr shard inspect, verify, merge, split, filter,
+ * repack` do. A path is a shard or a folder of them. */
 #ifndef VG_DATA_SHARD_TOOLS_H
 #define VG_DATA_SHARD_TOOLS_H
 
+#include "data/record_list.h"
 #include "kernels/base/base.h"
 
 /* What is in shards: provenance, images, refs and sentences per split and kind, and how words, boxes and sizes are
@@ -40,16 +41,21 @@ typedef struct vg_shard_rewrite_spec {
     const char *from, *to;
     double share;
     uint64_t seed;
+    const char *where;             /* sentences stay for which this holds (data/FORMAT.md); NULL: all */
+    const vg_record_list *without; /* records that are left out; NULL: none. Rows at fault may be among them */
+    int side;    /* images with a longer side become JPEGs of this side, their boxes smaller with them; 0: none */
+    int quality; /* of those JPEGs, 1..100 */
 } vg_shard_rewrite_spec;
 
 typedef struct vg_shard_rewrite_report {
     int64_t shards, images, sentences;
-    int64_t moved_images, moved_sentences;
+    int64_t moved_images, moved_sentences, repacked_images;
 } vg_shard_rewrite_report;
 
-/* Copies the records of all shards, unchanged but for their split, into new ones of about shard_bytes (256 MiB); every
- * image's hash is checked on the way. Errors: VG_E_USAGE (no such thing to move), VG_E_DATA, VG_E_STORAGE; shards that
- * were finished before an error stay. */
+/* Copies the records of all shards, unchanged but for what the spec says, into new ones of about shard_bytes (256 MiB);
+ * every image's hash is checked on the way. What was done goes into the history of the new shards; records of different
+ * origin never share one. Images without sentences go, too. Errors: VG_E_USAGE (no such thing to move, nothing left),
+ * VG_E_DATA, VG_E_STORAGE; shards that were finished before an error stay. */
 vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report);
 
 #endif

@@ -225,17 +225,9 @@ static vg_status rows_write(vg_shard_writer *w, const char *name, hid_t (*type)(
     return st;
 }
 
-static hid_t name_type(void)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, VG_SHARD_NAME_BYTES);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    return type;
-}
-
 static vg_status names_write(vg_shard_writer *w, const char *name, const vg_shard_name *names, size_t n)
 {
-    const hid_t type = name_type();
+    const hid_t type = vg_shard_text_type(VG_SHARD_NAME_BYTES);
     const vg_status st = table_write(w, name, type, type, n, 1, names);
     H5Tclose(type);
     return st;
@@ -258,13 +250,18 @@ static vg_status attributes_write(vg_shard_writer *w)
     const int32_t version = VG_SHARD_VERSION;
     const uint64_t content = vg_shard_content(&w->tables);
     const vg_shard_name format = VG_SHARD_FORMAT;
-    const hid_t text = name_type();
+    const hid_t text = vg_shard_text_type(VG_SHARD_NAME_BYTES);
     vg_status st = attribute_write(w, "format", text, text, format);
     VG_KEEP(st, attribute_write(w, "source", text, text, w->origin.source));
     VG_KEEP(st, attribute_write(w, "split_by", text, text, w->origin.split_by));
     VG_KEEP(st, attribute_write(w, "format_version", H5T_STD_I32LE, H5T_NATIVE_INT32, &version));
     VG_KEEP(st, attribute_write(w, "inputs_hash", H5T_STD_U64LE, H5T_NATIVE_UINT64, &w->origin.inputs));
     VG_KEEP(st, attribute_write(w, "content_hash", H5T_STD_U64LE, H5T_NATIVE_UINT64, &content));
+    if (w->origin.history[0]) {
+        const hid_t lines = vg_shard_text_type(sizeof w->origin.history);
+        VG_KEEP(st, attribute_write(w, "history", lines, lines, w->origin.history));
+        H5Tclose(lines);
+    }
     H5Tclose(text);
     return st;
 }
@@ -354,6 +351,12 @@ vg_status vg_shard_writer_open(const char *path, const char *source, const char 
     else
         *out = w;
     return st;
+}
+
+void vg_shard_writer_history(vg_shard_writer *w, const char *history)
+{
+    memset(w->origin.history, 0, sizeof w->origin.history);
+    snprintf(w->origin.history, sizeof w->origin.history, "%s", history);
 }
 
 vg_status vg_shard_writer_close(vg_shard_writer *w, uint64_t inputs)

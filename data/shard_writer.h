@@ -40,6 +40,9 @@ typedef struct vg_shard_writer vg_shard_writer;
  * (up to 63 bytes; more is cut). Errors: VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_shard_writer_open(const char *path, const char *source, const char *split_by, vg_shard_writer **out);
 
+/* What was done to the records since they were imported, a line each (up to 1023 bytes; more is cut). */
+void vg_shard_writer_history(vg_shard_writer *writer, const char *history);
+
 /* Appends an image with its sentences; the bytes are stored as they are. Errors: VG_E_DATA for a record that a reader
  * would refuse (nothing is then appended), VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_shard_writer_add(vg_shard_writer *writer, const vg_new_image *image);

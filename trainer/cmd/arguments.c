@@ -78,3 +78,13 @@ vg_status vg_argument_integer(const char *name, const char *text, int64_t min, i
     *out = value;
     return VG_OK;
 }
+
+vg_status vg_argument_share(const char *name, const char *text, double *out)
+{
+    if (!text) return VG_OK;
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    VG_CHECK(*text && !*end && value >= 0 && value <= 1, VG_E_USAGE, "%s: '%s' is not a share from 0 to 1", name, text);
+    *out = value;
+    return VG_OK;
+}

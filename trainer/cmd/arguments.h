@@ -34,4 +34,7 @@ vg_status vg_argument_device(const char *text);
 /* A whole number in [min, max]; NULL leaves *out. Errors: VG_E_USAGE. */
 vg_status vg_argument_integer(const char *name, const char *text, int64_t min, int64_t max, int64_t *out);
 
+/* A share, 0 to 1; NULL leaves *out. Errors: VG_E_USAGE. */
+vg_status vg_argument_share(const char *name, const char *text, double *out);
+
 #endif

@@ -7,8 +7,12 @@
 
 enum { VG_MOST_SHARD_PATHS = 256 }; /* named on a command line */
 
+vg_status vg_shard_verb_filter(int argc, char **argv);
 vg_status vg_shard_verb_inspect(int argc, char **argv);
 vg_status vg_shard_verb_leakage(int argc, char **argv);
+vg_status vg_shard_verb_merge(int argc, char **argv);
+vg_status vg_shard_verb_repack(int argc, char **argv);
+vg_status vg_shard_verb_split(int argc, char **argv);
 vg_status vg_shard_verb_verify(int argc, char **argv);
 
 #endif

@@ -423,6 +423,60 @@ static void newer_format_is_refused_by_name(void **state)
     assert_unreadable(path, "update vlgtr or import again");
 }
 
+/* The promise of data/FORMAT.md to files of the past and of the future. */
+static void a_shard_of_format_1_is_read(void **state)
+{
+    vg_shard *shard = NULL;
+    (void)state;
+    MUST(vg_shard_open(FIXTURES "/../fuzz/corpus/data_shard/two.h5", &shard));
+    assert_true(shard->tables.n_images == 2 && shard->tables.n_sentences == 4);
+    assert_true(shard->tables.images[0].coco_id == 0 && shard->origin.history[0] == '\0');
+    vg_shard_close(shard);
+}
+
+/* /images once more, with a column behind the others. */
+static void images_widen(hid_t file, const vg_shard_tables *t)
+{
+    const hid_t narrow = vg_shard_image_type(false), memory = vg_shard_image_type(true);
+    const hid_t wide = H5Tcreate(H5T_COMPOUND, H5Tget_size(narrow) + 4);
+    for (int i = 0; i < H5Tget_nmembers(narrow); i++) {
+        char *name = H5Tget_member_name(narrow, (unsigned)i);
+        const hid_t member = H5Tget_member_type(narrow, (unsigned)i);
+        H5Tinsert(wide, name, H5Tget_member_offset(narrow, (unsigned)i), member);
+        H5Tclose(member);
+        H5free_memory(name);
+    }
+    H5Tinsert(wide, "licence", H5Tget_size(narrow), H5T_STD_I32LE);
+    const hsize_t n = t->n_images;
+    H5Ldelete(file, "images", H5P_DEFAULT);
+    const hid_t space = H5Screate_simple(1, &n, NULL);
+    const hid_t set = H5Dcreate2(file, "images", wide, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, t->images) >= 0);
+    H5Dclose(set);
+    H5Sclose(space);
+    H5Tclose(wide);
+    H5Tclose(memory);
+    H5Tclose(narrow);
+}
+
+static void what_a_reader_does_not_know_is_passed_over(void **state)
+{
+    const char *path = path_in(*state, "more.h5");
+    vg_shard *before = NULL, *after = NULL;
+    const hid_t file = file_to_edit(path), space = H5Screate(H5S_SCALAR);
+    MUST(vg_shard_open(path, &before));
+    H5Aclose(H5Acreate2(file, "licence", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT));
+    H5Dclose(H5Dcreate2(file, "masks", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    images_widen(file, &before->tables);
+    H5Sclose(space);
+    H5Fclose(file);
+    MUST(vg_shard_open(path, &after));
+    assert_true(after->content == before->content && after->tables.n_images == 2);
+    assert_true(after->tables.images[1].record == before->tables.images[1].record);
+    vg_shard_close(before);
+    vg_shard_close(after);
+}
+
 static void tables_must_lie_plainly_in_the_file(void **state)
 {
     const char *path = path_in(*state, "linked.h5"), *other = path_in(*state, "other.h5");
@@ -789,6 +843,8 @@ int main(void)
         IN_SCRATCH(cut_shards_are_refused_by_name),
         IN_SCRATCH(a_flipped_byte_never_reads_differently),
         IN_SCRATCH(newer_format_is_refused_by_name),
+        cmocka_unit_test(a_shard_of_format_1_is_read),
+        IN_SCRATCH(what_a_reader_does_not_know_is_passed_over),
         IN_SCRATCH(tables_must_lie_plainly_in_the_file),
         IN_SCRATCH(every_lie_of_a_row_is_named),
         IN_SCRATCH(an_io_error_that_passes_is_tried_again),
