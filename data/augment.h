@@ -72,8 +72,9 @@ bool vg_phrase_may_mirror(const char *text, size_t n);
 vg_status vg_phrase_mirror(const char *text, size_t n, vg_text *out, bool *swapped);
 
 /* Brightness x * b, contrast m + c * (x - m) with m the mean grey, saturation g + s * (x - g) with g the pixel's grey,
- * as one step in 16 fractional bits, rounded and cut to 0..255 once: so taken, the three give the same in any order.
- * Grey is (19595 R + 38470 G + 7471 B) / 65536. pixels [n,3] RGB, in place; the same bits on every instruction set. */
+ * as one step in 13 fractional bits, rounded and cut to 0..255 once: so taken, the three give the same in any order.
+ * Grey is (9798 R + 19235 G + 3735 B) / 32768. Factors are 0..1.4. pixels [n,3] RGB, in place; the same bits on every
+ * instruction set. */
 void vg_recolour(uint8_t *pixels, size_t n, const vg_colours *colours);
 
 #endif

@@ -1,31 +1,12 @@
 /* Antialiased bicubic stretch in integers: sideways first, then down, bytes in between, as PIL has it, so that the
- * pixels are those which models trained in Python saw. Weights have 22 fractional bits; 255 * 1.35 * 2^22 < 2^31, where
- * 1.35 bounds the sum of the absolute weights of one output. Integers have one answer on every instruction set. */
+ * pixels are those which models trained in Python saw. Integers have one answer on every instruction set. */
 #include "data/draw.h"
+#include "data/pixel_ops_impl.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The wider instruction set changes the speed only. */
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define FOR_EACH_CPU __attribute__((target_clones("default", "avx2")))
-#else
-#define FOR_EACH_CPU
-#endif
-
 enum { MAX_SIDE_OUT = 1 << 14, MAX_SIDE_IN = 65535, MAX_BETWEEN = 1 << 28 };
-enum { WEIGHT_BITS = 22, HALF = 1 << (WEIGHT_BITS - 1) };
-
-/* Sideways, two rows are summed at once, a pixel of each in one vector: red green blue and a spare, twice. */
-enum { ROWS = 2, LANES = 4 * ROWS };
-typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
-
-/* The taps of one axis: output i sums weights[i * stride + j] * input[first[i] + j], j < stride; the last weights are 0
- * where fewer are needed. Only inputs from `least` up to but not `end` have a weight. */
-typedef struct taps {
-    int32_t *weights, *first;
-    int stride, least, end;
-} taps;
 
 /* ---- weights ---- */
 
@@ -42,98 +23,54 @@ static int taps_stride(double length, int n_out)
     return 2 * (int)ceil(2 * fmax(length / n_out, 1)) + 1;
 }
 
-/* Of the part [from, from + length) of an axis of n_in pixels; only the pixels it touches are read. Source:
- * vl-gtr-model 1.5; found in fp64 and rounded once. */
-static void taps_fill(taps *t, double from, double length, int n_in, int n_out, bool mirrored)
+static int fours(int n)
 {
-    const double scale = length / n_out, spread = fmax(scale, 1), radius = 2 * spread, narrow = 1 / spread;
+    return (n + 3) / 4 * 4;
+}
+
+/* The weights of output `at` once more, as pairs from input `start` on. */
+static void pairs_fill(vg_taps *t, int at, int start)
+{
+    const int32_t *weights = t->weights + (size_t)at * (size_t)t->stride;
+    const int shift = t->first[at] - start;
+    const int n_pairs = (shift + t->count[at] + 1) / 2;
+    t->start[at] = start;
+    if (t->most_pairs < n_pairs) t->most_pairs = n_pairs;
+    for (int j = 0; j < t->pair_stride; j++) {
+        uint32_t high = 0, low = 0;
+        for (int k = 0; k < 2; k++) {
+            const int tap = 2 * j + k - shift;
+            const int32_t weight = tap >= 0 && tap < t->count[at] ? weights[tap] : 0;
+            high |= ((uint32_t)(weight >> VG_LOW_BITS) & 0xffff) << 16 * k;
+            low |= ((uint32_t)weight & ((1U << VG_LOW_BITS) - 1)) << 16 * k;
+        }
+        t->high[(size_t)at * (size_t)t->pair_stride + (size_t)j] = (int32_t)high;
+        t->low[(size_t)at * (size_t)t->pair_stride + (size_t)j] = (int32_t)low;
+    }
+}
+
+/* Of the part [from, from + length) of an axis of n_in pixels; only the pixels it touches are read. Source:
+ * vl-gtr-model 1.5; found in fp64 and rounded once. Pairs start at a multiple of `even`. */
+static void taps_fill(vg_taps *t, double from, double length, int n_in, bool mirrored, int even)
+{
+    const double scale = length / t->n_out, spread = fmax(scale, 1), radius = 2 * spread, narrow = 1 / spread;
     t->least = (int)floor(from);
     t->end = (int)fmin(ceil(from + length), n_in);
-    for (int i = 0; i < n_out; i++) {
-        const size_t at = (size_t)(mirrored ? n_out - 1 - i : i);
+    t->most_pairs = 0;
+    for (int i = t->n_out; i < fours(t->n_out); i++) t->start[i] = t->count[i] = t->first[i] = 0;
+    for (int i = t->n_out; i < fours(t->n_out); i++) pairs_fill(t, i, 0);
+    for (int i = 0; i < t->n_out; i++) {
+        const int at = mirrored ? t->n_out - 1 - i : i;
         const double centre = from + scale * (i + 0.5);
         const int first = (int)fmax(centre - radius + 0.5, t->least), end = (int)fmin(centre + radius + 0.5, t->end);
-        int32_t *weights = t->weights + at * (size_t)t->stride;
+        int32_t *weights = t->weights + (size_t)at * (size_t)t->stride;
         double sum = 0;
         for (int j = first; j < end; j++) sum += bicubic((j - centre + 0.5) * narrow);
-        for (int j = 0; j < t->stride; j++) {
-            const double weight = first + j < end ? bicubic((first + j - centre + 0.5) * narrow) / sum : 0;
-            weights[j] = (int32_t)round(weight * (1 << WEIGHT_BITS));
-        }
+        for (int j = first; j < end; j++)
+            weights[j - first] = (int32_t)round(bicubic((j - centre + 0.5) * narrow) / sum * (1 << VG_WEIGHT_BITS));
         t->first[at] = first;
-    }
-}
-
-/* ---- sideways ---- */
-
-/* Pixels x of rows[k], least <= x < end, to block[x] from lane 4 * k. */
-static void interleave(const uint8_t *const rows[ROWS], int least, int end, lanes *block)
-{
-    for (int k = 0; k < ROWS; k++) {
-        const uint8_t *from = rows[k] + 3 * (size_t)least;
-        int32_t *to = (int32_t *)(block + least) + 4 * k;
-        for (int x = least; x < end; x++, from += 3, to += LANES) {
-            to[0] = from[0];
-            to[1] = from[1];
-            to[2] = from[2];
-        }
-    }
-}
-
-FOR_EACH_CPU static void sum_sideways(const lanes *block, const taps *across, int width, uint8_t *const out[ROWS])
-{
-    for (int x = 0; x < width; x++) {
-        const int32_t *weights = across->weights + (size_t)x * (size_t)across->stride;
-        const lanes *pixels = block + across->first[x];
-        lanes sum = (lanes){0} + HALF;
-        for (int j = 0; j < across->stride; j++) sum += pixels[j] * weights[j];
-        sum >>= WEIGHT_BITS;
-        sum &= ~(sum >> 31);                    /* below 0 becomes 0 */
-        sum = (sum | (lanes)(sum > 255)) & 255; /* above 255 becomes 255 */
-        for (int k = 0; k < ROWS; k++)
-            for (int c = 0; c < 3; c++) out[k][3 * (size_t)x + (size_t)c] = (uint8_t)sum[4 * k + c];
-    }
-}
-
-/* between [image height, width, 3], of which the rows that `down` reads are filled */
-static void stretch_sideways(const vg_image *image, const taps *across, const taps *down, int width, lanes *block,
-                             uint8_t *between)
-{
-    memset(block, 0, ((size_t)image->width + (size_t)across->stride) * sizeof *block); /* what zero weights read */
-    for (int y = down->least; y < down->end; y += ROWS) {
-        const uint8_t *from[ROWS];
-        uint8_t *to[ROWS];
-        for (int k = 0; k < ROWS; k++) { /* behind the last row comes the last row again */
-            const size_t row = (size_t)(y + k < down->end ? y + k : down->end - 1);
-            from[k] = image->pixels + 3 * row * (size_t)image->width;
-            to[k] = between + 3 * row * (size_t)width;
-        }
-        interleave(from, across->least, across->end, block);
-        sum_sideways(block, across, width, to);
-    }
-}
-
-/* ---- down ---- */
-
-enum { RUN = 32 }; /* columns summed at once; a run may read that far behind the last row and throws it away */
-
-/* out[n] = the weighted sum of `stride` rows of n bytes, from `rows` on. */
-FOR_EACH_CPU static void sum_down(const uint8_t *rows, const int32_t *weights, int stride, size_t n, uint8_t *out)
-{
-    for (size_t i = 0; i < n; i += RUN) {
-        int32_t sums[RUN];
-        uint8_t bytes[RUN];
-        for (int k = 0; k < RUN; k++) sums[k] = HALF;
-        for (int j = 0; j < stride; j++) {
-            if (!weights[j]) continue; /* perhaps a row behind the picture */
-            const uint8_t *from = rows + (size_t)j * n + i;
-            for (int k = 0; k < RUN; k++) sums[k] += weights[j] * from[k];
-        }
-        for (int k = 0; k < RUN; k++) {
-            const int32_t value = sums[k] >> WEIGHT_BITS;
-            bytes[k] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-        }
-        memcpy(out + i, bytes, n - i < RUN ? n - i : RUN);
+        t->count[at] = end - first;
+        pairs_fill(t, at, first / even * even);
     }
 }
 
@@ -141,29 +78,69 @@ FOR_EACH_CPU static void sum_down(const uint8_t *rows, const int32_t *weights, i
 
 /* Where everything lies in the scratch. */
 typedef struct plan {
-    taps across, down;
-    lanes *block;
-    uint8_t *between;
+    const vg_pixel_ops *ops;
+    vg_taps across, down;
+    uint8_t *block, *between; /* between [image height, width, 3], of which the rows that `down` reads are filled */
 } plan;
+
+enum { ALIGNMENT = 64 };
+
+/* The next n values of the scratch; with `at` NULL they are only counted. */
+static void *piece(unsigned char *at, size_t *offset, size_t n, size_t bytes_each)
+{
+    void *here = at ? at + *offset : NULL;
+    *offset = vg_round_up(*offset + n * bytes_each, ALIGNMENT);
+    return here;
+}
+
+static void taps_place(vg_taps *t, double length, int n_out, unsigned char *at, size_t *offset)
+{
+    t->n_out = n_out;
+    t->stride = taps_stride(length, n_out);
+    t->pair_stride = t->stride / 2 + 2;
+    const size_t n = (size_t)fours(n_out);
+    t->weights = piece(at, offset, n * (size_t)t->stride, sizeof(int32_t));
+    t->high = piece(at, offset, n * (size_t)t->pair_stride, sizeof(int32_t));
+    t->low = piece(at, offset, n * (size_t)t->pair_stride, sizeof(int32_t));
+    int32_t **const each[] = {&t->first, &t->count, &t->start};
+    for (size_t k = 0; k < sizeof each / sizeof *each; k++) *each[k] = piece(at, offset, n, sizeof(int32_t));
+}
+
+static size_t plan_place(plan *p, const vg_image *image, const vg_stretch *part, int width, int height,
+                         unsigned char *at)
+{
+    size_t offset = 0;
+    taps_place(&p->across, part->width, width, at, &offset);
+    taps_place(&p->down, part->height, height, at, &offset);
+    p->block = piece(at, &offset, vg_block_bytes(image->width, p->across.pair_stride), 1);
+    p->between = piece(at, &offset, 3 * (size_t)image->height * (size_t)width, 1);
+    return offset;
+}
 
 static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *image, const vg_stretch *part,
                            int width, int height)
 {
-    p->across.stride = taps_stride(part->width, width);
-    p->down.stride = taps_stride(part->height, height);
-    const size_t w = (size_t)width, h = (size_t)height, in_w = (size_t)image->width, in_h = (size_t)image->height;
-    const size_t n_across = w * (size_t)p->across.stride, n_down = h * (size_t)p->down.stride;
-    const size_t n_block = in_w + (size_t)p->across.stride;
-    const size_t n_ints = n_across + w + n_down + h;
-    VG_TRY(vg_grow(&scratch->data, &scratch->capacity,
-                   sizeof(lanes) * (n_block + 1) + sizeof(int32_t) * n_ints + 3 * in_h * w + RUN, 1));
-    p->block = (lanes *)vg_round_up((size_t)scratch->data, sizeof(lanes));
-    p->across.weights = (int32_t *)(p->block + n_block);
-    p->across.first = p->across.weights + n_across;
-    p->down.weights = p->across.first + w;
-    p->down.first = p->down.weights + n_down;
-    p->between = (uint8_t *)(p->down.first + h);
+    p->ops = vg_pixel_ops_best();
+    const size_t bytes = plan_place(p, image, part, width, height, NULL);
+    VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + ALIGNMENT, 1));
+    plan_place(p, image, part, width, height, (unsigned char *)vg_round_up((size_t)scratch->data, ALIGNMENT));
+    taps_fill(&p->across, part->x, part->width, image->width, part->mirrored, 2);
+    taps_fill(&p->down, part->y, part->height, image->height, false, 1);
     return VG_OK;
+}
+
+static void stretch_sideways(const plan *p, const vg_image *image)
+{
+    for (int y = p->down.least; y < p->down.end; y += p->ops->rows) {
+        const uint8_t *from[VG_MOST_ROWS];
+        uint8_t *to[VG_MOST_ROWS];
+        for (int k = 0; k < p->ops->rows; k++) { /* behind the last row comes the last row again */
+            const size_t row = (size_t)(y + k < p->down.end ? y + k : p->down.end - 1);
+            from[k] = image->pixels + 3 * row * (size_t)image->width;
+            to[k] = p->between + 3 * row * (size_t)p->across.n_out;
+        }
+        p->ops->sideways(from, image->width, &p->across, p->block, to);
+    }
 }
 
 vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
@@ -179,13 +156,10 @@ vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int wi
              image->width, image->height, width, height, MAX_SIDE_IN, MAX_SIDE_OUT);
     plan p;
     VG_TRY(plan_make(&p, scratch, image, part, width, height));
-    taps_fill(&p.across, part->x, part->width, image->width, width, part->mirrored);
-    taps_fill(&p.down, part->y, part->height, image->height, height, false);
-    stretch_sideways(image, &p.across, &p.down, width, p.block, p.between);
+    stretch_sideways(&p, image);
     const size_t n = 3 * (size_t)width;
     for (int y = 0; y < height; y++)
-        sum_down(p.between + (size_t)p.down.first[y] * n, p.down.weights + (size_t)y * (size_t)p.down.stride,
-                 p.down.stride, n, out + (size_t)y * n);
+        p.ops->down(p.between + (size_t)p.down.first[y] * n, &p.down, y, n, out + (size_t)y * n);
     return VG_OK;
 }
 

@@ -283,7 +283,7 @@ static double recoloured(const uint8_t *p, int c, double mean, const vg_colours 
     double x[3];
     for (int i = 0; i < 3; i++) x[i] = f->brightness * p[i];
     for (int i = 0; i < 3; i++) x[i] = f->brightness * mean + f->contrast * (x[i] - f->brightness * mean);
-    const double grey = (19595 * x[0] + 38470 * x[1] + 7471 * x[2]) / 65536;
+    const double grey = (9798 * x[0] + 19235 * x[1] + 3735 * x[2]) / 32768;
     return clamped(grey + f->saturation * (x[c] - grey), 255);
 }
 
@@ -299,7 +299,7 @@ static void colours_follow_their_formulas(void **state)
         double mean = 0;
         for (uint32_t i = 0; i < 3 * N; i++) pixels[i] = (uint8_t)draw_bits(i, 6);
         for (int i = 0; i < N; i++)
-            mean += (19595.0 * pixels[3 * i] + 38470.0 * pixels[3 * i + 1] + 7471.0 * pixels[3 * i + 2]) / 65536 / N;
+            mean += (9798.0 * pixels[3 * i] + 19235.0 * pixels[3 * i + 1] + 3735.0 * pixels[3 * i + 2]) / 32768 / N;
         memcpy(out, pixels, sizeof pixels);
         out[3 * N] = 0xa5;
         vg_recolour(out, N, &factors[k]);

@@ -1,0 +1,55 @@
+/* The loops over pixels, one table for each instruction set, all with the same results: sums of integers. */
+#ifndef VG_DATA_PIXEL_OPS_IMPL_H
+#define VG_DATA_PIXEL_OPS_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Weights have 22 fractional bits; 255 * 1.35 * 2^22 < 2^31, where 1.35 bounds the sum of the absolute weights of one
+ * output. As vectors want them they are 16-bit pairs: weight = high * 2^12 + low, 0 <= low < 2^12. */
+enum { VG_WEIGHT_BITS = 22, VG_LOW_BITS = 12 };
+
+/* The taps of one axis: output i sums weights[i * stride + j] * input[first[i] + j], 0 <= j < count[i]. Pairs: of
+ * inputs start[i] + 2 j and the next one, start[i] <= first[i], with a weight of 0 for what is not in the sum. Only
+ * inputs from `least` up to but not `end` have a weight. */
+typedef struct vg_taps {
+    int32_t *weights, *first, *count;
+    int32_t *high,
+        *low;       /* [n_out rounded up to 4, pair_stride]  first weight in the lower half; 0 behind the last pair */
+    int32_t *start; /* [n_out rounded up to 4] */
+    int stride, pair_stride, most_pairs, least, end, n_out;
+} vg_taps;
+
+/* own * x + grey * g + shift, in 13 fractional bits; g is the pixel's grey. */
+enum { VG_MIX_BITS = 13, VG_GREY_BITS = 15, VG_GREY_RED = 9798, VG_GREY_GREEN = 19235, VG_GREY_BLUE = 3735 };
+typedef struct vg_mix {
+    int32_t own, grey, shift;
+} vg_mix;
+
+typedef struct vg_pixel_ops {
+    int rows; /* that sideways sums at once, at most VG_MOST_ROWS */
+    /* out[k][n_out,3] = the sums along rows[k][n_in,3], k < rows; `block` has vg_block_bytes. start is even. */
+    void (*sideways)(const uint8_t *const *rows, int n_in, const vg_taps *taps, void *block, uint8_t *const *out);
+    /* out[n] = output i of columns of n bytes: the sum over rows of n bytes, row first[i] at `rows`. */
+    void (*down)(const uint8_t *rows, const vg_taps *taps, int i, size_t n, uint8_t *out);
+    /* Adds up each channel of n pixels. */
+    void (*sums)(const uint8_t *pixels, size_t n, uint64_t sums[3]);
+    void (*mix)(uint8_t *pixels, size_t n, const vg_mix *mix);
+} vg_pixel_ops;
+
+enum { VG_MOST_ROWS = 4 };
+
+static inline size_t vg_block_bytes(int n_in, int pair_stride)
+{
+    return ((size_t)n_in / 2 + (size_t)pair_stride + 2) * 64;
+}
+
+extern const vg_pixel_ops vg_pixel_ops_base;
+#if defined(__x86_64__)
+extern const vg_pixel_ops vg_pixel_ops_avx2, vg_pixel_ops_avx512;
+#endif
+
+/* The best this machine has; the environment variable VLGTR_ISA (base, avx2 or avx512) lowers it. */
+const vg_pixel_ops *vg_pixel_ops_best(void);
+
+#endif

@@ -1,0 +1,159 @@
+/* The loader's speed, and the parts it is held against.
+ *
+ *     bench_loader load SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     the loader with every augmentation
+ *     bench_loader bare SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     read, decode all of it, stretch; nothing else
+ *     bench_loader resize PICTURE SIDE                                 the stretched pixels on standard output
+ *
+ * Prints a JSON object: images, wall_s, cpu_s (user and system, all threads), waits (voluntary switches of all
+ * threads). */
+#define _POSIX_C_SOURCE 200809L
+#include "data/loader.h"
+#include "data/draw.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <jpeglib.h>
+
+enum { BATCH = 8, BATCHES = 4 };
+
+typedef struct work {
+    vg_split *split;
+    vg_tokenizer *tokenizer;
+    int side, n_workers;
+    int64_t n_images;
+} work;
+
+typedef struct usage {
+    double wall_s, cpu_s;
+    long waits;
+} usage;
+
+static double seconds(struct timeval t)
+{
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
+}
+
+static usage usage_now(void)
+{
+    struct rusage r;
+    getrusage(RUSAGE_SELF, &r);
+    return (usage){vg_now_s(), seconds(r.ru_utime) + seconds(r.ru_stime), r.ru_nvcsw};
+}
+
+static vg_status load(const work *w)
+{
+    const vg_loader_stage stage = {0, {.crop = 0.5, .flip = 0.5, .colour = 0.8, .crop_keep = 1, .colour_safe = true}};
+    const vg_batch_shape shape = {.images = BATCH, .phrases = 1, .side = w->side, .text_tokens = 32, .max_targets = 1};
+    const vg_loader_spec spec = {.split = w->split,
+                                 .tokenizer = w->tokenizer,
+                                 .shape = shape,
+                                 .seed = 1,
+                                 .shuffle = true,
+                                 .reduced = 1,
+                                 .stages = &stage,
+                                 .n_stages = 1,
+                                 .n_workers = w->n_workers,
+                                 .max_bad = 0};
+    vg_batch batches[BATCHES] = {0};
+    vg_loader *loader = NULL;
+    for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&batches[i], &shape));
+    VG_TRY(vg_loader_open(&spec, batches, BATCHES, &loader));
+    int64_t wanted = 0;
+    for (; wanted < BATCHES * BATCH; wanted += BATCH) VG_TRY(vg_loader_want(loader, wanted));
+    for (int64_t taken = 0; taken < w->n_images; taken += BATCH, wanted += BATCH) {
+        vg_batch *batch = NULL;
+        VG_TRY(vg_loader_take(loader, &batch));
+        vg_loader_give_back(loader, batch);
+        if (wanted < w->n_images) VG_TRY(vg_loader_want(loader, wanted));
+    }
+    vg_loader_close(loader);
+    for (int i = 0; i < BATCHES; i++) vg_batch_release(&batches[i]);
+    return VG_OK;
+}
+
+/* Libjpeg as anyone calls it, with memory that is kept. */
+static vg_status decode_all(const unsigned char *bytes, size_t n, vg_image *image, size_t *capacity)
+{
+    struct jpeg_decompress_struct info;
+    struct jpeg_error_mgr errors;
+    info.err = jpeg_std_error(&errors);
+    jpeg_create_decompress(&info);
+    jpeg_mem_src(&info, bytes, (unsigned long)n);
+    jpeg_read_header(&info, TRUE);
+    info.out_color_space = JCS_RGB;
+    jpeg_start_decompress(&info);
+    VG_TRY(vg_grow(&image->pixels, capacity, (size_t)info.output_width * info.output_height * 3, 1));
+    image->width = (int)info.output_width;
+    image->height = (int)info.output_height;
+    while (info.output_scanline < info.output_height) {
+        JSAMPROW row = image->pixels + (size_t)info.output_scanline * info.output_width * 3;
+        jpeg_read_scanlines(&info, &row, 1);
+    }
+    jpeg_finish_decompress(&info);
+    jpeg_destroy_decompress(&info);
+    return VG_OK;
+}
+
+static vg_status bare(const work *w)
+{
+    unsigned char *bytes = NULL;
+    size_t n = 0, bytes_capacity = 0, pixels_capacity = 0;
+    vg_image image = {0};
+    vg_resize_scratch scratch = {0};
+    uint8_t *out = vg_new0_array((size_t)w->side * (size_t)w->side, 3);
+    VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
+    for (int64_t i = 0; i < w->n_images; i++) {
+        VG_TRY(vg_split_read_image(w->split, i % vg_split_image_count(w->split), &bytes, &bytes_capacity, &n));
+        VG_TRY(decode_all(bytes, n, &image, &pixels_capacity));
+        VG_TRY(vg_image_resize(&image, w->side, w->side, out, &scratch));
+    }
+    free(bytes);
+    free(out);
+    free(scratch.data);
+    vg_image_release(&image);
+    return VG_OK;
+}
+
+static vg_status measure(char **argv, vg_status (*run)(const work *))
+{
+    const char *const shards = argv[2];
+    work w = {.side = atoi(argv[5]), .n_workers = atoi(argv[6]), .n_images = atoll(argv[7]) / BATCH * BATCH};
+    VG_TRY(vg_split_open(&shards, 1, argv[3], &w.split));
+    VG_TRY(vg_tokenizer_open(argv[4], &w.tokenizer));
+    const usage before = usage_now();
+    VG_TRY(run(&w));
+    const usage after = usage_now();
+    printf("{\"images\": %lld, \"wall_s\": %.6f, \"cpu_s\": %.6f, \"waits\": %ld}\n", (long long)w.n_images,
+           after.wall_s - before.wall_s, after.cpu_s - before.cpu_s, after.waits - before.waits);
+    vg_tokenizer_close(w.tokenizer);
+    vg_split_close(w.split);
+    return VG_OK;
+}
+
+static vg_status resize(const char *path, int side)
+{
+    vg_image image;
+    vg_resize_scratch scratch = {0};
+    uint8_t *out = vg_new0_array((size_t)side * (size_t)side, 3);
+    VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
+    VG_TRY(vg_image_read(path, &image));
+    VG_TRY(vg_image_resize(&image, side, side, out, &scratch));
+    fwrite(out, 3, (size_t)side * (size_t)side, stdout);
+    free(out);
+    free(scratch.data);
+    vg_image_release(&image);
+    return VG_OK;
+}
+
+int main(int argc, char **argv)
+{
+    vg_status st = VG_E_USAGE;
+    if (argc == 8 && strcmp(argv[1], "load") == 0) st = measure(argv, load);
+    if (argc == 8 && strcmp(argv[1], "bare") == 0) st = measure(argv, bare);
+    if (argc == 4 && strcmp(argv[1], "resize") == 0) st = resize(argv[2], atoi(argv[3]));
+    if (st != VG_OK) fprintf(stderr, "bench_loader: %s\n", argc < 4 ? "see the top of loader.c" : vg_error_text());
+    return st == VG_OK ? 0 : 1;
+}

@@ -1,0 +1,92 @@
+#define _DEFAULT_SOURCE /* setenv */
+/* The loops over pixels: every instruction set of this machine gives the bits of plain C. */
+#include "data/augment.h"
+#include "data/draw.h"
+#include "data/pixel_ops_impl.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const sets[] = {"base", "avx2", "avx512"};
+
+static vg_image noise(int width, int height)
+{
+    vg_image image = {.pixels = malloc((size_t)(3 * width * height)), .width = width, .height = height};
+    for (uint32_t i = 0; i < (uint32_t)(3 * width * height); i++) {
+        uint32_t word[4];
+        vg_philox((const uint32_t[4]){i, 0, 0, 0}, (vg_rng_key){{3, 0}}, word);
+        image.pixels[i] = word[0] % 5 ? (uint8_t)word[1] : word[0] % 2 ? 255 : 0; /* overshoots at both ends */
+    }
+    return image;
+}
+
+static void every_set_stretches_alike(void **state)
+{
+    (void)state;
+    static uint8_t out[3][3 * 90 * 90];
+    vg_image image = noise(67, 53);
+    vg_resize_scratch scratch = {0};
+    for (int k = 0; k < 400; k++) {
+        uint32_t w[4], v[4];
+        vg_philox((const uint32_t[4]){(uint32_t)k, 1, 0, 0}, (vg_rng_key){{3, 0}}, w);
+        vg_philox((const uint32_t[4]){(uint32_t)k, 2, 0, 0}, (vg_rng_key){{3, 0}}, v);
+        vg_stretch part = {w[0] % 60, w[1] % 50, 0, 0, v[2] % 2};
+        if (k % 3 == 0) part.x += 0.5, part.y += 0.25;
+        part.width = (1 + w[2] % 8 * (67 - part.x - 1) / 7.0);
+        part.height = (1 + w[3] % 8 * (53 - part.y - 1) / 7.0);
+        const int width = 1 + (int)(v[0] % 90), height = 1 + (int)(v[1] % 90);
+        if (part.x + part.width > 67 || part.y + part.height > 53) continue;
+        for (int s = 0; s < 3; s++) {
+            memset(out[s], 0xa5, sizeof out[s]);
+            setenv("VLGTR_ISA", sets[s], 1);
+            assert_int_equal(vg_image_stretch(&image, &part, width, height, out[s], &scratch), VG_OK);
+            assert_memory_equal(out[s], out[0], sizeof out[s]);
+        }
+    }
+    free(scratch.data);
+    vg_image_release(&image);
+}
+
+static void every_set_recolours_alike(void **state)
+{
+    (void)state;
+    const vg_colours factors[] = {{0.6, 1.4, 1.4}, {1.4, 1.4, 1.4}, {1.4, 0.6, 0.6}, {0.9, 1.1, 1}};
+    for (int n = 1; n < 120; n += 7)
+        for (int k = 0; k < 4; k++) {
+            vg_image plain = noise(n, 1);
+            for (int s = 0; s < 3; s++) {
+                vg_image image = noise(n, 1);
+                setenv("VLGTR_ISA", sets[s], 1);
+                vg_recolour(image.pixels, (size_t)n, &factors[k]);
+                if (s == 0) memcpy(plain.pixels, image.pixels, (size_t)(3 * n));
+                assert_memory_equal(image.pixels, plain.pixels, (size_t)(3 * n));
+                vg_image_release(&image);
+            }
+            vg_image_release(&plain);
+        }
+}
+
+static void the_variable_lowers_the_set(void **state)
+{
+    (void)state;
+    setenv("VLGTR_ISA", "base", 1);
+    assert_ptr_equal(vg_pixel_ops_best(), &vg_pixel_ops_base);
+#if defined(__x86_64__)
+    setenv("VLGTR_ISA", "avx2", 1);
+    if (__builtin_cpu_supports("avx2")) assert_ptr_equal(vg_pixel_ops_best(), &vg_pixel_ops_avx2);
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_set_stretches_alike),
+        cmocka_unit_test(every_set_recolours_alike),
+        cmocka_unit_test(the_variable_lowers_the_set),
+    };
+    return cmocka_run_group_tests_name("pixel_ops", tests, NULL, NULL);
+}
