@@ -135,10 +135,12 @@ static vg_status spec_check(const vg_loader_spec *spec, const vg_batch *batches,
     VG_CHECK(n_batches >= 2 && spec->n_workers >= 0 && spec->n_workers <= MAX_WORKERS, VG_E_BUG,
              "a loader has 2 or more batches and 0 to %d workers, not %d and %d", MAX_WORKERS, n_batches,
              spec->n_workers);
+    VG_CHECK(s->image_floats == 0 || spec->features, VG_E_BUG, "a loader of features has no store");
     for (int k = 0; k < n_batches; k++) {
         const vg_batch_shape *b = &batches[k].shape;
         VG_CHECK(b->images == s->images && b->phrases == s->phrases && b->side == s->side &&
-                     b->text_tokens == s->text_tokens && b->max_targets == s->max_targets,
+                     b->text_tokens == s->text_tokens && b->max_targets == s->max_targets &&
+                     b->image_floats == s->image_floats,
                  VG_E_BUG, "batch %d of the loader has another shape than the loader", k);
     }
     return VG_OK;

@@ -19,6 +19,7 @@
 #define VG_DATA_LOADER_H
 
 #include "data/augment.h"
+#include "data/feature_store.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/base/base.h"
@@ -29,16 +30,19 @@ enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64 };
 
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
-    int images;      /* m */
-    int phrases;     /* P, phrase slots per image, at most VG_LOADER_PHRASES */
-    int side;        /* S, pixels: images are stretched to S x S */
-    int text_tokens; /* Lt, token slots per phrase, a multiple of 8 */
-    int max_targets; /* T, box slots per phrase */
+    int images;           /* m */
+    int phrases;          /* P, phrase slots per image, at most VG_LOADER_PHRASES */
+    int side;             /* S, pixels: images are stretched to S x S */
+    int text_tokens;      /* Lt, token slots per phrase, a multiple of 8 */
+    int max_targets;      /* T, box slots per phrase */
+    int64_t image_floats; /* F, of an image's stored features, which take the place of its pixels; 0: pixels */
 } vg_batch_shape;
 
 /* One micro-batch. The buffers are the caller's (pinned or not), allocated once by vg_batch_init or by hand. */
 typedef struct vg_batch {
-    uint8_t *pixels;       /* [m,S,S,3]  RGB; an empty image is all 0 */
+    uint8_t *pixels;       /* [m,S,S,3]  RGB; an empty image is all 0. None where features take their place */
+    float *image_features; /* [m,F]      an empty image is all 0 */
+    int64_t *images;       /* [m]        index of the image in the split, -1 for an empty one */
     int32_t *token_ids;    /* [m*P,Lt]   padded with the tokenizer's pad id; an empty slot is <s> </s> pad.. */
     int32_t *token_counts; /* [m*P]      real tokens, at least 2 */
     int32_t *image_index;  /* [m*P]      i of slot i*P+j */
@@ -69,16 +73,23 @@ typedef struct vg_loader_spec {
     const vg_tokenizer *tokenizer;
     vg_batch_shape shape;
     uint64_t seed;
-    bool shuffle;   /* false: sentences in table order (evaluation), and positions past the end are empty slots */
-    bool blind;     /* every phrase becomes <s> </s>: a control that shows what the text is worth */
-    double reduced; /* JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves so many times S pixels; 0:
-                       never */
+    bool shuffle;     /* false: sentences in table order (evaluation), and positions past the end are empty slots */
+    bool blind;       /* every phrase becomes <s> </s>: a control that shows what the text is worth */
+    double reduced;   /* JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves so many times S pixels; 0:
+                         never */
+    bool images_only; /* a sample is an image, its slots stay empty: an epoch has every image once */
+    const vg_feature_store
+        *features;                 /* a row per image of the split, where shape.image_floats asks for them; kept until
+                                      vg_loader_close. An image without a row counts as one that cannot be decoded */
     const vg_loader_stage *stages; /* by position; none: pictures as they are */
     int n_stages;
     int n_workers;      /* threads; 0 reads in the caller's thread */
     size_t cache_bytes; /* images stretched as they are kept in memory, first come, up to this size; same bits */
     double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
+
+/* How an image becomes pixels, in words: other words, other pixels. */
+#define VG_LOADER_PICTURE "stretched, bicubic with antialiasing (1)"
 
 /* Samples in an epoch for a split read with P phrases per sample. Local. */
 int64_t vg_loader_epoch_size(const vg_split *split, int phrases);

@@ -25,6 +25,11 @@ static int64_t samples_of_image(const vg_split *split, int64_t image, int phrase
     return (info.n_sentences + phrases - 1) / phrases;
 }
 
+static int64_t samples_wanted(const vg_loader_spec *spec, int64_t image)
+{
+    return spec->images_only ? 1 : samples_of_image(spec->split, image, spec->shape.phrases);
+}
+
 int64_t vg_loader_epoch_size(const vg_split *split, int phrases)
 {
     int64_t n = 0;
@@ -56,7 +61,7 @@ vg_status vg_filler_init(vg_filler *f, const vg_loader_spec *spec)
     f->bad = vg_new0_array(n_images, sizeof *f->bad);
     VG_CHECK(f->first_sample && f->cached && f->bad, VG_E_NOMEM, "no memory for a loader of %zu images", n_images);
     for (size_t k = 0; k < n_images; k++)
-        f->first_sample[k + 1] = f->first_sample[k] + samples_of_image(spec->split, (int64_t)k, spec->shape.phrases);
+        f->first_sample[k + 1] = f->first_sample[k] + samples_wanted(spec, (int64_t)k);
     f->n_samples = f->first_sample[n_images];
     VG_CHECK(f->n_samples > 0, VG_E_DATA, "split %s holds no phrase", vg_split_name(spec->split));
     return VG_OK;
@@ -196,7 +201,9 @@ static void sample_find(const vg_filler *f, vg_place place, sample *s)
 {
     const int phrases = f->spec.shape.phrases;
     s->image = image_of_sample(f, place.sample);
+    s->n_phrases = 0;
     vg_split_image(f->spec.split, s->image, &s->info);
+    if (f->spec.images_only) return;
     const int64_t first = (place.sample - f->first_sample[s->image]) * phrases, left = s->info.n_sentences - first;
     s->n_phrases = left < phrases ? (int)left : phrases;
     for (int j = 0; j < s->n_phrases; j++)
@@ -222,7 +229,7 @@ static void sample_view(const vg_filler *f, int64_t position, sample *s)
 }
 
 /* The sample of this position and its pixels; *usable is false where there is none, or a bad one. */
-static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, int64_t position, sample *s, uint8_t *pixels,
+static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position, sample *s,
                              bool *usable)
 {
     const vg_place in_order = {0, position};
@@ -230,7 +237,8 @@ static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, int64_t pos
     if (!*usable) return VG_OK;
     sample_find(f, f->spec.shuffle ? vg_sampler_place(f->spec.seed, f->n_samples, position) : in_order, s);
     sample_view(f, position, s);
-    return vg_fill_pixels(f, scratch, s->image, &s->view, pixels, usable);
+    b->images[i] = s->image;
+    return vg_fill_picture(f, scratch, s->image, &s->view, b, i, usable);
 }
 
 /* Positions that are tried behind a bad sample in training. With a hundredth of them bad, none of 16 is good once in
@@ -239,15 +247,13 @@ enum { TRIES = 16 };
 
 vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position)
 {
-    const size_t pixel_bytes = (size_t)b->shape.side * (size_t)b->shape.side * 3;
-    uint8_t *pixels = b->pixels + (size_t)i * pixel_bytes;
     const int tries = f->spec.shuffle ? TRIES : 1;
     bool usable = false;
     vg_status st = VG_OK;
     sample s;
     for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
     for (int64_t k = 0; k < tries && st == VG_OK && !usable; k++)
-        st = sample_fill(f, scratch, position + k, &s, pixels, &usable);
-    if (!usable) memset(pixels, 0, pixel_bytes);
+        st = sample_fill(f, scratch, b, i, position + k, &s, &usable);
+    if (!usable) vg_clear_picture(b, i);
     return st == VG_OK && usable ? slots_fill(f, scratch, b, i, &s) : st;
 }

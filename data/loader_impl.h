@@ -1,5 +1,5 @@
-/* The loader's parts: loader_fill.c turns a stream position into one image and its slots, loader_pixels.c brings the
- * pixels, loader.c has the queue and the threads. */
+/* The loader's parts: loader_fill.c turns a stream position into one image and its slots, loader_pixels.c brings its
+ * pixels or features, loader.c has the queue and the threads. */
 #ifndef VG_DATA_LOADER_IMPL_H
 #define VG_DATA_LOADER_IMPL_H
 
@@ -33,9 +33,13 @@ vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
 void vg_filler_release(vg_filler *filler);
 void vg_fill_scratch_release(vg_fill_scratch *scratch);
 
-/* The pixels of an image's view into out; *usable is false for a bad image, which is then counted. Thread-safe. */
-vg_status vg_fill_pixels(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view, uint8_t *out,
-                         bool *usable);
+/* The pixels of an image's view, or its stored features, into place i of the batch; *usable is false for a bad image,
+ * which is then counted. Thread-safe. */
+vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view,
+                          vg_batch *batch, int i, bool *usable);
+
+/* No image at place i. */
+void vg_clear_picture(vg_batch *batch, int i);
 
 /* Fills image i of the batch and its slots from stream position `position`. Thread-safe for different (batch, i).
  * Errors: as vg_loader_take. */

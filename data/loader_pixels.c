@@ -87,22 +87,44 @@ static vg_status quarantine(vg_filler *f, int64_t index)
     return VG_OK;
 }
 
-/* Whether an image is bad is asked anew each time: the answer belongs to the data, not to what this rank met before. */
-vg_status vg_fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, uint8_t *out,
-                         bool *usable)
+static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, uint8_t *out)
 {
     const bool plain = !view->cropped && !view->mirrored && !view->recoloured;
     pthread_mutex_lock(&f->lock);
     const uint8_t *cached = plain ? f->cached[index] : NULL;
     pthread_mutex_unlock(&f->lock);
-    *usable = true;
     if (cached) {
         memcpy(out, cached, pixel_bytes(&f->spec.shape));
         return VG_OK;
     }
-    const vg_status st = read_and_stretch(f, scratch, index, view, out);
+    VG_TRY(read_and_stretch(f, scratch, index, view, out));
+    if (plain) cache_keep(f, index, out);
+    return VG_OK;
+}
+
+static vg_status fill_features(const vg_feature_store *features, int64_t index, float *out)
+{
+    VG_CHECK(vg_feature_store_has(features, index), VG_E_DATA, "it could not be read when its features were stored");
+    return vg_feature_store_read(features, index, out);
+}
+
+/* Whether an image is bad is asked anew each time: the answer belongs to the data, not to what this rank met before. */
+vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, int64_t image, const vg_view *view, vg_batch *b,
+                          int i, bool *usable)
+{
+    const int64_t floats = b->shape.image_floats;
+    const vg_status st = floats ? fill_features(f->spec.features, image, b->image_features + i * floats)
+                                : fill_pixels(f, scratch, image, view, b->pixels + (size_t)i * pixel_bytes(&b->shape));
     *usable = st == VG_OK;
-    if (st == VG_E_DATA) return quarantine(f, index);
-    if (st == VG_OK && plain) cache_keep(f, index, out);
-    return st;
+    return st == VG_E_DATA ? quarantine(f, image) : st;
+}
+
+void vg_clear_picture(vg_batch *b, int i)
+{
+    const int64_t floats = b->shape.image_floats;
+    if (floats)
+        memset(b->image_features + i * floats, 0, (size_t)floats * sizeof(float));
+    else
+        memset(b->pixels + (size_t)i * pixel_bytes(&b->shape), 0, pixel_bytes(&b->shape));
+    b->images[i] = -1;
 }

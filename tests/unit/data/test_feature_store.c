@@ -1,0 +1,240 @@
+/* Stores of features: what was put comes back or is named as damaged, and nothing of another key is taken. */
+#define _XOPEN_SOURCE 700
+#include "data/feature_store.h"
+#include "kernels/base/bf16.h"
+#include "scratch.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { ROWS = 7, FLOATS = 20000 }; /* more than the piece that is rounded at once */
+
+static const vg_feature_key key = {"weights: 1\npicture: 224 x 224\n", ROWS, FLOATS, false};
+static float row[FLOATS], got[FLOATS];
+
+static const char *store_path(void **state)
+{
+    static char path[300];
+    snprintf(path, sizeof path, "%s/store.h5", (const char *)*state);
+    return path;
+}
+
+static void fill(int64_t index)
+{
+    for (int i = 0; i < FLOATS; i++) row[i] = (float)index * 1.001F + (float)i / 7;
+}
+
+/* All rows but `absent`. */
+static void put_rows(vg_feature_store *store, int64_t absent)
+{
+    for (int64_t i = 0; i < ROWS; i++) {
+        fill(i);
+        if (i != absent) assert_int_equal(vg_feature_store_put(store, i, row), VG_OK);
+    }
+}
+
+static void make(const char *path, const vg_feature_key *k, int64_t absent)
+{
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_begin(path, k, &store), VG_OK);
+    put_rows(store, absent);
+    assert_int_equal(vg_feature_store_close(store), VG_OK);
+    assert_int_equal(vg_feature_store_commit(path, k), VG_OK);
+}
+
+static vg_feature_store *open_store(const char *path, const vg_feature_key *k)
+{
+    char why[512];
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_open(path, k, &store, why, sizeof why), VG_OK);
+    if (!store) fail_msg("%s", why);
+    return store;
+}
+
+/* Why a store is not taken. */
+static const char *refusal(const char *path, const vg_feature_key *k)
+{
+    static char why[512];
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_open(path, k, &store, why, sizeof why), VG_OK);
+    assert_null(store);
+    return why;
+}
+
+static void rows_come_back_and_an_absent_one_stays_absent(void **state)
+{
+    make(store_path(state), &key, 3);
+    vg_feature_store *store = open_store(store_path(state), &key);
+    for (int64_t i = 0; i < ROWS; i++) {
+        assert_int_equal(vg_feature_store_has(store, i), i != 3);
+        if (i == 3) continue;
+        fill(i);
+        assert_int_equal(vg_feature_store_read(store, i, got), VG_OK);
+        assert_memory_equal(got, row, sizeof row);
+    }
+    assert_int_equal(vg_feature_store_close(store), VG_OK);
+}
+
+static void a_bf16_row_is_the_rounded_one_in_half_the_room(void **state)
+{
+    vg_feature_key half = key;
+    half.bf16 = true;
+    make(store_path(state), &half, -1);
+    vg_feature_store *store = open_store(store_path(state), &half);
+    fill(5);
+    assert_int_equal(vg_feature_store_read(store, 5, got), VG_OK);
+    for (int i = 0; i < FLOATS; i++) assert_true(got[i] == vg_bf16_to_float(vg_bf16_from(row[i])));
+    vg_feature_store_close(store);
+    assert_true(vg_feature_store_bytes(&half) < 0.51 * (double)vg_feature_store_bytes(&key));
+    assert_non_null(strstr(refusal(store_path(state), &key), "/rows has another size or form"));
+}
+
+static void an_absent_store_is_no_news(void **state)
+{
+    assert_string_equal(refusal(store_path(state), &key), "");
+}
+
+static void the_line_in_which_keys_differ_is_named(void **state)
+{
+    make(store_path(state), &key, -1);
+    vg_feature_key other = key;
+    other.text = "weights: 1\npicture: 518 x 518\n";
+    assert_non_null(
+        strstr(refusal(store_path(state), &other), "has 'picture: 224 x 224', wanted is 'picture: 518 x 518'"));
+    other.text = "weights: 1\n";
+    assert_non_null(strstr(refusal(store_path(state), &other), "wanted is ''"));
+    other = key;
+    other.n_rows = ROWS + 1;
+    assert_non_null(strstr(refusal(store_path(state), &other), "another size"));
+}
+
+static void change(const char *path, off_t at, unsigned char bits)
+{
+    unsigned char byte = 0;
+    const int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= bits;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static off_t size_of(const char *path)
+{
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    return info.st_size;
+}
+
+/* Every byte of the file counts, but for gaps: a flip is refused, or named when its row is read, or changes nothing. */
+static void no_flipped_bit_goes_unseen(void **state)
+{
+    const char *path = store_path(state);
+    char why[512];
+    make(path, &key, -1);
+    int seen = 0;
+    for (off_t at = 0, n = size_of(path); at < n; at += at < 8192 ? 1 : 9973) {
+        vg_feature_store *store = NULL;
+        bool same = true;
+        change(path, at, 4);
+        assert_int_equal(vg_feature_store_open(path, &key, &store, why, sizeof why), VG_OK);
+        for (int64_t i = 0; store && i < ROWS; i++) {
+            fill(i);
+            const bool read = vg_feature_store_has(store, i) && vg_feature_store_read(store, i, got) == VG_OK;
+            assert_true(!read || memcmp(got, row, sizeof row) == 0);
+            same &= read;
+        }
+        seen += !store || !same;
+        vg_feature_store_close(store);
+        change(path, at, 4);
+    }
+    assert_true(seen > 500);
+}
+
+static void a_store_cut_short_is_refused(void **state)
+{
+    const char *path = store_path(state);
+    make(path, &key, -1);
+    const off_t n = size_of(path);
+    for (int i = 9; i >= 0; i--) {
+        assert_int_equal(truncate(path, n * i / 10), 0);
+        assert_true(*refusal(path, &key));
+    }
+}
+
+static void a_build_goes_on_with_the_rows_that_are_there(void **state)
+{
+    const char *path = store_path(state);
+    vg_feature_store *store = NULL, *peer = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    assert_int_equal(vg_feature_store_join(path, &key, &peer), VG_OK);
+    fill(1);
+    assert_int_equal(vg_feature_store_put(peer, 1, row), VG_OK);
+    vg_feature_store_close(peer);
+    vg_feature_store_close(store);
+    assert_string_equal(refusal(path, &key), ""); /* not finished: it has another name */
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    assert_true(vg_feature_store_has(store, 1));
+    assert_false(vg_feature_store_has(store, 2));
+    assert_int_equal(vg_feature_store_read(store, 1, got), VG_OK);
+    assert_memory_equal(got, row, sizeof row);
+    vg_feature_store_close(store);
+}
+
+static void a_build_of_another_key_begins_anew(void **state)
+{
+    const char *path = store_path(state);
+    vg_feature_key other = key;
+    vg_feature_store *store = NULL;
+    other.text = "weights: 2\n";
+    assert_int_equal(vg_feature_store_begin(path, &other, &store), VG_OK);
+    put_rows(store, -1);
+    vg_feature_store_close(store);
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    for (int64_t i = 0; i < ROWS; i++) assert_false(vg_feature_store_has(store, i));
+    vg_feature_store_close(store);
+}
+
+static void equal_rows_make_equal_files(void **state)
+{
+    char other[300], command[700];
+    make(store_path(state), &key, -1);
+    snprintf(other, sizeof other, "%s/other.h5", (const char *)*state);
+    make(other, &key, -1);
+    snprintf(command, sizeof command, "cmp %s %s", store_path(state), other);
+    assert_int_equal(system(command), 0);
+}
+
+static void a_folder_that_is_not_there_is_the_storage_s_fault(void **state)
+{
+    char path[300];
+    vg_feature_store *store = NULL;
+    snprintf(path, sizeof path, "%s/absent/store.h5", (const char *)*state);
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_E_STORAGE);
+    assert_null(store);
+    assert_non_null(strstr(vg_error_text(), path));
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(rows_come_back_and_an_absent_one_stays_absent),
+        CASE(a_bf16_row_is_the_rounded_one_in_half_the_room),
+        CASE(an_absent_store_is_no_news),
+        CASE(the_line_in_which_keys_differ_is_named),
+        CASE(no_flipped_bit_goes_unseen),
+        CASE(a_store_cut_short_is_refused),
+        CASE(a_build_goes_on_with_the_rows_that_are_there),
+        CASE(a_build_of_another_key_begins_anew),
+        CASE(equal_rows_make_equal_files),
+        CASE(a_folder_that_is_not_there_is_the_storage_s_fault),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
