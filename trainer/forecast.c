@@ -2,6 +2,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "dist/reduce.h"
+#include "trainer/features.h"
 #include "trainer/phrases.h"
 #include "trainer/stage.h"
 
@@ -20,13 +21,24 @@ static size_t resident_bytes(void)
     return n == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* Distinct phrases of the split, with swapped ones; all sentences where there is no memory to compare them. */
+static int64_t phrase_count(const vg_options *o, const vg_split *split, bool swaps)
+{
+    vg_phrase_table phrases;
+    if (vg_phrase_table_init(&phrases, split, o->data_blind, swaps) != VG_OK) return vg_split_sentence_count(split);
+    const int64_t n = phrases.n_rows;
+    vg_phrase_table_release(&phrases);
+    return n;
+}
+
 vg_forecast_data vg_forecast_data_of(const vg_options *o)
 {
     vg_split *split = NULL;
     if (vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split, &split) !=
         VG_OK)
         return (vg_forecast_data){0};
-    const vg_forecast_data data = {vg_split_image_count(split), vg_split_sentence_count(split)};
+    const vg_forecast_data data = {vg_split_image_count(split), phrase_count(o, split, false),
+                                   phrase_count(o, split, true)};
     vg_split_close(split);
     return data;
 }
@@ -45,21 +57,15 @@ static size_t batch_bytes(const vg_batch_shape *s)
 {
     const size_t slots = (size_t)s->images * (size_t)s->phrases;
     const size_t slot = (size_t)s->text_tokens * 4 + (size_t)s->max_targets * 16 + 5 * 4 + 16 + 8;
-    return (size_t)s->images * (size_t)s->side * (size_t)s->side * 3 + slots * slot;
-}
-
-static size_t phrases_bytes(const vg_options *o, const vg_stage *stage, const vg_batch_shape *s,
-                            const vg_forecast_data *data)
-{
-    const int64_t row = (int64_t)vg_model_text_rows(o, s) * o->text_width;
-    return vg_phrases_bytes(data->sentences, stage->flip > 0, (int64_t)s->images * s->phrases, row,
-                            (size_t)o->train_cache_text_mb << 20);
+    const size_t pixels = (size_t)s->side * (size_t)s->side * 3, features = (size_t)s->image_floats * sizeof(float);
+    return (size_t)s->images * ((features ? features : pixels) + sizeof(int64_t)) + slots * slot;
 }
 
 static size_t loader_bytes(const vg_options *o, const vg_batch_shape *s, int leaves, const vg_forecast_data *data)
 {
     const size_t image = (size_t)s->side * (size_t)s->side * 3;
-    return 2 * (size_t)leaves * batch_bytes(s) + smaller((size_t)o->data_cache_mb << 20, (size_t)data->images * image);
+    const size_t cache = s->image_floats ? 0 : smaller((size_t)o->data_cache_mb << 20, (size_t)data->images * image);
+    return 2 * (size_t)leaves * batch_bytes(s) + cache;
 }
 
 /* Sub-trees that are open at once while c leaves are added one by one, and the leaf being written. */
@@ -85,8 +91,8 @@ static size_t device_bytes(const vg_options *o, const vg_params *params, const v
 static void fill(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
                  const vg_forecast_data *data, vg_stage_forecast *f)
 {
-    const vg_batch_shape shape = vg_model_batch_shape(o);
     const int leaves = (int)(o->train_global_batch / o->train_micro_batch);
+    const int64_t phrases = run->stage->flip > 0 ? data->swapped_phrases : data->phrases;
     int first = 0, count = 0;
     vg_leaves_of(leaves, ranks, 0, &first, &count);
     f->weights = (size_t)(params->n_trainable + params->n_frozen) * sizeof(float);
@@ -97,8 +103,10 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->arena = vg_stage_arena_bytes(run);
     f->constants = vg_program_constant_bytes(run->train) + vg_program_constant_bytes(run->answer) +
                    (run->text ? vg_program_constant_bytes(run->text) : 0);
-    f->batches = loader_bytes(o, &shape, count, data);
-    f->phrases = run->text ? phrases_bytes(o, run->stage, &shape, data) : 0;
+    f->batches = loader_bytes(o, &run->shape, count, data);
+    f->phrases = run->text ? vg_phrases_bytes(o, phrases) : 0;
+    f->phrases_on_disk = run->text ? vg_phrases_store_bytes(o, phrases) : 0;
+    f->images_on_disk = run->shape.image_floats ? vg_features_image_bytes(o, data->images) : 0;
     f->saving = vg_checkpoint_writer_bytes(params, ranks, 0);
     f->step_flops = vg_program_cost(run->train).flops * leaves;
     f->step_bytes = vg_program_cost(run->train).bytes * leaves;
@@ -117,6 +125,12 @@ static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run 
     }
 }
 
+static bool stores_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)
+{
+    const double gb = (double)vg_features_image_bytes(o, data->images) * 1e-9;
+    return gb <= o->features_max_gb && vg_stage_wants_images(o, &o->schedule[stage], params);
+}
+
 static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
                                  const vg_backend *backend, vg_params *params, vg_stage_forecast *out)
 {
@@ -128,7 +142,7 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     for (int i = 0; i < o->n_stages; i++) {
         vg_stage_run *run = NULL;
         vg_stage_forecast *f = &out[i];
-        VG_TRY(vg_stage_compile(o, i, params, backend, 1, &run));
+        VG_TRY(vg_stage_compile(o, i, stores_images(o, i, params, data), params, backend, 1, &run));
         *f = (vg_stage_forecast){0};
         fill(o, params, run, ranks, data, f);
         if (backend->device != &vg_host_device) f->device = device_bytes(o, params, run, ranks, f);

@@ -19,10 +19,11 @@ typedef struct vg_stage_forecast {
     size_t constants; /* packed frozen weights, position tables */
     size_t batches;   /* loader buffers and the cache of decoded images, as far as the split fills it */
     size_t phrases;   /* kept phrase features */
-    size_t saving;    /* copy that checkpoints are written from, of rank 0 */
-    size_t device;    /* of all this, what lies in the memory of a GPU; 0 on the CPU */
-    size_t entering;  /* while the stage is laid out: weights and moments of this stage and the one before */
-    size_t peak;      /* the larger of running and entering, with the program itself */
+    size_t images_on_disk, phrases_on_disk; /* stores of features, of all ranks; 0: none */
+    size_t saving;                          /* copy that checkpoints are written from, of rank 0 */
+    size_t device;                          /* of all this, what lies in the memory of a GPU; 0 on the CPU */
+    size_t entering; /* while the stage is laid out: weights and moments of this stage and the one before */
+    size_t peak;     /* the larger of running and entering, with the program itself */
     double step_flops, step_bytes;
     double n_trainable, n_parameters;
     int gradient_buffers;           /* of the fullest rank */
@@ -31,7 +32,7 @@ typedef struct vg_stage_forecast {
 
 /* Size of the data that the forecast is for; zero where unknown. */
 typedef struct vg_forecast_data {
-    int64_t images, sentences;
+    int64_t images, phrases, swapped_phrases; /* distinct ones; with those of mirrored pictures */
 } vg_forecast_data;
 
 /* Local. Compiles every stage for `ranks` ranks without running it, of this host or, where gpu is not NULL, on such

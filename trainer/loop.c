@@ -86,14 +86,26 @@ static vg_status tell(vg_run *r)
 static vg_status open_eval(vg_run *r)
 {
     const vg_options *o = r->o;
-    const vg_batch_shape shape = vg_model_batch_shape(o);
-    if (!r->eval_split)
-        VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split,
-                             &r->eval_split));
-    if (r->stage->text && !r->eval_phrases.features)
-        VG_TRY(vg_phrases_init(&r->eval_phrases, r->stage->text, vg_split_sentence_count(r->eval_split), false,
-                               (int64_t)shape.images * shape.phrases, (size_t)o->train_cache_text_mb << 20));
-    return VG_OK;
+    if (r->eval_split) return VG_OK;
+    return vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split,
+                         &r->eval_split);
+}
+
+static vg_feature_source feature_source(vg_run *r, const vg_split *split)
+{
+    return (vg_feature_source){.comm = r->comm,
+                               .options = r->o,
+                               .params = r->params,
+                               .compute = &r->compute,
+                               .tokenizer = r->tokenizer,
+                               .split = split};
+}
+
+static vg_status open_eval_phrases(vg_run *r)
+{
+    if (!r->stage->text || r->eval_phrases.features) return VG_OK;
+    const vg_feature_source source = feature_source(r, r->eval_split);
+    return vg_phrases_open(&r->eval_phrases, &source, false, r->stage->text);
 }
 
 static void say_scores(vg_run *r, const vg_evaluation *e)
@@ -117,6 +129,7 @@ static vg_status answer_with_average(vg_run *r)
 vg_status vg_run_evaluate(vg_run *r)
 {
     VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
+    VG_TRY(open_eval_phrases(r));
     const vg_eval_spec spec = {.comm = r->comm,
                                .options = r->o,
                                .split = r->eval_split,
@@ -146,21 +159,33 @@ void vg_run_leave_stage(vg_run *r)
     vg_rank_moments_release(&r->moments);
     vg_phrases_release(&r->train_phrases);
     vg_phrases_release(&r->eval_phrases);
+    if (r->images) vg_run_close_loader(r);   /* it reads from the store */
+    (void)vg_feature_store_close(r->images); /* which was only read */
+    r->images = NULL;
     vg_stage_leave(r->stage);
     r->writer = NULL;
     r->gradients = NULL;
     r->stage = NULL;
 }
 
+/* The store of image features that the stage takes, where there is to be one. */
+static vg_status open_images(vg_run *r)
+{
+    if (!vg_stage_wants_images(r->o, &r->o->schedule[r->stage_index], r->params)) return VG_OK;
+    const vg_feature_source source = feature_source(r, r->train_split);
+    return vg_features_of_images(&source, &r->images);
+}
+
+static vg_status open_train_phrases(vg_run *r)
+{
+    if (!r->stage->text) return VG_OK;
+    const vg_feature_source source = feature_source(r, r->train_split);
+    return vg_phrases_open(&r->train_phrases, &source, r->stage->stage->flip > 0, r->stage->text);
+}
+
 static vg_status compile_stage(vg_run *r)
 {
-    const vg_options *o = r->o;
-    const vg_batch_shape shape = vg_model_batch_shape(o);
-    VG_TRY(vg_stage_enter(o, (int)r->stage_index, r->params, &r->compute, &r->stage));
-    if (!r->stage->text) return VG_OK;
-    return vg_phrases_init(&r->train_phrases, r->stage->text, vg_split_sentence_count(r->train_split),
-                           o->schedule[r->stage_index].flip > 0, (int64_t)shape.images * shape.phrases,
-                           (size_t)o->train_cache_text_mb << 20);
+    return vg_stage_enter(r->o, (int)r->stage_index, r->images != NULL, r->params, &r->compute, &r->stage);
 }
 
 /* Whether each rank keeps its share of the moments alone: where that saves something. */
@@ -188,7 +213,9 @@ vg_status vg_run_enter_stage(vg_run *r)
 {
     vg_peak_memory_reset();
     r->params->moments_elsewhere = keeps_slices(r);
+    VG_TRY(open_images(r));
     VG_TRY(vg_comm_agree(r->comm, compile_stage(r)));
+    VG_TRY(open_train_phrases(r));
     VG_TRY(make_gradients(r));
     VG_TRY(vg_run_open_saves(r));
     vg_metrics_say(r->metrics,
@@ -196,7 +223,6 @@ vg_status vg_run_enter_stage(vg_run *r)
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
                    (double)(r->params->n_trainable + r->params->n_frozen) * 1e-6, step_flops(r) * 1e-9,
                    (double)r->stage->arena.size_bytes * 1e-6);
-    set_mark(r);
     return VG_OK;
 }
 
@@ -264,6 +290,8 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
     }
     for (;;) {
         VG_TRY(vg_run_enter_stage(r));
+        VG_TRY(vg_comm_agree(r->comm, vg_run_open_loader(r)));
+        set_mark(r);
         if (checkpoint) VG_TRY(vg_comm_agree(r->comm, load_moments(r, checkpoint)));
         checkpoint = NULL;
         VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
@@ -357,9 +385,8 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
         vg_metrics_say(r->metrics, "train.zero and train.reduction concern GPUs: on the CPU the sum is canonical and "
                                    "every rank keeps all moments");
     if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
-    r->next_wanted = r->start_step = r->step;
+    r->start_step = r->step;
     r->start_s = vg_now_s();
-    VG_TRY(vg_comm_agree(r->comm, vg_run_want(r)));
     return train_schedule(r, *checkpoint);
 }
 

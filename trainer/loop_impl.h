@@ -29,6 +29,7 @@ typedef struct vg_run {
 
     /* the sample stream: this rank's leaves of each step */
     vg_loader *loader;
+    vg_feature_store *images; /* of the current stage, where it takes stored features; else NULL */
     vg_loader_stage stream_stages[VG_MAX_STAGES];
     vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
     int first_leaf, n_leaves, n_all_leaves;
@@ -75,10 +76,15 @@ static inline int64_t vg_run_total_steps(const vg_options *o)
     return total;
 }
 
-/* Opens tokenizer, training split, batches and loader for this rank's leaves. Local. Errors: VG_E_CONFIG, VG_E_DATA,
- * VG_E_NOMEM. */
+/* Opens tokenizer and training split, with places for the batches of this rank's leaves. Local. Errors: VG_E_CONFIG,
+ * VG_E_DATA, VG_E_NOMEM. */
 vg_status vg_run_open_stream(vg_run *r);
 void vg_run_close_stream(vg_run *r);
+
+/* Has batches as the current stage takes them, of pixels or of features from r->images, and a loader that fills them
+ * from this step on. One that fits goes on with what it has read ahead. Local. Errors: VG_E_NOMEM, VG_E_DATA. */
+vg_status vg_run_open_loader(vg_run *r);
+void vg_run_close_loader(vg_run *r);
 
 /* Compiles stage r->stage_index and makes its reducer; gives both back. Collective. */
 vg_status vg_run_enter_stage(vg_run *r);

@@ -3,94 +3,239 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t store_bytes(int64_t n_rows, int64_t row_floats)
+static int64_t row_floats_of(const vg_options *o)
 {
-    return (size_t)n_rows * (size_t)row_floats * sizeof(float);
+    const vg_batch_shape shape = vg_model_batch_shape(o);
+    return (int64_t)vg_model_text_rows(o, &shape) * o->text_width;
 }
 
-static int64_t rows_for(int64_t n_sentences, bool swaps)
+static size_t row_bytes(const vg_options *o)
 {
-    return swaps ? 2 * n_sentences : n_sentences;
+    return (size_t)row_floats_of(o) * sizeof(float);
 }
 
-/* The row of a filled slot. */
-static size_t row_of(const vg_phrases *p, const vg_batch *batch, int slot)
+static bool is_on_disk(const vg_options *o)
 {
-    return (size_t)(batch->sentences[slot] + (batch->swapped[slot] ? p->n_sentences : 0));
+    return strcmp(o->features_phrases, "disk") == 0;
 }
 
-size_t vg_phrases_bytes(int64_t n_sentences, bool swaps, int64_t slots, int64_t row_floats, size_t max_bytes)
+static bool fits_memory(const vg_options *o, int64_t n_rows)
 {
-    const int64_t n_rows = rows_for(n_sentences, swaps);
-    const size_t store = store_bytes(n_rows, row_floats);
-    return store_bytes(slots, row_floats) + (store <= max_bytes ? store + (size_t)n_rows : 0);
+    return !is_on_disk(o) && (size_t)n_rows * row_bytes(o) <= (size_t)o->features_memory_mb << 20;
 }
 
-vg_status vg_phrases_init(vg_phrases *p, vg_program *encoder, int64_t n_sentences, bool swaps, int64_t slots,
-                          size_t max_bytes)
+size_t vg_phrases_bytes(const vg_options *o, int64_t n_rows)
 {
-    vg_shape shape;
-    VG_CHECK(vg_program_output(encoder, "text_features", &shape), VG_E_BUG, "the phrase encoder keeps no features");
-    *p = (vg_phrases){.encoder = encoder, .n_sentences = n_sentences, .row_floats = vg_shape_count(&shape) / slots};
-    p->features = vg_new0_array((size_t)(slots * p->row_floats), sizeof(float));
-    const int64_t n_rows = rows_for(n_sentences, swaps);
-    const bool keeps = store_bytes(n_rows, p->row_floats) <= max_bytes;
-    if (keeps) {
-        p->rows = vg_new0_array((size_t)(n_rows * p->row_floats), sizeof(float));
-        p->known = vg_new0_array((size_t)n_rows, 1);
+    const size_t slots = (size_t)(o->train_micro_batch * o->data_phrases);
+    return slots * row_bytes(o) + (fits_memory(o, n_rows) ? (size_t)n_rows * (row_bytes(o) + 1) : 0);
+}
+
+static vg_feature_key key_of(const vg_options *o, int64_t n_rows, const char *text)
+{
+    return (vg_feature_key){.text = text, .n_rows = n_rows, .row_floats = row_floats_of(o)};
+}
+
+size_t vg_phrases_store_bytes(const vg_options *o, int64_t n_rows)
+{
+    const vg_feature_key key = key_of(o, n_rows, "");
+    return is_on_disk(o) ? vg_feature_store_bytes(&key) : 0;
+}
+
+/* ---- a store of all rows ---- */
+
+typedef struct builder {
+    vg_phrases *phrases;
+    const vg_feature_source *source;
+    vg_feature_store *store;
+    int32_t *token_ids, *token_counts; /* [slots, Lt], [slots] */
+    int64_t *rows;                     /* [slots] that are being encoded */
+    int64_t n;
+    vg_feature_progress progress;
+} builder;
+
+static vg_status encode_rows(builder *b)
+{
+    vg_phrases *p = b->phrases;
+    if (b->n == 0) return VG_OK;
+    VG_TRY(vg_program_bind(p->encoder, "token_ids", b->token_ids));
+    VG_TRY(vg_program_bind(p->encoder, "token_counts", b->token_counts));
+    VG_TRY(vg_program_run(p->encoder));
+    VG_TRY(vg_program_wait(p->encoder));
+    const float *features = vg_program_output(p->encoder, "text_features", NULL);
+    for (int64_t i = 0; i < b->n; i++) VG_TRY(vg_feature_store_put(b->store, b->rows[i], features + i * p->row_floats));
+    b->n = 0;
+    return VG_OK;
+}
+
+/* The tokens of a row into the next slot, as the loader fills one; what was in the slots before stays valid input. */
+static vg_status add_row(builder *b, int64_t row)
+{
+    const vg_feature_source *s = b->source;
+    const int tokens = vg_model_batch_shape(s->options).text_tokens;
+    const vg_special_ids special = vg_tokenizer_special_ids(s->tokenizer);
+    int32_t *ids = b->token_ids + b->n * tokens;
+    int count = 2;
+    const char *text = b->phrases->table.texts[row];
+    for (int i = 0; i < tokens; i++) ids[i] = i == 0 ? special.bos : i == 1 ? special.eos : special.pad;
+    if (!s->options->data_blind) VG_TRY(vg_tokenizer_encode(s->tokenizer, text, strlen(text), tokens, ids, &count));
+    b->token_counts[b->n] = count;
+    b->rows[b->n++] = row;
+    return VG_OK;
+}
+
+static vg_status put_share(builder *b)
+{
+    vg_phrases *p = b->phrases;
+    const int64_t ranks = vg_comm_size(b->source->comm), n = p->table.n_rows;
+    for (int64_t row = vg_comm_rank(b->source->comm); row < n; row += ranks) {
+        if (vg_features_row_is_whole(b->store, row, p->features)) continue;
+        VG_TRY(add_row(b, row));
+        if (b->n < p->slots) continue;
+        VG_TRY(vg_stop_check());
+        VG_TRY(encode_rows(b));
+        vg_features_tell(&b->progress, "phrase", n / ranks, p->slots);
     }
-    if (p->features && (!keeps || (p->rows && p->known))) return VG_OK;
-    vg_phrases_release(p);
-    return vg_fail(VG_E_NOMEM, "no memory for phrase features; lower train.cache_text_mb");
+    return encode_rows(b);
+}
+
+static vg_status build(void *context, vg_feature_store *store)
+{
+    builder b = *(builder *)context;
+    const size_t slots = (size_t)b.phrases->slots;
+    const size_t tokens = (size_t)vg_model_batch_shape(b.source->options).text_tokens;
+    b.store = store;
+    b.token_ids = vg_new0_array(slots * tokens, sizeof *b.token_ids);
+    b.token_counts = vg_new0_array(slots, sizeof *b.token_counts);
+    b.rows = vg_new0_array(slots, sizeof *b.rows);
+    vg_status st = b.token_ids && b.token_counts && b.rows ? VG_OK : vg_fail(VG_E_NOMEM, "no memory to encode phrases");
+    for (size_t i = 0; st == VG_OK && i < slots; i++) b.token_counts[i] = 2; /* of slots that no row fills */
+    if (st == VG_OK) st = put_share(&b);
+    free(b.token_ids);
+    free(b.token_counts);
+    free(b.rows);
+    return st;
+}
+
+static vg_status key_text(const vg_feature_source *s, const vg_phrase_table *table, vg_text *text)
+{
+    const vg_options *o = s->options;
+    return vg_text_add(text,
+                       "features: phrase\nsplit: %s, %lld phrases, texts %016llx\nweights: text %016llx\n"
+                       "model: width %lld, depth %lld, heads %lld\n"
+                       "tokens: %d at most, %s kept, by tokenizer %016llx\ncomputed by: %s\ntype: fp32\n",
+                       vg_split_name(s->split), (long long)table->n_rows, (unsigned long long)table->hash,
+                       (unsigned long long)vg_features_weights_hash(s->params, "text."), (long long)o->text_width,
+                       (long long)o->text_depth, (long long)o->text_heads, vg_model_batch_shape(o).text_tokens,
+                       o->fusion_text_tokens, (unsigned long long)vg_tokenizer_hash(s->tokenizer),
+                       vg_compute_profile(s->compute));
+}
+
+static vg_status open_store(vg_phrases *p, const vg_feature_source *s, bool swaps)
+{
+    vg_text text = {0};
+    vg_status st = vg_comm_agree(s->comm, key_text(s, &p->table, &text));
+    builder b = {.phrases = p, .source = s};
+    const vg_feature_job job = {.what = "phrase",
+                                .kind = swaps ? "-swapped" : "",
+                                .key = key_of(s->options, p->table.n_rows, text.data),
+                                .build = build,
+                                .context = &b};
+    if (st == VG_OK) st = vg_features_provide(s, &job, &p->store);
+    free(text.data);
+    return st;
+}
+
+/* ---- opening ---- */
+
+static vg_status open_memory(vg_phrases *p, const vg_feature_source *s, bool swaps)
+{
+    VG_TRY(vg_phrase_table_init(&p->table, s->split, s->options->data_blind, swaps));
+    const size_t n = (size_t)p->table.n_rows, floats = (size_t)p->row_floats;
+    const bool keeps = fits_memory(s->options, p->table.n_rows);
+    p->features = vg_new0_array((size_t)p->slots * floats, sizeof(float));
+    if (keeps) {
+        p->rows = vg_new0_array(n * floats, sizeof(float));
+        p->known = vg_new0_array(n, 1);
+    }
+    VG_CHECK(p->features && (!keeps || (p->rows && p->known)), VG_E_NOMEM,
+             "no memory for phrase features; lower features.memory_mb");
+    return VG_OK;
+}
+
+vg_status vg_phrases_open(vg_phrases *p, const vg_feature_source *source, bool swaps, vg_program *encoder)
+{
+    const vg_options *o = source->options;
+    *p = (vg_phrases){
+        .encoder = encoder, .row_floats = row_floats_of(o), .slots = o->train_micro_batch * o->data_phrases};
+    vg_status st = vg_comm_agree(source->comm, open_memory(p, source, swaps));
+    if (st == VG_OK && is_on_disk(o)) st = open_store(p, source, swaps);
+    if (st != VG_OK) vg_phrases_release(p);
+    return st;
 }
 
 void vg_phrases_release(vg_phrases *p)
 {
+    (void)vg_feature_store_close(p->store); /* it only read */
+    vg_phrase_table_release(&p->table);
     free(p->rows);
     free(p->known);
     free(p->features);
     *p = (vg_phrases){0};
 }
 
-static bool all_known(const vg_phrases *p, const vg_batch *batch, int slots)
+/* ---- the phrases of a batch ---- */
+
+/* The row of a filled slot. */
+static int64_t row_of(const vg_phrases *p, const vg_batch *batch, int64_t slot)
 {
-    if (!p->rows) return false;
-    for (int i = 0; i < slots; i++)
+    return p->table.row_of[batch->sentences[slot] + (batch->swapped[slot] ? p->table.n_sentences : 0)];
+}
+
+static bool all_known(const vg_phrases *p, const vg_batch *batch)
+{
+    if (!p->rows) return p->store != NULL;
+    for (int64_t i = 0; i < p->slots; i++)
         if (batch->filled[i] && !p->known[row_of(p, batch, i)]) return false;
     return true;
 }
 
-static vg_status encode(vg_phrases *p, const vg_batch *batch, int slots)
+static vg_status encode(vg_phrases *p, const vg_batch *batch)
 {
     VG_TRY(vg_program_bind(p->encoder, "token_ids", batch->token_ids));
     VG_TRY(vg_program_bind(p->encoder, "token_counts", batch->token_counts));
     VG_TRY(vg_program_run(p->encoder));
     VG_TRY(vg_program_wait(p->encoder));
-    const size_t row = (size_t)p->row_floats;
-    memcpy(p->features, vg_program_output(p->encoder, "text_features", NULL), (size_t)slots * row * sizeof(float));
-    for (int i = 0; p->rows && i < slots; i++) {
+    const size_t floats = (size_t)p->row_floats;
+    memcpy(p->features, vg_program_output(p->encoder, "text_features", NULL),
+           (size_t)p->slots * floats * sizeof(float));
+    for (int64_t i = 0; p->rows && i < p->slots; i++) {
         if (!batch->filled[i]) continue;
-        memcpy(p->rows + row_of(p, batch, i) * row, p->features + (size_t)i * row, row * sizeof(float));
-        p->known[row_of(p, batch, i)] = 1;
+        const int64_t row = row_of(p, batch, i);
+        memcpy(p->rows + (size_t)row * floats, p->features + (size_t)i * floats, floats * sizeof(float));
+        p->known[row] = 1;
+    }
+    return VG_OK;
+}
+
+static vg_status fetch(vg_phrases *p, const vg_batch *batch)
+{
+    const size_t floats = (size_t)p->row_floats;
+    for (int64_t i = 0; i < p->slots; i++) {
+        float *to = p->features + (size_t)i * floats;
+        const int64_t row = batch->filled[i] ? row_of(p, batch, i) : -1;
+        if (row < 0)
+            memset(to, 0, floats * sizeof(float)); /* an empty slot reaches no loss */
+        else if (p->store)
+            VG_TRY(vg_feature_store_read(p->store, row, to));
+        else
+            memcpy(to, p->rows + (size_t)row * floats, floats * sizeof(float));
     }
     return VG_OK;
 }
 
 vg_status vg_phrases_of(vg_phrases *p, const vg_batch *batch, const float **features)
 {
-    const int slots = batch->shape.images * batch->shape.phrases;
-    const size_t row = (size_t)p->row_floats;
-    if (!all_known(p, batch, slots)) {
-        VG_TRY(encode(p, batch, slots));
-    } else {
-        for (int i = 0; i < slots; i++) {
-            float *to = p->features + (size_t)i * row;
-            if (batch->filled[i])
-                memcpy(to, p->rows + row_of(p, batch, i) * row, row * sizeof(float));
-            else
-                memset(to, 0, row * sizeof(float)); /* an empty slot reaches no loss */
-        }
-    }
+    VG_TRY(all_known(p, batch) ? fetch(p, batch) : encode(p, batch));
     *features = p->features;
     return VG_OK;
 }

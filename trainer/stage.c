@@ -1,5 +1,7 @@
 #include "trainer/stage.h"
 
+#include "trainer/features.h"
+
 #include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
@@ -99,7 +101,14 @@ static bool text_trains(const vg_options *o, const vg_stage *stage)
 
 bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
 {
-    return o->train_cache_text && !text_trains(o, stage);
+    return strcmp(o->features_phrases, "off") != 0 && !text_trains(o, stage);
+}
+
+bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
+{
+    const selection s = {o, stage, params};
+    const bool plain = stage->crop <= 0 && stage->flip <= 0 && stage->colour <= 0;
+    return strcmp(o->features_images, "disk") == 0 && plain && !any_trains(&s, "vision.");
 }
 
 /* ---- programs ---- */
@@ -107,6 +116,7 @@ bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
 typedef struct compile {
     const vg_options *o;
     const vg_stage *stage;
+    vg_batch_shape shape; /* of the training program */
     vg_params *params;
     const vg_backend *backend;
     int n_threads;
@@ -115,7 +125,7 @@ typedef struct compile {
 /* The training program's graph, differentiated; the gradient order goes into order[params->n]. */
 static vg_status train_graph(const compile *c, vg_graph *g, int *order, int *n_order)
 {
-    const vg_program_spec spec = {.shape = vg_model_batch_shape(c->o),
+    const vg_program_spec spec = {.shape = c->shape,
                                   .loss = true,
                                   .text_trains = text_trains(c->o, c->stage),
                                   .image_positions_train = vg_stage_lr_of(c->o, c->stage, "vision.pos_embed") > 0,
@@ -230,24 +240,26 @@ static vg_status make_optimizer(vg_stage_run *run, const vg_options *o, const vg
 
 /* ---- entering and leaving ---- */
 
-static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, vg_params *params,
+static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, bool stored_images, vg_params *params,
                              const vg_backend *backend, int n_threads)
 {
     run->stage = &o->schedule[index];
+    run->shape = vg_model_batch_shape(o);
+    if (stored_images) run->shape.image_floats = vg_features_image_floats(o);
     const selection s = {o, run->stage, params};
     VG_TRY(check_selection(&s, index));
-    const compile c = {o, run->stage, params, backend, n_threads};
+    const compile c = {o, run->stage, run->shape, params, backend, n_threads};
     VG_TRY(compile_train(&c, &run->train));
     VG_TRY(compile_answer(&c, &run->answer));
     return vg_stage_keeps_text(o, run->stage) ? compile_text(&c, &run->text) : VG_OK;
 }
 
-vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
-                           vg_stage_run **out)
+vg_status vg_stage_compile(const vg_options *o, int index, bool stored_images, vg_params *params,
+                           const vg_backend *backend, int n_threads, vg_stage_run **out)
 {
     vg_stage_run *run = vg_new0(sizeof *run);
     VG_CHECK(run, VG_E_NOMEM, "no memory for a stage");
-    const vg_status st = compile_all(run, o, index, params, backend, n_threads);
+    const vg_status st = compile_all(run, o, index, stored_images, params, backend, n_threads);
     if (st != VG_OK) {
         vg_stage_leave(run);
         return st;
@@ -274,10 +286,11 @@ static vg_status attach_all(vg_stage_run *run, const vg_options *o, vg_params *p
     return make_optimizer(run, o, params);
 }
 
-vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, vg_compute *compute, vg_stage_run **out)
+vg_status vg_stage_enter(const vg_options *o, int index, bool stored_images, vg_params *params, vg_compute *compute,
+                         vg_stage_run **out)
 {
     vg_stage_run *run = NULL;
-    VG_TRY(vg_stage_compile(o, index, params, compute->backend, compute->stream.n_threads, &run));
+    VG_TRY(vg_stage_compile(o, index, stored_images, params, compute->backend, compute->stream.n_threads, &run));
     run->compute = compute;
     const vg_status st = attach_all(run, o, params);
     if (st != VG_OK) {

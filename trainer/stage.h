@@ -1,6 +1,7 @@
 /* A stage of the schedule, compiled: what trains, the programs with their shared arena, the optimizer's tables.
  *
- *     VG_TRY(vg_stage_enter(&options, 0, params, &compute, &stage));    lays the parameters out anew, on the device
+ *     VG_TRY(vg_stage_enter(&options, 0, false, params, &compute, &stage));    lays the parameters out anew, on the
+ * device
  *     ... vg_program_run(stage->train) ...
  *     vg_stage_leave(stage);
  *
@@ -22,6 +23,7 @@ typedef struct vg_optimizer {
 
 typedef struct vg_stage_run {
     const vg_stage *stage;
+    vg_batch_shape shape; /* of the batches that `train` takes */
     vg_program *train;
     vg_program *answer; /* the last layer's logits and boxes, for evaluation while training */
     vg_program *text;   /* the phrase encoder alone, or NULL when its features are not kept */
@@ -32,16 +34,17 @@ typedef struct vg_stage_run {
     vg_optimizer optimizer;
 } vg_stage_run;
 
-/* Compiles stage `index`: chooses what trains, plans the programs, lays out params (moments are fresh). The programs
- * have no memory yet. Errors: VG_E_CONFIG (nothing trains; a random tower would train without allow_from_scratch),
- * VG_E_NOMEM. */
-vg_status vg_stage_compile(const vg_options *o, int index, vg_params *params, const vg_backend *backend, int n_threads,
-                           vg_stage_run **out);
+/* Compiles stage `index`, with stored_images over features of images instead of their pixels: chooses what trains,
+ * plans the programs, lays out params (moments are fresh). The programs have no memory yet. Errors: VG_E_CONFIG
+ * (nothing trains; a random tower would train without allow_from_scratch), VG_E_NOMEM. */
+vg_status vg_stage_compile(const vg_options *o, int index, bool stored_images, vg_params *params,
+                           const vg_backend *backend, int n_threads, vg_stage_run **out);
 
 /* vg_stage_compile, then memory on the device: parameters, arena, packed frozen weights, the optimizer's tables. Ready
  * to run. compute is kept until the stage is left; the host's parameters are those of stage entry until
  * vg_params_fetch. Errors: also VG_E_DEVICE. */
-vg_status vg_stage_enter(const vg_options *o, int index, vg_params *params, vg_compute *compute, vg_stage_run **out);
+vg_status vg_stage_enter(const vg_options *o, int index, bool stored_images, vg_params *params, vg_compute *compute,
+                         vg_stage_run **out);
 void vg_stage_leave(vg_stage_run *run);
 
 /* Bytes of the arena that the stage's programs share, and of the optimizer's tables. */
@@ -56,5 +59,9 @@ double vg_stage_course(const vg_stage *stage, int64_t step);
 
 /* Whether the stage keeps phrase features instead of encoding phrases in every step. */
 bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage);
+
+/* Whether the stage may take image features from a store: the options ask for it, nothing of the vision tower
+ * trains, and pictures are taken as they are. */
+bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params);
 
 #endif

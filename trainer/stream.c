@@ -29,13 +29,11 @@ static int n_batches(const vg_run *r)
     return r->n_leaves ? 2 * r->n_leaves : 2;
 }
 
-static vg_status open_batches(vg_run *r)
+static vg_status make_batches(vg_run *r)
 {
-    const vg_batch_shape shape = vg_model_batch_shape(r->o);
     r->taken = vg_new0_array((size_t)r->n_leaves + 1, sizeof(vg_batch *));
     r->batches = vg_new0_array((size_t)n_batches(r), sizeof *r->batches);
     VG_CHECK(r->batches && r->taken, VG_E_NOMEM, "no memory for batches");
-    for (int i = 0; i < n_batches(r); i++) VG_TRY(vg_batch_init(&r->batches[i], &shape));
     return VG_OK;
 }
 
@@ -57,16 +55,28 @@ static void fill_stages(vg_run *r)
 
 vg_status vg_run_open_stream(vg_run *r)
 {
-    const vg_options *o = r->o;
     VG_TRY(open_text(r));
     VG_TRY(open_split(r));
-    VG_TRY(open_batches(r));
     fill_stages(r);
+    return make_batches(r);
+}
+
+void vg_run_close_loader(vg_run *r)
+{
+    vg_loader_close(r->loader);
+    for (int i = 0; r->batches && i < n_batches(r); i++) vg_batch_release(&r->batches[i]);
+    r->loader = NULL;
+}
+
+vg_status vg_run_open_loader(vg_run *r)
+{
+    const vg_options *o = r->o;
     const vg_loader_spec spec = {.split = r->train_split,
                                  .tokenizer = r->tokenizer,
-                                 .shape = vg_model_batch_shape(o),
+                                 .shape = r->stage->shape,
                                  .seed = (uint64_t)o->train_seed,
                                  .shuffle = true,
+                                 .features = r->images,
                                  .reduced = o->data_reduced,
                                  .stages = r->stream_stages,
                                  .n_stages = o->n_stages,
@@ -74,13 +84,17 @@ vg_status vg_run_open_stream(vg_run *r)
                                  .max_bad = o->data_max_bad,
                                  .cache_bytes = (size_t)o->data_cache_mb << 20,
                                  .blind = o->data_blind};
-    return vg_loader_open(&spec, r->batches, n_batches(r), &r->loader);
+    if (r->loader && r->batches[0].shape.image_floats == spec.shape.image_floats) return VG_OK;
+    vg_run_close_loader(r);
+    for (int i = 0; i < n_batches(r); i++) VG_TRY(vg_batch_init(&r->batches[i], &spec.shape));
+    VG_TRY(vg_loader_open(&spec, r->batches, n_batches(r), &r->loader));
+    r->next_wanted = r->step;
+    return vg_run_want(r);
 }
 
 void vg_run_close_stream(vg_run *r)
 {
-    vg_loader_close(r->loader);
-    for (int i = 0; r->batches && i < n_batches(r); i++) vg_batch_release(&r->batches[i]);
+    vg_run_close_loader(r);
     free(r->batches);
     free(r->taken);
     vg_split_close(r->train_split);

@@ -59,10 +59,11 @@ static vg_status read_options(measurement *m)
                            "vision: {grid: %d}\n"
                            "text: {max_tokens: %d}\n"
                            "data: {side: %d}\n"
-                           "train: {global_batch: %d, micro_batch: %d, allow_from_scratch: true, cache_text: %s}\n"
+                           "train: {global_batch: %d, micro_batch: %d, allow_from_scratch: true}\n"
+                           "features: {phrases: %s}\n"
                            "schedule:\n  - {name: stage, unfreeze_blocks: %d}\n",
                            (int)strcspn(m->name, "-"), m->name, SIDE / 14, TOKENS, SIDE, IMAGES, IMAGES,
-                           is_cached(m->name) ? "true" : "false", blocks_of(m->name));
+                           is_cached(m->name) ? "memory" : "off", blocks_of(m->name));
     return vg_options_parse(&m->options, yaml, (size_t)n, m->name, NULL, 0);
 }
 
@@ -98,7 +99,7 @@ static vg_status prepare(measurement *m)
     VG_TRY(vg_model_declare(o, m->params));
     VG_TRY(vg_params_layout(m->params, NULL, 0));
     VG_TRY(vg_model_init(o, m->params));
-    VG_TRY(vg_stage_enter(o, 0, m->params, &m->compute, &m->stage));
+    VG_TRY(vg_stage_enter(o, 0, false, m->params, &m->compute, &m->stage));
     VG_TRY(vg_batch_init(&m->batch, &shape));
     fill_batch(&m->batch);
     const int64_t n_features = (int64_t)IMAGES * vg_model_text_rows(o, &shape) * o->text_width;

@@ -77,7 +77,7 @@ def main(vlgtr, kills):
             print(f"{ranks} ranks, {threads} threads: {'same' if same else 'OTHER'} bits at every step; phrases per rank "
                   f"{records[0]['rank_phrases']} add up to {records[0]['phrases']}: {whole}", flush=True)
             good &= same and whole and len(records) == LAST
-        bench.train(2, {"run.folder": "anew", "train.cache_text": "false", "data.cache_mb": 0, "data.workers": 3})
+        bench.train(2, {"run.folder": "anew", "features.phrases": "off", "data.cache_mb": 0, "data.workers": 3})
         anew = bench.hashes("anew") == want
         print(f"phrases encoded and pictures read anew in every step: {'same' if anew else 'OTHER'} bits", flush=True)
         good &= anew

@@ -55,7 +55,7 @@ static vg_status prepare(step *s)
     VG_TRY(vg_params_layout(s->params, NULL, 0));
     VG_TRY(vg_model_init(o, s->params));
     s->compute = (vg_compute){.backend = vg_backend_cpu(), .stream = {.n_threads = 1}};
-    VG_TRY(vg_stage_enter(o, 0, s->params, &s->compute, &s->stage));
+    VG_TRY(vg_stage_enter(o, 0, false, s->params, &s->compute, &s->stage));
     VG_TRY(vg_batch_init(&s->batch, &shape));
     VG_TRY(vg_arena_init(&s->gradients, (size_t)s->params->n_trainable * sizeof(float)));
     s->key_counts = vg_new0_array((size_t)(shape.images * shape.phrases), sizeof *s->key_counts);

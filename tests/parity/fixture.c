@@ -115,7 +115,7 @@ static void stage_sets(const fixture *f, char sets[][96], const char **pointers,
         ++*n;
     }
     pointers[(*n)++] = "train.allow_from_scratch=true";
-    pointers[(*n)++] = "train.cache_text=false"; /* phrases are given as tokens, not as sentences of a split */
+    pointers[(*n)++] = "features.phrases=off"; /* phrases are given as tokens, not as sentences of a split */
 }
 
 /* The program adds the rows of a batch one after the other where PyTorch adds in a tree: over n rows the rounding walks

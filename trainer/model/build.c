@@ -138,6 +138,19 @@ static void keep_features(vg_graph *g, vg_value image, vg_value text, const vg_f
     vg_graph_keep(g, "hidden", hidden);
 }
 
+static vg_status image_build(vg_builder *b, const vg_program_spec *build, vg_params *params, vg_value *out)
+{
+    const int64_t grid = b->shape.side / b->o->vision_patch, c = b->o->vision_width;
+    if (b->shape.image_floats) {
+        *out = vg_graph_input(b->g, "image_features", VG_F32, VG_SHAPE(b->shape.images, grid * grid, c));
+        return VG_OK;
+    }
+    vg_value positions;
+    VG_TRY(vision_positions(b, params, build->image_positions_train, &positions));
+    *out = vg_vit_build(b, pixels_input(b), positions);
+    return VG_OK;
+}
+
 vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_params *params, vg_graph *g)
 {
     vg_builder b = {.o = o,
@@ -145,10 +158,9 @@ vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_p
                     .shape = build->shape,
                     .training = build->loss,
                     .text_trains = build->loss && build->text_trains};
-    vg_value positions;
+    vg_value image;
     declare_inputs(&b);
-    VG_TRY(vision_positions(&b, params, build->image_positions_train, &positions));
-    const vg_value image = vg_vit_build(&b, pixels_input(&b), positions);
+    VG_TRY(image_build(&b, build, params, &image));
     const vg_value text = text_build(&b, build->cached_text);
     const vg_fused fused = vg_fusion_build(&b, image, text);
     const vg_value hidden = vg_decoder_build(&b, &fused.memory, build->loss && o->loss_auxiliary);
@@ -169,12 +181,25 @@ vg_status vg_model_build_text(const vg_options *o, const vg_batch_shape *shape, 
     return vg_graph_status(g);
 }
 
+vg_status vg_model_build_image(const vg_options *o, const vg_batch_shape *shape, vg_params *params, vg_graph *g)
+{
+    vg_builder b = {.o = o, .g = g, .shape = *shape};
+    const vg_program_spec build = {.shape = *shape};
+    vg_value image;
+    VG_TRY(image_build(&b, &build, params, &image));
+    vg_graph_keep(g, "image_features", image);
+    return vg_graph_status(g);
+}
+
 vg_status vg_model_bind(const vg_options *o, vg_program *program, const vg_batch *batch, int32_t *key_counts)
 {
     const int64_t grid = batch->shape.side / o->vision_patch;
     const int n = batch->shape.images * batch->shape.phrases;
     for (int i = 0; i < n; i++) key_counts[i] = (int32_t)(grid * grid) + batch->token_counts[i];
-    VG_TRY(vg_program_bind(program, "pixels", batch->pixels));
+    if (batch->shape.image_floats)
+        VG_TRY(vg_program_bind(program, "image_features", batch->image_features));
+    else
+        VG_TRY(vg_program_bind(program, "pixels", batch->pixels));
     VG_TRY(vg_program_bind(program, "token_ids", batch->token_ids));
     VG_TRY(vg_program_bind(program, "token_counts", batch->token_counts));
     VG_TRY(vg_program_bind(program, "image_index", batch->image_index));

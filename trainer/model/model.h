@@ -16,7 +16,7 @@
 
 /* What a program is for. */
 typedef struct vg_program_spec {
-    vg_batch_shape shape;
+    vg_batch_shape shape;       /* with image_floats the input "image_features" [m,P,C] stands in for the image tower */
     bool loss;                  /* criterion and dropout; else the last layer's answer alone */
     bool text_trains;           /* the phrase encoder's own dropout is on */
     bool keep_features;         /* for tests: also keeps what lies between the parts, see vg_model_build */
@@ -41,6 +41,9 @@ vg_status vg_model_build(const vg_options *o, const vg_program_spec *build, vg_p
 
 /* The phrase encoder alone: keeps "text_features" [B,Lc,C], Lc = 1 (cls) or text_tokens (all). */
 vg_status vg_model_build_text(const vg_options *o, const vg_batch_shape *shape, vg_graph *g);
+
+/* The image tower alone: keeps "image_features" [m,P,C]. Values of params are read as in vg_model_build. */
+vg_status vg_model_build_image(const vg_options *o, const vg_batch_shape *shape, vg_params *params, vg_graph *g);
 
 /* Binds the batch's buffers. key_counts [m*P] is filled here and kept bound: visible keys of the joint memory. */
 vg_status vg_model_bind(const vg_options *o, vg_program *program, const vg_batch *batch, int32_t *key_counts);

@@ -99,7 +99,7 @@ static void the_hash_knows_what_shapes_the_bits(void **state)
     assert_true(hash_with("schedule.a.lr=0.1") != plain);
     assert_true(hash_with("run.folder=elsewhere") == plain);
     assert_true(hash_with("data.workers=3") == plain);
-    assert_true(hash_with("train.cache_text=false") == plain);
+    assert_true(hash_with("features.phrases=off") == plain);
 }
 
 static void mistakes_are_named_with_their_line(void **state)

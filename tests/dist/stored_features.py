@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Features of frozen towers kept on disk change no bit of the weights, whoever builds the stores and whatever happens to
+them.
+
+usage: stored_features.py VLGTR [through...]    the words before the program, as of tests/emu/run"""
+
+import os
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+LAST = 30
+STORED = {"features.images": "disk", "features.phrases": "disk"}
+GOOD = True
+
+
+def check(true, what):
+    global GOOD
+    GOOD &= bool(true)
+    print(f"{what}: {'yes' if true else 'NO'}", flush=True)
+
+
+def train(bench, folder, ranks=1, **options):
+    """Weight hashes by step, and what the run said."""
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": folder, **options}), ranks=ranks)
+    if done.returncode:
+        raise SystemExit(f"{folder} ended with {done.returncode}:\n{done.stderr}")
+    return bench.hashes(folder), done.stderr
+
+
+def made(said, what):
+    return f"{what} features of split" in said
+
+
+def flip(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1]))
+
+
+def harm(bench, want):
+    """Damaged, torn and foreign stores are found out, and named."""
+    store = pathlib.Path(bench.path("r1", "features", "images-train.h5"))
+    whole, middle = store.read_bytes(), store.stat().st_size // 2
+    shared = {**STORED, "features.folder": str(store.parent)}
+
+    flip(store, middle)
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "flipped", **shared}))
+    check(done.returncode == 74 and "is not what was written" in done.stderr, "a flipped bit in a row ends the run with code 74")
+
+    os.rename(store, f"{store}.partial")  # as a build leaves it that a power cut ended: a torn row, the others whole
+    hashes, said = train(bench, "resumed", 2, **shared)
+    check(hashes == want and made(said, "image") and store.read_bytes() == whole, "a build goes on from a torn row: same bits, same file")
+
+    store.write_bytes(whole[:middle])
+    hashes, said = train(bench, "short", **shared)
+    check(hashes == want and "it is made anew" in said and store.read_bytes() == whole, "a store cut short is made anew: same bits, same file")
+
+    seed = {"train.seed": 2}
+    other = train(bench, "seed-none", **seed)[0]
+    hashes, said = train(bench, "seed", **seed, **shared)
+    check(hashes == other != want and "images-train.h5 has 'weights: " in said and "phrases-train.h5 has 'weights: " in said,
+          "stores of other weights are named and made anew")
+    hashes, said = train(bench, "side", **seed, **shared, **{"data.side": 64})
+    check("has 'picture: 32 x 32" in said and not made(said, "phrase"), "a store of other pictures is named and made anew")
+
+    hashes, said = train(bench, "nowhere", **STORED, **{"features.folder": bench.path("run.yaml", "below")})
+    check(hashes == want and "are computed in every step" in said, "a folder that cannot be made is named, the step computes: same bits")
+
+
+def rounded(bench, want):
+    """bf16 stores: half the size, other bits, the same on any number of ranks; never replaced by computing."""
+    half = {**STORED, "features.dtype": "bf16"}
+    one, two = (train(bench, f"half{r}", r, **half)[0] for r in (1, 2))
+    full, small = (os.path.getsize(bench.path(f, "features", "images-train.h5")) for f in ("r2", "half1"))
+    check(one == two != want and small < 0.6 * full, f"bf16 stores: {small} bytes for {full}, bits of their own on 1 and 2 ranks")
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "half", "features.max_gb": 1e-5, **half}))
+    check(done.returncode == 78 and "bf16 needs the store" in done.stderr, "a bf16 store that is refused ends the run with code 78")
+
+
+def main(vlgtr, *through):
+    with harness.Bench(vlgtr, through) as bench:
+        bench.make_data()
+        want, said = train(bench, "none", **{"features.phrases": "off"})
+        check(len(want) == LAST and not made(said, "image"), "the run without any store has a hash for every step")
+        check(train(bench, "memory")[0] == want, "phrases kept in memory: same bits")
+        for ranks in (1, 2, 3):
+            hashes, said = train(bench, f"r{ranks}", ranks, **STORED)
+            check(hashes == want and made(said, "image") and made(said, "phrase"), f"stores built by {ranks} ranks: same bits")
+        one, two = (pathlib.Path(bench.path(f, "features", "images-train.h5")).read_bytes() for f in ("r1", "r3"))
+        check(one == two, "1 and 3 ranks make the same file")
+        shared = {**STORED, "features.folder": bench.path("r1", "features")}
+        hashes, said = train(bench, "shared", 2, **shared)
+        check(hashes == want and not made(said, "image") and not made(said, "phrase"), "a second run takes the stores of the first: same bits")
+        hashes, said = train(bench, "large", **STORED, **{"features.max_gb": 1e-5})
+        check(hashes == want and "max_gb" in said and not made(said, "image"), "a store above features.max_gb is refused, the step computes: same bits")
+        harm(bench, want)
+        rounded(bench, want)
+    return 0 if GOOD else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

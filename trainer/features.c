@@ -1,0 +1,168 @@
+#include "trainer/features.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+static const double TELL_EVERY_S = 60;
+
+uint64_t vg_features_weights_hash(const vg_params *params, const char *prefix)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return 0;
+    XXH3_64bits_reset(state);
+    for (int i = 0; i < params->n; i++) {
+        const vg_param *p = &params->items[i];
+        if (strncmp(p->name, prefix, strlen(prefix)) != 0) continue;
+        XXH3_64bits_update(state, p->name, strlen(p->name));
+        XXH3_64bits_update(state, vg_params_data(params, i), (size_t)p->count * sizeof(float));
+    }
+    const uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return hash;
+}
+
+bool vg_features_row_is_whole(const vg_feature_store *store, int64_t row, float *scratch)
+{
+    return vg_feature_store_has(store, row) && vg_feature_store_read(store, row, scratch) == VG_OK;
+}
+
+void vg_features_tell(vg_feature_progress *p, const char *what, int64_t n_rows, int64_t n_more)
+{
+    const double now = vg_now_s();
+    p->n_done += n_more;
+    if (p->n_first == 0) { /* the first ones also warm up: the pace is that of the others */
+        p->n_first = n_more;
+        p->start_s = now;
+        return;
+    }
+    const bool due = p->told_s == 0 || now - p->told_s >= TELL_EVERY_S;
+    if (!due || p->n_done >= n_rows) return;
+    const double each_s = (now - p->start_s) / (double)(p->n_done - p->n_first);
+    vg_log_root("%s features: %lld of %lld on each rank, about %.0f s to go", what, (long long)p->n_done,
+                (long long)n_rows, each_s * (double)(n_rows - p->n_done));
+    p->told_s = now;
+}
+
+/* ---- one store ---- */
+
+static vg_status store_path(const vg_feature_source *s, const vg_feature_job *job, vg_text *path)
+{
+    const vg_options *o = s->options;
+    if (*o->features_folder)
+        VG_TRY(vg_text_add(path, "%s/", o->features_folder));
+    else
+        VG_TRY(vg_text_add(path, "%s/features/", o->run_folder));
+    return vg_text_add(path, "%ss-%s%s.h5", job->what, vg_split_name(s->split), job->kind);
+}
+
+/* The sentence of a store that cannot be had: without one the step computes, with the same bits; but not those of bf16.
+ */
+static vg_status do_without(const vg_feature_job *job, const char *why)
+{
+    VG_CHECK(!job->key.bf16, VG_E_CONFIG, "%s; features.dtype bf16 needs the store, fp32 can do without", why);
+    vg_log_root("%s; %s features are computed in every step", why, job->what);
+    return VG_OK;
+}
+
+static vg_status begin(const vg_feature_source *s, const vg_feature_job *job, const char *path, vg_feature_store **out)
+{
+    vg_status st = VG_OK;
+    if (vg_comm_rank(s->comm) == 0) {
+        char *folder = vg_copy_string(path);
+        st = folder ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory", path);
+        if (folder) *strrchr(folder, '/') = '\0';
+        if (st == VG_OK) st = vg_make_directories(folder);
+        free(folder);
+        if (st == VG_OK) st = vg_feature_store_begin(path, &job->key, out);
+    }
+    VG_TRY(vg_comm_agree(s->comm, st));
+    if (vg_comm_rank(s->comm) != 0) st = vg_feature_store_join(path, &job->key, out);
+    return vg_comm_agree(s->comm, st);
+}
+
+static vg_status build(const vg_feature_source *s, const vg_feature_job *job, const char *path)
+{
+    vg_feature_store *store = NULL;
+    const double start_s = vg_now_s();
+    vg_log_root("%s features of split %s: %lld rows, %.3f GB in %s, on %d ranks", job->what, vg_split_name(s->split),
+                (long long)job->key.n_rows, (double)vg_feature_store_bytes(&job->key) * 1e-9, path,
+                vg_comm_size(s->comm));
+    vg_status st = begin(s, job, path, &store);
+    if (st == VG_OK) st = job->build(job->context, store);
+    VG_KEEP(st, vg_feature_store_close(store));
+    st = vg_comm_agree(s->comm, st);
+    if (st == VG_OK) {
+        if (vg_comm_rank(s->comm) == 0) st = vg_feature_store_commit(path, &job->key);
+        st = vg_comm_agree(s->comm, st);
+    }
+    if (st == VG_OK) vg_log_root("%s features: done in %.1f s", job->what, vg_now_s() - start_s);
+    return st;
+}
+
+/* Rank 0 looks; *found is the same everywhere. */
+static vg_status look(const vg_feature_source *s, const vg_feature_job *job, const char *path, int64_t *found)
+{
+    vg_status st = VG_OK;
+    *found = 0;
+    if (vg_comm_rank(s->comm) == 0) {
+        char why[1024];
+        vg_feature_store *store = NULL;
+        st = vg_feature_store_open(path, &job->key, &store, why, sizeof why);
+        *found = store != NULL;
+        if (*why) vg_log_root("%s: it is made anew", why);
+        VG_KEEP(st, vg_feature_store_close(store));
+    }
+    VG_TRY(vg_comm_agree(s->comm, st));
+    return vg_comm_max_i64(s->comm, found, 1);
+}
+
+static vg_status open_all(const vg_feature_source *s, const vg_feature_job *job, const char *path,
+                          vg_feature_store **out)
+{
+    char why[1024];
+    vg_status st = vg_feature_store_open(path, &job->key, out, why, sizeof why);
+    if (st == VG_OK && !*out)
+        st = vg_fail(VG_E_STORAGE, "%s is not what rank 0 sees%s%s; features.folder must be one folder for all hosts",
+                     path, *why ? ": " : "", why);
+    st = vg_comm_agree(s->comm, st);
+    if (st == VG_OK) return VG_OK;
+    (void)vg_feature_store_close(*out);
+    *out = NULL;
+    return st;
+}
+
+static vg_status provide(const vg_feature_source *s, const vg_feature_job *job, const char *path,
+                         vg_feature_store **out)
+{
+    const double gb = (double)vg_feature_store_bytes(&job->key) * 1e-9;
+    char why[1024];
+    int64_t found = 0;
+    if (gb > s->options->features_max_gb) {
+        snprintf(why, sizeof why, "%s would take %.3f GB, features.max_gb is %g", path, gb,
+                 s->options->features_max_gb);
+        return do_without(job, why);
+    }
+    VG_TRY(look(s, job, path, &found));
+    if (!found) {
+        const vg_status st = build(s, job, path);
+        if (st == VG_E_STORAGE) {
+            snprintf(why, sizeof why, "%s", vg_error_text());
+            return do_without(job, why);
+        }
+        VG_TRY(st);
+    }
+    return open_all(s, job, path, out);
+}
+
+vg_status vg_features_provide(const vg_feature_source *s, const vg_feature_job *job, vg_feature_store **out)
+{
+    vg_text path = {0};
+    *out = NULL;
+    vg_status st = vg_comm_agree(s->comm, store_path(s, job, &path));
+    if (st == VG_OK) st = provide(s, job, path.data, out);
+    free(path.data);
+    return st;
+}

@@ -1,0 +1,177 @@
+/* The vision tower alone, over every image of a split, into a store. */
+#include "trainer/features.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCHES = 3 };
+
+/* One rank's walk over its share: micro-batches rank, rank + R, ... of the images in order. */
+typedef struct walk {
+    const vg_feature_source *source;
+    vg_feature_store *store;
+    vg_batch_shape shape;
+    vg_program *tower;
+    vg_arena arena;
+    vg_batch batches[BATCHES];
+    vg_loader *loader;
+    float *scratch;  /* a row */
+    int64_t *wanted; /* first images of the micro-batches with a row that is missing */
+    int64_t n_wanted;
+    vg_feature_progress progress;
+} walk;
+
+int64_t vg_features_image_floats(const vg_options *o)
+{
+    const int64_t grid = o->data_side / o->vision_patch;
+    return grid * grid * o->vision_width;
+}
+
+static vg_feature_key key_of(const vg_options *o, int64_t n_images, const char *text)
+{
+    return (vg_feature_key){.text = text,
+                            .n_rows = n_images,
+                            .row_floats = vg_features_image_floats(o),
+                            .bf16 = strcmp(o->features_dtype, "bf16") == 0};
+}
+
+size_t vg_features_image_bytes(const vg_options *o, int64_t n_images)
+{
+    const vg_feature_key key = key_of(o, n_images, "");
+    return vg_feature_store_bytes(&key);
+}
+
+static vg_status key_text(const vg_feature_source *s, vg_text *text)
+{
+    const vg_options *o = s->options;
+    return vg_text_add(text,
+                       "features: image\nsplit: %s, %lld images, data %016llx\nweights: vision %016llx\n"
+                       "model: patch %lld, width %lld, depth %lld, heads %lld, registers %lld\n"
+                       "picture: %lld x %lld, %s, decoded in reduced size from %g\ncomputed by: %s\ntype: %s\n",
+                       vg_split_name(s->split), (long long)vg_split_image_count(s->split),
+                       (unsigned long long)vg_split_hash(s->split),
+                       (unsigned long long)vg_features_weights_hash(s->params, "vision."), (long long)o->vision_patch,
+                       (long long)o->vision_width, (long long)o->vision_depth, (long long)o->vision_heads,
+                       (long long)o->vision_registers, (long long)o->data_side, (long long)o->data_side,
+                       VG_LOADER_PICTURE, o->data_reduced, vg_compute_profile(s->compute), o->features_dtype);
+}
+
+/* ---- opening ---- */
+
+static vg_status open_tower(walk *w)
+{
+    vg_compute *compute = w->source->compute;
+    const vg_device_ops *device = compute->backend->device;
+    vg_graph *g = NULL;
+    VG_TRY(vg_graph_new(w->source->params, &g));
+    vg_status st = vg_model_build_image(w->source->options, &w->shape, w->source->params, g);
+    if (st == VG_OK) st = vg_graph_plan(g, compute->backend, compute->stream.n_threads, &w->tower);
+    vg_graph_free(g);
+    if (st == VG_OK) st = vg_params_place(w->source->params, device, &compute->stream);
+    if (st == VG_OK) st = device->allocate(&compute->stream, vg_program_arena_bytes(w->tower), &w->arena);
+    return st == VG_OK ? vg_program_attach(w->tower, w->arena.base) : st;
+}
+
+static vg_status open_loader(walk *w)
+{
+    const vg_feature_source *s = w->source;
+    const vg_loader_spec spec = {.split = s->split,
+                                 .tokenizer = s->tokenizer,
+                                 .shape = w->shape,
+                                 .images_only = true,
+                                 .reduced = s->options->data_reduced,
+                                 .n_workers = (int)s->options->data_workers,
+                                 .max_bad = 1}; /* the training's own loader counts them */
+    for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&w->batches[i], &w->shape));
+    return vg_loader_open(&spec, w->batches, BATCHES, &w->loader);
+}
+
+static bool is_done(const walk *w, int64_t first)
+{
+    const int64_t n = vg_split_image_count(w->source->split);
+    for (int64_t i = first; i < n && i < first + w->shape.images; i++)
+        if (!vg_features_row_is_whole(w->store, i, w->scratch)) return false;
+    return true;
+}
+
+static vg_status find_wanted(walk *w)
+{
+    const int64_t n = vg_split_image_count(w->source->split), m = w->shape.images;
+    const int64_t ranks = vg_comm_size(w->source->comm);
+    w->scratch = vg_new0_array((size_t)vg_features_image_floats(w->source->options), sizeof *w->scratch);
+    w->wanted = vg_new0_array((size_t)(n / m / ranks + 1), sizeof *w->wanted);
+    VG_CHECK(w->scratch && w->wanted, VG_E_NOMEM, "no memory to compute image features");
+    for (int64_t first = vg_comm_rank(w->source->comm) * m; first < n; first += ranks * m)
+        if (!is_done(w, first)) w->wanted[w->n_wanted++] = first;
+    return VG_OK;
+}
+
+static void close_walk(walk *w)
+{
+    const vg_device_ops *device = w->source->compute->backend->device;
+    if (w->loader) vg_loader_close(w->loader);
+    for (int i = 0; i < BATCHES; i++) vg_batch_release(&w->batches[i]);
+    vg_program_free(w->tower);
+    device->release(&w->source->compute->stream, &w->arena);
+    free(w->scratch);
+    free(w->wanted);
+}
+
+/* ---- computing ---- */
+
+static vg_status put_batch(walk *w, const vg_batch *batch)
+{
+    VG_TRY(vg_program_bind(w->tower, "pixels", batch->pixels));
+    VG_TRY(vg_program_run(w->tower));
+    VG_TRY(vg_program_wait(w->tower));
+    const float *rows = vg_program_output(w->tower, "image_features", NULL);
+    const int64_t floats = vg_features_image_floats(w->source->options);
+    for (int i = 0; i < batch->shape.images; i++)
+        if (batch->images[i] >= 0) VG_TRY(vg_feature_store_put(w->store, batch->images[i], rows + i * floats));
+    return VG_OK;
+}
+
+static vg_status walk_share(walk *w)
+{
+    const int64_t m = w->shape.images;
+    for (int64_t i = 0; i < w->n_wanted && i < BATCHES; i++) VG_TRY(vg_loader_want(w->loader, w->wanted[i]));
+    for (int64_t i = 0; i < w->n_wanted; i++) {
+        vg_batch *batch = NULL;
+        VG_TRY(vg_stop_check());
+        VG_TRY(vg_loader_take(w->loader, &batch));
+        const vg_status st = put_batch(w, batch);
+        vg_loader_give_back(w->loader, batch);
+        VG_TRY(st);
+        if (i + BATCHES < w->n_wanted) VG_TRY(vg_loader_want(w->loader, w->wanted[i + BATCHES]));
+        vg_features_tell(&w->progress, "image", w->n_wanted * m, m);
+    }
+    return VG_OK;
+}
+
+static vg_status build(void *context, vg_feature_store *store)
+{
+    walk w = {.source = context, .store = store};
+    w.shape = vg_model_batch_shape(w.source->options);
+    w.shape.phrases = w.shape.max_targets = 1;
+    vg_status st = find_wanted(&w);
+    if (st == VG_OK) st = open_tower(&w);
+    if (st == VG_OK) st = open_loader(&w);
+    if (st == VG_OK) st = walk_share(&w);
+    close_walk(&w);
+    return st;
+}
+
+vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_store **out)
+{
+    vg_text text = {0};
+    vg_status st = vg_comm_agree(source->comm, key_text(source, &text));
+    vg_feature_source mine = *source;
+    const vg_feature_job job = {.what = "image",
+                                .kind = "",
+                                .key = key_of(source->options, vg_split_image_count(source->split), text.data),
+                                .build = build,
+                                .context = &mine};
+    if (st == VG_OK) st = vg_features_provide(source, &job, out);
+    free(text.data);
+    return st;
+}
