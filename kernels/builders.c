@@ -29,7 +29,13 @@ vg_value vg_graph_patchify(vg_graph *g, vg_value pixels, int patch)
 
 vg_value vg_graph_linear(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_act act)
 {
-    return vg_graph_apply(g, VG_OP_linear, (vg_attr){.linear = {act}}, (vg_value[]){x, as_matrix(g, w), b}, 3);
+    return vg_graph_linear_ragged(g, x, VG_NONE, w, b, act);
+}
+
+vg_value vg_graph_linear_ragged(vg_graph *g, vg_value x, vg_value counts, vg_value w, vg_value b, vg_act act)
+{
+    return vg_graph_apply(g, VG_OP_linear, (vg_attr){.linear = {act}},
+                          (vg_value[]){x, as_matrix(g, w), b, VG_NONE, VG_NONE, counts}, 6);
 }
 
 vg_value vg_graph_linear_residual(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_value gamma, vg_value res)

@@ -76,13 +76,15 @@ static const char *shape_patchify(vg_shaping *s)
 
 static const char *shape_linear(vg_shaping *s)
 {
-    OPERANDS("ffFFF");
+    OPERANDS("ffFFFI");
     FITS(rank(s, 1) == 2 && dim(s, 1, 1) == last(s, 0), "W must be [N,K] with K the last axis of x");
     vg_shape y = shape_of(s, 0);
     y.dim[y.rank - 1] = dim(s, 1, 0);
     FITS(is_shaped(s, 2, VG_SHAPE(dim(s, 1, 0))), "the bias must be [N]");
     FITS(is_shaped(s, 3, VG_SHAPE(dim(s, 1, 0))), "gamma must be [N]");
     FITS(is_shaped(s, 4, y), "res must have the shape of the result");
+    FITS(!s->in[5] || rank(s, 0) == 3, "x must be [B,L,K] where there are counts");
+    FITS(is_shaped(s, 5, VG_SHAPE(dim(s, 0, 0))), "counts must be [B]");
     FITS(s->attr->linear.act == VG_ACT_NONE || (!s->in[3] && !s->in[4]), "gamma and res go with no activation");
     output(s, 0, VG_F32, y);
     if (s->attr->linear.act == VG_ACT_GELU) output(s, 1, VG_F32, y);

@@ -83,6 +83,7 @@ size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
 typedef struct source {
     const float *data;
     int64_t lane, step, n_lanes;
+    const int32_t *lanes; /* which ones, or NULL */
     const float *scale;
     float *sums; /* of its lanes, or NULL */
     int width;
@@ -90,12 +91,12 @@ typedef struct source {
 
 static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->a, g->a_row, g->a_step, g->m, g->a_scale, NULL, isa->mr};
+    return (source){g->a, g->a_row, g->a_step, g->m, g->rows, g->a_scale, NULL, isa->mr};
 }
 
 static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->b_sums, isa->nr};
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, NULL, g->b_sums, isa->nr};
 }
 
 /* Panels first..end-1, steps start..start+length-1, as [panel][length][width]. Where lanes lie side by side, so do
@@ -110,9 +111,9 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
         for (int64_t panel = first; panel < end; panel++) {
             const int64_t lane = panel * s->width, step = start + p;
             isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
-                      s->data + lane * s->lane + step * s->step, s->lane, s->step,
-                      (int)least(s->width, s->n_lanes - lane), least(at_once, length - p),
-                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
+                      s->data + (s->lanes ? 0 : lane) * s->lane + step * s->step, s->lane, s->step,
+                      s->lanes ? s->lanes + lane : NULL, (int)least(s->width, s->n_lanes - lane),
+                      least(at_once, length - p), s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
         }
 }
 
@@ -152,8 +153,8 @@ static part part_of(const layout *l, int thread, int n_threads)
 static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
 {
     enum { LINE = 16 };
-    const float *at = g->finish.add + row * g->n + column;
-    for (int64_t r = 0; r < n_rows; r++, at += g->n) {
+    for (int64_t r = 0; r < n_rows; r++) {
+        const float *at = g->finish.add + vg_gemm_row(g, row + r) * g->n + column;
         __builtin_prefetch(at);
         __builtin_prefetch(at + LINE);
     }

@@ -27,13 +27,19 @@ typedef struct vg_gemm {
     const float *a, *b;
     int64_t a_row, a_step;    /* A(i,k) = a[i * a_row + k * a_step]; one of both is 1 */
     int64_t b_column, b_step; /* B(k,j) = b[j * b_column + k * b_step]; one of both is 1 */
+    const int32_t *rows;      /* [m] the rows of A and of C there are, in order; NULL: the first m. Wants a_step 1 */
     const float *a_scale;     /* [k] multiplies the columns of A; or NULL */
     const float *packed;      /* B, from vg_gemm_pack; or NULL */
     float *a_sums, *b_sums;   /* [m], [n] sums over k of A and of B, in order; or NULL. Wants a_row or b_column 1 */
     vg_gemm_finish finish;
 } vg_gemm;
 
-/* Only m, n, k and packed (NULL or not) are read. */
+static inline int64_t vg_gemm_row(const vg_gemm *g, int64_t i)
+{
+    return g->rows ? g->rows[i] : i;
+}
+
+/* Only m, n, k and packed (NULL or not) are read; fewer rows need no more. */
 size_t vg_gemm_workspace(const vg_gemm *g, int n_threads);
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace);
 
@@ -53,10 +59,12 @@ typedef struct vg_gemm_isa {
     const char *(*library)(void); /* the name and version of what it stands on; or NULL */
     int mr, nr;
     void (*prepare)(void); /* before the threads of a product start; or NULL */
-    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. Where lanes lie side by side and
-     * sums is not NULL, sums[lane] += src(lane, 0) + .., one after the other. */
-    void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
-                 const float *scale, float *sums);
+    /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. lanes, when not NULL, says which
+     * they are. Where lanes lie side by side and sums is not NULL, sums[lane] += src(lane, 0) + .., one after the
+     * other.
+     */
+    void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
+                 int64_t k, const float *scale, float *sums);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr] */
     void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add, vg_gemm_ahead ahead);
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */

@@ -56,16 +56,21 @@ EACH_WIDTH static inline void pack_side_by_side(float *dst, int width, const flo
     }
 }
 
+static inline int64_t lane_of(const int32_t *lanes, int i)
+{
+    return lanes ? lanes[i] : i;
+}
+
 /* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the next panel are asked for:
  * as many short rows at once are more than the hardware follows. */
-EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, int n_lanes,
-                                          const float *scale)
+EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, const int32_t *lanes,
+                                          int n_lanes, const float *scale)
 {
     vf rows[VF_LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < VF_LANES; i++) {
-        rows[i] = i < n_lanes ? vf_load(src + i * lane) : vf_set(0.0F);
-        if (i < width) __builtin_prefetch(src + (i + width) * lane, 0, 2);
+        rows[i] = i < n_lanes ? vf_load(src + lane_of(lanes, i) * lane) : vf_set(0.0F);
+        if (i < width && !lanes) __builtin_prefetch(src + (i + width) * lane, 0, 2);
     }
     if (scale)
 #pragma GCC unroll 16
@@ -76,47 +81,50 @@ EACH_WIDTH static inline void pack_square(float *dst, int width, const float *sr
 }
 
 /* Any layout, one number after the other. */
-static void pack_slowly(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
-                        const float *scale)
+static void pack_slowly(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes,
+                        int n_lanes, int64_t k, const float *scale)
 {
     for (int64_t p = 0; p < k; p++)
         for (int i = 0; i < width; i++) {
-            const float x = i < n_lanes ? src[i * lane + p * step] : 0.0F;
+            const float x = i < n_lanes ? src[lane_of(lanes, i) * lane + p * step] : 0.0F;
             dst[p * width + i] = scale ? x * scale[p] : x;
         }
 }
 
 /* Steps lie side by side in the source. */
-EACH_WIDTH static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane, int n_lanes,
-                                              int64_t k, const float *scale)
+EACH_WIDTH static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane,
+                                              const int32_t *lanes, int n_lanes, int64_t k, const float *scale)
 {
     int64_t p = 0;
     for (; p + VF_LANES <= k; p += VF_LANES)
         for (int i = 0; i < width; i += VF_LANES) {
             const int here = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
-            pack_square(dst + p * width + i, width, src + i * lane + p, lane, here, scale ? scale + p : NULL);
+            pack_square(dst + p * width + i, width, src + (lanes ? 0 : i) * lane + p, lane, lanes ? lanes + i : NULL,
+                        here, scale ? scale + p : NULL);
         }
-    pack_slowly(dst + p * width, width, src + p, lane, 1, n_lanes, k - p, scale ? scale + p : NULL);
+    pack_slowly(dst + p * width, width, src + p, lane, 1, lanes, n_lanes, k - p, scale ? scale + p : NULL);
 }
 
 EACH_WIDTH static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step,
-                                         int n_lanes, int64_t k, const float *scale, float *sums)
+                                         const int32_t *lanes, int n_lanes, int64_t k, const float *scale, float *sums)
 {
     if (lane == 1 && !scale)
         pack_side_by_side(dst, width, src, step, n_lanes, k, sums);
-    else if (step == 1)
-        pack_end_to_end(dst, width, src, lane, n_lanes, k, scale);
+    else if (step == 1 && lanes)
+        pack_end_to_end(dst, width, src, lane, lanes, n_lanes, k, scale);
+    else if (step == 1) /* compiled by itself too */
+        pack_end_to_end(dst, width, src, lane, NULL, n_lanes, k, scale);
     else
-        pack_slowly(dst, width, src, lane, step, n_lanes, k, scale);
+        pack_slowly(dst, width, src, lane, step, lanes, n_lanes, k, scale);
 }
 
-static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, int n_lanes, int64_t k,
-                 const float *scale, float *sums)
+static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
+                 int64_t k, const float *scale, float *sums)
 {
     if (width == MR) /* each width is compiled by itself */
-        pack_width(dst, MR, src, lane, step, n_lanes, k, scale, sums);
+        pack_width(dst, MR, src, lane, step, lanes, n_lanes, k, scale, sums);
     else
-        pack_width(dst, NR, src, lane, step, n_lanes, k, scale, sums);
+        pack_width(dst, NR, src, lane, step, lanes, n_lanes, k, scale, sums);
 }
 
 static inline vf activate(vg_act act, vf z)
@@ -173,7 +181,7 @@ static void finish(const vg_gemm *g, const float *sums, int64_t i, int64_t n_row
     }
     const int whole = n_columns / VF_LANES * VF_LANES;
     for (int64_t r = 0; r < n_rows; r++, sums += NR) {
-        const int64_t at = (i + r) * g->n + j;
+        const int64_t at = vg_gemm_row(g, i + r) * g->n + j;
         for (int v = 0; v < whole; v += VF_LANES) finish_vector(&g->finish, vf_load(sums + v), at + v, j + v, VF_LANES);
         if (whole < n_columns)
             finish_vector(&g->finish, vf_load(sums + whole), at + whole, j + whole, n_columns - whole);

@@ -5,7 +5,7 @@
     python tests/bench/torch_step.py --check         the peer's loss is the oracle's (tests/parity/oracle.py)
 
 A case is PRESET-STAGE, with -cached when the phrases' features come from a cache: seed-stage1, strong-stage1-cached,
-seed-unfreeze4, seed-unfreeze12, .. ViT-S/14 at 224 pixels, batch 8, one phrase of 24 tokens each, fp32, decoder dropout
+seed-unfreeze4, seed-unfreeze12, .. ViT-S/14 at 224 pixels, batch 8, one phrase each, padded to 24 tokens, fp32, decoder dropout
 0.1, AdamW, clipping. A step starts at 8-bit pixels and ends with the weights updated. Frozen towers run without grad and,
 when compiled, with packed weights.
 """

@@ -164,9 +164,9 @@ static void open_case(size_t i, op_case *c)
     *c = (op_case){.node = {.op = op, .n_in = table[op].n_in, .n_out = table[op].n_out}};
     snprintf(c->title, sizeof c->title, "%s, %s", name, json_string_value(json_object_get(row, "case")));
     c->node.attr = attribute(op, json_object_get(row, "attr"));
-    assert_int_equal(json_array_size(in), c->node.n_in);
+    assert_in_range(json_array_size(in), 1, c->node.n_in);   /* those that a case does not name are absent */
     assert_in_range(json_array_size(out), 1, c->node.n_out); /* stack_grad has as many as were stacked */
-    for (int k = 0; k < c->node.n_in; k++)
+    for (int k = 0; k < (int)json_array_size(in); k++)
         c->node.in[k] = operand(c, json_string_value(json_array_get(in, (size_t)k)), NULL);
     for (int k = 0; k < (int)json_array_size(out); k++) {
         c->node.out[k] = operand(c, json_string_value(json_array_get(out, (size_t)k)), &c->want[k]);

@@ -23,6 +23,10 @@ vg_value vg_model_param(vg_builder *b, const char *prefix, const char *name, vg_
 /* x W^T + b with `prefix.weight` [n,k] and `prefix.bias` [n]. */
 vg_value vg_model_linear(vg_builder *b, const char *prefix, vg_value x, int64_t n, int64_t k, vg_act act);
 
+/* The same of x [B,L,k], whose rows from counts[b] on are padding; counts may be VG_NONE. */
+vg_value vg_model_linear_ragged(vg_builder *b, const char *prefix, vg_value x, vg_value counts, int64_t n, int64_t k,
+                                vg_act act);
+
 /* layernorm(x + res) with `prefix.weight` and `prefix.bias` [c]. */
 vg_value vg_model_layernorm(vg_builder *b, const char *prefix, vg_value x, vg_value res, int64_t c, float eps);
 

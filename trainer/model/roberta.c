@@ -5,12 +5,17 @@
 
 static const float NORM_EPS = 1e-5F;
 
-static vg_value projection(vg_builder *b, const char *layer, const char *name, vg_value x, int64_t n, int64_t k,
+/* Rows of a text, as many as there are tokens in each slot; one in each where counts is VG_NONE. */
+typedef struct text_rows {
+    vg_value x, counts;
+} text_rows;
+
+static vg_value projection(vg_builder *b, const char *layer, const char *name, text_rows in, int64_t n, int64_t k,
                            vg_act act)
 {
     char part[128];
     snprintf(part, sizeof part, "%s.%s", layer, name);
-    return vg_model_linear(b, part, x, n, k, act);
+    return vg_model_linear_ragged(b, part, in.x, in.counts, n, k, act);
 }
 
 /* LN(x + dropout(y)) */
@@ -23,14 +28,14 @@ static vg_value close_half(vg_builder *b, const char *layer, const char *name, v
     return vg_model_layernorm(b, part, dropped, x, b->o->text_width, NORM_EPS);
 }
 
-/* One layer whose output has the rows of `queries`: all of x, or its first token alone. */
-static vg_value layer_build(vg_builder *b, const char *layer, vg_value x, vg_value queries, vg_value counts)
+/* One layer whose output has the rows of `queries`: all of the text, or its first token alone. */
+static vg_value layer_build(vg_builder *b, const char *layer, text_rows text, text_rows queries)
 {
     const int64_t c = b->o->text_width, heads = b->o->text_heads, hidden = b->o->text_mlp;
     vg_attention attention = {.q = projection(b, layer, "attention.self.query", queries, c, c, VG_ACT_NONE),
-                              .k = projection(b, layer, "attention.self.key", x, c, c, VG_ACT_NONE),
-                              .v = projection(b, layer, "attention.self.value", x, c, c, VG_ACT_NONE),
-                              .counts = counts,
+                              .k = projection(b, layer, "attention.self.key", text, c, c, VG_ACT_NONE),
+                              .v = projection(b, layer, "attention.self.value", text, c, c, VG_ACT_NONE),
+                              .counts = text.counts,
                               .heads = (int)heads,
                               .head_size = (int)(c / heads)};
     if (b->text_trains && b->o->text_dropout > 0) {
@@ -42,10 +47,11 @@ static vg_value layer_build(vg_builder *b, const char *layer, vg_value x, vg_val
     }
     vg_graph_scope(b->g, layer);
     const vg_value mixed = vg_graph_attention(b->g, &attention);
-    const vg_value a = projection(b, layer, "attention.output.dense", mixed, c, c, VG_ACT_NONE);
-    const vg_value half = close_half(b, layer, "attention.output", queries, a);
-    const vg_value h = projection(b, layer, "intermediate.dense", half, hidden, c, VG_ACT_GELU);
-    return close_half(b, layer, "output", half, projection(b, layer, "output.dense", h, c, hidden, VG_ACT_NONE));
+    text_rows rows = {mixed, queries.counts};
+    const vg_value a = projection(b, layer, "attention.output.dense", rows, c, c, VG_ACT_NONE);
+    const vg_value half = rows.x = close_half(b, layer, "attention.output", queries.x, a);
+    rows.x = projection(b, layer, "intermediate.dense", rows, hidden, c, VG_ACT_GELU);
+    return close_half(b, layer, "output", half, projection(b, layer, "output.dense", rows, c, hidden, VG_ACT_NONE));
 }
 
 vg_value vg_roberta_build(vg_builder *b)
@@ -66,9 +72,10 @@ vg_value vg_roberta_build(vg_builder *b)
     for (int64_t i = 0; i < o->text_depth; i++) {
         char layer[64];
         snprintf(layer, sizeof layer, "text.encoder.layer.%d", (int)i);
-        /* nobody reads the other rows of the last layer */
-        const bool first = first_only && i == o->text_depth - 1;
-        x = layer_build(b, layer, x, first ? vg_graph_slice_tokens(b->g, x, 0, 1) : x, counts);
+        text_rows queries = {x, counts};
+        if (first_only && i == o->text_depth - 1) /* nobody reads the other rows of the last layer */
+            queries = (text_rows){vg_graph_slice_tokens(b->g, x, 0, 1), VG_NONE};
+        x = layer_build(b, layer, (text_rows){x, counts}, queries);
     }
     return x;
 }

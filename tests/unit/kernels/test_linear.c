@@ -158,6 +158,34 @@ static void a_packed_weight_changes_no_bit_in_either_direction(void **state)
     layer_free(&l);
 }
 
+/* Slots of seven rows; the counts leave a slot empty, another whole, and go beyond both ends. */
+static void padding_becomes_zero_and_changes_no_bit_of_the_rest(void **state)
+{
+    (void)state;
+    enum { SLOTS = 5, LENGTH = 7 };
+    const int32_t counts[SLOTS] = {3, 0, 7, 9, -1};
+    layer l = layer_new(SLOTS * LENGTH), plain = layer_new(SLOTS * LENGTH);
+    for (int isa = 0; isa < N_ISAS; isa++) {
+        setenv("VLGTR_ISA", isas[isa], 1);
+        vg_node node = forward(&plain);
+        node.attr.linear.act = VG_ACT_GELU;
+        node.out[1] = operand(plain.z, VG_SHAPE(SLOTS * LENGTH, N));
+        run(&node, 1);
+        for (int64_t e = 0; e < SLOTS * LENGTH * N; e++)
+            if (e / N % LENGTH >= counts[e / N / LENGTH]) plain.y[e] = plain.z[e] = 0;
+        node.n_in = 6;
+        node.in[0].shape = VG_SHAPE(SLOTS, LENGTH, K);
+        node.in[5] = (vg_operand){(int32_t *)counts, VG_I32, VG_SHAPE(SLOTS)};
+        node.out[0] = operand(l.y, VG_SHAPE(SLOTS, LENGTH, N));
+        node.out[1] = operand(l.z, VG_SHAPE(SLOTS, LENGTH, N));
+        run(&node, 2);
+        assert_memory_equal(l.y, plain.y, SLOTS * LENGTH * N * sizeof(float));
+        assert_memory_equal(l.z, plain.z, SLOTS * LENGTH * N * sizeof(float));
+    }
+    layer_free(&l);
+    layer_free(&plain);
+}
+
 static void dx_adds_the_other_contributions(void **state)
 {
     (void)state;
@@ -330,6 +358,7 @@ int main(void)
         cmocka_unit_test(forward_keeps_z_for_gelu),
         cmocka_unit_test(forward_scales_and_adds_the_residual_also_in_place),
         cmocka_unit_test(a_packed_weight_changes_no_bit_in_either_direction),
+        cmocka_unit_test(padding_becomes_zero_and_changes_no_bit_of_the_rest),
         cmocka_unit_test(dx_adds_the_other_contributions),
         cmocka_unit_test(dw_is_written_or_added_with_and_without_gamma),
         cmocka_unit_test(dw_outputs_may_be_absent),
