@@ -201,7 +201,9 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     maker.n_threads = options->threads ? options->threads : vg_processors();
     maker.log = vg_import_log_new(report, options);
     VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
+    const double begin_s = vg_now_s();
     const vg_status st = import_set(set, &source, &maker);
+    report->seconds = vg_now_s() - begin_s;
     vg_shard_maker_release(&maker);
     vg_import_log_free(maker.log);
     return st;

@@ -53,6 +53,7 @@ typedef struct vg_import_report {
     int64_t absent_images;             /* in the shards without their file */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
+    double seconds;
     int shards, shards_kept;           /* kept: found finished from an earlier, equal import */
 } vg_import_report;
 

@@ -118,6 +118,9 @@ vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
     VG_TRY(vg_text_add(out, "%lld distinct phrases; %d shards, %.1f MiB of images", (long long)r->phrases, r->shards,
                        (double)r->image_bytes / (1 << 20)));
     if (r->shards_kept) VG_TRY(vg_text_add(out, "; %d of them were finished before and kept", r->shards_kept));
+    if (r->seconds > 0)
+        VG_TRY(vg_text_add(out, "; %.1f s: %.0f images/s, %.0f boxes/s", r->seconds, (double)r->images / r->seconds,
+                           (double)r->boxes / r->seconds));
     VG_TRY(vg_text_add(out, "\n"));
     VG_TRY(published_add(r, out));
     if (r->absent_images)

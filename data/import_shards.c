@@ -338,7 +338,7 @@ static vg_status shard_count(vg_shard_maker *m, const vg_shard *shard)
             continue;
         }
         vg_text why = {0};
-        vg_status st = vg_text_add(&why, "%s was written without it", shard->path);
+        vg_status st = vg_text_add(&why, "%s: set aside when %s was written", r->path, shard->path);
         if (st == VG_OK) st = image_reject(m, r, why.data);
         free(why.data);
         VG_TRY(st);
