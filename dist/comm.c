@@ -12,8 +12,19 @@ static bool launched(void)
     return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_RANK") || getenv("PMIX_RANK");
 }
 
+/* Slurm's srun without MPI makes as many runs of one rank each as it starts tasks, all in one folder. */
+static vg_status check_srun(void)
+{
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    VG_CHECK(launched() || !tasks || strcmp(tasks, "1") == 0, VG_E_CONFIG,
+             "srun started %s tasks that do not know of each other; start them with srun --mpi=pmix, or with mpirun",
+             tasks);
+    return VG_OK;
+}
+
 vg_status vg_comm_open(vg_comm **out)
 {
+    VG_TRY(check_srun());
     vg_comm *comm = vg_new0(sizeof *comm);
     VG_CHECK(comm, VG_E_NOMEM, "no memory for a process group");
     if (gethostname(comm->host, sizeof comm->host - 1) != 0) strcpy(comm->host, "unknown");

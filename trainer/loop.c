@@ -281,6 +281,16 @@ static vg_status load_moments(vg_run *r, const char *checkpoint)
     return vg_rank_moments_send(&r->moments);
 }
 
+/* Whether the last stage that the command is to train lies behind. */
+static bool until_reached(const vg_run *r)
+{
+    const vg_options *o = r->o;
+    int64_t until = o->n_stages - 1;
+    for (int i = 0; i < o->n_stages; i++)
+        if (*o->run_until && strcmp(o->schedule[i].name, o->run_until) == 0) until = i;
+    return r->stage_index > until;
+}
+
 static vg_status train_schedule(vg_run *r, const char *checkpoint)
 {
     if (checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps && r->stage_index + 1 < r->o->n_stages) {
@@ -288,7 +298,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         r->stage_step = r->optimizer_steps = 0;
         checkpoint = NULL;
     }
-    for (;;) {
+    while (!until_reached(r)) {
         VG_TRY(vg_run_enter_stage(r));
         VG_TRY(vg_comm_agree(r->comm, vg_run_open_loader(r)));
         set_mark(r);
@@ -304,6 +314,8 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         r->stage_index++;
         r->stage_step = r->optimizer_steps = 0;
     }
+    vg_metrics_say(r->metrics, "step %lld ends stage '%s', as run.until asked", (long long)r->step, r->o->run_until);
+    return VG_OK;
 }
 
 /* ---- opening a run ---- */

@@ -23,6 +23,14 @@ static vg_status check_stage(const vg_options *o, int i)
     return VG_OK;
 }
 
+static vg_status check_until(const vg_options *o)
+{
+    if (!*o->run_until) return VG_OK;
+    for (int i = 0; i < o->n_stages; i++)
+        if (strcmp(o->schedule[i].name, o->run_until) == 0) return VG_OK;
+    return vg_fail(VG_E_CONFIG, "run.until: the schedule has no stage '%s'", o->run_until);
+}
+
 vg_status vg_options_check(const vg_options *o)
 {
     VG_TRY(check_tower("vision", o->vision_width, o->vision_heads));
@@ -41,6 +49,7 @@ vg_status vg_options_check(const vg_options *o)
              "train.zero: the fast reduction gives every GPU the whole sum; leave one of the two out");
     VG_CHECK(strcmp(o->features_dtype, "fp32") == 0 || strcmp(o->features_images, "disk") == 0, VG_E_CONFIG,
              "features.dtype: bf16 is a form of stored image features; add features.images: disk");
+    VG_TRY(check_until(o));
     for (int i = 0; i < o->n_stages; i++) VG_TRY(check_stage(o, i));
     return VG_OK;
 }
