@@ -54,7 +54,7 @@ typedef struct vg_import_report {
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
     double seconds;
-    int shards, shards_kept;           /* kept: found finished from an earlier, equal import */
+    int shards, shards_kept; /* kept: found finished from an earlier, equal import */
 } vg_import_report;
 
 /* Imports set `name` (a row of data/importers.def) from `root`, which is the folder that holds the set's folder, or the
