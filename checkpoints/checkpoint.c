@@ -70,7 +70,8 @@ enum { N_TEXTS = 3 }; /* of a state */
 
 struct vg_checkpoint_writer {
     vg_comm *comm;
-    int rank, size, keep;
+    int rank, size;
+    vg_checkpoint_retention keep;
     char *folder;
     const vg_params *run; /* what is copied */
     vg_params params;     /* the copy; its layout and frozen values are the run's own */
@@ -183,8 +184,8 @@ static bool copy_state(vg_checkpoint_writer *w, const vg_checkpoint_state *from)
     return all;
 }
 
-vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params, int keep,
-                                    vg_checkpoint_writer **out)
+vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params,
+                                    const vg_checkpoint_retention *keep, vg_checkpoint_writer **out)
 {
     vg_checkpoint_writer *w = vg_new0(sizeof *w);
     bool made = w != NULL;
@@ -192,7 +193,7 @@ vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_
         *w = (vg_checkpoint_writer){.comm = comm,
                                     .rank = vg_comm_rank(comm),
                                     .size = vg_comm_size(comm),
-                                    .keep = keep,
+                                    .keep = *keep,
                                     .folder = vg_copy_string(folder),
                                     .run = params};
         w->all = vg_new0_array((size_t)w->size, sizeof *w->all);
@@ -295,7 +296,8 @@ static vg_status commit(vg_checkpoint_writer *w)
     if (st == VG_OK) st = vg_checkpoint_open(w->path, &info);
     vg_checkpoint_info_free(info);
     free(marker);
-    if (st == VG_OK) vg_folder_prune(w->folder, w->keep);
+    if (st == VG_OK && vg_checkpoint_prune(w->folder, &w->keep) != VG_OK)
+        vg_log_rank("%s; older checkpoints stay", vg_error_text());
     return st;
 }
 

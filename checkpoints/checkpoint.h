@@ -6,7 +6,7 @@
  *
  * The manifest is the commit: it is written last and renamed into place, and a folder without one does not exist.
  *
- *     VG_TRY(vg_checkpoint_writer_open(comm, "run/checkpoints", params, 3, &writer));
+ *     VG_TRY(vg_checkpoint_writer_open(comm, "run/checkpoints", params, &keep, &writer));
  *     vg_checkpoint_state state = {.step = 30, ...};
  *     VG_TRY(vg_checkpoint_begin(writer, &state));                             at a step boundary; training goes on
  *
@@ -23,6 +23,16 @@
 
 #include "dist/comm.h"
 #include "kernels/params.h"
+
+/* Which checkpoints stay: the newest `last` (0: all do), of the others those of a step that is a multiple of `every`
+ * (0: none), and the one that was best at VG_CHECKPOINT_ACCURACY, where one has that number. */
+typedef struct vg_checkpoint_retention {
+    int last;
+    int64_t every;
+    bool best;
+} vg_checkpoint_retention;
+
+#define VG_CHECKPOINT_ACCURACY "acc50" /* key of a number: accuracy at IoU 0.5 in the evaluation of this very step */
 
 /* A number kept beside the state: a best metric, a running mean. */
 typedef struct vg_checkpoint_number {
@@ -56,8 +66,8 @@ typedef struct vg_checkpoint_writer vg_checkpoint_writer;
  * copy into. Of params the weights are the same on all ranks; of the moments, and of the average where one is kept,
  * each rank holds at least its vg_slice_of (comm.h) of the n_trainable floats, in VG_PARAM_BLOCK units. Each save
  * deletes checkpoints beyond the newest `keep` (0 keeps all). Errors, on all ranks alike: VG_E_NOMEM, VG_E_COMM. */
-vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params, int keep,
-                                    vg_checkpoint_writer **out);
+vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params,
+                                    const vg_checkpoint_retention *keep, vg_checkpoint_writer **out);
 
 /* Local. What a save under way has not committed is left to the next save to clear away. NULL is fine. */
 void vg_checkpoint_writer_close(vg_checkpoint_writer *writer);
@@ -130,6 +140,10 @@ vg_status vg_checkpoint_load_average(const char *path, vg_params *params);
 /* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_STORAGE, naming the file. */
 vg_status vg_checkpoint_verify(const char *path);
 
+/* Local. Deletes the checkpoints of a folder that `keep` does not keep; those that cannot be read stay, and what cannot
+ * be deleted is logged. */
+vg_status vg_checkpoint_prune(const char *folder, const vg_checkpoint_retention *keep);
+
 /* Local. The paths of the checkpoints in a folder (those with a manifest), oldest first: by generation, then by step,
  * so that a run that went back to step 20 and reached 25 is newer than the 30 it left behind; those whose manifest
  * cannot be read come last. Heap array of heap strings. A folder that is absent has none. */
@@ -140,5 +154,23 @@ void vg_checkpoint_list_free(char **paths, int n);
  * strips it (names as timm and transformers have them); NULL or "" keeps all. Errors: VG_E_STORAGE, VG_E_USAGE (no
  * parameter has that prefix). */
 vg_status vg_checkpoint_export(const char *path, const char *prefix, const char *out);
+
+/* Local. Makes the folder `out` a checkpoint with the mean of n checkpoints' weights and nothing to train on with: one
+ * to answer with, or to export. Each is verified first. Errors: VG_E_STORAGE (one does not verify, parameters differ,
+ * out is there already), VG_E_NOMEM. */
+vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out);
+
+/* A parameter that is not the same in two checkpoints. Borrowed for the call. */
+typedef struct vg_checkpoint_difference {
+    const char *name;
+    int64_t count, values; /* values: how many of count have other bits */
+    double largest;        /* absolute difference */
+    const char *where;     /* instead of values: one lacks it, or it has another shape */
+} vg_checkpoint_difference;
+
+typedef void vg_checkpoint_tell_fn(void *context, const vg_checkpoint_difference *difference);
+
+/* Local. Tells each parameter whose values differ; *differ: how many. Errors: VG_E_STORAGE, VG_E_NOMEM. */
+vg_status vg_checkpoint_diff(const char *a, const char *b, vg_checkpoint_tell_fn *tell, void *context, int64_t *differ);
 
 #endif

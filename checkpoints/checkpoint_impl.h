@@ -34,6 +34,9 @@ vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_
 
 /* ---- moments.c, weights.c ---- */
 
+/* The weights of a checkpoint as tensors. Errors: VG_E_STORAGE. */
+vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **out);
+
 /* Each writes one file of a checkpoint. */
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
 vg_status vg_moments_write(const char *file, const vg_params *params, bool compress, int rank, int n_ranks,
@@ -61,9 +64,6 @@ vg_status vg_folder_fence(const char *folder, uint64_t generation);
 
 /* Removes what earlier saves left unfinished. */
 vg_status vg_folder_clean(const char *folder);
-
-/* Deletes all but the newest `keep` checkpoints; what cannot be deleted is logged. */
-void vg_folder_prune(const char *folder, int keep);
 
 /* Waits until a slow shared file system shows `file`. Errors: VG_E_STORAGE after half a minute. */
 vg_status vg_wait_for_file(const char *file);

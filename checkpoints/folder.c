@@ -56,6 +56,7 @@ typedef struct found {
     bool readable;  /* that can be read; then: */
     uint64_t generation;
     int64_t step;
+    double accuracy; /* -1 where it was not measured */
 } found;
 
 static void found_free(found *items, size_t n)
@@ -75,6 +76,7 @@ static vg_status add_found(const char *folder, const char *name, found **items, 
         f.readable = true;
         f.generation = info->generation;
         f.step = info->step;
+        f.accuracy = vg_checkpoint_number_of(info, VG_CHECKPOINT_ACCURACY, -1);
         vg_checkpoint_info_free(info);
     }
     (*items)[(*n)++] = f;
@@ -168,19 +170,29 @@ static void remove_or_say(const char *path)
     if (vg_checkpoint_remove(path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
 }
 
-void vg_folder_prune(const char *folder, int keep)
+/* The best of those that can be read, n where none says how good it is; of equals the newest. */
+static size_t best_of(const found *items, size_t n)
+{
+    size_t best = n;
+    for (size_t i = 0; i < n; i++)
+        if (items[i].accuracy >= 0 && (best == n || items[i].accuracy >= items[best].accuracy)) best = i;
+    return best;
+}
+
+vg_status vg_checkpoint_prune(const char *folder, const vg_checkpoint_retention *keep)
 {
     found *items;
-    size_t n;
-    if (keep <= 0) return;
-    if (look(folder, &items, &n) != VG_OK) {
-        vg_log_rank("%s; older checkpoints stay", vg_error_text());
-        return;
-    }
-    size_t readable = 0; /* they come first; what we cannot read is not ours to delete */
+    size_t n, readable = 0; /* they come first; what we cannot read is not ours to delete */
+    if (keep->last <= 0) return VG_OK;
+    VG_TRY(look(folder, &items, &n));
     while (readable < n && items[readable].readable) readable++;
-    for (size_t i = 0; i + (size_t)keep < readable; i++) remove_or_say(items[i].path);
+    const size_t best = keep->best ? best_of(items, readable) : n;
+    for (size_t i = 0; i + (size_t)keep->last < readable; i++) {
+        const bool regular = keep->every && items[i].step % keep->every == 0;
+        if (!regular && i != best) remove_or_say(items[i].path);
+    }
     found_free(items, n);
+    return VG_OK;
 }
 
 /* ---- generations ---- */

@@ -45,40 +45,39 @@ static bool same_shape(const vg_tensor_entry *e, const vg_shape *shape)
     return e->rank == shape->rank && memcmp(e->dim, shape->dim, (size_t)e->rank * sizeof *e->dim) == 0;
 }
 
-static vg_status load_param(const vg_tensors *t, const char *file, vg_params *params, int index)
+static vg_status load_param(const vg_tensors *t, const char *path, vg_params *params, int index)
 {
     const vg_param *p = &params->items[index];
     const int found = vg_tensors_find(t, p->name);
-    VG_CHECK(found >= 0, VG_E_STORAGE, "%s: no parameter %s; was it saved with another configuration?", file, p->name);
+    VG_CHECK(found >= 0, VG_E_STORAGE, "%s: no parameter %s; was it saved with another configuration?", path, p->name);
     const vg_tensor_entry *e = vg_tensors_get(t, found);
     vg_shape shape = {.rank = e->rank <= VG_MAX_RANK ? e->rank : VG_MAX_RANK};
     memcpy(shape.dim, e->dim, sizeof shape.dim);
     char has[64], wants[64];
-    VG_CHECK(same_shape(e, &p->shape), VG_E_STORAGE, "%s: parameter %s is %s, the model has %s", file, p->name,
+    VG_CHECK(same_shape(e, &p->shape), VG_E_STORAGE, "%s: parameter %s is %s, the model has %s", path, p->name,
              vg_shape_text(&shape, has), vg_shape_text(&p->shape, wants));
     float *values = vg_params_data(params, index);
-    VG_CHECK(values, VG_E_BUG, "%s: parameter %s is not laid out", file, p->name);
+    VG_CHECK(values, VG_E_BUG, "%s: parameter %s is not laid out", path, p->name);
     return vg_tensors_read_f32(t, found, values);
 }
 
-/* The weights of a checkpoint, opened; the errors of what we wrote ourselves are the storage's. */
-static vg_status open_weights(const char *path, char **file, vg_tensors **t)
+/* The errors of what we wrote ourselves are the storage's. */
+vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **t)
 {
-    *file = vg_path_join(path, VG_WEIGHTS_NAME);
-    VG_CHECK(*file, VG_E_NOMEM, "%s: no memory to read the weights", path);
-    const vg_status st = vg_tensors_open(*file, t);
+    char *file = vg_path_join(path, VG_WEIGHTS_NAME);
+    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to read the weights", path);
+    const vg_status st = vg_tensors_open(file, t);
+    free(file);
     return st == VG_E_DATA ? VG_E_STORAGE : st;
 }
 
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params)
 {
     vg_tensors *t = NULL;
-    char *file = NULL;
-    vg_status st = open_weights(path, &file, &t);
-    for (int i = 0; i < params->n && st == VG_OK; i++) st = load_param(t, file, params, i);
+    vg_status st = vg_checkpoint_open_weights(path, &t);
+    for (int i = 0; i < params->n && st == VG_OK; i++) st = load_param(t, path, params, i);
     if (st == VG_E_DATA) st = VG_E_STORAGE;
     vg_tensors_close(t);
-    free(file);
     return st;
 }
 
@@ -124,18 +123,16 @@ vg_status vg_checkpoint_export(const char *path, const char *prefix, const char 
     vg_tensors *t = NULL;
     vg_tensor_writer *w = NULL;
     vg_text part = {0};
-    char *file = NULL;
     vg_status st = vg_text_add(&part, "%s.partial", out);
-    if (st == VG_OK) st = open_weights(path, &file, &t);
+    if (st == VG_OK) st = vg_checkpoint_open_weights(path, &t);
     if (st == VG_OK) st = vg_tensor_writer_new(&w);
-    if (st == VG_OK) st = copy_tensors(t, file, prefix ? prefix : "", w, part.data);
+    if (st == VG_OK) st = copy_tensors(t, path, prefix ? prefix : "", w, part.data);
     if (st == VG_OK && rename(part.data, out) != 0) {
         st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));
         remove(part.data);
     }
     vg_tensor_writer_free(w);
     vg_tensors_close(t);
-    free(file);
     free(part.data);
     return st == VG_E_DATA ? VG_E_STORAGE : st;
 }

@@ -108,12 +108,12 @@ static vg_status open_eval_phrases(vg_run *r)
     return vg_phrases_open(&r->eval_phrases, &source, false, r->stage->text);
 }
 
-static void say_scores(vg_run *r, const vg_evaluation *e)
+static void say_scores(vg_run *r, const vg_evaluation *e, double accuracy)
 {
     char line[1024];
     int n = snprintf(line, sizeof line, "step %lld  eval %s  acc@0.5 %.4f", (long long)r->step, r->o->data_eval_split,
-                     (double)e->scores[0].hits50 / (double)e->scores[0].trials);
-    vg_metrics_number(r->metrics, r->step, "acc50", (double)e->scores[0].hits50 / (double)e->scores[0].trials);
+                     accuracy);
+    vg_metrics_number(r->metrics, r->step, "acc50", accuracy);
     for (int i = 1; i < e->n_scores && n < (int)sizeof line - 64; i++)
         n += snprintf(line + n, sizeof line - (size_t)n, "  %s %.3f", e->scores[i].kind,
                       (double)e->scores[i].hits50 / (double)e->scores[i].trials);
@@ -140,7 +140,9 @@ vg_status vg_run_evaluate(vg_run *r)
     VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
     VG_TRY(vg_evaluate(&spec, &e));
     VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
-    if (r->metrics) say_scores(r, &e);
+    r->accuracy = (double)e.scores[0].hits50 / (double)e.scores[0].trials;
+    r->evaluated_step = e.scores[0].trials ? r->step : 0;
+    if (r->metrics) say_scores(r, &e, r->accuracy);
     vg_evaluation_release(&e);
     return VG_OK;
 }

@@ -47,6 +47,8 @@ typedef struct vg_run {
     /* where the run stands: saved in checkpoints */
     int64_t step, stage_index, stage_step, optimizer_steps, skipped;
     bool evaluation_due; /* after this step, and not done yet */
+    double accuracy;     /* after evaluated_step, where that is not 0 */
+    int64_t evaluated_step;
     int64_t skipped_in_a_row;
 
     /* saves, which go on behind the steps */

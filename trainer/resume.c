@@ -34,7 +34,10 @@ vg_status vg_run_open_saves(vg_run *r)
 {
     char folder[4096];
     checkpoints_folder(r, folder);
-    return vg_checkpoint_writer_open(r->comm, folder, r->params, (int)r->o->run_checkpoint_keep, &r->writer);
+    const vg_checkpoint_retention keep = {.last = (int)r->o->run_checkpoint_keep,
+                                          .every = r->o->run_checkpoint_keep_every,
+                                          .best = r->o->run_checkpoint_keep_best};
+    return vg_checkpoint_writer_open(r->comm, folder, r->params, &keep, &r->writer);
 }
 
 /* What came of a save, in whichever part of it: a failed one is not the end yet. */
@@ -62,7 +65,8 @@ static vg_status begin_save(vg_run *r)
     char hash[24];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     VG_TRY(vg_run_bring_home(r));
-    const vg_checkpoint_number due = {EVALUATION_DUE, 1};
+    const vg_checkpoint_number due = {EVALUATION_DUE, 1}, accuracy = {VG_CHECKPOINT_ACCURACY, r->accuracy};
+    const bool evaluated = r->evaluated_step == r->step;
     const vg_checkpoint_state state = {.step = r->step,
                                        .stage = r->stage_index,
                                        .stage_step = r->stage_step,
@@ -74,8 +78,8 @@ static vg_status begin_save(vg_run *r)
                                        .configuration = r->configuration,
                                        .configuration_hash = hash,
                                        .profile = vg_compute_profile(&r->compute),
-                                       .numbers = &due,
-                                       .n_numbers = r->evaluation_due};
+                                       .numbers = evaluated ? &accuracy : &due,
+                                       .n_numbers = evaluated || r->evaluation_due};
     return vg_checkpoint_begin(r->writer, &state);
 }
 

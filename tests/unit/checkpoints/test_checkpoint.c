@@ -355,6 +355,88 @@ static void an_export_strips_the_tower(void **state)
     vg_tensors_close(t);
 }
 
+/* A checkpoint of this step in "runs" that says how accurate it was. */
+static void save_accurate(fixture *f, int step, double accuracy)
+{
+    vg_params *params = fixture_space(false, false);
+    fixture_fill(params, step, 1, 0);
+    const vg_checkpoint_number number = {VG_CHECKPOINT_ACCURACY, accuracy};
+    vg_checkpoint_state s = fixture_state(step, 1);
+    s.numbers = &number;
+    s.n_numbers = accuracy >= 0;
+    assert_int_equal(fixture_save(f->comm, "runs", params, &s, 0, NULL), VG_OK);
+    vg_params_free(params);
+}
+
+static void the_newest_the_regular_and_the_best_are_kept(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        int step;
+        double accuracy;
+        bool kept;
+    } cases[] = {{10, 0.5, false}, {20, 0.75, false}, {30, 0.75, true}, {35, 0.25, false},
+                 {40, -1, true},   {45, -1, false},   {50, 0.5, true},  {60, -1, true}};
+    enum { N = sizeof cases / sizeof *cases };
+    for (int i = 0; i < N; i++) save_accurate(f, cases[i].step, cases[i].accuracy);
+    assert_int_equal(vg_checkpoint_prune("runs", &(vg_checkpoint_retention){.last = 2, .every = 40, .best = true}),
+                     VG_OK);
+    for (int i = 0; i < N; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "runs/step-%08d", cases[i].step);
+        if ((access(path, F_OK) == 0) != cases[i].kept)
+            fail_msg("%s should %sbe there", path, cases[i].kept ? "" : "not ");
+    }
+}
+
+static void an_average_is_the_mean_and_answers_only(void **state)
+{
+    fixture *f = *state;
+    const char *paths[] = {"runs/step-00000010", "runs/step-00000020", "runs/step-00000030"};
+    for (int i = 0; i < 3; i++) save_accurate(f, 10 * (i + 1), -1);
+    assert_int_equal(vg_checkpoint_average(paths, 3, "mean"), VG_OK);
+    assert_int_equal(vg_checkpoint_verify("mean"), VG_OK);
+    vg_params *params = fixture_space(false, false);
+    assert_int_equal(vg_checkpoint_load_weights("mean", params), VG_OK);
+    for (int k = 0; k < params->n; k++)
+        for (int64_t i = 0; i < params->items[k].count; i++) {
+            double sum = 0;
+            for (int step = 10; step <= 30; step += 10) sum += fixture_value("weight", params->items[k].name, i, step);
+            assert_true(vg_params_data(params, k)[i] == (float)(sum / 3));
+        }
+    assert_int_equal(vg_checkpoint_load_moments("mean", params), VG_E_STORAGE);
+    assert_int_equal(vg_checkpoint_average(paths, 3, "mean"), VG_E_STORAGE); /* there already */
+    says("File exists");
+    flip_bit("runs/step-00000020/weights.safetensors", -5);
+    assert_int_equal(vg_checkpoint_average(paths, 3, "other"), VG_E_STORAGE);
+    says("step-00000020");
+    vg_params_free(params);
+}
+
+static void count_difference(void *context, const vg_checkpoint_difference *d)
+{
+    int64_t *values = context;
+    *values += d->values;
+    assert_true(d->where || d->largest > 0);
+}
+
+static void a_difference_is_told_by_parameter(void **state)
+{
+    fixture *f = *state;
+    int64_t differ = -1, values = 0;
+    save_accurate(f, 10, -1);
+    save_accurate(f, 20, -1);
+    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "runs/step-00000010", count_difference, &values, &differ),
+                     VG_OK);
+    assert_true(differ == 0 && values == 0);
+    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "runs/step-00000020", count_difference, &values, &differ),
+                     VG_OK);
+    assert_int_equal(differ, N_FIXTURE_PARAMS);
+    assert_true(values > 5000);
+    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "nowhere", count_difference, &values, &differ),
+                     VG_E_STORAGE);
+}
+
 /* Goes on as soon as this rank is ready, as a run does between its steps. */
 static vg_status save_between_steps(vg_checkpoint_writer *writer, char **path)
 {
@@ -373,7 +455,7 @@ static void steps_that_follow_do_not_change_what_is_being_written(void **state)
     const vg_checkpoint_state s = fixture_state(10, 0);
     vg_checkpoint_writer *writer = NULL;
     char *path = NULL;
-    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, 0, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, &writer), VG_OK);
     assert_false(vg_checkpoint_busy(writer));
     assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
     assert_true(vg_checkpoint_busy(writer));
@@ -411,7 +493,7 @@ static void a_disk_that_fills_up_behind_the_training_is_told_at_the_end(void **s
     const vg_checkpoint_state s = fixture_state(10, 0);
     const struct rlimit small = {.rlim_cur = 20000, .rlim_max = before.rlim_max};
     vg_checkpoint_writer *writer = NULL;
-    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, 0, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, &writer), VG_OK);
     setrlimit(RLIMIT_FSIZE, &small);
     const vg_status began = vg_checkpoint_begin(writer, &s);
     const vg_status ended = began == VG_OK ? save_between_steps(writer, NULL) : began;
@@ -450,6 +532,9 @@ int main(void)
         IN_FOLDER(the_average_takes_the_place_of_what_trained),
         IN_FOLDER(without_an_average_the_weights_stay),
         IN_FOLDER(an_empty_or_absent_folder_means_start_afresh),
+        IN_FOLDER(the_newest_the_regular_and_the_best_are_kept),
+        IN_FOLDER(an_average_is_the_mean_and_answers_only),
+        IN_FOLDER(a_difference_is_told_by_parameter),
         IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
         IN_FOLDER(files_that_are_short_or_gone_are_named),
         IN_FOLDER(a_folder_without_a_manifest_does_not_exist),
