@@ -132,6 +132,8 @@ static vg_status spec_check(const vg_loader_spec *spec, const vg_batch *batches,
                  s->side <= MAX_SIDE && s->text_tokens > 0 && s->text_tokens % 8 == 0,
              VG_E_BUG, "a micro-batch of %d images, %d phrases, side %d, %d tokens, %d targets cannot be filled",
              s->images, s->phrases, s->side, s->text_tokens, s->max_targets);
+    VG_CHECK(spec->n_sets >= 0 && spec->n_sets <= VG_LOADER_SETS, VG_E_BUG, "a loader has at most %d sets",
+             VG_LOADER_SETS);
     VG_CHECK(n_batches >= 2 && spec->n_workers >= 0 && spec->n_workers <= MAX_WORKERS, VG_E_BUG,
              "a loader has 2 or more batches and 0 to %d workers, not %d and %d", MAX_WORKERS, n_batches,
              spec->n_workers);

@@ -26,7 +26,7 @@
 
 typedef struct vg_loader vg_loader;
 
-enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64 };
+enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64, VG_LOADER_SETS = 16 };
 
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
@@ -65,9 +65,15 @@ void vg_batch_release(vg_batch *batch);
 typedef struct vg_loader_stage {
     int64_t first_position;
     vg_augment augment;
+    int weights[VG_LOADER_SETS]; /* of the sets it draws from (vg_sampler_mix); all 0: the whole split as one */
 } vg_loader_stage;
 
-/* How a split is read. `split`, `tokenizer` and `stages` are kept until vg_loader_close. */
+/* A run of the split's images, in samples of which some stages draw. */
+typedef struct vg_loader_set {
+    int64_t first_image, n_images;
+} vg_loader_set;
+
+/* How a split is read. `split`, `tokenizer`, `stages` and `sets` are kept until vg_loader_close. */
 typedef struct vg_loader_spec {
     const vg_split *split;
     const vg_tokenizer *tokenizer;
@@ -83,6 +89,8 @@ typedef struct vg_loader_spec {
                                       vg_loader_close. An image without a row counts as one that cannot be decoded */
     const vg_loader_stage *stages; /* by position; none: pictures as they are */
     int n_stages;
+    const vg_loader_set *sets; /* that stages give weights to */
+    int n_sets;
     int n_workers;      /* threads; 0 reads in the caller's thread */
     size_t cache_bytes; /* images stretched as they are kept in memory, first come, up to this size; same bits */
     double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */

@@ -51,6 +51,23 @@ static int64_t image_of_sample(const vg_filler *f, int64_t number)
     return low;
 }
 
+/* A set that some stage draws from must have samples. */
+static vg_status sets_check(const vg_filler *f)
+{
+    const vg_loader_spec *spec = &f->spec;
+    for (int k = 0; k < spec->n_sets; k++) {
+        const vg_loader_set *set = &spec->sets[k];
+        VG_CHECK(set->first_image >= 0 && set->n_images >= 0 && set->first_image + set->n_images <= f->n_images,
+                 VG_E_BUG, "set %d of the loader lies outside the split", k);
+        const bool empty = f->first_sample[set->first_image + set->n_images] == f->first_sample[set->first_image];
+        for (int i = 0; i < spec->n_stages; i++)
+            VG_CHECK(!empty || spec->stages[i].weights[k] == 0, VG_E_DATA,
+                     "stage %d draws from data set %d, which holds no phrase in split %s", i, k,
+                     vg_split_name(spec->split));
+    }
+    return VG_OK;
+}
+
 vg_status vg_filler_init(vg_filler *f, const vg_loader_spec *spec)
 {
     const size_t n_images = (size_t)vg_split_image_count(spec->split);
@@ -64,7 +81,7 @@ vg_status vg_filler_init(vg_filler *f, const vg_loader_spec *spec)
         f->first_sample[k + 1] = f->first_sample[k] + samples_wanted(spec, (int64_t)k);
     f->n_samples = f->first_sample[n_images];
     VG_CHECK(f->n_samples > 0, VG_E_DATA, "split %s holds no phrase", vg_split_name(spec->split));
-    return VG_OK;
+    return sets_check(f);
 }
 
 void vg_filler_release(vg_filler *f)
@@ -187,13 +204,34 @@ static vg_status slots_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b,
 
 /* ---- samples ---- */
 
-/* NULL: nothing is done to pictures. */
-static const vg_augment *augment_at(const vg_filler *f, int64_t position)
+/* The stage that a position belongs to; NULL where the loader has none. */
+static const vg_loader_stage *stage_at(const vg_filler *f, int64_t position)
 {
-    const vg_augment *augment = NULL;
+    const vg_loader_stage *stage = NULL;
     for (int k = 0; k < f->spec.n_stages && f->spec.stages[k].first_position <= position; k++)
-        augment = &f->spec.stages[k].augment;
-    return augment;
+        stage = &f->spec.stages[k];
+    return stage;
+}
+
+static bool is_mixed(const vg_filler *f, const vg_loader_stage *stage)
+{
+    for (int k = 0; stage && k < f->spec.n_sets; k++)
+        if (stage->weights[k] > 0) return true;
+    return false;
+}
+
+/* Epoch and sample of a position. */
+static vg_place place_at(const vg_filler *f, int64_t position)
+{
+    const vg_loader_stage *stage = stage_at(f, position);
+    if (!f->spec.shuffle) return (vg_place){0, position};
+    if (!is_mixed(f, stage)) return vg_sampler_place(f->spec.seed, f->n_samples, position);
+    const vg_mixed m = vg_sampler_mix(f->spec.seed, stage->weights, f->spec.n_sets, position);
+    const vg_loader_set *set = &f->spec.sets[m.set];
+    const int64_t first = f->first_sample[set->first_image], end = f->first_sample[set->first_image + set->n_images];
+    vg_place place = vg_sampler_place_in_set(f->spec.seed, m.set, end - first, m.position);
+    place.sample += first;
+    return place;
 }
 
 /* The phrases of the sample at this place: its run of P in the image's order of this epoch. */
@@ -215,9 +253,9 @@ static void sample_find(const vg_filler *f, vg_place place, sample *s)
 
 static void sample_view(const vg_filler *f, int64_t position, sample *s)
 {
-    const vg_augment *augment = augment_at(f, position);
+    const vg_loader_stage *stage = stage_at(f, position);
     s->view = vg_view_plain(s->info.width, s->info.height);
-    if (!augment) return;
+    if (!stage) return;
     vg_seen_phrase phrases[VG_LOADER_PHRASES];
     for (int j = 0; j < s->n_phrases; j++) {
         vg_sentence sentence;
@@ -225,17 +263,16 @@ static void sample_view(const vg_filler *f, int64_t position, sample *s)
         phrases[j] = (vg_seen_phrase){sentence.text, sentence.text_bytes, sentence.boxes, sentence.n_boxes};
     }
     const vg_seen_picture picture = {s->info.width, s->info.height, phrases, s->n_phrases};
-    s->view = vg_view_draw(augment, f->spec.seed, (uint64_t)position, &picture);
+    s->view = vg_view_draw(&stage->augment, f->spec.seed, (uint64_t)position, &picture);
 }
 
 /* The sample of this position and its pixels; *usable is false where there is none, or a bad one. */
 static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position, sample *s,
                              bool *usable)
 {
-    const vg_place in_order = {0, position};
     *usable = f->spec.shuffle || position < f->n_samples;
     if (!*usable) return VG_OK;
-    sample_find(f, f->spec.shuffle ? vg_sampler_place(f->spec.seed, f->n_samples, position) : in_order, s);
+    sample_find(f, place_at(f, position), s);
     sample_view(f, position, s);
     b->images[i] = s->image;
     return vg_fill_picture(f, scratch, s->image, &s->view, b, i, usable);

@@ -44,11 +44,34 @@ static uint64_t order_key(uint64_t seed, const char *purpose, int64_t epoch, int
     return (uint64_t)word[1] << 32 | word[0];
 }
 
-vg_place vg_sampler_place(uint64_t seed, int64_t n, int64_t position)
+/* `order` is 0 for samples that are no set of a mix, else 1 + set. */
+static vg_place place_in_order(uint64_t seed, int64_t order, int64_t n, int64_t position)
 {
     assert(n > 0 && position >= 0);
     const int64_t epoch = position / n;
-    return (vg_place){epoch, vg_permute(order_key(seed, "sampler.epoch", epoch, 0), n, position % n)};
+    return (vg_place){epoch, vg_permute(order_key(seed, "sampler.epoch", epoch, order), n, position % n)};
+}
+
+vg_place vg_sampler_place(uint64_t seed, int64_t n, int64_t position)
+{
+    return place_in_order(seed, 0, n, position);
+}
+
+vg_place vg_sampler_place_in_set(uint64_t seed, int set, int64_t n, int64_t position)
+{
+    return place_in_order(seed, 1 + (int64_t)set, n, position);
+}
+
+vg_mixed vg_sampler_mix(uint64_t seed, const int *weights, int n_sets, int64_t position)
+{
+    int64_t total = 0;
+    for (int k = 0; k < n_sets; k++) total += weights[k];
+    assert(total > 0 && position >= 0);
+    const int64_t block = position / total;
+    int64_t place = vg_permute(order_key(seed, "sampler.mix", block, 0), total, position % total);
+    int set = 0;
+    while (place >= weights[set]) place -= weights[set++];
+    return (vg_mixed){set, block * weights[set] + place};
 }
 
 int64_t vg_sampler_phrase(uint64_t seed, int64_t epoch, int64_t image, int64_t n, int64_t j)

@@ -46,6 +46,8 @@ vg_status vg_split_open(const char *const *paths, int n_paths, const char *split
 void vg_split_close(vg_split *split);
 
 int64_t vg_split_image_count(const vg_split *split);
+/* The first image that comes from paths[path] or behind it; the image count for path = n_paths. */
+int64_t vg_split_first_image(const vg_split *split, int path);
 int64_t vg_split_sentence_count(const vg_split *split);
 void vg_split_sentence(const vg_split *split, int64_t index, vg_sentence *out); /* 0 <= index < count */
 void vg_split_image(const vg_split *split, int64_t index, vg_image_info *out);

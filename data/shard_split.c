@@ -24,6 +24,7 @@ struct vg_split {
     size_t n_images, images_capacity;
     split_sentence *sentences;
     size_t n_sentences, sentences_capacity;
+    int64_t *first_image; /* of each path that was named, and the end */
     uint64_t hash;
 };
 
@@ -115,9 +116,24 @@ static vg_status fail_unknown_split(const vg_split *split)
     return st;
 }
 
-static vg_status split_fill(vg_split *split, const vg_shard_paths *list)
+static vg_status path_add(vg_split *split, const char *path)
 {
-    for (size_t i = 0; i < list->n; i++) VG_TRY(shard_add(split, list->path[i]));
+    vg_shard_paths list = {0};
+    vg_status st = vg_shard_paths_find(&path, 1, &list);
+    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_add(split, list.path[i]);
+    vg_shard_paths_release(&list);
+    return st;
+}
+
+static vg_status split_fill(vg_split *split, const char *const *paths, int n_paths)
+{
+    VG_CHECK(n_paths > 0, VG_E_DATA, "no shards are named");
+    split->first_image = vg_new0_array((size_t)n_paths + 1, sizeof *split->first_image);
+    VG_CHECK(split->first_image, VG_E_NOMEM, "no memory for split '%s'", split->name);
+    for (int i = 0; i < n_paths; i++) {
+        VG_TRY(path_add(split, paths[i]));
+        split->first_image[i + 1] = (int64_t)split->n_images;
+    }
     if (split->n_sentences == 0) return fail_unknown_split(split);
     split->hash = split_hash(split);
     return VG_OK;
@@ -125,12 +141,9 @@ static vg_status split_fill(vg_split *split, const vg_shard_paths *list)
 
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
 {
-    vg_shard_paths list = {0};
     vg_split *split = vg_new0(sizeof *split);
     VG_CHECK(split && (split->name = vg_copy_string(name)), VG_E_NOMEM, "no memory for split '%s'", name);
-    vg_status st = vg_shard_paths_find(paths, n_paths, &list);
-    if (st == VG_OK) st = split_fill(split, &list);
-    vg_shard_paths_release(&list);
+    const vg_status st = split_fill(split, paths, n_paths);
     if (st != VG_OK)
         vg_split_close(split);
     else
@@ -144,6 +157,7 @@ void vg_split_close(vg_split *split)
     for (size_t i = 0; i < split->n_shards; i++) vg_shard_close(split->shards[i]);
     free(split->shards);
     free(split->images);
+    free(split->first_image);
     free(split->sentences);
     free(split->name);
     free(split);
@@ -154,6 +168,11 @@ void vg_split_close(vg_split *split)
 int64_t vg_split_image_count(const vg_split *split)
 {
     return (int64_t)split->n_images;
+}
+
+int64_t vg_split_first_image(const vg_split *split, int path)
+{
+    return split->first_image[path];
 }
 
 int64_t vg_split_sentence_count(const vg_split *split)

@@ -31,6 +31,7 @@ typedef struct vg_run {
     vg_loader *loader;
     vg_feature_store *images; /* of the current stage, where it takes stored features; else NULL */
     vg_loader_stage stream_stages[VG_MAX_STAGES];
+    vg_loader_set stream_sets[VG_MAX_DATA_SETS];
     vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
     int first_leaf, n_leaves, n_all_leaves;
     vg_batch **taken;    /* [n_leaves] of the current step */

@@ -15,7 +15,8 @@ typedef enum option_type {
     OPTION_flag,
     OPTION_text,
     OPTION_list,
-    OPTION_scales
+    OPTION_scales,
+    OPTION_names
 } option_type;
 typedef enum option_reach { FREE, BITS } option_reach;
 
@@ -136,6 +137,18 @@ static vg_status read_number(const option *o, const char *text, double *out)
     return VG_OK;
 }
 
+static bool is_many(const option *o)
+{
+    return o->type == OPTION_list || o->type == OPTION_scales || o->type == OPTION_names;
+}
+
+static vg_status check_name(const option *o, const char *item)
+{
+    const char *equals = strchr(item, '=');
+    VG_CHECK(equals && equals > item && equals[1], VG_E_CONFIG, "%s: '%s' is not a name with a value", o->key, item);
+    return VG_OK;
+}
+
 /* "pattern=scale" with a scale in range. */
 static vg_status check_scale(const option *o, const char *item)
 {
@@ -161,6 +174,7 @@ static vg_status set_list(const option *o, vg_option_list *field, const vg_optio
     vg_list_release(field);
     for (int i = 0; i < value->n; i++) {
         if (o->type == OPTION_scales) VG_TRY(check_scale(o, value->items[i]));
+        if (o->type == OPTION_names) VG_TRY(check_name(o, value->items[i]));
         VG_TRY(vg_list_add(field, value->items[i], strlen(value->items[i])));
     }
     return VG_OK;
@@ -169,7 +183,7 @@ static vg_status set_list(const option *o, vg_option_list *field, const vg_optio
 static vg_status set_field(const option *o, void *base, const vg_option_list *value)
 {
     void *field = (char *)base + o->offset;
-    if (o->type == OPTION_list || o->type == OPTION_scales) return set_list(o, field, value);
+    if (is_many(o)) return set_list(o, field, value);
     VG_CHECK(value->n == 1, VG_E_CONFIG, "%s: one value is expected, %d are given", o->key, value->n);
     const char *text = value->items[0];
     double x = 0;
@@ -201,7 +215,7 @@ static vg_status split_items(const char *text, vg_option_list *out)
 static vg_status set_from_text(const option *o, void *base, const char *text)
 {
     vg_option_list value = {0};
-    const bool many = o->type == OPTION_list || o->type == OPTION_scales;
+    const bool many = is_many(o);
     vg_status st = many ? split_items(text, &value) : vg_list_add(&value, text, strlen(text));
     if (st == VG_OK) st = set_field(o, base, &value);
     vg_list_release(&value);
@@ -219,7 +233,7 @@ static void release_fields(const option *rows, int n, void *base)
     for (int i = 0; i < n; i++) {
         void *field = (char *)base + rows[i].offset;
         if (rows[i].type == OPTION_text) free(*(char **)field);
-        if (rows[i].type == OPTION_list || rows[i].type == OPTION_scales) vg_list_release(field);
+        if (is_many(&rows[i])) vg_list_release(field);
     }
 }
 
@@ -405,22 +419,25 @@ static vg_status print_quoted(const char *s, vg_text *out)
     return vg_text_add(out, "\"");
 }
 
-static vg_status print_list(const vg_option_list *list, bool scales, vg_text *out)
+/* A list, or a mapping whose keys end at the last = (scales) or the first (names). */
+static vg_status print_list(const vg_option_list *list, option_type type, vg_text *out)
 {
-    VG_TRY(vg_text_add(out, scales ? "{" : "["));
+    VG_TRY(vg_text_add(out, type == OPTION_list ? "[" : "{"));
     for (int i = 0; i < list->n; i++) {
+        const char *item = list->items[i];
         if (i) VG_TRY(vg_text_add(out, ", "));
-        if (!scales) {
-            VG_TRY(print_quoted(list->items[i], out));
+        if (type == OPTION_list) {
+            VG_TRY(print_quoted(item, out));
             continue;
         }
-        const char *equals = strrchr(list->items[i], '=');
-        char pattern[512];
-        snprintf(pattern, sizeof pattern, "%.*s", (int)(equals - list->items[i]), list->items[i]);
-        VG_TRY(print_quoted(pattern, out));
-        VG_TRY(vg_text_add(out, ": %s", equals + 1));
+        const char *equals = type == OPTION_scales ? strrchr(item, '=') : strchr(item, '=');
+        char key[512];
+        snprintf(key, sizeof key, "%.*s", (int)(equals - item), item);
+        VG_TRY(print_quoted(key, out));
+        VG_TRY(vg_text_add(out, ": "));
+        VG_TRY(type == OPTION_scales ? vg_text_add(out, "%s", equals + 1) : print_quoted(equals + 1, out));
     }
-    return vg_text_add(out, scales ? "}" : "]");
+    return vg_text_add(out, type == OPTION_list ? "]" : "}");
 }
 
 static vg_status print_value(const option *o, const void *base, vg_text *out)
@@ -431,7 +448,7 @@ static vg_status print_value(const option *o, const void *base, vg_text *out)
     case OPTION_number: return vg_text_add(out, "%.17g", *(const vg_option_number *)field);
     case OPTION_flag: return vg_text_add(out, *(const vg_option_flag *)field ? "true" : "false");
     case OPTION_text: return print_quoted(*(char *const *)field, out);
-    default: return print_list(field, o->type == OPTION_scales, out);
+    default: return print_list(field, o->type, out);
     }
 }
 

@@ -24,6 +24,9 @@ typedef struct vg_option_list {
 /* "pattern=scale" items, in the order given. */
 typedef vg_option_list vg_option_scales;
 
+/* "word=text" items, in the order given. */
+typedef vg_option_list vg_option_names;
+
 typedef struct vg_stage {
 #define VG_OPTION(...)
 #define VG_STAGE_OPTION(name, type, ...) vg_option_##type name;
@@ -32,7 +35,7 @@ typedef struct vg_stage {
 #undef VG_OPTION
 } vg_stage;
 
-enum { VG_MAX_STAGES = 16 };
+enum { VG_MAX_STAGES = 16, VG_MAX_DATA_SETS = 16 };
 
 typedef struct vg_options {
 #define VG_OPTION(section, name, type, ...) vg_option_##type section##_##name;
@@ -51,6 +54,12 @@ vg_status vg_options_read(vg_options *o, const char *path, const char *const *se
 vg_status vg_options_parse(vg_options *o, const char *text, size_t n, const char *name, const char *const *sets,
                            int n_sets);
 void vg_options_release(vg_options *o);
+
+/* The shard paths to train on: those of data.sets where there are some (through `room`), else data.shards. Borrowed. */
+const char *const *vg_options_train_paths(const vg_options *o, const char *room[VG_MAX_DATA_SETS], int *n);
+
+/* Index of the set that the n bytes at `name` name in data.sets, -1 for none. */
+int vg_options_set_of(const vg_options *o, const char *name, size_t n);
 
 /* What holds between options: heads divide widths, sides are multiples of patches. Part of reading. */
 vg_status vg_options_check(const vg_options *o);

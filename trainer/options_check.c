@@ -1,6 +1,8 @@
 /* What must hold between options. */
 #include "trainer/options.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static vg_status check_tower(const char *tower, int64_t width, int64_t heads)
@@ -12,6 +14,50 @@ static vg_status check_tower(const char *tower, int64_t width, int64_t heads)
     return VG_OK;
 }
 
+const char *const *vg_options_train_paths(const vg_options *o, const char *room[VG_MAX_DATA_SETS], int *n)
+{
+    *n = o->data_sets.n ? o->data_sets.n : o->data_shards.n;
+    if (!o->data_sets.n) return (const char *const *)o->data_shards.items;
+    for (int k = 0; k < o->data_sets.n; k++) room[k] = strchr(o->data_sets.items[k], '=') + 1;
+    return room;
+}
+
+int vg_options_set_of(const vg_options *o, const char *name, size_t n)
+{
+    for (int k = 0; k < o->data_sets.n; k++)
+        if (strcspn(o->data_sets.items[k], "=") == n && strncmp(o->data_sets.items[k], name, n) == 0) return k;
+    return -1;
+}
+
+static vg_status check_sets(const vg_options *o)
+{
+    VG_CHECK(o->data_sets.n <= VG_MAX_DATA_SETS, VG_E_CONFIG, "data.sets: %d sets, at most %d can be mixed",
+             o->data_sets.n, VG_MAX_DATA_SETS);
+    for (int k = 0; k < o->data_sets.n; k++) {
+        const size_t n = strcspn(o->data_sets.items[k], "=");
+        VG_CHECK(vg_options_set_of(o, o->data_sets.items[k], n) == k, VG_E_CONFIG, "data.sets: '%.*s' is named twice",
+                 (int)n, o->data_sets.items[k]);
+    }
+    return VG_OK;
+}
+
+static vg_status check_mix(const vg_options *o, int i)
+{
+    const vg_option_list *mix = &o->schedule[i].mix;
+    double total = 0;
+    for (int k = 0; k < mix->n; k++) {
+        const char *name = mix->items[k], *equals = strrchr(name, '=');
+        const double weight = strtod(equals + 1, NULL);
+        VG_CHECK(vg_options_set_of(o, name, (size_t)(equals - name)) >= 0, VG_E_CONFIG,
+                 "schedule.%d.mix: there is no set '%.*s' in data.sets", i, (int)(equals - name), name);
+        VG_CHECK(weight == floor(weight), VG_E_CONFIG, "schedule.%d.mix: weight %s is not a whole number", i,
+                 equals + 1);
+        total += weight;
+    }
+    VG_CHECK(!mix->n || total > 0, VG_E_CONFIG, "schedule.%d.mix: every weight is 0", i);
+    return VG_OK;
+}
+
 static vg_status check_stage(const vg_options *o, int i)
 {
     const vg_stage *s = &o->schedule[i];
@@ -20,7 +66,7 @@ static vg_status check_stage(const vg_options *o, int i)
              (long long)s->unfreeze_blocks, (long long)o->vision_depth);
     VG_CHECK(s->warmup <= s->steps, VG_E_CONFIG, "schedule.%d.warmup: %lld steps, but the stage has %lld", i,
              (long long)s->warmup, (long long)s->steps);
-    return VG_OK;
+    return check_mix(o, i);
 }
 
 static vg_status check_until(const vg_options *o)
@@ -50,6 +96,7 @@ vg_status vg_options_check(const vg_options *o)
     VG_CHECK(strcmp(o->features_dtype, "fp32") == 0 || strcmp(o->features_images, "disk") == 0, VG_E_CONFIG,
              "features.dtype: bf16 is a form of stored image features; add features.images: disk");
     VG_TRY(check_until(o));
+    VG_TRY(check_sets(o));
     for (int i = 0; i < o->n_stages; i++) VG_TRY(check_stage(o, i));
     return VG_OK;
 }

@@ -2,6 +2,9 @@
 #include "trainer/loop_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)VG_MAX_DATA_SETS == (int)VG_LOADER_SETS, "a stage has a weight for each set of the loader");
 
 static vg_status open_text(vg_run *r)
 {
@@ -16,11 +19,17 @@ static vg_status open_text(vg_run *r)
 static vg_status open_split(vg_run *r)
 {
     const vg_options *o = r->o;
-    VG_CHECK(o->data_shards.n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
-    VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_train_split,
-                         &r->train_split));
+    const char *room[VG_MAX_DATA_SETS];
+    int n = 0;
+    const char *const *paths = vg_options_train_paths(o, room, &n);
+    VG_CHECK(n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
+    VG_TRY(vg_split_open(paths, n, o->data_train_split, &r->train_split));
     VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
              o->data_train_split);
+    for (int k = 0; k < o->data_sets.n; k++) {
+        const int64_t first = vg_split_first_image(r->train_split, k);
+        r->stream_sets[k] = (vg_loader_set){first, vg_split_first_image(r->train_split, k + 1) - first};
+    }
     return VG_OK;
 }
 
@@ -37,6 +46,14 @@ static vg_status make_batches(vg_run *r)
     return VG_OK;
 }
 
+static void fill_weights(const vg_options *o, const vg_stage *stage, int *weights)
+{
+    for (int k = 0; k < stage->mix.n; k++) {
+        const char *name = stage->mix.items[k], *equals = strrchr(name, '=');
+        weights[vg_options_set_of(o, name, (size_t)(equals - name))] = (int)strtod(equals + 1, NULL);
+    }
+}
+
 /* Stage i of the schedule begins at the step, and so at the position, where the one before has ended. */
 static void fill_stages(vg_run *r)
 {
@@ -49,6 +66,7 @@ static void fill_stages(vg_run *r)
                                                             .flip = s->flip,
                                                             .colour = s->colour,
                                                             .colour_safe = s->colour_safe}};
+        fill_weights(r->o, s, r->stream_stages[i].weights);
         first += s->steps * r->o->train_global_batch;
     }
 }
@@ -80,6 +98,8 @@ vg_status vg_run_open_loader(vg_run *r)
                                  .reduced = o->data_reduced,
                                  .stages = r->stream_stages,
                                  .n_stages = o->n_stages,
+                                 .sets = r->stream_sets,
+                                 .n_sets = o->data_sets.n,
                                  .n_workers = (int)o->data_workers,
                                  .max_bad = o->data_max_bad,
                                  .cache_bytes = (size_t)o->data_cache_mb << 20,

@@ -45,7 +45,8 @@ static usage usage_now(void)
 
 static vg_status load(const work *w)
 {
-    const vg_loader_stage stage = {0, {.crop = 0.5, .flip = 0.5, .colour = 0.8, .crop_keep = 1, .colour_safe = true}};
+    const vg_loader_stage stage = {
+        .augment = {.crop = 0.5, .flip = 0.5, .colour = 0.8, .crop_keep = 1, .colour_safe = true}};
     const vg_batch_shape shape = {.images = BATCH, .phrases = 1, .side = w->side, .text_tokens = 32, .max_targets = 1};
     const vg_loader_spec spec = {.split = w->split,
                                  .tokenizer = w->tokenizer,

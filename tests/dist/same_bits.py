@@ -61,6 +61,24 @@ def keep_average(bench, want):
     return same and one == other and one != without
 
 
+def mix(bench, plain):
+    """Two sets with weights, other weights in the second stage: the same bits on 1 and 3 ranks, and when one run is taken up
+    again by another number of ranks; other bits than without."""
+    bench.must("synth", "more", "--train", "12", "--val", "2", "--test", "2", "--side", "64", "--seed", "9")
+    bench.must("shard", "import", "synth", "more", "more-shards")
+    options = {"data.sets": "a=shards,b=more-shards", "schedule.heads.mix": "a=2,b=3", "schedule.blocks.mix": "a=0,b=1",
+               "run.checkpoint_every": 10}
+    for ranks, folder in ((1, "mix1"), (2, "mix2")):
+        bench.train(ranks, {"run.folder": folder, **options})
+    for step in (20, 30):
+        shutil.rmtree(bench.path("mix2", "checkpoints", f"step-{step:08}"))
+    bench.train(3, {"run.folder": "mix2", **options})
+    one, other = bench.hashes("mix1")[LAST], bench.hashes("mix2")[LAST]
+    print(f"two sets mixed, taken up again on other ranks: {'same' if one == other else 'OTHER'} bits; those of one set "
+          f"{'differ' if one != plain else 'DO NOT DIFFER'}", flush=True)
+    return one == other and one != plain
+
+
 def main(vlgtr, kills):
     good, chance = True, random.Random(7)
     with harness.Bench(vlgtr) as bench:
@@ -84,6 +102,7 @@ def main(vlgtr, kills):
         for trial in range(kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
         good &= keep_average(bench, want[LAST])
+        good &= mix(bench, want[LAST])
         bench.train(1, {"run.folder": "seed", "train.seed": 2})
         other = bench.hashes("seed")[LAST] != want[LAST]
         print(f"another seed gives other bits: {other}; hash after {LAST} steps {want[LAST]}")

@@ -379,7 +379,7 @@ static void bits_do_not_depend_on_threads_cache_or_how_far_ahead(void **state)
 static const vg_augment everything = {.crop = 0.6, .flip = 0.5, .colour = 0.5, .crop_keep = 1};
 
 /* From the sixth position on, in the middle of a batch of three as a stage never begins: the rule is by position. */
-static const vg_loader_stage stages[] = {{0, {0}}, {5, everything}};
+static const vg_loader_stage stages[] = {{.first_position = 0}, {.first_position = 5, .augment = everything}};
 
 static void stages_begin_at_their_position(void **state)
 {
@@ -399,7 +399,7 @@ static void stages_begin_at_their_position(void **state)
 static void a_mirrored_picture_has_mirrored_boxes_and_phrases(void **state)
 {
     bench *b = *state;
-    const vg_loader_stage mirror = {0, {.flip = 1}};
+    const vg_loader_stage mirror = {.augment = {.flip = 1}};
     b->spec.shuffle = false;
     b->spec.stages = &mirror;
     b->spec.n_stages = 1;

@@ -78,6 +78,34 @@ static void positions_have_no_seams(void **state)
     }
 }
 
+/* Every block holds each set as often as it weighs, and each set's positions come once, in the order of blocks. */
+static void a_mix_keeps_its_shares_in_every_block(void **state)
+{
+    (void)state;
+    const int weights[] = {3, 0, 1, 4};
+    int different = 0;
+    int64_t before[8] = {0};
+    for (int64_t block = 0; block < 200; block++) {
+        bool seen[4][8] = {{false}};
+        for (int64_t i = 0; i < 8; i++) {
+            const vg_mixed m = vg_sampler_mix(9, weights, 4, block * 8 + i);
+            const int64_t place = m.position - block * weights[m.set];
+            assert_true(place >= 0 && place < weights[m.set]);
+            assert_false(seen[m.set][place]);
+            seen[m.set][place] = true;
+            different += block > 0 && before[i] != m.set;
+            before[i] = m.set;
+        }
+    }
+    assert_true(different > 600); /* of 1592, were the blocks' orders independent: 1 - (9 + 1 + 16) / 64 of them */
+    const int alone[] = {0, 2};
+    for (int64_t p = 0; p < 50; p++) {
+        const vg_mixed m = vg_sampler_mix(9, alone, 2, p);
+        assert_int_equal(m.set, 1);
+        assert_int_equal(m.position / 2, p / 2);
+    }
+}
+
 /* How many of the first n positions hold the same sample in both. */
 static int agreements(uint64_t seed_a, int64_t epoch_a, uint64_t seed_b, int64_t epoch_b, int64_t n)
 {
@@ -114,6 +142,7 @@ int main(void)
         cmocka_unit_test(a_very_large_set_stays_in_range),
         cmocka_unit_test(orders_of_four_are_equally_likely),
         cmocka_unit_test(positions_have_no_seams),
+        cmocka_unit_test(a_mix_keeps_its_shares_in_every_block),
         cmocka_unit_test(seeds_and_epochs_give_different_orders),
         cmocka_unit_test(the_order_never_changes_between_builds),
     };

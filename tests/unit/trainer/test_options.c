@@ -61,15 +61,19 @@ static void what_is_printed_reads_back_to_the_same(void **state)
     vg_options o, again;
     vg_text first = {0}, second = {0};
     uint64_t hash = 0, hash_again = 1;
-    assert_int_equal(parse(&o,
-                           "data: {shards: [a, 'b \"c\" \\'], side: 518}\nrun: {folder: \"x\\ty\"}\n"
-                           "train: {eps: 1.23456789012345e-7}\nschedule:\n  - {name: a, train: {'*': 0.3}}\n",
-                           NULL, 0),
-                     VG_OK);
+    assert_int_equal(
+        parse(
+            &o,
+            "data: {shards: [a, 'b \"c\" \\'], side: 518, sets: {vg: 'a=b', ref: \"c d\"}}\nrun: {folder: \"x\\ty\"}\n"
+            "train: {eps: 1.23456789012345e-7}\nschedule:\n  - {name: a, train: {'*': 0.3}, mix: {ref: 2}}\n",
+            NULL, 0),
+        VG_OK);
     assert_int_equal(vg_options_print(&o, &first), VG_OK);
     assert_int_equal(parse(&again, first.data, NULL, 0), VG_OK);
     assert_int_equal(vg_options_print(&again, &second), VG_OK);
     assert_string_equal(first.data, second.data);
+    assert_string_equal(again.data_sets.items[0], "vg=a=b");
+    assert_string_equal(again.schedule[0].mix.items[0], "ref=2");
     assert_string_equal(again.data_shards.items[1], "b \"c\" \\");
     assert_int_equal(vg_options_hash(&o, &hash), VG_OK);
     assert_int_equal(vg_options_hash(&again, &hash_again), VG_OK);
@@ -115,6 +119,11 @@ static void mistakes_are_named_with_their_line(void **state)
     refuse("train: {seed: 1}\ntrain: {seed: 2}\n", "given before");
     refuse("data: {side: 500}\n", "multiple of vision.patch");
     refuse("schedule: [{name: a, train: {heads: much}}]\n", "not a number");
+    refuse("data: {sets: {vg: ''}}\n", "'vg=' is not a name with a value");
+    refuse("data: {sets: {vg: a, vg: b}}\n", "'vg' is named twice");
+    refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {ref: 1}}]\n", "there is no set 'ref'");
+    refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {vg: 1.5}}]\n", "not a whole number");
+    refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {vg: 0}}]\n", "every weight is 0");
     refuse("train: &x {seed: 1}\n", "anchors");
     refuse("train: {seed: 1}\n---\ntrain: {}\n", "end of the file");
     refuse("- a\n", "a mapping of sections");
