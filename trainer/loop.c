@@ -64,6 +64,18 @@ static vg_status log_hash(vg_run *r)
     return VG_OK;
 }
 
+static void tell_slow_rank(vg_run *r)
+{
+    vg_slow_rank slow;
+    if (!vg_pace_slowest(&r->pace, &slow)) return;
+    vg_metrics_say(
+        r->metrics,
+        "warning: rank %d on %s takes %.1f ms for a micro-batch, the ranks' median is %.1f ms; all wait for it in "
+        "every step: see what else runs there",
+        slow.rank, slow.host, slow.ms, slow.usual_ms);
+    vg_metrics_number(r->metrics, r->step, "slow_rank", slow.rank);
+}
+
 static vg_status tell(vg_run *r)
 {
     enum { MAX_RANKS = 4096 };
@@ -76,6 +88,7 @@ static vg_status tell(vg_run *r)
     vg_metrics_progress(r->metrics, &record);
     if (r->step % r->o->run_log_every == 0 || last) {
         vg_metrics_step(r->metrics, &record);
+        tell_slow_rank(r);
         set_mark(r);
     }
     return last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0) ? log_hash(r) : VG_OK;
@@ -330,7 +343,7 @@ static vg_status make_room(vg_run *r)
     r->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *r->key_counts);
     r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * N_COUNTS, sizeof *r->rank_counts);
     VG_CHECK(r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM, "no memory for the counts of a step");
-    return VG_OK;
+    return vg_pace_init(&r->pace, vg_comm_size(r->comm));
 }
 
 static vg_status check_batches(vg_run *r)
@@ -376,9 +389,18 @@ static vg_status open_files(vg_run *r)
     return vg_metrics_open(r->o->run_folder, r->step, &r->metrics);
 }
 
+/* Rank 0 names hosts. Collective. */
+static vg_status hear_hosts(vg_run *r)
+{
+    char host[sizeof *r->pace.hosts] = {0};
+    snprintf(host, sizeof host, "%s", vg_comm_host(r->comm));
+    return vg_comm_gather(r->comm, host, sizeof host, r->pace.hosts);
+}
+
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
+    VG_TRY(hear_hosts(r));
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
@@ -411,6 +433,7 @@ static void close_run(vg_run *r)
     free(r->leaf_sums);
     free(r->key_counts);
     free(r->rank_counts);
+    vg_pace_release(&r->pace);
     free(r->configuration);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);
@@ -418,9 +441,9 @@ static void close_run(vg_run *r)
     vg_metrics_close(r->metrics);
 }
 
-vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits)
+vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits, const vg_injections *faults)
 {
-    vg_run r = {.comm = comm, .o = options, .generation = 1};
+    vg_run r = {.comm = comm, .o = options, .generation = 1, .faults = faults};
     char *checkpoint = NULL;
     const vg_status st = train(&r, allow_new_bits, &checkpoint);
     if (st != VG_OK) vg_metrics_note(r.metrics, vg_error_text());

@@ -6,19 +6,22 @@
 #include "dist/reduce.h"
 #include "trainer/evaluate.h"
 #include "trainer/gradients.h"
+#include "trainer/inject.h"
 #include "trainer/metrics.h"
+#include "trainer/pace.h"
 #include "trainer/rank_moments.h"
 #include "trainer/stage.h"
 
 /* What a step adds up over the slots of a leaf, in fp64. */
 /* What a rank tells the others before a step. */
-enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, N_COUNTS };
+enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, N_COUNTS };
 
 enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
 
 typedef struct vg_run {
     vg_comm *comm;
     const vg_options *o;
+    const vg_injections *faults;
     vg_compute compute;
     vg_params *params;
     vg_tokenizer *tokenizer;
@@ -59,6 +62,8 @@ typedef struct vg_run {
     bool all_ready;      /* all ranks are done with their part of it */
 
     /* the current step */
+    vg_pace pace;
+    int64_t busy_us;      /* what the last step's leaves took on this rank */
     int64_t *rank_counts; /* [ranks, N_COUNTS] */
     int64_t filled, matched;
     float scales[8];

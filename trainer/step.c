@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 static int slots_of(const vg_batch *b)
 {
@@ -46,18 +47,30 @@ static void count_leaves(const vg_run *r, int64_t counts[N_COUNTS])
     }
 }
 
+/* What the step before cost each rank. */
+static void add_pace(vg_run *r)
+{
+    for (int rank = 0; rank < vg_comm_size(r->comm); rank++) {
+        int first, n;
+        vg_leaves_of(r->n_all_leaves, vg_comm_size(r->comm), rank, &first, &n);
+        vg_pace_add(&r->pace, rank, r->rank_counts[rank * N_COUNTS + COUNT_BUSY_US], n);
+    }
+}
+
 /* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
 static vg_status count_step(vg_run *r, vg_status st, bool *stop)
 {
     int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0,
                               [COUNT_FAILED] = st != VG_OK,
-                              [COUNT_READY] = vg_checkpoint_ready(r->writer)};
+                              [COUNT_READY] = vg_checkpoint_ready(r->writer),
+                              [COUNT_BUSY_US] = r->busy_us};
     if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};
     for (int rank = 0; rank < vg_comm_size(r->comm); rank++)
         for (int i = 0; i < N_COUNTS; i++) total[i] += r->rank_counts[rank * N_COUNTS + i];
     if (total[COUNT_FAILED]) return vg_comm_agree(r->comm, st);
+    add_pace(r);
     r->filled = total[COUNT_FILLED];
     r->matched = total[COUNT_MATCHED];
     *stop = total[COUNT_STOP] > 0;
@@ -137,10 +150,24 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
     return vg_gradients_push(r->gradients, false);
 }
 
+static bool injected(const vg_run *r, vg_fault fault)
+{
+    return vg_injected(r->faults, fault, vg_comm_rank(r->comm), r->step + 1);
+}
+
+static void slow_down(double seconds)
+{
+    const struct timespec pause = {.tv_sec = (time_t)seconds, .tv_nsec = (long)(fmod(seconds, 1) * 1e9)};
+    nanosleep(&pause, NULL);
+}
+
 static vg_status run_leaves(vg_run *r)
 {
+    const double start_s = vg_now_s();
     memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
     for (int i = 0; i < r->n_leaves; i++) VG_TRY(run_leaf(r, r->taken[i], r->leaf_sums + (size_t)i * N_SUMS));
+    if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - start_s));
+    r->busy_us = (int64_t)(1e6 * (vg_now_s() - start_s));
     return VG_OK;
 }
 
@@ -247,6 +274,7 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
     const float *total = NULL;
     VG_TRY(count_step(r, st, stop));
     form_scales(r);
+    if (injected(r, VG_FAULT_nan)) r->scales[0] = NAN;
     VG_TRY(reduce(r, run_leaves(r), &total));
     VG_TRY(vg_comm_leave(r->comm, update_weights(r, total))); /* the others may wait for this rank's device */
     VG_TRY(judge_step(r));
@@ -258,6 +286,7 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 vg_status vg_run_step(vg_run *r)
 {
     bool stop = false;
+    vg_inject(r->faults, vg_comm_rank(r->comm), r->step + 1);
     const vg_status taken = take_leaves(r);
     vg_comm_set_deadline(r->comm, r->o->train_deadline);
     VG_TRY(vg_run_batches(r, taken, &stop));
