@@ -183,6 +183,7 @@ void vg_h5_begin(void)
 }
 
 typedef struct h5_reason {
+    int code; /* errno, where the system refused */
     char text[160];
 } h5_reason;
 
@@ -191,15 +192,16 @@ static herr_t keep_first_reason(unsigned n, const H5E_error2_t *error, void *rea
     h5_reason *r = reason;
     if (n > 0 || !error->desc) return 0;
     const char *number = strstr(error->desc, "errno = "); /* where the system refused, its word says more */
-    const int code = number ? atoi(number + strlen("errno = ")) : 0;
+    const int code = r->code = number ? atoi(number + strlen("errno = ")) : 0;
     snprintf(r->text, sizeof r->text, code ? ": %s" : " (HDF5: %s)", code ? strerror(code) : error->desc);
     return 0;
 }
 
 vg_status vg_h5_fail(vg_status status, const char *path, const char *what)
 {
-    h5_reason reason = {""};
+    h5_reason reason = {0};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_reason, &reason);
+    if (vg_steady_may_pass(reason.code)) return vg_fail(VG_E_STORAGE, "%s: %s%s", path, what, reason.text);
     return vg_fail(status, "%s: %s%s%s", path, what, reason.text,
                    status == VG_E_DATA ? "; it is cut short or damaged, import it again" : "");
 }

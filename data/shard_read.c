@@ -318,7 +318,7 @@ void vg_shard_close(vg_shard *s)
     free(s);
 }
 
-vg_status vg_shard_open_as(const char *path, const vg_shard_opening *opening, vg_shard **out)
+static vg_status open_once(const char *path, const vg_shard_opening *opening, vg_shard **out)
 {
     vg_shard *s = vg_new0(sizeof *s);
     VG_CHECK(s, VG_E_NOMEM, "%s: no memory for a shard reader", path);
@@ -329,6 +329,17 @@ vg_status vg_shard_open_as(const char *path, const vg_shard_opening *opening, vg
         vg_shard_close(s);
     else
         *out = s;
+    return st;
+}
+
+/* HDF5 does not try again by itself. */
+vg_status vg_shard_open_as(const char *path, const vg_shard_opening *opening, vg_shard **out)
+{
+    vg_status st = open_once(path, opening, out);
+    for (int tried = 1; st == VG_E_STORAGE && tried < VG_STEADY_TRIES; tried++) {
+        vg_steady_wait(tried);
+        st = open_once(path, opening, out);
+    }
     return st;
 }
 

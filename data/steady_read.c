@@ -9,14 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TRIES = 5 };
-
-static bool may_pass(int error)
+bool vg_steady_may_pass(int error)
 {
     return error == EIO || error == ESTALE || error == ETIMEDOUT || error == EAGAIN;
 }
 
-static void wait_before_try(int tried)
+void vg_steady_wait(int tried)
 {
     const struct timespec pause = {.tv_nsec = 20000000L << tried}; /* 40 ms, then twice as long each time */
     nanosleep(&pause, NULL);
@@ -26,9 +24,9 @@ vg_status vg_steady_open(const char *path, int *fd, uint64_t *size)
 {
     int tried = 0, handle = -1;
     while ((handle = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
-        VG_CHECK(may_pass(errno), VG_E_DATA, "%s: %s", path, strerror(errno));
-        VG_CHECK(++tried < TRIES, VG_E_STORAGE, "%s: %s, after %d tries", path, strerror(errno), tried);
-        wait_before_try(tried);
+        VG_CHECK(vg_steady_may_pass(errno), VG_E_DATA, "%s: %s", path, strerror(errno));
+        VG_CHECK(++tried < VG_STEADY_TRIES, VG_E_STORAGE, "%s: %s, after %d tries", path, strerror(errno), tried);
+        vg_steady_wait(tried);
     }
     struct stat info;
     if (fstat(handle, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -54,11 +52,11 @@ vg_status vg_steady_read(const char *path, int first_fd, vg_pread *how, uint64_t
                          (unsigned long long)at);
         } else if (errno != EINTR) {
             const int why = errno;
-            if (!may_pass(why) || ++tried == TRIES) {
+            if (!vg_steady_may_pass(why) || ++tried == VG_STEADY_TRIES) {
                 st = vg_fail(VG_E_STORAGE, "%s: byte %llu: %s, after %d tries", path, (unsigned long long)at,
                              strerror(why), tried);
             } else { /* a stale handle never recovers, so each try has its own */
-                wait_before_try(tried);
+                vg_steady_wait(tried);
                 if (fd != first_fd) close(fd);
                 fd = open(path, O_RDONLY | O_CLOEXEC);
                 if (fd < 0) fd = first_fd;

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Pictures of every kind, broken ones, damage in a shard, reads that fail: each with its promised outcome.
+
+usage: damaged_pictures.py VLGTR [FAILING_READS]     without the library reads do not fail and
+memory is not limited, for sanitizers load first and take much address space"""
+
+import json
+import os
+import pathlib
+import resource
+import struct
+import sys
+import zlib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+DATA, STORAGE = 65, 74
+FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures/images"
+KINDS = ("rgb.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "turned.jpg", "halved.jpg", "grey16.png", "palette.png", "alpha.png")
+FEW = {"schedule.heads.steps": 6, "schedule.blocks.steps": 6, "train.global_batch": 4, "data.cache_mb": 0, "data.max_bad": 0.5}
+faults = 0
+
+
+def check(what, truth, seen=""):
+    global faults
+    print(f"{'ok ' if truth else 'BAD'} {what}{'' if truth else f': {seen}'}", flush=True)
+    faults += not truth
+
+
+# ---- pictures ----
+
+def png(width, height, rows):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b""))
+
+
+def resized_jpeg(name, side):
+    """The same bytes under a header that claims side x side pixels."""
+    data = bytearray((FIXTURES / name).read_bytes())
+    at = 2
+    while data[at + 1] not in (0xC0, 0xC2):
+        at += 2 + struct.unpack(">H", data[at + 2:at + 4])[0]
+    data[at + 5:at + 9] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
+def pictures(bench):
+    """Good and bad ones below `photos`, a line each in photos.jsonl; names of both."""
+    folder = pathlib.Path(bench.path("photos"))
+    folder.mkdir()
+    good = {name: (FIXTURES / name).read_bytes() for name in KINDS}
+    good["wide.png"] = png(20000, 30, (b"\0" + b"\x55" * 2500) * 30)
+    bad = {"empty.jpg": b"", "text.jpg": b"not a picture", "cut.png": good["palette.png"][:60], "header.jpg": good["rgb.jpg"][:200],
+           "bomb.jpg": resized_jpeg("rgb.jpg", 65500), "bomb-progressive.jpg": resized_jpeg("progressive.jpg", 65500),
+           "bomb.png": png(60000, 60000, b"\0" * 7501 * 60000)}
+    with open(bench.path("photos.jsonl"), "w") as lines:
+        for name, data in {**good, **bad}.items():
+            (folder / name).write_bytes(data)
+            lines.write(json.dumps({"image": f"photos/{name}", "phrase": "the left dog", "box": [1, 1, 9, 9], "split": "train"}) + "\n")
+    return good, bad
+
+
+def kinds_of_pictures(bench, limited):
+    """A bomb is refused by what its header claims: 2 GB of address space are enough for all."""
+    good, bad = pictures(bench)
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))) if limited else None
+    done = bench.run("shard", "import", "jsonl", "photos.jsonl", "photo-shards", "--max-bad", "1", preexec_fn=limit)
+    told = done.stdout + done.stderr
+    check("import leaves broken pictures out by name", done.returncode == 0 and all(name in told for name in bad), told[-600:])
+    named = [name for name in good if f"/{name}:" in told]
+    check("import takes every other kind", not named, named)
+    for ranks in (1, 2):
+        folder = f"photos{ranks}"
+        done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": folder, "data.shards": "photo-shards",
+                                                          "data.eval_split": "train"}), ranks=ranks)
+        check(f"they train on {ranks} ranks, none left out", done.returncode == 0 and "left out" not in done.stderr, done.stderr[-400:])
+    check("with the same bits", bench.hashes("photos1") == bench.hashes("photos2"))
+
+
+# ---- a shard with a bad image ----
+
+def damage(bench, source, target, n):
+    """A byte changed in n images of a copy of the shards."""
+    pathlib.Path(bench.path(target)).mkdir()
+    for path in pathlib.Path(bench.path(source)).glob("*.h5"):
+        data, at = bytearray(path.read_bytes()), 0
+        for _ in range(n):
+            at = data.index(b"\xff\xd8\xff", at) + 4
+            data[at + 60] ^= 0x40
+        pathlib.Path(bench.path(target), path.name).write_bytes(data)
+
+
+def damaged_shard(bench):
+    damage(bench, "shards", "bad-shards", 3)
+    for ranks in (1, 3):
+        done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": f"bad{ranks}", "data.shards": "bad-shards",
+                                                          "data.eval_split": "train", "run.eval_every": 0}), ranks=ranks)
+        named = done.stderr.count("does not match its hash")
+        check(f"bad images are named on {ranks} ranks, and only evaluation minds", named >= 3 and done.returncode == DATA and
+              "have no answer" in done.stderr, done.stderr[-600:])
+    whole = all(r["phrases"] > 0 for r in bench.records("bad1") if "phrases" in r)
+    check("what replaces them is the same on 1 and 3 ranks", whole and bench.hashes("bad1") == bench.hashes("bad3"))
+    done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": "none", "data.shards": "bad-shards", "data.max_bad": 0}))
+    check("above data.max_bad the run ends", done.returncode == DATA and "data.max_bad" in done.stderr, done.stderr[-400:])
+
+
+# ---- reads that fail ----
+
+def failing_reads(bench, library):
+    options = {**FEW, "data.workers": 2}
+    bench.train(1, {**options, "run.folder": "sound"})
+    for every, after, code in ((37, 0, 0), (0, 60, STORAGE)):
+        os.environ.update(LD_PRELOAD=library, FAIL_EVERY=str(every), FAIL_AFTER=str(after))
+        done = bench.run("train", "run.yaml", *bench.sets({**options, "run.folder": f"eio{every}"}))
+        for name in ("LD_PRELOAD", "FAIL_EVERY", "FAIL_AFTER"):
+            del os.environ[name]
+        check(f"reads that fail {'now and then are tried again' if every else 'for good end the run as storage'}",
+              done.returncode == code and (code == 0 or "Input/output error" in done.stderr), done.stderr[-600:])
+        check("and put no image aside", "left out" not in done.stderr, done.stderr[-600:])
+    check("tried again, the bits are those of sound reads", bench.hashes("eio37") == bench.hashes("sound"))
+
+
+def main(vlgtr, library):
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data()
+        kinds_of_pictures(bench, bool(library))
+        damaged_shard(bench)
+        if library:
+            failing_reads(bench, os.path.abspath(library))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))

@@ -1,0 +1,54 @@
+/* Loaded before the C library: pread of a shard fails with EIO. FAIL_EVERY=n: each n-th read fails once; 0: every one
+ * does, from the FAIL_AFTER-th on. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+typedef ssize_t read_at(int fd, void *to, size_t n, off_t offset);
+
+static atomic_long n_reads;
+
+static long from_environment(const char *name)
+{
+    const char *text = getenv(name);
+    return text ? atol(text) : 0;
+}
+
+static int is_shard(int fd)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, path, sizeof path - 1);
+    return n > 3 && memcmp(path + n - 3, ".h5", 3) == 0;
+}
+
+static ssize_t pread_or_fail(const char *name, int fd, void *to, size_t n, off_t offset)
+{
+    read_at *real;
+    void *found = dlsym(RTLD_NEXT, name);
+    memcpy(&real, &found, sizeof real);
+    if (is_shard(fd)) {
+        const long number = atomic_fetch_add(&n_reads, 1), every = from_environment("FAIL_EVERY");
+        if (number >= from_environment("FAIL_AFTER") && (every == 0 || number % every == 0)) {
+            errno = EIO;
+            return -1;
+        }
+    }
+    return real(fd, to, n, offset);
+}
+
+ssize_t pread(int fd, void *to, size_t n, off_t offset)
+{
+    return pread_or_fail("pread", fd, to, n, offset);
+}
+
+ssize_t pread64(int fd, void *to, size_t n, off_t offset)
+{
+    return pread_or_fail("pread64", fd, to, n, offset);
+}
