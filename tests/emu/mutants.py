@@ -187,13 +187,13 @@ def chosen(code, options):
     return pools
 
 
-def tried(pools, attempt, jobs):
+def tried(pools, attempt, jobs, shared_first):
     """Sites and their verdicts, each once, until every pool has as many that compile as wanted. What kernels share is
-    tried for the first and counts for all."""
+    tried for the first and counts for all; shared_first: before sites that are not tried yet."""
     verdicts = {}
     with concurrent.futures.ThreadPoolExecutor(jobs) as workers:
         for pool, wanted in pools:
-            todo = iter(pool)
+            todo = iter(sorted(pool, key=lambda pair: shared_first and pair not in verdicts))
             n_valid = 0
             while n_valid < wanted:
                 batch = list(itertools.islice(todo, min(jobs, wanted - n_valid)))
@@ -265,7 +265,7 @@ def main():
 
     try_unbroken(bench, sorted({source for pool, wanted in pools for source, _ in pool[:wanted]}), options.jobs)
     equivalent = {line.split("\t")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
-    return report(tried(pools, attempt, options.jobs), code.texts, equivalent) > 0
+    return report(tried(pools, attempt, options.jobs, bool(options.each)), code.texts, equivalent) > 0
 
 
 if __name__ == "__main__":
