@@ -22,7 +22,7 @@ typedef struct place {
 
 typedef struct nccl_group {
     ncclComm_t comm; /* NULL once aborted */
-    cudaEvent_t order, done;
+    cudaEvent_t done;
     place *places; /* [size] */
     int *watches;  /* [size] a handle on the rank's process (pidfd), or -1 where it cannot be seen from here */
 } nccl_group;
@@ -171,7 +171,7 @@ static vg_status nccl_wait(vg_device_group *group)
         ncclResult_t result = ncclSuccess;
         const cudaError_t arrived = cudaEventQuery(g->done);
         if (arrived == cudaSuccess) return VG_OK;
-        if (arrived != cudaErrorNotReady) return cuda_failed("cudaEventQuery", arrived);
+        if (arrived != cudaErrorNotReady) return group->device.wait(group->device.exchange); /* says what failed */
         VG_NCCL(group, ncclCommGetAsyncError(g->comm, &result));
         if (result != ncclSuccess) return nccl_failed(group, "ncclCommGetAsyncError", result);
         VG_TRY(wait_a_little(group, &p));
@@ -206,15 +206,6 @@ static vg_status nccl_all_reduce(vg_device_group *group, float *x, int64_t n)
     return VG_OK;
 }
 
-/* A wait takes the event as it is then: the next record does not move it. */
-static vg_status nccl_order(vg_device_group *group, vg_stream *earlier, vg_stream *later)
-{
-    nccl_group *g = nccl_of(group);
-    VG_CUDA(cudaEventRecord(g->order, queue_of(group, earlier)));
-    VG_CUDA(cudaStreamWaitEvent(queue_of(group, later), g->order, 0));
-    return VG_OK;
-}
-
 /* ---- opening and closing ---- */
 
 static void free_group(nccl_group *g)
@@ -239,7 +230,6 @@ static void nccl_close(vg_device_group *group)
 {
     nccl_group *g = nccl_of(group);
     if (g->comm) close_communicator(group);
-    if (g->order) cudaEventDestroy(g->order);
     if (g->done) cudaEventDestroy(g->done);
     for (int r = 0; r < group->comm->size; r++)
         if (g->watches[r] >= 0) close(g->watches[r]);
@@ -262,9 +252,8 @@ static vg_status find_places(vg_device_group *group)
     return VG_OK;
 }
 
-static vg_status make_events(nccl_group *g)
+static vg_status make_event(nccl_group *g)
 {
-    VG_CUDA(cudaEventCreateWithFlags(&g->order, cudaEventDisableTiming));
     VG_CUDA(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming));
     return VG_OK;
 }
@@ -286,7 +275,7 @@ static vg_status begin(vg_device_group *group)
     config.blocking = 0;
     memset(&id, 0, sizeof id);
     VG_TRY(find_places(group));
-    VG_TRY(vg_comm_agree(comm, make_events(g)));
+    VG_TRY(vg_comm_agree(comm, make_event(g)));
     VG_TRY(vg_comm_agree(comm, draw_id(comm, &id)));
     VG_TRY(vg_comm_broadcast(comm, &id, sizeof id, 0));
     const ncclResult_t made = ncclCommInitRankConfig(&g->comm, comm->size, id, comm->rank, &config);
@@ -310,7 +299,6 @@ vg_status vg_device_nccl_open(vg_device_group *group)
         .close = nccl_close,
         .exchange = nccl_exchange,
         .all_reduce = nccl_all_reduce,
-        .order = nccl_order,
         .wait = nccl_wait,
     };
     nccl_group *g = NULL;

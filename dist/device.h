@@ -36,6 +36,8 @@ typedef struct vg_device {
     vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b, int64_t n); /* dst may be a or b */
     vg_status (*copy)(vg_stream *stream, void *to, const void *from, size_t bytes);
     vg_status (*zero)(vg_stream *stream, void *to, size_t bytes);
+    vg_status (*follow)(vg_stream *stream, vg_stream *earlier);
+    vg_status (*wait)(vg_stream *stream);
     void *(*queue)(const vg_stream *stream);
     double deadline_s; /* how long a rank waits for the others */
 } vg_device;
@@ -61,6 +63,9 @@ typedef struct vg_device_plan {
 
 /* Collective. Bytes of device memory that this rank's reducer needs. Errors: VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_device_plan *plan, size_t *bytes);
+
+/* Local. The same for the fullest of n_ranks ranks, host_ranks on a host: for a forecast. Errors: VG_E_NOMEM. */
+vg_status vg_device_sum_bytes(const vg_device_plan *plan, int n_ranks, int host_ranks, size_t *bytes);
 
 /* Collective. `memory` is zeroed device memory of so many bytes, aligned to 64; kept. The ranks' connections are made
  * here. Errors: VG_E_CONFIG (more ranks than leaves), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */

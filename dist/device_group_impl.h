@@ -11,8 +11,6 @@ typedef struct vg_device_group_ops {
     vg_status (*exchange)(vg_device_group *group, const vg_message *sends, int n_sends, const vg_message *recvs,
                           int n_recvs);
     vg_status (*all_reduce)(vg_device_group *group, float *x, int64_t n);
-    /* What is put on stream `later` from now on comes after what is on `earlier` now. */
-    vg_status (*order)(vg_device_group *group, vg_stream *earlier, vg_stream *later);
     vg_status (*wait)(vg_device_group *group);
 } vg_device_group_ops;
 

@@ -84,10 +84,10 @@ static int64_t longest_of(const vg_device_plan *plan, const vg_span *buckets, in
 }
 
 /* Of the slices that the hosts exchange. */
-static int64_t longest_far(const vg_device_reducer *r)
+static int64_t longest_far(const vg_device_plan *plan, const vg_span *buckets, const vg_groups *groups)
 {
-    const vg_span near = {0, longest_of(&r->plan, r->buckets, r->groups.n_lanes)};
-    return vg_span_slice(near, r->groups.n_groups, 0).count;
+    const vg_span near = {0, longest_of(plan, buckets, groups->n_lanes)};
+    return vg_span_slice(near, groups->n_groups, 0).count;
 }
 
 static void add_message(vg_message *messages, int *n, int peer, float *data, int64_t n_floats)
@@ -154,7 +154,7 @@ static vg_status scatter_far(vg_device_reducer *r, vg_span bucket)
             }
             continue;
         }
-        r->nodes_at[i] = staging + (i - n_own) * longest_far(r);
+        r->nodes_at[i] = staging + (i - n_own) * longest_far(&r->plan, r->buckets, g);
         add_message(r->recvs, &n_recvs, peer_of(r, g->nodes[i].owner), r->nodes_at[i], mine.count);
     }
     return r->group->ops->exchange(r->group, r->sends, n_sends, r->recvs, n_recvs);
@@ -224,7 +224,7 @@ static vg_status send_bucket(vg_device_reducer *r)
     const vg_span bucket = r->buckets[r->next_bucket++];
     vg_tree_node stack[VG_TREE_DEPTH];
     int depth = r->depth;
-    if (r->group->ops) VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
+    if (r->group->ops) VG_TRY(d->follow(d->exchange, d->compute));
     memcpy(stack, r->stack, sizeof stack);
     if (r->count) VG_TRY(join_leaf(r, d->exchange, bucket, stack, &depth));
     if (!r->group->ops) return VG_OK;
@@ -279,7 +279,7 @@ vg_status vg_device_reducer_finish(vg_device_reducer *r, float **total)
     const vg_device *d = &r->group->device;
     VG_CHECK(r->next == r->count, VG_E_BUG, "%d of the rank's %d leaves were pushed", r->next, r->count);
     while (r->next_bucket < r->plan.n_buckets) VG_TRY(send_bucket(r)); /* of a rank without leaves */
-    if (r->group->ops) VG_TRY(r->group->ops->order(r->group, d->exchange, d->compute));
+    if (r->group->ops) VG_TRY(d->follow(d->compute, d->exchange));
     r->next = r->depth = r->next_bucket = 0;
     *total = r->buffers;
     return VG_OK;
@@ -302,9 +302,9 @@ vg_status vg_device_reducer_gather(vg_device_reducer *r, float *array, int64_t b
 {
     const vg_device *d = &r->group->device;
     if (!vg_device_reducer_is_sliced(r)) return VG_OK;
-    VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
+    VG_TRY(d->follow(d->exchange, d->compute));
     for (int b = 0; b < r->plan.n_buckets; b++) VG_TRY(all_gather(r, r->buckets[b], array, block_floats));
-    return r->group->ops->order(r->group, d->exchange, d->compute);
+    return d->follow(d->compute, d->exchange);
 }
 
 /* ---- life ---- */
@@ -318,20 +318,54 @@ static void cut_buckets(const vg_device_plan *plan, vg_span *buckets)
     }
 }
 
-static int slots_of(const vg_device_reducer *r)
+static int slots_of(int n_leaves, int n_ranks, int rank)
 {
     vg_tree_node nodes[VG_TREE_DEPTH];
     int n_slots;
-    vg_tree_of_rank(r->plan.n_leaves, r->group->comm->size, r->group->comm->rank, nodes, &n_slots);
+    vg_tree_of_rank(n_leaves, n_ranks, rank, nodes, &n_slots);
     return n_slots ? n_slots : 1; /* the total needs a place */
+}
+
+/* Beside the buffers: what the ranks of a group, and the groups, bring of the longest bucket. */
+static size_t staging_floats(const vg_device_plan *plan, const vg_span *buckets, const vg_groups *groups)
+{
+    return (size_t)groups->n_parts * (size_t)longest_of(plan, buckets, groups->n_lanes) +
+           (size_t)groups->n_nodes * (size_t)longest_far(plan, buckets, groups);
 }
 
 static size_t memory_floats(const vg_device_reducer *r)
 {
-    const size_t buffers = (size_t)slots_of(r) * (size_t)r->plan.n;
+    const vg_comm *comm = r->group->comm;
+    const size_t buffers = (size_t)slots_of(r->plan.n_leaves, comm->size, comm->rank) * (size_t)r->plan.n;
     if (!r->group->ops || r->plan.fast) return buffers;
-    const int64_t longest = longest_of(&r->plan, r->buckets, r->groups.n_lanes);
-    return buffers + (size_t)r->groups.n_parts * (size_t)longest + (size_t)r->groups.n_nodes * (size_t)longest_far(r);
+    return buffers + staging_floats(&r->plan, r->buckets, &r->groups);
+}
+
+/* Leaders and buckets are scratch, [n_ranks] and [n_buckets]. */
+static vg_status forecast_floats(const vg_device_plan *plan, int n_ranks, int host_ranks, int *leaders,
+                                 vg_span *buckets, size_t *floats)
+{
+    vg_groups groups = {0};
+    for (int r = 0; r < n_ranks; r++) leaders[r] = r / host_ranks * host_ranks;
+    cut_buckets(plan, buckets);
+    const vg_status st = vg_groups_plan(&groups, n_ranks, 0, leaders, plan->n_leaves);
+    if (st == VG_OK) *floats += staging_floats(plan, buckets, &groups);
+    vg_groups_release(&groups);
+    return st;
+}
+
+vg_status vg_device_sum_bytes(const vg_device_plan *plan, int n_ranks, int host_ranks, size_t *bytes)
+{
+    int *leaders = vg_new0_array((size_t)n_ranks, sizeof *leaders);
+    vg_span *buckets = vg_new0_array((size_t)plan->n_buckets, sizeof *buckets);
+    size_t floats = (size_t)slots_of(plan->n_leaves, n_ranks, 0) * (size_t)plan->n;
+    vg_status st = leaders && buckets ? VG_OK : vg_fail(VG_E_NOMEM, "no memory to plan the sum of %d ranks", n_ranks);
+    if (st == VG_OK && n_ranks > 1 && !plan->fast)
+        st = forecast_floats(plan, n_ranks, host_ranks, leaders, buckets, &floats);
+    free(leaders);
+    free(buckets);
+    *bytes = floats * sizeof(float);
+    return st;
 }
 
 static vg_status plan_messages(vg_device_reducer *r)
@@ -412,7 +446,7 @@ static vg_status connect_ranks(vg_device_reducer *r)
 {
     const vg_device *d = &r->group->device;
     if (!r->group->ops || !r->plan.n_buckets) return VG_OK;
-    VG_TRY(r->group->ops->order(r->group, d->compute, d->exchange));
+    VG_TRY(d->follow(d->exchange, d->compute));
     VG_TRY(r->plan.fast ? reduce_fast(r, r->buckets[0], 0) : reduce_scatter(r, r->buckets[0]));
     if (!r->plan.fast) VG_TRY(all_gather(r, r->buckets[0], r->buffers, VG_SLICE_UNIT));
     return vg_device_group_wait(r->group);
@@ -424,7 +458,7 @@ vg_status vg_device_reducer_new(vg_device_group *group, const vg_device_plan *pl
     vg_device_reducer *r = NULL;
     VG_TRY(reducer_plan(group, plan, &r));
     r->buffers = memory;
-    r->staging = r->buffers + (size_t)slots_of(r) * (size_t)plan->n;
+    r->staging = r->buffers + (size_t)slots_of(plan->n_leaves, group->comm->size, group->comm->rank) * (size_t)plan->n;
     const vg_status st = connect_ranks(r);
     if (st != VG_OK) {
         vg_device_reducer_free(r);

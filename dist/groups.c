@@ -13,38 +13,35 @@ vg_span vg_span_slice(vg_span of, int n, int i)
     return s;
 }
 
-/* Which group each rank is in, [size], and the counts that follow. `leaders` and `members` are scratch, [size]. */
-static vg_status find_groups(vg_groups *g, vg_comm *comm, bool near, int *group_of, int *leaders, int *members)
+/* Which group each rank is in, [n_ranks], and the counts that follow. `members` is scratch, [n_ranks]. */
+static void find_groups(vg_groups *g, int n_ranks, int rank, const int *leaders, int *group_of, int *members)
 {
-    const int leader = near ? comm->leader : comm->rank;
-    VG_TRY(vg_comm_allgather(comm, &leader, sizeof leader, leaders));
     g->n_groups = 0;
-    for (int i = 0; i < comm->size; i++) {
+    for (int i = 0; i < n_ranks; i++) {
         group_of[i] = leaders[i] == i ? g->n_groups++ : group_of[leaders[i]]; /* a leader is its group's first */
-        if (i == comm->rank) g->lane = members[group_of[i]];
+        if (i == rank) g->lane = members[group_of[i]];
         members[group_of[i]]++;
     }
-    g->group = group_of[comm->rank];
+    g->group = group_of[rank];
     g->n_mates = members[g->group];
-    g->n_lanes = comm->size;
+    g->n_lanes = n_ranks;
     for (int i = 0; i < g->n_groups; i++)
         if (members[i] < g->n_lanes) g->n_lanes = members[i];
-    return VG_OK;
 }
 
 /* What the ranks of one group hold: parts as they are, nodes joined as far as they go; both have room. */
-static void nodes_of_group(vg_groups *g, const vg_comm *comm, int n_leaves, const int *group_of, int group,
-                           vg_tree_node *parts, int *n_parts, vg_tree_node *nodes, int *n_nodes)
+static void nodes_of_group(vg_groups *g, int n_ranks, int n_leaves, const int *group_of, int group, vg_tree_node *parts,
+                           int *n_parts, vg_tree_node *nodes, int *n_nodes)
 {
     int place = 0;
     *n_parts = *n_nodes = 0;
-    for (int rank = 0; rank < comm->size; rank++) {
+    for (int rank = 0; rank < n_ranks; rank++) {
         if (group_of[rank] != group) continue;
         if (place < g->n_lanes) g->peers[group * g->n_lanes + place] = rank;
         if (group == g->group) g->mates[place] = rank;
         vg_tree_node held[VG_TREE_DEPTH];
         int n_slots;
-        const int n_held = vg_tree_of_rank(n_leaves, comm->size, rank, held, &n_slots);
+        const int n_held = vg_tree_of_rank(n_leaves, n_ranks, rank, held, &n_slots);
         for (int i = 0; i < n_held; i++) {
             held[i].owner = place;
             parts[(*n_parts)++] = held[i];
@@ -60,12 +57,12 @@ static int by_start(const void *a, const void *b)
     return (x->start > y->start) - (x->start < y->start);
 }
 
-static void fill_nodes(vg_groups *g, const vg_comm *comm, int n_leaves, const int *group_of, vg_tree_node *parts,
+static void fill_nodes(vg_groups *g, int n_ranks, int n_leaves, const int *group_of, vg_tree_node *parts,
                        vg_tree_node *nodes)
 {
     for (int i = 0; i < g->n_groups; i++) {
         int n_parts, n_nodes;
-        nodes_of_group(g, comm, n_leaves, group_of, i, parts, &n_parts, nodes, &n_nodes);
+        nodes_of_group(g, n_ranks, n_leaves, group_of, i, parts, &n_parts, nodes, &n_nodes);
         if (i == g->group) {
             g->n_parts = n_parts;
             g->n_own = n_nodes;
@@ -80,45 +77,45 @@ static void fill_nodes(vg_groups *g, const vg_comm *comm, int n_leaves, const in
 }
 
 /* One more than all ranks hold together. */
-static size_t node_room(const vg_comm *comm, int n_leaves)
+static size_t node_room(int n_ranks, int n_leaves)
 {
     size_t room = 1;
-    for (int rank = 0; rank < comm->size; rank++) {
+    for (int rank = 0; rank < n_ranks; rank++) {
         vg_tree_node nodes[VG_TREE_DEPTH];
         int n_slots;
-        room += (size_t)vg_tree_of_rank(n_leaves, comm->size, rank, nodes, &n_slots);
+        room += (size_t)vg_tree_of_rank(n_leaves, n_ranks, rank, nodes, &n_slots);
     }
     return room;
 }
 
-static vg_status groups_fill(vg_groups *g, vg_comm *comm, int n_leaves, bool near, int *ranks, vg_tree_node *nodes,
-                             size_t room)
+vg_status vg_groups_plan(vg_groups *g, int n_ranks, int rank, const int *leaders, int n_leaves)
 {
-    int *const group_of = ranks;
-    VG_TRY(find_groups(g, comm, near, group_of, ranks + comm->size, ranks + 2 * comm->size));
-    g->mates = vg_new0_array((size_t)g->n_mates, sizeof *g->mates);
-    g->peers = vg_new0_array((size_t)g->n_groups * (size_t)g->n_lanes, sizeof *g->peers);
-    const vg_status st = g->mates && g->peers ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the plan of the sum");
-    VG_TRY(vg_comm_agree(comm, st));
-    fill_nodes(g, comm, n_leaves, group_of, nodes, nodes + room);
-    return VG_OK;
-}
-
-vg_status vg_groups_init(vg_groups *g, vg_comm *comm, int n_leaves, bool near)
-{
-    const size_t room = node_room(comm, n_leaves);
-    int *ranks = vg_new0_array(3 * (size_t)comm->size, sizeof *ranks);
+    const size_t room = node_room(n_ranks, n_leaves);
+    int *ranks = vg_new0_array(2 * (size_t)n_ranks, sizeof *ranks);
     vg_tree_node *nodes = vg_new0_array(2 * room, sizeof *nodes);
     g->parts = vg_new0_array(room, sizeof *g->parts);
     g->own = vg_new0_array(room, sizeof *g->own);
     g->nodes = vg_new0_array(room, sizeof *g->nodes);
-    vg_status st = ranks && nodes && g->parts && g->own && g->nodes
-                       ? VG_OK
-                       : vg_fail(VG_E_NOMEM, "no memory for the plan of the sum");
-    st = vg_comm_agree(comm, st);
-    if (st == VG_OK) st = groups_fill(g, comm, n_leaves, near, ranks, nodes, room);
+    if (ranks) {
+        find_groups(g, n_ranks, rank, leaders, ranks, ranks + n_ranks);
+        g->mates = vg_new0_array((size_t)g->n_mates, sizeof *g->mates);
+        g->peers = vg_new0_array((size_t)g->n_groups * (size_t)g->n_lanes, sizeof *g->peers);
+    }
+    const bool there = nodes && g->parts && g->own && g->nodes && g->mates && g->peers;
+    if (there) fill_nodes(g, n_ranks, n_leaves, ranks, nodes, nodes + room);
     free(ranks);
     free(nodes);
+    return there ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the plan of the sum");
+}
+
+vg_status vg_groups_init(vg_groups *g, vg_comm *comm, int n_leaves, bool near)
+{
+    const int leader = near ? comm->leader : comm->rank;
+    int *leaders = vg_new0_array((size_t)comm->size, sizeof *leaders);
+    vg_status st = vg_comm_agree(comm, leaders ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the plan of the sum"));
+    if (st == VG_OK) st = vg_comm_allgather(comm, &leader, sizeof leader, leaders);
+    if (st == VG_OK) st = vg_comm_agree(comm, vg_groups_plan(g, comm->size, comm->rank, leaders, n_leaves));
+    free(leaders);
     return st;
 }
 

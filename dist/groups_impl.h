@@ -22,6 +22,9 @@ typedef struct vg_groups {
 vg_status vg_groups_init(vg_groups *groups, vg_comm *comm, int n_leaves, bool near);
 void vg_groups_release(vg_groups *groups);
 
+/* Local. The same for `rank` of n_ranks whose groups are known: leaders [n_ranks], the first rank of each one's. */
+vg_status vg_groups_plan(vg_groups *groups, int n_ranks, int rank, const int *leaders, int n_leaves);
+
 /* A run of floats. */
 typedef struct vg_span {
     int64_t first, count;

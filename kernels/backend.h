@@ -91,12 +91,18 @@ typedef vg_status (*vg_kernel)(vg_stream *stream, const vg_node *node);
  * is plain memory, and everything is done at once. Errors: VG_E_DEVICE, VG_E_NOMEM; what went wrong behind a call's
  * back comes out of wait. */
 typedef struct vg_capture vg_capture;
+enum { VG_ADDRESS_BYTES = 32 };
 typedef struct vg_device_ops {
     /* Completes a stream whose n_threads is set, on the device that belongs to this rank of the host. */
     vg_status (*open)(vg_stream *stream, int local_rank);
-    /* Completes another stream on the device of an open one: its work runs beside that of the first. */
+    /* Completes another stream on the device of an open one: its work runs beside that of the first, and goes before it
+     * where both could. */
     vg_status (*open_beside)(const vg_stream *stream, vg_stream *beside);
     void (*close)(vg_stream *stream);
+    /* What is put on the stream from now on comes after what is on `earlier` now. */
+    vg_status (*follow)(vg_stream *stream, vg_stream *earlier);
+    /* Where the device sits on the bus of its host; NULL where ranks may share one. */
+    vg_status (*address)(const vg_stream *stream, char address[VG_ADDRESS_BYTES]);
     /* What the device's own libraries call the stream (a cudaStream_t). */
     void *(*queue)(const vg_stream *stream);
     /* Zeroed memory of the device, aligned to 64 bytes or more; not to be touched by the host. */

@@ -3,15 +3,55 @@
 #include "trainer/process.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Opens the rank's GPU where all ranks have one; *failed counts those that have not. */
+/* A rank's GPU, or nothing. */
+typedef struct seat {
+    char host[64], address[VG_ADDRESS_BYTES];
+} seat;
+
+static bool is_same_seat(const seat *a, const seat *b)
+{
+    return *a->address && strcmp(a->address, b->address) == 0 && strcmp(a->host, b->host) == 0;
+}
+
+/* NCCL wants a GPU for each rank. */
+static vg_status check_seats(const vg_comm *comm, const seat *seats)
+{
+    const int me = vg_comm_rank(comm);
+    for (int r = 0; r < vg_comm_size(comm); r++)
+        VG_CHECK(r == me || !is_same_seat(&seats[r], &seats[me]), VG_E_CONFIG,
+                 "ranks %d and %d on %s have the same GPU, %s: start a rank for each GPU, and let CUDA_VISIBLE_DEVICES "
+                 "show each rank all of them, or one of its own",
+                 r < me ? r : me, r < me ? me : r, seats[me].host, seats[me].address);
+    return VG_OK;
+}
+
+/* Opens this rank's GPU; *mine: what speaks against it. Collective. */
+static vg_status open_gpu(vg_comm *comm, vg_compute *c, seat *seats, vg_status *mine)
+{
+    seat own = {0};
+    const vg_device_ops *device = c->backend->device;
+    *mine = device->open(&c->stream, vg_comm_local_rank(comm));
+    snprintf(own.host, sizeof own.host, "%s", vg_comm_host(comm));
+    if (*mine == VG_OK) *mine = device->address(&c->stream, own.address);
+    VG_TRY(vg_comm_allgather(comm, &own, sizeof own, seats));
+    if (*mine == VG_OK) *mine = check_seats(comm, seats);
+    return VG_OK;
+}
+
+/* Opens the ranks' GPUs where all have one; *failed counts those that have not. */
 static vg_status open_gpus(vg_comm *comm, vg_compute *c, int64_t *failed, vg_status *mine)
 {
-    *mine = c->backend->device->open(&c->stream, vg_comm_local_rank(comm));
+    seat *seats = vg_new0_array((size_t)vg_comm_size(comm), sizeof *seats);
+    vg_status st = vg_comm_agree(comm, seats ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the ranks' GPUs"));
+    if (st == VG_OK) st = open_gpu(comm, c, seats, mine);
+    free(seats);
+    VG_TRY(st);
     *failed = *mine != VG_OK;
     VG_TRY(vg_comm_sum_i64(comm, failed, 1));
-    if (*failed && *mine == VG_OK) c->backend->device->close(&c->stream);
+    if (*failed) c->backend->device->close(&c->stream);
     return VG_OK;
 }
 

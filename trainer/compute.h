@@ -19,7 +19,8 @@ typedef struct vg_compute_spec {
 } vg_compute_spec;
 
 /* Collective: all ranks compute on the same kind of device. `auto` takes the GPUs where every rank has one, else the
- * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG. */
+ * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG
+ * (two ranks have the same GPU). */
 vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute *out);
 void vg_compute_close(vg_compute *compute);
 

@@ -3,6 +3,7 @@
 #include "checkpoints/checkpoint.h"
 #include "dist/reduce.h"
 #include "trainer/features.h"
+#include "trainer/gradients.h"
 #include "trainer/phrases.h"
 #include "trainer/stage.h"
 
@@ -75,18 +76,24 @@ static int gradient_buffers(size_t bytes, int64_t n)
     return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
 }
 
-/* The reducer of devices keeps the others' parts of a bucket beside its own buffers. Counted as two buckets: more where
- * ranks have several parts each, or hosts unlike shares. */
-static size_t device_bytes(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
-                           const vg_stage_forecast *f)
+/* The ranks that a forecast is for. */
+typedef struct crew {
+    int ranks, of_host;
+} crew;
+
+static vg_status fill_device(const vg_options *o, const vg_params *params, const vg_stage_run *run, crew on,
+                             vg_stage_forecast *f)
 {
-    const size_t bucket = smaller((size_t)(o->train_bucket_mb * 1048576), (size_t)params->n_trainable * sizeof(float));
-    const size_t parts = ranks > 1 ? 2 * bucket : 0;
-    const size_t others_moments = o->train_zero ? f->moments - f->moments / (size_t)ranks : 0;
+    const bool sliced = o->train_zero && on.ranks > 1;
+    const vg_gradients_plan plan = vg_gradients_plan_of(o, params->n_trainable, sliced);
+    const size_t others_moments = sliced ? f->moments - f->moments / (size_t)on.ranks : 0;
+    size_t sum = 0;
+    VG_TRY(vg_gradients_device_bytes(&plan, on.ranks, on.of_host, &sum));
     size_t inputs = vg_program_input_bytes(run->train) + vg_program_input_bytes(run->answer);
     if (run->text) inputs += vg_program_input_bytes(run->text);
-    return vg_params_bytes(params, 0) - others_moments + f->gradients + parts + f->arena + f->constants + inputs +
-           vg_stage_optimizer_bytes(params);
+    f->device = vg_params_bytes(params, 0) - others_moments + sum + f->arena + f->constants + inputs +
+                vg_stage_optimizer_bytes(params);
+    return VG_OK;
 }
 
 static void fill(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
@@ -120,7 +127,11 @@ static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run 
     int first = 0, count = 0;
     vg_leaves_of((int)(o->train_global_batch / o->train_micro_batch), ranks, 0, &first, &count);
     for (int p = 0; p < VG_PRECISIONS; p++) {
-        f->gpu[p] = (vg_gpu_step){.gpu = gpu, .precision = p, .ranks = ranks, .leaves = count};
+        f->gpu[p] = (vg_gpu_step){.gpu = gpu,
+                                  .precision = p,
+                                  .ranks = ranks,
+                                  .leaves = count,
+                                  .bucket_bytes = o->train_bucket_mb * (1 << 20)};
         vg_program_each_cost(run->train, vg_gpu_add_kernel, &f->gpu[p]);
         vg_gpu_finish(&f->gpu[p], f->n_trainable);
     }
@@ -132,7 +143,7 @@ static bool stores_images(const vg_options *o, int stage, const vg_params *param
     return gb <= o->features_max_gb && vg_stage_wants_images(o, &o->schedule[stage], params);
 }
 
-static vg_status forecast_stages(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+static vg_status forecast_stages(const vg_options *o, crew on, const vg_forecast_data *data, const vg_gpu *gpu,
                                  const vg_backend *backend, vg_params *params, vg_stage_forecast *out)
 {
     const size_t program = resident_bytes();
@@ -145,10 +156,12 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
         vg_stage_forecast *f = &out[i];
         VG_TRY(vg_stage_compile(o, i, stores_images(o, i, params, data), params, backend, 1, &run));
         *f = (vg_stage_forecast){0};
-        fill(o, params, run, ranks, data, f);
-        if (backend->device != &vg_host_device) f->device = device_bytes(o, params, run, ranks, f);
-        if (gpu) fill_gpu(gpu, o, run, ranks, f);
+        fill(o, params, run, on.ranks, data, f);
+        const bool apart = backend->device != &vg_host_device;
+        const vg_status st = apart ? fill_device(o, params, run, on, f) : VG_OK;
+        if (gpu) fill_gpu(gpu, o, run, on.ranks, f);
         vg_stage_leave(run);
+        VG_TRY(st);
         const size_t running =
             f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases + f->saving;
         f->entering = before + f->weights + f->moments;
@@ -158,13 +171,13 @@ static vg_status forecast_stages(const vg_options *o, int ranks, const vg_foreca
     return VG_OK;
 }
 
-static vg_status forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
+static vg_status forecast(const vg_options *o, crew on, const vg_forecast_data *data, const vg_gpu *gpu,
                           const vg_backend *backend, vg_stage_forecast *out)
 {
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
     params->keep_average = o->train_average_decay > 0;
-    const vg_status st = forecast_stages(o, ranks, data, gpu, backend, params, out);
+    const vg_status st = forecast_stages(o, on, data, gpu, backend, params, out);
     vg_params_free(params);
     return st;
 }
@@ -173,17 +186,19 @@ vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *da
                       vg_stage_forecast *out)
 {
     const vg_backend *cuda = gpu ? vg_backend_find("cuda") : NULL;
-    return forecast(o, ranks, data, gpu, cuda ? cuda : vg_backend_cpu(), out);
+    const crew on = {.ranks = ranks, .of_host = gpu ? gpu->host_gpus : ranks};
+    return forecast(o, on, data, gpu, cuda ? cuda : vg_backend_cpu(), out);
 }
 
-vg_status vg_forecast_fits(const vg_options *o, int ranks, vg_compute *compute)
+vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute)
 {
     const vg_device_ops *device = compute->backend->device;
     vg_stage_forecast f[VG_MAX_STAGES];
     size_t room = 0;
     if (!device->room) return VG_OK;
     VG_TRY(device->room(&compute->stream, &room));
-    VG_TRY(forecast(o, ranks, &(vg_forecast_data){0}, NULL, compute->backend, f));
+    const crew on = {.ranks = vg_comm_size(comm), .of_host = vg_comm_local_size(comm)};
+    VG_TRY(forecast(o, on, &(vg_forecast_data){0}, NULL, compute->backend, f));
     for (int i = 0; i < o->n_stages; i++)
         VG_CHECK(
             f[i].device <= room, VG_E_NOMEM,

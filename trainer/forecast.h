@@ -42,7 +42,7 @@ vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *da
 
 /* Local. Whether the device has room for every stage of the run. Errors: VG_E_NOMEM, naming the stage and what to
  * change; VG_E_DEVICE. */
-vg_status vg_forecast_fits(const vg_options *o, int ranks, vg_compute *compute);
+vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute);
 
 /* Local. Reads the size of the training split where the shards are there; zeros otherwise. */
 vg_forecast_data vg_forecast_data_of(const vg_options *o);

@@ -52,7 +52,7 @@ char *vg_gpu_assumptions(const vg_gpu *g)
         [ASSUMED_memory] = "memory",          [ASSUMED_fp32_products] = "products in fp32",
         [ASSUMED_start_us] = "start",         [ASSUMED_fp32_attention] = "attention in fp32",
         [ASSUMED_near] = "inside a host",     [ASSUMED_far] = "between hosts",
-        [ASSUMED_exchange_us] = "collective", [ASSUMED_bucket_mb] = "bucket",
+        [ASSUMED_exchange_us] = "collective",
     };
     vg_text text = {0};
     vg_text_add(&text, "%s: %.0f TFLOP/s in bf16, %.1f in fp32; memory %.0f GB/s, NVLink %.0f, network %.0f\n",
@@ -157,7 +157,7 @@ static double exchange_s(const vg_gpu_step *s, double bytes, double buckets)
 static void add_exchange(vg_gpu_step *s, double bytes)
 {
     if (s->ranks == 1) return;
-    const double buckets = ceil(bytes / (1e6 * assumed[ASSUMED_bucket_mb].value));
+    const double buckets = ceil(bytes / s->bucket_bytes);
     s->exchange_s = exchange_s(s, bytes, buckets);
     s->hidden_s = fmin(s->exchange_s * (buckets - 1) / buckets, s->backward_s);
     s->lines[VG_GPU_EXCHANGE].bytes = bytes;

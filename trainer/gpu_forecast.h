@@ -1,7 +1,8 @@
 /* What a step would take on GPUs, on paper: a roofline of every kernel, with published shares of the peaks. A forecast,
  * not a measurement; devices.def names the sources.
  *
- *     vg_gpu_step s = {.gpu = gpu, .precision = VG_PRECISION_BF16, .ranks = 8, .leaves = 4};
+ *     vg_gpu_step s = {.gpu = gpu, .precision = VG_PRECISION_BF16, .ranks = 8, .leaves = 4,
+ *                      .bucket_bytes = 16 << 20};
  *     vg_program_each_cost(program, vg_gpu_add_kernel, &s);      the kernels of one micro-batch
  *     vg_gpu_finish(&s, n_trainable);                            merges, exchange, update, and the sum
  *
@@ -50,7 +51,8 @@ typedef struct vg_gpu_line {
 typedef struct vg_gpu_step {
     const vg_gpu *gpu;
     vg_precision precision;
-    int ranks, leaves; /* leaves: micro-batches of the fullest rank */
+    int ranks, leaves;   /* leaves: micro-batches of the fullest rank */
+    double bucket_bytes; /* of gradients that are exchanged at a time */
     vg_gpu_line lines[VG_GPU_PARTS];
     double model_flops; /* of a rank: without what is computed twice */
     double backward_s;  /* of one micro-batch */

@@ -5,6 +5,7 @@
 #include "kernels/params.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct vg_gradients {
     vg_compute *compute;
@@ -33,36 +34,65 @@ static vg_status open_group(vg_gradients *s, vg_comm *comm, double deadline_s)
                               .sum = backend->sum,
                               .copy = backend->device->copy,
                               .zero = backend->device->zero,
+                              .follow = backend->device->follow,
+                              .wait = backend->device->wait,
                               .queue = backend->device->queue,
                               .deadline_s = deadline_s};
     VG_TRY(vg_comm_agree(comm, backend->device->open_beside(&s->compute->stream, &s->exchange)));
     return vg_device_group_open(comm, &device, &s->group);
 }
 
-/* A lone rank has nobody to send a bucket to. */
-static vg_status cut_buckets(vg_gradients *s, const vg_comm *comm, const vg_gradients_plan *plan)
+/* A lone rank has nobody to send a bucket to. Where buckets end is heap memory. */
+static vg_status cut_buckets(const vg_gradients_plan *plan, int n_ranks, int64_t **ends, int *n_buckets)
 {
     const int64_t wanted = (int64_t)(plan->bucket_mb * (1 << 20) / sizeof(float)) / VG_PARAM_BLOCK * VG_PARAM_BLOCK;
-    const int64_t whole = vg_comm_size(comm) == 1 || wanted > plan->n ? plan->n : wanted;
+    const int64_t whole = n_ranks == 1 || wanted > plan->n ? plan->n : wanted;
     const int64_t each = whole > VG_PARAM_BLOCK ? whole : VG_PARAM_BLOCK;
-    s->n_buckets = (int)((plan->n + each - 1) / each);
-    s->ends = vg_new0_array((size_t)s->n_buckets, sizeof *s->ends);
-    VG_CHECK(s->ends, VG_E_NOMEM, "no memory for the buckets of the gradients");
-    for (int b = 0; b < s->n_buckets; b++) s->ends[b] = b + 1 < s->n_buckets ? (b + 1) * each : plan->n;
+    const int n = (int)((plan->n + each - 1) / each);
+    *ends = vg_new0_array((size_t)n, sizeof **ends);
+    VG_CHECK(*ends, VG_E_NOMEM, "no memory for the buckets of the gradients");
+    for (int b = 0; b < n; b++) (*ends)[b] = b + 1 < n ? (b + 1) * each : plan->n;
+    *n_buckets = n;
     return VG_OK;
+}
+
+static vg_device_plan device_plan(const vg_gradients_plan *plan, const int64_t *ends, int n_buckets)
+{
+    return (vg_device_plan){.n = plan->n,
+                            .n_leaves = plan->n_leaves,
+                            .n_buckets = n_buckets,
+                            .bucket_ends = ends,
+                            .fast = plan->fast,
+                            .sliced = plan->sliced};
+}
+
+vg_gradients_plan vg_gradients_plan_of(const vg_options *o, int64_t n, bool sliced)
+{
+    return (vg_gradients_plan){.n = n,
+                               .n_leaves = (int)(o->train_global_batch / o->train_micro_batch),
+                               .deadline_s = o->train_deadline,
+                               .bucket_mb = o->train_bucket_mb,
+                               .fast = strcmp(o->train_reduction, "fast") == 0,
+                               .sliced = sliced};
+}
+
+vg_status vg_gradients_device_bytes(const vg_gradients_plan *plan, int n_ranks, int host_ranks, size_t *bytes)
+{
+    int64_t *ends = NULL;
+    int n_buckets = 0;
+    VG_TRY(cut_buckets(plan, n_ranks, &ends, &n_buckets));
+    const vg_device_plan sum = device_plan(plan, ends, n_buckets);
+    const vg_status st = vg_device_sum_bytes(&sum, n_ranks, host_ranks, bytes);
+    free(ends);
+    return st;
 }
 
 static vg_status fill(vg_gradients *s, vg_comm *comm, const vg_gradients_plan *plan)
 {
     const vg_device_ops *device = s->compute->backend->device;
     if (device == &vg_host_device) return vg_reducer_new(comm, plan->n, plan->n_leaves, sum_floats, s, &s->host);
-    VG_TRY(vg_comm_agree(comm, cut_buckets(s, comm, plan)));
-    const vg_device_plan sum = {.n = plan->n,
-                                .n_leaves = plan->n_leaves,
-                                .n_buckets = s->n_buckets,
-                                .bucket_ends = s->ends,
-                                .fast = plan->fast,
-                                .sliced = plan->sliced};
+    VG_TRY(vg_comm_agree(comm, cut_buckets(plan, vg_comm_size(comm), &s->ends, &s->n_buckets)));
+    const vg_device_plan sum = device_plan(plan, s->ends, s->n_buckets);
     size_t bytes = 0;
     VG_TRY(open_group(s, comm, plan->deadline_s));
     VG_TRY(vg_device_reducer_bytes(s->group, &sum, &bytes));

@@ -10,6 +10,7 @@
 
 #include "kernels/graph.h"
 #include "trainer/compute.h"
+#include "trainer/options.h"
 
 typedef struct vg_gradients vg_gradients;
 
@@ -21,6 +22,13 @@ typedef struct vg_gradients_plan {
     bool fast;         /* devices use their library's own sum: other bits for other numbers of ranks */
     bool sliced;       /* on devices each rank gets slices of the total alone */
 } vg_gradients_plan;
+
+/* Local. What the options say of it, for n floats. */
+vg_gradients_plan vg_gradients_plan_of(const vg_options *options, int64_t n, bool sliced);
+
+/* Local. Bytes of device memory that the sum needs on the fullest of n_ranks ranks, host_ranks on a host: for a
+ * forecast. Errors: VG_E_NOMEM. */
+vg_status vg_gradients_device_bytes(const vg_gradients_plan *plan, int n_ranks, int host_ranks, size_t *bytes);
 
 /* Collective. comm and compute are kept until it is freed. Errors: VG_E_CONFIG (more ranks than leaves; several ranks
  * on GPUs in a build without NCCL), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */

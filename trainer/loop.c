@@ -133,8 +133,16 @@ static void say_scores(vg_run *r, const vg_evaluation *e, double accuracy)
     vg_metrics_say(r->metrics, "%s", line);
 }
 
+/* Each rank keeps the average of its slices of the weights alone, until somebody wants all of it. Collective. */
+static vg_status gather_average(vg_run *r)
+{
+    if (!r->params->at.average) return VG_OK;
+    VG_TRY(vg_gradients_share(r->gradients, r->params->at.average, VG_PARAM_BLOCK));
+    return vg_gradients_wait(r->gradients);
+}
+
 /* Before an evaluation the average takes the place of the weights, and gives it back afterwards. */
-static vg_status answer_with_average(vg_run *r)
+static vg_status exchange_average(vg_run *r)
 {
     return r->params->average ? vg_params_swap_average(r->params) : VG_OK;
 }
@@ -150,9 +158,10 @@ vg_status vg_run_evaluate(vg_run *r)
                                .answer = r->stage->answer,
                                .phrases = r->stage->text ? &r->eval_phrases : NULL};
     vg_evaluation e;
-    VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
+    VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
+    VG_TRY(vg_comm_agree(r->comm, exchange_average(r)));
     VG_TRY(vg_evaluate(&spec, &e));
-    VG_TRY(vg_comm_agree(r->comm, answer_with_average(r)));
+    VG_TRY(vg_comm_agree(r->comm, exchange_average(r)));
     r->accuracy = (double)e.scores[0].hits50 / (double)e.scores[0].trials;
     r->evaluated_step = e.scores[0].trials ? r->step : 0;
     if (r->metrics) say_scores(r, &e, r->accuracy);
@@ -164,6 +173,7 @@ vg_status vg_run_evaluate(vg_run *r)
 
 vg_status vg_run_bring_home(vg_run *r)
 {
+    VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
     return vg_comm_leave(r->comm, vg_rank_moments_fetch(&r->moments));
 }
 
@@ -211,13 +221,7 @@ static bool keeps_slices(const vg_run *r)
 
 static vg_status make_gradients(vg_run *r)
 {
-    const vg_options *o = r->o;
-    const vg_gradients_plan plan = {.n = r->params->n_trainable,
-                                    .n_leaves = r->n_all_leaves,
-                                    .deadline_s = o->train_deadline,
-                                    .bucket_mb = o->train_bucket_mb,
-                                    .fast = strcmp(o->train_reduction, "fast") == 0,
-                                    .sliced = keeps_slices(r)};
+    const vg_gradients_plan plan = vg_gradients_plan_of(r->o, r->params->n_trainable, keeps_slices(r));
     VG_TRY(vg_gradients_new(r->comm, &r->compute, &plan, &r->gradients));
     vg_status st = vg_gradients_follow(r->gradients, r->stage->train);
     if (st == VG_OK) st = vg_rank_moments_open(r->params, r->gradients, &r->compute, &r->moments);
@@ -405,7 +409,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
-    VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, vg_comm_size(r->comm), &r->compute)));
+    VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));

@@ -233,7 +233,6 @@ static vg_status update_weights(vg_run *r, const float *total)
     VG_TRY(backend->norm(stream, &norm));
     for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
     VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
-    if (r->params->at.average) VG_TRY(vg_gradients_share(r->gradients, r->params->at.average, VG_PARAM_BLOCK));
     VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
     return backend->device->wait(stream);

@@ -21,6 +21,12 @@ static void close_host(vg_stream *stream)
     (void)stream;
 }
 
+static vg_status follow(vg_stream *stream, vg_stream *earlier)
+{
+    (void)stream, (void)earlier;
+    return VG_OK;
+}
+
 static void *queue(const vg_stream *stream)
 {
     (void)stream;
@@ -63,6 +69,7 @@ const vg_device_ops vg_host_device = {
     .open = open_host,
     .open_beside = open_beside,
     .close = close_host,
+    .follow = follow,
     .queue = queue,
     .allocate = allocate,
     .release = release,

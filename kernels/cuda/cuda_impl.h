@@ -13,7 +13,9 @@ extern "C" {
 
 /* What the kernels of one queue share. */
 typedef struct vg_cuda {
+    int device;
     cudaStream_t compute;
+    cudaEvent_t here; /* for those who follow */
     cublasLtHandle_t blas;
     struct vg_matmul_plans *plans; /* matmul.h; NULL at first */
     char profile[64];

@@ -46,11 +46,19 @@ static vg_status describe(int device, char profile[64])
     return VG_OK;
 }
 
+static vg_status make_event(vg_cuda *cuda)
+{
+    VG_CUDA(cudaEventCreateWithFlags(&cuda->here, cudaEventDisableTiming));
+    return VG_OK;
+}
+
 static vg_status fill(vg_cuda *cuda, int device)
 {
     VG_TRY(describe(device, cuda->profile));
     VG_CUDA(cudaSetDevice(device));
+    cuda->device = device;
     VG_CUDA(cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking));
+    VG_TRY(make_event(cuda));
     VG_CUDA_BLAS(cublasLtCreate(&cuda->blas));
     return VG_OK;
 }
@@ -62,6 +70,7 @@ static void close_device(vg_stream *stream)
     vg_matmul_plans_free(cuda->plans);
     if (cuda->blas) cublasLtDestroy(cuda->blas);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
+    if (cuda->here) cudaEventDestroy(cuda->here);
     free(cuda);
     stream->cuda = NULL;
 }
@@ -77,16 +86,39 @@ static vg_status open_device(vg_stream *stream, int local_rank)
     return st;
 }
 
-/* For copies and sums: products need a handle of their own. */
+/* For copies and sums: products need a handle of their own. Its kernels go first, else what other ranks wait for stood
+ * behind all blocks of a product. */
+static vg_status fill_beside(vg_cuda *cuda, int device)
+{
+    int least = 0, greatest = 0;
+    cuda->device = device;
+    VG_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    VG_CUDA(cudaStreamCreateWithPriority(&cuda->compute, cudaStreamNonBlocking, greatest));
+    return make_event(cuda);
+}
+
 static vg_status open_beside(const vg_stream *stream, vg_stream *beside)
 {
     beside->n_threads = stream->n_threads;
     beside->cuda = vg_new0(sizeof *beside->cuda);
     VG_CHECK(beside->cuda, VG_E_NOMEM, "no memory for a GPU's queue");
-    const vg_status st = vg_cuda_status(cudaStreamCreateWithFlags(&beside->cuda->compute, cudaStreamNonBlocking),
-                                        "cudaStreamCreateWithFlags");
+    const vg_status st = fill_beside(beside->cuda, stream->cuda->device);
     if (st != VG_OK) close_device(beside);
     return st;
+}
+
+/* A wait takes the event as it is then: the next record does not move it. */
+static vg_status follow(vg_stream *stream, vg_stream *earlier)
+{
+    VG_CUDA(cudaEventRecord(earlier->cuda->here, vg_cuda_queue(earlier)));
+    VG_CUDA(cudaStreamWaitEvent(vg_cuda_queue(stream), earlier->cuda->here, 0));
+    return VG_OK;
+}
+
+static vg_status address(const vg_stream *stream, char text[VG_ADDRESS_BYTES])
+{
+    VG_CUDA(cudaDeviceGetPCIBusId(text, VG_ADDRESS_BYTES, stream->cuda->device));
+    return VG_OK;
 }
 
 static void *queue(const vg_stream *stream)
@@ -197,6 +229,8 @@ const vg_device_ops vg_cuda_device = {
     .open = open_device,
     .open_beside = open_beside,
     .close = close_device,
+    .follow = follow,
+    .address = address,
     .queue = queue,
     .allocate = allocate,
     .release = release,

@@ -22,6 +22,8 @@ static inline vg_status open_ranks(ranks *r, double deadline_s)
                               .sum = r->backend->sum,
                               .copy = r->backend->device->copy,
                               .zero = r->backend->device->zero,
+                              .follow = r->backend->device->follow,
+                              .wait = r->backend->device->wait,
                               .queue = r->backend->device->queue,
                               .deadline_s = deadline_s};
     return vg_device_group_open(r->comm, &device, &r->group);

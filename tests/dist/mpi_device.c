@@ -204,6 +204,21 @@ static void the_librarys_sum_is_the_same_number(void **state)
     close_bench(&b);
 }
 
+/* Which a rank alone can tell, before there is a group. */
+static void the_forecast_of_memory_is_what_the_fullest_rank_needs(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2 * N_LEAF_COUNTS; k++) {
+        const vg_device_plan plan = plan_of(leaf_counts[k / 2], k % 2);
+        size_t needed, forecast;
+        if (plan.n_leaves < vg_comm_size(all.comm)) continue;
+        assert_int_equal(vg_device_reducer_bytes(all.group, &plan, &needed), VG_OK);
+        assert_int_equal(vg_device_sum_bytes(&plan, vg_comm_size(all.comm), vg_comm_local_size(all.comm), &forecast),
+                         VG_OK);
+        if (vg_comm_rank(all.comm) == 0) assert_int_equal(forecast, needed);
+    }
+}
+
 static void more_ranks_than_leaves_are_refused_with_the_largest_number(void **state)
 {
     (void)state;
@@ -224,6 +239,7 @@ int main(void)
         cmocka_unit_test(two_leaves_in_each_others_place_show_in_the_bits),
         cmocka_unit_test(slices_of_all_ranks_make_the_whole),
         cmocka_unit_test(the_librarys_sum_is_the_same_number),
+        cmocka_unit_test(the_forecast_of_memory_is_what_the_fullest_rank_needs),
         cmocka_unit_test(more_ranks_than_leaves_are_refused_with_the_largest_number),
     };
     if (open_ranks(&all, 60) != VG_OK) {

@@ -211,6 +211,17 @@ static int count_visible(const char *list, int n_there)
     return n;
 }
 
+/* Which device of the machine is the program's number `device`. */
+static int place_of(int device)
+{
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    if (list == nullptr) return device;
+    char *end;
+    long place = strtol(list, &end, 10);
+    for (int i = 0; i < device; i++) place = strtol(end + 1, &end, 10);
+    return (int)place;
+}
+
 int emu::device_count()
 {
     static const int n = [] {
@@ -345,6 +356,15 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
         const auto it = attributes().find(attribute);
         if (it == attributes().end()) return cudaErrorNotSupported;
         *value = it->second;
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
+{
+    return call(in_capture::fine, [=] {
+        if (!exists(device) || bytes <= 0) return cudaErrorInvalidDevice;
+        snprintf(text, (size_t)bytes, "0000:%02x:00.0", 0x1b + place_of(device));
         return cudaSuccess;
     });
 }

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-DEVICE, SKIPPED = 71, 77
+DEVICE, SKIPPED, CONFIG = 71, 77, 78
 RUN = str(pathlib.Path(__file__).with_name("run"))
 # The second rank alone: words of a shell command before the program's own.
 SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST; exec "$0" "$@"', RUN]
@@ -54,6 +54,8 @@ def main(vlgtr, build):
         cuda = ["--device", "cuda"]
         expect("no device", train(bench, {"VG_EMU_DEVICES": "0"}, *cuda), DEVICE, "no GPU", "--device")
         expect("fewer devices than ranks", train(bench, {"VG_EMU_DEVICES": "2"}, *cuda, ranks=3), DEVICE, "rank 2", "no GPU")
+        expect("two ranks on one device", train(bench, {"CUDA_VISIBLE_DEVICES": "3"}, *cuda, ranks=2), CONFIG, "ranks 0 and 1",
+               "same GPU, 0000:1e:00.0")
         expect("hidden devices", train(bench, {"CUDA_VISIBLE_DEVICES": ""}, *cuda), DEVICE, "CUDA_VISIBLE_DEVICES")
         allowed = train(bench, {"VG_EMU_DEVICES": "0"}, "--device", "auto")
         check("no device, and that is allowed", allowed, allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)

@@ -7,8 +7,8 @@ A site is a place and a way to break it (mutation_sites.py): in device code a gu
 off by one, a wrong stride, an atomic lost, operands swapped; in host code an event that a stream no longer waits for. A
 kernel's sites are those of its body and of the device functions that it calls; host code's are counted by file. --each
 takes N of every kernel's and file's, --draw N in all, from as many as it can, by the seed; without them the command
-takes all. Each is compiled by itself (one that does not compile does not count); BUILD holds the unbroken rest
-(build/release). A kernel in a plug-in of its own meets the tests of the operations beside it: in check mode, then in
+takes all. Each is compiled by itself (one that does not compile does not count, nor one that leaves the object as it was:
+functions are found by name, and this kernel calls another of that name); BUILD holds the unbroken rest (build/release). A kernel in a plug-in of its own meets the tests of the operations beside it: in check mode, then in
 fast mode in three orders. Host code in a test program meets that program in several orders of streams.
 
 --known takes verdicts from what an earlier run printed, so that one that was interrupted goes on. Whoever changes code
@@ -34,7 +34,8 @@ import tempfile
 from mutation_sites import DEVICE, ROOT, Code, blanked, name_of
 
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent_mutants.txt")
-COMPILE_S, TEST_S = 300, 120
+TEST_S, MOST_S = 120, 1800  # of processor; of time, on a machine that is busy with other work
+NO_MUTANT = {"does not compile", "is not in the code"}
 RUNS = {"check": ["forward"], "fast": ["forward", "reversed", "7"]}
 SEEDS = [0, 1, 2, 7]  # orders of streams, of rank 0; the next rank has the next
 # Test programs for host code, each with ranks and ranks of a host; by room.
@@ -47,6 +48,7 @@ class Bench:
     def __init__(self, build):
         self.build = build.resolve()
         self.commands, self.objects, self.links = {}, {}, {}  # the first two by mode and source
+        self.unbroken = {}  # likewise, bytes of objects
         for entry in json.loads((self.build / "compile_commands.json").read_text()):
             words = shlex.split(entry["command"])
             output = words[words.index("-o") + 1]
@@ -63,8 +65,8 @@ class Bench:
         words[words.index("-o") + 1] = str(out)
         words[words.index("-c") + 1] = str(broken if broken.exists() else source)
         at = next(i for i, word in enumerate(words) if word.startswith("-I"))
-        words[at:at] = ["-w", f"-I{folder}"]
-        done = subprocess.run(words, cwd=self.build, capture_output=True, timeout=COMPILE_S)
+        words[at:at] = ["-w", f"-I{folder}", f"-ffile-prefix-map={folder}={ROOT}"]
+        done = subprocess.run(words, cwd=self.build, capture_output=True, timeout=MOST_S)
         return None if done.returncode else out
 
     def passes(self, command, **settings):
@@ -72,14 +74,12 @@ class Bench:
                    OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1",
                    OMPI_MCA_hwloc_base_binding_policy="none", CMOCKA_TEST_ABORT="1",
                    LD_LIBRARY_PATH=str(self.build / "tests/emu/lib"), **settings)
-        return subprocess.run(["timeout", str(TEST_S), *command], env=env, capture_output=True).returncode == 0
+        limits = ["timeout", str(MOST_S), "prlimit", f"--cpu={TEST_S}"]
+        return subprocess.run([*limits, *command], env=env, capture_output=True).returncode == 0
 
     # --- kernels ---
 
-    def plug_in(self, folder, mode, source):
-        out = self.compiled(folder, mode, source)
-        if not out:
-            return None
+    def plug_in(self, folder, mode, source, out):
         others = [o for (m, s), o in self.objects.items() if m == mode and s != source]
         library = folder / f"libkernels_{mode}.so"
         subprocess.run(["g++", "-shared", "-o", library, out, *others, "-Wl,--gc-sections", "-Wl,-Bsymbolic",
@@ -95,11 +95,18 @@ class Bench:
             if test.stem == f"test_cuda_{source.stem}" or any(re.search(rf"\bVG_OP_{row}\b", text) for row in rows):
                 yield [self.build / "tests/unit" / test.stem]
 
+    def keep_unbroken(self, folder, source):
+        for mode in RUNS:
+            self.unbroken[mode, source] = self.compiled(folder, mode, source).read_bytes()
+
     def kernel_verdict(self, folder, source, runs):
         for mode, orders in runs.items():
-            library = self.plug_in(folder, mode, source)
-            if not library:
+            out = self.compiled(folder, mode, source)
+            if not out:
                 return "does not compile"
+            if out.read_bytes() == self.unbroken.get((mode, source)):
+                return "is not in the code"
+            library = self.plug_in(folder, mode, source, out)
             for order in orders:
                 for command in self.tests_of(source):
                     if not self.passes(command, VG_EMU_ORDER=order, LD_PRELOAD=str(library)):
@@ -144,7 +151,10 @@ class Bench:
     def try_unbroken(self, source):
         """ctest runs kernels as they are in all orders: here it is seen that they pass when compiled in the same way."""
         with tempfile.TemporaryDirectory() as name:
-            return self.verdict(pathlib.Path(name), source, everything=False)
+            verdict = self.verdict(pathlib.Path(name), source, everything=False)
+            if source.suffix == ".cu":
+                self.keep_unbroken(pathlib.Path(name), source)
+            return verdict
 
     def try_site(self, source, site, text):
         with tempfile.TemporaryDirectory() as name:
@@ -203,7 +213,7 @@ def tried(pools, attempt, jobs, shared_first):
                 for pair, verdict in zip(new, workers.map(lambda pair: attempt(*pair), new)):
                     verdicts[pair] = verdict
                     yield *pair, verdict
-                n_valid += sum(verdicts[pair] != "does not compile" for pair in batch)
+                n_valid += sum(verdicts[pair] not in NO_MUTANT for pair in batch)
 
 
 def line_of(source, site, texts):
@@ -221,9 +231,10 @@ def report(results, texts, equivalent):
         print(f"{line_of(source, site, texts)}: {verdict}", flush=True)
     for (operator, kind), n in sorted(by_operator.items()):
         print(f"{operator:10} {kind:18} {n}")
-    n = sum(counts.values()) - counts["does not compile"]
+    n_none = sum(counts[verdict] for verdict in NO_MUTANT)
+    n = sum(counts.values()) - n_none
     print(f"{n} mutants: {counts['caught']} caught, {counts['means the same']} mean the same, "
-          f"{counts['survived']} survived ({counts['does not compile']} more did not compile)")
+          f"{counts['survived']} survived ({n_none} more did not compile or change the code)")
     return counts["survived"]
 
 
@@ -254,16 +265,17 @@ def main():
         return 0
 
     bench = Bench(options.build)
-    # Equivalence is judged anew: only what was caught, or did not compile, is known.
     earlier = options.known.read_text().splitlines() if options.known else []
-    known = dict(re.match(r"(.*): (does not compile|caught by [^:]*)$", line).groups() for line in earlier
-                 if re.search(r": (?:does not compile|caught by [^:]*)$", line))
+    judged = [re.match(r"(.*): (does not compile|is not in the code|caught by [^:]*)$", line) for line in earlier]
+    known = dict(match.groups() for match in judged if match)  # what survived is tried again
 
     def attempt(source, site):
         line = line_of(source, site, code.texts)
         return known.get(line) or bench.try_site(source, site, code.sources[site.function.file])
 
-    try_unbroken(bench, sorted({source for pool, wanted in pools for source, _ in pool[:wanted]}), options.jobs)
+    todo = {source for pool, wanted in pools for source, site in pool[:wanted]
+            if line_of(source, site, code.texts) not in known}
+    try_unbroken(bench, sorted(todo), options.jobs)
     equivalent = {line.split("\t")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
     return report(tried(pools, attempt, options.jobs, bool(options.each)), code.texts, equivalent) > 0
 

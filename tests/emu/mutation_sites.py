@@ -166,7 +166,7 @@ def swaps(body):
 
 def events(body):
     """What makes a stream wait for another: an event recorded or waited for, a call that does both."""
-    call = r"(?:cudaEventRecord|cudaStreamWaitEvent|\w+(?:->\w+)*->(?:order|follow))\("
+    call = r"(?:cudaEventRecord|cudaStreamWaitEvent|\w+(?:->\w+)*->follow)\("
     for match in re.finditer(rf"\bVG_(?:TRY|CUDA)\({call}", body):
         yield match.start(), closing(body, body.index("(", match.start())) + 1, "(void)0"
     for match in re.finditer(rf"\breturn ({call})", body):

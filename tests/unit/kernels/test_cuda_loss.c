@@ -232,7 +232,7 @@ typedef struct align_size {
 enum { IMAGES = 3, MAX_SLOTS = 11, BOXES = 3 };
 static const int32_t image_of[MAX_SLOTS] = {0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2};
 static const int32_t n_boxes[MAX_SLOTS] = {1, 3, 2, 1, 0, 1, 2, 3, 1, 2, 3};
-static const int32_t filled[MAX_SLOTS] = {1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1};
+static const int32_t filled[MAX_SLOTS] = {1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1}; /* the first of the second block, too */
 
 static vg_node align_of(test_memory *m, align_size s)
 {
