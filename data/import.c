@@ -162,11 +162,8 @@ static vg_status import_set(const vg_import_set *set, const vg_import_source *so
 {
     void *state = NULL;
     VG_TRY(vg_sorter_new(source->scratch, PHRASES_BUDGET_BYTES, &maker->phrases));
-    vg_status st = set->importer->open(source, maker->log, &state, &maker->split_by);
-    if (st == VG_OK) {
-        snprintf(maker->report->split_by, sizeof maker->report->split_by, "%s", maker->split_by);
-        st = import_records(set->importer, state, maker);
-    }
+    vg_status st = set->importer->open(source, maker->log, &state, maker->report->split_by);
+    if (st == VG_OK) st = import_records(set->importer, state, maker);
     if (state) set->importer->close(state);
     VG_TRY(st);
     return check_bad_share(maker->report, maker->options->max_bad);

@@ -16,7 +16,7 @@
 #include "data/shard_writer.h"
 #include "kernels/base/base.h"
 
-enum { VG_IMPORT_MAX_SPLITS = 16 };
+enum { VG_IMPORT_MAX_SPLITS = 16, VG_IMPORT_NAME_BYTES = 64 };
 
 /* Zeroed is all defaults. Strings are borrowed for the call. */
 typedef struct vg_import_options {
@@ -39,12 +39,12 @@ typedef struct vg_import_options {
 } vg_import_options;
 
 typedef struct vg_import_split {
-    char name[64];
+    char name[VG_IMPORT_NAME_BYTES];
     int64_t images, refs, sentences, boxes; /* an image that two splits share counts in both */
 } vg_import_split;
 
 typedef struct vg_import_report {
-    char set[64], split_by[64];
+    char set[VG_IMPORT_NAME_BYTES], split_by[VG_IMPORT_NAME_BYTES];
     vg_import_split splits[VG_IMPORT_MAX_SPLITS]; /* in the order in which they first appear */
     int n_splits;
     int64_t images, refs, sentences, boxes; /* in the shards; a ref that stands in two splits counts twice */
@@ -109,8 +109,9 @@ vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done,
 /* The files of one kind of dataset. */
 typedef struct vg_importer {
     bool (*probe)(const char *set, const char *root); /* does root look like this set? */
-    /* Reads the annotations. `log` is kept until close; *split_by is what was taken, borrowed until close. */
-    vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by);
+    /* Reads the annotations. `log` is kept until close; split_by, empty before, gets what was taken. */
+    vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state,
+                      char split_by[VG_IMPORT_NAME_BYTES]);
     /* The next image, each once, or *more = false at the end. */
     vg_status (*next)(void *state, vg_import_record *record, bool *more);
     double (*share)(void *state); /* of the records that were handed out, 0..1 */

@@ -31,7 +31,7 @@ void vg_import_images(const vg_kept_record *records, size_t n, bool decode, int 
 
 /* Records on their way into shards out/<set>-NNNNN.h5. */
 typedef struct vg_shard_maker {
-    const char *set, *split_by, *out;
+    const char *set, *out;
     vg_import_log *log;
     vg_import_report *report;
     uint64_t shard_bytes;

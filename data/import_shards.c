@@ -281,7 +281,7 @@ static vg_status shard_write(vg_shard_maker *m, const char *path)
 {
     vg_shard_writer *writer = NULL;
     uint64_t inputs = 0;
-    VG_TRY(vg_shard_writer_open(m->options->dry_run ? NULL : path, m->set, m->split_by, &writer));
+    VG_TRY(vg_shard_writer_open(m->options->dry_run ? NULL : path, m->set, m->report->split_by, &writer));
     const vg_status st = images_walk(m, writer, &inputs);
     if (st == VG_OK) return vg_shard_writer_close(writer, inputs);
     vg_shard_writer_abandon(writer);
@@ -356,7 +356,7 @@ static vg_status shard_keep(vg_shard_maker *m, const char *path, bool *kept)
     if (stat(path, &info) != 0 || vg_shard_open(path, &shard) != VG_OK) return VG_OK;
     vg_status st = images_walk(m, NULL, &inputs);
     *kept = st == VG_OK && strcmp(shard->origin.source, m->set) == 0 &&
-            strcmp(shard->origin.split_by, m->split_by) == 0 && shard->origin.inputs == inputs;
+            strcmp(shard->origin.split_by, m->report->split_by) == 0 && shard->origin.inputs == inputs;
     if (*kept) st = shard_count(m, shard);
     vg_shard_close(shard);
     return st;

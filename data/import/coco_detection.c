@@ -262,7 +262,8 @@ static vg_status detection_fill(detection *d, const vg_import_source *source)
     return vg_collector_sort(d->collector);
 }
 
-static vg_status detection_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
+static vg_status detection_open(const vg_import_source *source, vg_import_log *log, void **state,
+                                char split_by[VG_IMPORT_NAME_BYTES])
 {
     detection d = {.log = log};
     const vg_status st = detection_fill(&d, source);
@@ -273,7 +274,7 @@ static vg_status detection_open(const vg_import_source *source, vg_import_log *l
         return st;
     }
     *state = d.collector;
-    *split_by = d.year;
+    snprintf(split_by, VG_IMPORT_NAME_BYTES, "%s", d.year);
     return VG_OK;
 }
 

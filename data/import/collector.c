@@ -176,6 +176,7 @@ static vg_status id_put(vg_collector *c, const vg_collected_phrase *p)
 {
     c->record.length = 0;
     VG_TRY(put_int(&c->record, p->sentence_id));
+    VG_TRY(put_string(&c->record, p->split ? p->split : ""));
     VG_TRY(put_int(&c->record, c->n_put));
     VG_TRY(put_string(&c->record, p->place));
     return vg_sorter_add(c->ids, c->record.data, c->record.length);
@@ -209,30 +210,37 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Of phrases with the same id the first stays. */
+/* `rest` is what an id's record holds behind its key: the order and the place of the phrase. */
+static vg_status id_drop(vg_collector *c, int64_t id, const unsigned char *rest)
+{
+    VG_TRY(vg_grow(&c->dropped, &c->dropped_capacity, c->n_dropped + 1, sizeof *c->dropped));
+    c->dropped[c->n_dropped++] = vg_sortable_get(rest);
+    return vg_import_reject(c->log, 1, "%s: its id %lld was given before", (const char *)rest + 8, (long long)id);
+}
+
+/* Of phrases with the same id in the same split the first stays. */
 static vg_status ids_check(vg_collector *c)
 {
-    const unsigned char *pair;
-    unsigned char last[8];
+    const unsigned char *record;
+    vg_text last = {0}; /* the id and split of the record before */
     size_t n;
-    bool any = false;
     VG_TRY(vg_sorter_sort(c->ids));
-    for (;;) {
-        VG_TRY(vg_sorter_next(c->ids, &pair, &n));
-        if (!pair) break;
-        const bool again = any && memcmp(last, pair, sizeof last) == 0;
-        memcpy(last, pair, sizeof last);
-        any = true;
-        if (!again) continue;
-        VG_TRY(vg_grow(&c->dropped, &c->dropped_capacity, c->n_dropped + 1, sizeof *c->dropped));
-        c->dropped[c->n_dropped++] = vg_sortable_get(pair + 8);
-        VG_TRY(vg_import_reject(c->log, 1, "%s: its id %lld was given before", (const char *)pair + 16,
-                                (long long)vg_sortable_get(pair)));
+    vg_status st = vg_sorter_next(c->ids, &record, &n);
+    while (st == VG_OK && record) {
+        const size_t key_bytes = 8 + strlen((const char *)record + 8) + 1;
+        if (last.length == key_bytes && memcmp(last.data, record, key_bytes) == 0) {
+            st = id_drop(c, vg_sortable_get(record), record + key_bytes);
+        } else {
+            last.length = 0;
+            st = vg_text_add_bytes(&last, record, key_bytes);
+        }
+        if (st == VG_OK) st = vg_sorter_next(c->ids, &record, &n);
     }
+    free(last.data);
     if (c->n_dropped > 0) qsort(c->dropped, c->n_dropped, sizeof *c->dropped, by_value);
     vg_sorter_free(c->ids);
     c->ids = NULL;
-    return VG_OK;
+    return st;
 }
 
 static bool is_dropped(const vg_collector *c, int64_t order)

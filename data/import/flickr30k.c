@@ -274,8 +274,10 @@ static vg_status flickr_fill(flickr *f, const vg_import_source *source)
     return vg_collector_sort(f->collector);
 }
 
-static vg_status flickr_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
+static vg_status flickr_open(const vg_import_source *source, vg_import_log *log, void **state,
+                             char split_by[VG_IMPORT_NAME_BYTES])
 {
+    (void)split_by; /* the set has one kind of splits */
     flickr f = {.log = log, .root = source->root};
     const vg_status st = flickr_fill(&f, source);
     free(f.images);
@@ -287,7 +289,6 @@ static vg_status flickr_open(const vg_import_source *source, vg_import_log *log,
         return st;
     }
     *state = f.collector;
-    *split_by = "";
     return VG_OK;
 }
 

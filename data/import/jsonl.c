@@ -264,8 +264,10 @@ static vg_status jsonl_fill(jsonl *j, const vg_import_source *source)
     return vg_collector_sort(j->collector);
 }
 
-static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
+static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, void **state,
+                            char split_by[VG_IMPORT_NAME_BYTES])
 {
+    (void)split_by; /* the set has one kind of splits */
     jsonl j = {.log = log};
     const vg_status st = jsonl_fill(&j, source);
     for (size_t i = 0; i < j.n_files; i++) free(j.files[i]);
@@ -277,7 +279,6 @@ static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, 
         return st;
     }
     *state = j.collector;
-    *split_by = "";
     return VG_OK;
 }
 

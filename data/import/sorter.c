@@ -21,9 +21,11 @@ typedef struct run {
 struct vg_sorter {
     const char *folder;
     unsigned char *block; /* records that are not in a run yet, one behind the other */
-    size_t block_bytes, filled;
-    unsigned char **order; /* where each starts */
-    size_t n, order_capacity, next;
+    size_t block_bytes, capacity, filled;
+    size_t *places; /* in the block, where each starts */
+    size_t n, places_capacity;
+    const unsigned char **order; /* the records, sorted; NULL before that */
+    size_t next;
     int fd; /* of the runs, -1 while there are none */
     off_t file_bytes;
     run *runs;
@@ -64,7 +66,18 @@ static int compare(const unsigned char *a, const unsigned char *b)
 
 static int by_bytes(const void *a, const void *b)
 {
-    return compare(*(unsigned char *const *)a, *(unsigned char *const *)b);
+    return compare(*(const unsigned char *const *)a, *(const unsigned char *const *)b);
+}
+
+/* Sorts the records in memory. */
+static vg_status block_sort(vg_sorter *s)
+{
+    free(s->order);
+    s->order = vg_new0_array(s->n, sizeof *s->order);
+    VG_CHECK(s->order, VG_E_NOMEM, "no memory for sorting");
+    for (size_t i = 0; i < s->n; i++) s->order[i] = s->block + s->places[i];
+    if (s->n > 0) qsort(s->order, s->n, sizeof *s->order, by_bytes);
+    return VG_OK;
 }
 
 vg_status vg_sorter_new(const char *folder, size_t budget_bytes, vg_sorter **out)
@@ -105,10 +118,10 @@ static vg_status file_write(vg_sorter *s, const unsigned char *bytes, size_t n)
 static vg_status run_write(vg_sorter *s)
 {
     vg_text buffer = {0};
+    VG_TRY(block_sort(s));
     vg_status st = s->fd < 0 ? file_open(s) : VG_OK;
     const off_t at = s->file_bytes;
     if (st == VG_OK) st = vg_grow(&s->runs, &s->runs_capacity, s->n_runs + 1, sizeof *s->runs);
-    qsort(s->order, s->n, sizeof *s->order, by_bytes);
     for (size_t i = 0; i < s->n && st == VG_OK; i++) {
         st = vg_text_add_bytes(&buffer, s->order[i], sizeof(record_length) + length_of(s->order[i]));
         if (st != VG_OK || (buffer.length < RUN_BUFFER_BYTES && i + 1 < s->n)) continue;
@@ -128,17 +141,24 @@ vg_status vg_sorter_add(vg_sorter *s, const void *bytes, size_t n)
     const size_t whole = sizeof length + n;
     VG_CHECK(n <= s->block_bytes - sizeof length, VG_E_DATA, "a record of %zu bytes, more than can be sorted", n);
     if (s->filled + whole > s->block_bytes) VG_TRY(run_write(s));
-    if (!s->block) {
-        s->block = malloc(s->block_bytes);
-        VG_CHECK(s->block, VG_E_NOMEM, "no memory for sorting");
-    }
-    VG_TRY(vg_grow(&s->order, &s->order_capacity, s->n + 1, sizeof *s->order));
+    VG_TRY(vg_grow(&s->block, &s->capacity, s->filled + whole, 1));
+    VG_TRY(vg_grow(&s->places, &s->places_capacity, s->n + 1, sizeof *s->places));
     unsigned char *record = s->block + s->filled;
     memcpy(record, &length, sizeof length);
     memcpy(record + sizeof length, bytes, n);
-    s->order[s->n++] = record;
+    s->places[s->n++] = s->filled;
     s->filled += whole;
     return VG_OK;
+}
+
+static void memory_release(vg_sorter *s)
+{
+    free(s->block);
+    free(s->places);
+    free(s->order);
+    s->block = NULL;
+    s->places = NULL;
+    s->order = NULL;
 }
 
 /* ---- merging ---- */
@@ -192,15 +212,9 @@ static void heap_sink(vg_sorter *s, size_t place)
 
 vg_status vg_sorter_sort(vg_sorter *s)
 {
-    if (s->n_runs == 0) {
-        if (s->n > 0) qsort(s->order, s->n, sizeof *s->order, by_bytes);
-        return VG_OK;
-    }
+    if (s->n_runs == 0) return block_sort(s);
     if (s->n > 0) VG_TRY(run_write(s));
-    free(s->block);
-    free(s->order);
-    s->block = NULL;
-    s->order = NULL;
+    memory_release(s);
     s->heap = vg_new0_array(s->n_runs, sizeof *s->heap);
     VG_CHECK(s->heap, VG_E_NOMEM, "no memory for sorting");
     for (size_t i = 0; i < s->n_runs; i++) {
@@ -249,8 +263,7 @@ void vg_sorter_free(vg_sorter *s)
     if (!s) return;
     for (size_t i = 0; i < s->n_runs; i++) free(s->runs[i].bytes);
     if (s->fd >= 0) close(s->fd);
-    free(s->block);
-    free(s->order);
+    memory_release(s);
     free(s->runs);
     free(s->heap);
     free(s);

@@ -147,8 +147,10 @@ static vg_status genome_fill(genome *g, const vg_import_source *source, const ch
     return vg_collector_sort(g->collector);
 }
 
-static vg_status genome_open(const vg_import_source *source, vg_import_log *log, void **state, const char **split_by)
+static vg_status genome_open(const vg_import_source *source, vg_import_log *log, void **state,
+                             char split_by[VG_IMPORT_NAME_BYTES])
 {
+    (void)split_by; /* the set has one kind of splits */
     genome g = {.log = log};
     vg_text folder = {0};
     vg_status st = paths_find(&g, source, &folder);
@@ -161,7 +163,6 @@ static vg_status genome_open(const vg_import_source *source, vg_import_log *log,
         return st;
     }
     *state = g.collector;
-    *split_by = "";
     return VG_OK;
 }
 

@@ -46,9 +46,9 @@ static inline void fuzz_read(const char *set, const char *root, const char *spli
     vg_import_report report = {0};
     vg_import_log *log = vg_import_log_new(&report, &options);
     void *state = NULL;
-    const char *taken = NULL;
+    char taken[VG_IMPORT_NAME_BYTES] = "";
     if (!log) abort();
-    vg_status st = importer->open(&source, log, &state, &taken);
+    vg_status st = importer->open(&source, log, &state, taken);
     for (bool more = st == VG_OK; more && st == VG_OK;) {
         vg_import_record record;
         st = importer->next(state, &record, &more);
