@@ -40,6 +40,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
                                .n_ranks = vg_comm_size(r->comm),
                                .phrases_per_s = (double)r->mark_phrases / elapsed,
                                .gflops_per_s = step_flops(r) * (double)steps / elapsed * 1e-9,
+                               .step_ms = 1e3 * elapsed / fmax(1, (double)steps),
                                .wait_ms = 1e3 * wait / fmax(1, (double)steps),
                                .eta_s = (now - r->start_s) / fmax(1, (double)(r->step - r->start_step)) *
                                         (double)(total - r->step),

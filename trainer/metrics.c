@@ -177,14 +177,14 @@ void vg_metrics_step(vg_metrics *m, const vg_step_record *r)
     if (!m) return;
     json_t *ranks = json_array();
     for (int i = 0; i < r->n_ranks; i++) json_array_append_new(ranks, json_integer(r->rank_phrases[i]));
-    write_record(m,
-                 json_pack("{s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:I}", "step",
-                           (json_int_t)r->step, "stage", r->stage, "loss", number(r->loss), "loss_class",
-                           number(r->loss_class), "loss_l1", number(r->loss_l1), "loss_giou", number(r->loss_giou),
-                           "loss_align", number(r->loss_align), "giou", number(r->giou), "grad_norm",
-                           number(r->grad_norm), "lr", number(r->lr), "phrases", (json_int_t)r->phrases, "rank_phrases",
-                           ranks, "phrases_per_s", number(r->phrases_per_s), "gflops_per_s", number(r->gflops_per_s),
-                           "wait_ms", number(r->wait_ms), "skipped", (json_int_t)r->skipped));
+    write_record(m, json_pack("{s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:I}",
+                              "step", (json_int_t)r->step, "stage", r->stage, "loss", number(r->loss), "loss_class",
+                              number(r->loss_class), "loss_l1", number(r->loss_l1), "loss_giou", number(r->loss_giou),
+                              "loss_align", number(r->loss_align), "giou", number(r->giou), "grad_norm",
+                              number(r->grad_norm), "lr", number(r->lr), "phrases", (json_int_t)r->phrases,
+                              "rank_phrases", ranks, "phrases_per_s", number(r->phrases_per_s), "gflops_per_s",
+                              number(r->gflops_per_s), "step_ms", number(r->step_ms), "wait_ms", number(r->wait_ms),
+                              "skipped", (json_int_t)r->skipped));
     say_step(m, r);
 }
 

@@ -18,7 +18,8 @@ typedef struct vg_step_record {
     const int64_t *rank_phrases; /* [n_ranks] by rank */
     int n_ranks;
     double phrases_per_s, gflops_per_s; /* since the last record, all ranks */
-    double wait_ms;                     /* that rank 0 waited for data, per step */
+    double step_ms;                     /* of wall time per step, since the last record */
+    double wait_ms;                     /* of those, that rank 0 waited for data */
     double eta_s;
     int64_t skipped; /* steps so far */
 } vg_step_record;
