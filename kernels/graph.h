@@ -141,13 +141,17 @@ vg_status vg_program_attach(vg_program *program, void *arena);
 /* Where parameter gradients go: a buffer that mirrors params->at.master; may change from run to run. */
 void vg_program_bind_gradients(vg_program *program, float *gradients);
 
-/* Binds an input, memory of the host (kept until bound anew; read by each run before it returns). Errors: VG_E_BUG for
- * an unknown name. Inputs the plan dropped are ignored. */
+/* Binds an input, memory of the host (kept until bound anew; read by stage or run before it returns). Errors: VG_E_BUG
+ * for an unknown name. Inputs the plan dropped are ignored. */
 vg_status vg_program_bind(vg_program *program, const char *name, const void *data);
 
 /* A kept value in memory of the host; NULL for an unknown name. Valid after attach; the contents from vg_program_wait
  * until the next run of any program in the same arena. */
 const void *vg_program_output(const vg_program *program, const char *name, vg_shape *shape);
+
+/* Begins to bring what is bound to the device, beside what computes there; the next run finds it there, and brings but
+ * what is bound after this call. On the host there is nothing to bring. Errors: VG_E_DEVICE; VG_E_BUG before attach. */
+vg_status vg_program_stage(vg_program *program);
 
 /* Enqueues one pass over the nodes, after what the program has still under way. A device that can record runs plays the
  * second and later ones from a record. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's

@@ -26,10 +26,12 @@ static void detach(vg_program *p)
     forget_runs(p);
     d->release(&p->stream, &p->packed);
     d->release(&p->stream, &p->device_constants);
+    d->release(&p->stream, &p->landing);
     d->release(&p->stream, &p->inbox);
     d->release_staging(&p->stream, &p->staging);
     d->release_staging(&p->stream, &p->outbox);
-    p->attached = p->under_way = false;
+    d->close(&p->copies);
+    p->attached = p->under_way = p->staged = false;
 }
 
 void vg_program_free(vg_program *p)
@@ -78,7 +80,7 @@ size_t vg_program_constant_bytes(const vg_program *p)
 
 size_t vg_program_input_bytes(const vg_program *p)
 {
-    return p->inbox_bytes;
+    return 2 * p->inbox_bytes; /* those of a run, and the next ones */
 }
 
 /* --- where things lie --- */
@@ -152,6 +154,8 @@ static vg_status make_boxes(vg_program *p)
 {
     const vg_device_ops *d = p->backend->device;
     VG_TRY(d->allocate(&p->stream, p->constants_bytes, &p->device_constants));
+    VG_TRY(d->open_beside(&p->stream, &p->copies));
+    VG_TRY(d->allocate(&p->stream, p->inbox_bytes, &p->landing));
     VG_TRY(d->allocate(&p->stream, p->inbox_bytes, &p->inbox));
     VG_TRY(d->allocate_staging(&p->stream, p->inbox_bytes, &p->staging));
     VG_TRY(d->allocate_staging(&p->stream, p->outbox_bytes, &p->outbox));
@@ -187,6 +191,7 @@ vg_status vg_program_bind(vg_program *p, const char *name, const void *data)
     for (size_t i = 0; i < p->n_inputs; i++) {
         if (strcmp(p->inputs[i].name, name) != 0) continue;
         p->inputs[i].data = data;
+        p->inputs[i].fresh = true;
         if (!is_apart(p)) resolve_refs(p, VG_PLACE_INPUT);
         return VG_OK;
     }
@@ -296,11 +301,51 @@ static vg_status walk(vg_program *p)
 
 /* --- the walk on a device apart --- */
 
-/* Inputs come in with the first part, outputs go with the last. */
+static void put_input(vg_program *p, vg_program_input *input)
+{
+    memcpy(p->staging.base + input->offset, input->data, input->bytes);
+    input->fresh = false;
+}
+
+/* The landing place is free when the copy out of it is done, which comes before this one on the same stream. */
+static vg_status stage_inputs(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    VG_TRY(d->wait(&p->copies)); /* the staging memory is free again */
+    for (size_t i = 0; i < p->n_inputs; i++)
+        if (p->inputs[i].read && p->inputs[i].data) put_input(p, &p->inputs[i]);
+    p->staged = true;
+    return d->upload(&p->copies, p->landing.base, p->staging.base, p->inbox_bytes);
+}
+
+/* What was bound since the others were staged. */
+static vg_status stage_rest(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    VG_TRY(d->wait(&p->copies));
+    for (size_t i = 0; i < p->n_inputs; i++) {
+        vg_program_input *input = &p->inputs[i];
+        if (!input->read || !input->fresh) continue;
+        put_input(p, input);
+        VG_TRY(d->upload(&p->copies, p->landing.base + input->offset, p->staging.base + input->offset, input->bytes));
+    }
+    return VG_OK;
+}
+
+/* The run before has been waited for: nobody reads the inbox. */
+static vg_status take_inputs(vg_program *p)
+{
+    const vg_device_ops *d = p->backend->device;
+    VG_TRY(p->staged ? stage_rest(p) : stage_inputs(p));
+    p->staged = false;
+    VG_TRY(d->copy(&p->copies, p->inbox.base, p->landing.base, p->inbox_bytes));
+    return d->follow(&p->stream, &p->copies);
+}
+
+/* Outputs go with the last part. */
 static vg_status enqueue_part(vg_program *p, int part)
 {
     const vg_device_ops *d = p->backend->device;
-    if (part == 0) VG_TRY(d->upload(&p->stream, p->inbox.base, p->staging.base, p->inbox_bytes));
     VG_TRY(walk_part(p, part));
     for (size_t i = 0; i < p->n_outputs && part + 1 == count_parts(p); i++) {
         const vg_program_output_entry *out = &p->outputs[i];
@@ -312,7 +357,7 @@ static vg_status enqueue_part(vg_program *p, int part)
 /* Several offsets may fall into one parameter. */
 static bool has_work(const vg_program *p, int part)
 {
-    return part == 0 || part + 1 == count_parts(p) || first_node(p, part) < end_node(p, part);
+    return part + 1 == count_parts(p) || first_node(p, part) < end_node(p, part);
 }
 
 /* The part with the gradients where they are now, recorded on first use. */
@@ -346,15 +391,20 @@ static vg_status run_apart(vg_program *p)
 {
     const vg_device_ops *d = p->backend->device;
     const bool record = p->may_record && p->warm && !p->profiling && d->capture_begin;
-    VG_TRY(vg_program_wait(p)); /* the staging memory is free again */
-    for (size_t i = 0; i < p->n_inputs; i++)
-        if (p->inputs[i].read) memcpy(p->staging.base + p->inputs[i].offset, p->inputs[i].data, p->inputs[i].bytes);
+    VG_TRY(vg_program_wait(p)); /* inbox and outbox are free again */
+    VG_TRY(take_inputs(p));
     p->under_way = p->warm = true;
     for (int part = 0; part < count_parts(p); part++) {
         if (has_work(p, part)) VG_TRY(record ? replay_part(p, part) : enqueue_part(p, part));
         VG_TRY(tell_part(p, part));
     }
     return VG_OK;
+}
+
+vg_status vg_program_stage(vg_program *p)
+{
+    VG_CHECK(p->attached, VG_E_BUG, "the program has no arena; call vg_program_attach first");
+    return is_apart(p) ? stage_inputs(p) : VG_OK;
 }
 
 vg_status vg_program_run(vg_program *p)

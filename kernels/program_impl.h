@@ -46,6 +46,7 @@ typedef struct vg_program_input {
     char *name;
     const void *data; /* of the host */
     bool read;        /* by a node that is alive */
+    bool fresh;       /* bound since inputs were last staged */
     size_t bytes;
     size_t offset; /* in the inbox */
 } vg_program_input;
@@ -108,10 +109,13 @@ struct vg_program {
     vg_program_told told;
     void *told_context;
 
-    /* Of a device apart from the host: inputs go through staging memory into the inbox, outputs come to the outbox. */
-    vg_arena device_constants, staging, inbox, outbox;
+    /* Of a device apart from the host: inputs go through staging memory to the landing place while the device computes,
+     * and into the inbox when a run begins; outputs come to the outbox. */
+    vg_arena device_constants, staging, landing, inbox, outbox;
     size_t inbox_bytes, outbox_bytes;
-    bool under_way; /* a run was enqueued and not waited for */
+    vg_stream copies; /* of inputs */
+    bool staged;      /* for the next run */
+    bool under_way;   /* a run was enqueued and not waited for */
     bool may_record, warm;
     vg_recorded_part *recorded;
     size_t n_recorded, recorded_capacity;

@@ -38,6 +38,9 @@ typedef struct vg_run {
     vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
     int first_leaf, n_leaves, n_all_leaves;
     vg_batch **taken;    /* [n_leaves] of the current step */
+    vg_batch *ahead;     /* the first of the next step, once it is taken */
+    vg_status taking;    /* how that went */
+    vg_batch *staged;    /* which is on its way to the device, or there */
     int64_t next_wanted; /* step whose leaves are wanted next */
 
     /* the current stage */

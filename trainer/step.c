@@ -26,7 +26,11 @@ vg_status vg_run_want(vg_run *r)
 
 static vg_status take_leaves(vg_run *r)
 {
-    for (int i = 0; i < r->n_leaves; i++) VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
+    const int n_ahead = r->ahead != NULL;
+    VG_TRY(r->taking);
+    if (n_ahead) r->taken[0] = r->ahead;
+    r->ahead = NULL;
+    for (int i = n_ahead; i < r->n_leaves; i++) VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
     return VG_OK;
 }
 
@@ -129,22 +133,41 @@ static void add_losses(vg_run *r, const vg_batch *b, double *sums)
     }
 }
 
-static vg_status run_leaf(vg_run *r, vg_batch *b, double *sums)
+/* Binds a batch, and lets a device bring it in while it computes what came before. */
+static vg_status stage_leaf(vg_run *r, vg_batch *b)
 {
     vg_program *program = r->stage->train;
-    if (is_empty(b)) {
-        vg_gradients_leaf(r->gradients);
-        return vg_gradients_push(r->gradients, true);
-    }
+    if (is_empty(b) || r->staged == b) return VG_OK;
     if (r->stage->text) {
         const float *features = NULL;
         VG_TRY(vg_phrases_of(&r->train_phrases, b, &features));
         VG_TRY(vg_program_bind(program, "text_features", features));
     }
     VG_TRY(vg_model_bind(r->o, program, b, r->key_counts));
+    r->staged = b;
+    return vg_program_stage(program);
+}
+
+/* Whether batches can be brought in ahead: on the host they are read where they are. */
+static bool stages_ahead(const vg_run *r)
+{
+    return r->compute.backend->device != &vg_host_device;
+}
+
+/* Meanwhile the next batch comes in, where there is one. */
+static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
+{
+    vg_program *program = r->stage->train;
+    if (is_empty(b)) {
+        vg_gradients_leaf(r->gradients);
+        return vg_gradients_push(r->gradients, true);
+    }
+    VG_TRY(stage_leaf(r, b));
     VG_TRY(vg_program_bind(program, "scales", r->scales));
     vg_program_bind_gradients(program, vg_gradients_leaf(r->gradients));
     VG_TRY(vg_program_run(program));
+    r->staged = NULL;
+    if (next && stages_ahead(r)) VG_TRY(stage_leaf(r, next));
     VG_TRY(vg_program_wait(program));
     add_losses(r, b, sums);
     return vg_gradients_push(r->gradients, false);
@@ -165,7 +188,10 @@ static vg_status run_leaves(vg_run *r)
 {
     const double start_s = vg_now_s();
     memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
-    for (int i = 0; i < r->n_leaves; i++) VG_TRY(run_leaf(r, r->taken[i], r->leaf_sums + (size_t)i * N_SUMS));
+    for (int i = 0; i < r->n_leaves; i++) {
+        vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
+        VG_TRY(run_leaf(r, r->taken[i], next, r->leaf_sums + (size_t)i * N_SUMS));
+    }
     if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - start_s));
     r->busy_us = (int64_t)(1e6 * (vg_now_s() - start_s));
     return VG_OK;
@@ -211,6 +237,14 @@ static vg_status update_slice(vg_run *r, const float *total, int i)
     return r->compute.backend->adamw(&r->compute.stream, &adamw);
 }
 
+/* The stage's next step finds its first batch on the device. How taking it went is that step's to say. */
+static vg_status stage_next_step(vg_run *r)
+{
+    if (!stages_ahead(r) || !r->loader || !r->n_leaves || r->stage_step + 1 == r->stage->stage->steps) return VG_OK;
+    r->taking = vg_loader_take(r->loader, &r->ahead);
+    return r->taking == VG_OK ? stage_leaf(r, r->ahead) : VG_OK;
+}
+
 /* Norm, clip factor and AdamW pass, one after the other on the device, and what came of them. A loss that is not finite
  * and a step without samples change nothing, nor does a norm that is not finite. */
 static vg_status update_weights(vg_run *r, const float *total)
@@ -233,6 +267,7 @@ static vg_status update_weights(vg_run *r, const float *total)
     VG_TRY(backend->norm(stream, &norm));
     for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
     VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
+    VG_TRY(stage_next_step(r));
     VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
     return backend->device->wait(stream);

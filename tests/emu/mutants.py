@@ -39,7 +39,8 @@ NO_MUTANT = {"does not compile", "is not in the code"}
 RUNS = {"check": ["forward"], "fast": ["forward", "reversed", "7"]}
 SEEDS = [0, 1, 2, 7]  # orders of streams, of rank 0; the next rank has the next
 # Test programs for host code, each with ranks and ranks of a host; by room.
-PROGRAMS = {"dist": [("tests/dist/mpi_device", 2, 2), ("tests/dist/mpi_device", 4, 2)]}
+PROGRAMS = {"dist": [("tests/dist/mpi_device", 2, 2), ("tests/dist/mpi_device", 4, 2)],
+            "kernels": [("tests/unit/test_cuda_program", 1, 1)]}
 
 
 class Bench:

@@ -79,8 +79,37 @@ static inline vg_status apart_wait(vg_stream *s)
     return VG_OK;
 }
 
+static inline vg_status apart_copy(vg_stream *s, void *to, const void *from, size_t bytes)
+{
+    (void)s;
+    VG_CHECK(is_on_device(to, bytes) && is_on_device(from, bytes), VG_E_DEVICE, "a copy stays on the device");
+    if (bytes) memcpy(to, from, bytes);
+    return VG_OK;
+}
+
+static inline vg_status apart_open_beside(const vg_stream *s, vg_stream *beside)
+{
+    *beside = *s;
+    return VG_OK;
+}
+
+static inline void apart_close(vg_stream *s)
+{
+    (void)s;
+}
+
+static inline vg_status apart_follow(vg_stream *s, vg_stream *earlier)
+{
+    (void)s, (void)earlier;
+    return VG_OK;
+}
+
 /* What the engine asks of a device that records nothing. */
-static const vg_device_ops apart_device = {.allocate = apart_allocate,
+static const vg_device_ops apart_device = {.open_beside = apart_open_beside,
+                                           .close = apart_close,
+                                           .follow = apart_follow,
+                                           .copy = apart_copy,
+                                           .allocate = apart_allocate,
                                            .release = apart_release,
                                            .allocate_staging = apart_allocate_staging,
                                            .release_staging = apart_release,
