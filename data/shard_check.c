@@ -102,8 +102,10 @@ static vg_status fault_tell(check *c, const vg_row_fault *fault)
 {
     c->n_faults++;
     if (c->on_fault) return c->on_fault(c->user, fault);
-    return vg_fail(VG_E_DATA, "%s: /%s row %zu (%.*s %lld): %s", c->path, fault->table, fault->row,
-                   (int)strlen(fault->table) - 1, fault->table, (long long)fault->id, fault->what);
+    return vg_fail(VG_E_DATA,
+                   "%s: /%s row %zu (%.*s %lld): %s; `vlgtr shard verify --quarantine` lists what to leave out",
+                   c->path, fault->table, fault->row, (int)strlen(fault->table) - 1, fault->table, (long long)fault->id,
+                   fault->what);
 }
 
 static vg_status images_check(check *c)

@@ -192,8 +192,8 @@ static herr_t keep_first_reason(unsigned n, const H5E_error2_t *error, void *rea
     h5_reason *r = reason;
     if (n > 0 || !error->desc) return 0;
     const char *number = strstr(error->desc, "errno = "); /* where the system refused, its word says more */
-    const int code = r->code = number ? atoi(number + strlen("errno = ")) : 0;
-    snprintf(r->text, sizeof r->text, code ? ": %s" : " (HDF5: %s)", code ? strerror(code) : error->desc);
+    r->code = number ? atoi(number + strlen("errno = ")) : 0;
+    snprintf(r->text, sizeof r->text, r->code ? ": %s" : " (HDF5: %s)", r->code ? strerror(r->code) : error->desc);
     return 0;
 }
 
@@ -201,9 +201,21 @@ vg_status vg_h5_fail(vg_status status, const char *path, const char *what)
 {
     h5_reason reason = {0};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_reason, &reason);
-    if (vg_steady_may_pass(reason.code)) return vg_fail(VG_E_STORAGE, "%s: %s%s", path, what, reason.text);
     return vg_fail(status, "%s: %s%s%s", path, what, reason.text,
                    status == VG_E_DATA ? "; it is cut short or damaged, import it again" : "");
+}
+
+static herr_t note_io_error(hid_t stack, void *code)
+{
+    h5_reason reason = {0};
+    H5Ewalk2(stack, H5E_WALK_UPWARD, keep_first_reason, &reason);
+    if (vg_steady_may_pass(reason.code)) *(int *)code = reason.code;
+    return 0;
+}
+
+void vg_h5_watch(int *io_error)
+{
+    H5Eset_auto2(H5E_DEFAULT, io_error ? note_io_error : NULL, io_error);
 }
 
 hid_t vg_h5_access(void)

@@ -151,8 +151,10 @@ bool vg_shard_sentence_type_fits(hid_t type);
 
 /* Comes before anything else with HDF5: it prints nothing by itself and does nothing at exit. */
 void vg_h5_begin(void);
-/* Fails with HDF5's innermost reason in the sentence, as VG_E_STORAGE where that is an error which may pass. It is the
- * reason of HDF5's last call, so this comes before any handle is closed. */
+/* From now on an I/O error below any call of HDF5 that may pass is noted in *io_error; NULL: no longer. */
+void vg_h5_watch(int *io_error);
+/* Fails with HDF5's innermost reason in the sentence. It is the reason of HDF5's last call, so this comes before any
+ * handle is closed. */
 vg_status vg_h5_fail(vg_status status, const char *path, const char *what);
 
 /* Properties for opening and making files: no locks (shared file systems refuse them, and names are renamed into

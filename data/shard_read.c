@@ -288,6 +288,24 @@ static vg_status tables_fill(vg_shard *s, hid_t file, uint64_t file_bytes)
     return bytes_find(s, file, file_bytes);
 }
 
+/* HDF5 tells many failures by a bare no (there is no such attribute), so an I/O error below is watched for: the data
+ * may be as good as ever. */
+static vg_status file_read(vg_shard *s, const char *path, uint64_t file_bytes)
+{
+    int io_error = 0;
+    vg_h5_begin();
+    vg_h5_watch(&io_error);
+    const hid_t access = vg_h5_access();
+    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    const vg_status st =
+        file >= 0 ? tables_fill(s, file, file_bytes) : vg_h5_fail(VG_E_DATA, path, "not a readable HDF5 file");
+    H5Pclose(access);
+    if (file >= 0) H5Fclose(file);
+    vg_h5_watch(NULL);
+    VG_CHECK(st != VG_E_DATA || io_error == 0, VG_E_STORAGE, "%s: %s while it was opened", path, strerror(io_error));
+    return st;
+}
+
 static vg_status shard_fill(vg_shard *s, const char *path, const vg_shard_opening *opening)
 {
     s->path = vg_copy_string(path);
@@ -298,14 +316,8 @@ static vg_status shard_fill(vg_shard *s, const char *path, const vg_shard_openin
     VG_CHECK(S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
     s->device = info.st_dev;
     s->inode = info.st_ino;
-    vg_h5_begin();
-    const hid_t access = vg_h5_access();
-    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    const vg_status st = file >= 0 ? tables_fill(s, file, (uint64_t)info.st_size)
-                                   : vg_h5_fail(VG_E_DATA, path, "not a readable HDF5 file");
-    H5Pclose(access);
-    if (file >= 0) H5Fclose(file);
-    return st == VG_OK ? rows_check(s, opening) : st;
+    VG_TRY(file_read(s, path, (uint64_t)info.st_size));
+    return rows_check(s, opening);
 }
 
 void vg_shard_close(vg_shard *s)

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Damaged shards: what is bad is named, listed and left out, and I/O errors are never taken for damage.
+
+usage: shard_damage.py VLGTR [FAILING_READS]     without the library reads do not fail"""
+
+import json
+import os
+import pathlib
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+DATA, STORAGE = 65, 74
+faults = 0
+
+
+def check(what, truth, more=""):
+    global faults
+    print(f"{'ok ' if truth else 'BAD'} {what}{more if not truth else ''}")
+    faults += not truth
+
+
+def line_of(done):
+    """The error's one line; other lines of a run are news."""
+    return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+
+
+def expect(what, done, code, *words):
+    line = line_of(done)
+    check(f"{what}: {done.returncode}  {line[:160]}", done.returncode == code and all(w in line for w in words),
+          f"\n    wanted {code} and {words}\n{done.stderr}{done.stdout}")
+
+
+# --- shards ---
+
+
+def copied(bench, name, change):
+    """A folder with the made-up shard, whose bytes `change` has its way with."""
+    shard = next(pathlib.Path(bench.path("shards")).glob("*.h5"))
+    data = bytearray(shard.read_bytes())
+    data = change(data) or data
+    os.mkdir(bench.path(name))
+    pathlib.Path(bench.path(name, shard.name)).write_bytes(data)
+    return name
+
+
+def patched(data, pattern, offset, value):
+    """`value` goes `offset` bytes behind the only place of `pattern`."""
+    at = data.find(pattern)
+    assert at >= 0 and data.find(pattern, at + 1) < 0
+    data[at + offset : at + offset + len(value)] = value
+
+
+def salvaged(bench, name, lost_images, lost_sentences):
+    """verify lists what is bad, filter leaves it out, the rest is whole and can be trained on."""
+    whole = json.loads(bench.must("shard", "inspect", "shards", "--json"))
+    done = bench.run("shard", "verify", name, "--quarantine", f"{name}.jsonl")
+    bench.must("shard", "filter", f"{name}-clean", name, "--without", f"{name}.jsonl")
+    clean = json.loads(bench.must("shard", "inspect", f"{name}-clean", "--json"))
+    bench.must("shard", "verify", f"{name}-clean")
+    lost = [sum(s[k] for s in whole["shards"]) - sum(s[k] for s in clean["shards"]) for k in ("images", "sentences")]
+    check(f"{name}: what is listed is left out, {lost[0]} images and {lost[1]} sentences; the rest is whole",
+          done.returncode == DATA and lost[0] == lost_images and lost_sentences(lost[1]))
+
+
+def damaged_shards(bench):
+    instances = json.loads(pathlib.Path(bench.path("data", "synth", "instances.json")).read_text())
+    image = instances["images"][3]
+    ids = struct.pack("<qqqii", image["id"], 0, 0, image["width"], image["height"])
+    picture = pathlib.Path(bench.path("data", "images", image["file_name"])).read_bytes()
+
+    copied(bench, "half", lambda d: d[: len(d) // 2])
+    expect("truncated shard, verify", bench.run("shard", "verify", "half"), DATA, "half/", "cut short")
+    expect("truncated shard, train", bench.run("train", "run.yaml", "--set", "data.shards=half"), DATA, "half/", "cut short")
+    copied(bench, "byte", lambda d: d[:-1])
+    expect("shard without its last byte", bench.run("shard", "verify", "byte"), DATA, "byte/")
+
+    middle = len(picture) // 2
+    copied(bench, "pixels", lambda d: patched(d, picture[middle : middle + 32], 16, bytes([picture[middle + 16] ^ 1])))
+    expect("image that does not match its hash", bench.run("shard", "verify", "pixels"), DATA, f"image {image['id']}", "hash")
+    salvaged(bench, "pixels", 1, lambda n: n > 0)
+
+    copied(bench, "beyond", lambda d: patched(d, ids, 32, struct.pack("<Q", 1 << 62)))
+    expect("offset beyond the file", bench.run("shard", "verify", "beyond"), DATA, f"image {image['id']}", "outside the shard")
+    expect("offset beyond the file, train", bench.run("train", "run.yaml", "--set", "data.shards=beyond"), DATA,
+           f"image {image['id']}", "outside the shard")
+    salvaged(bench, "beyond", 1, lambda n: n > 0)
+
+    copied(bench, "width", lambda d: patched(d, ids, 24, struct.pack("<i", -5)))
+    expect("negative width", bench.run("shard", "verify", "width"), DATA, f"image {image['id']}", "impossible")
+    salvaged(bench, "width", 1, lambda n: n > 0)
+
+    stored = next(pathlib.Path(bench.path("shards")).glob("*.h5")).read_bytes()
+    corners = next(c for c in (struct.pack("<4f", x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in
+                   instances["annotations"])) if c in stored)  # of an object that a phrase names
+    for name, value, word in (("nan", float("nan"), "not finite"), ("outside", 1e6, "leaves the image")):
+        def change(d, value=value):
+            at = d.find(corners)
+            d[at + 8 : at + 12] = struct.pack("<f", value)
+        copied(bench, name, change)
+        expect(f"box with {value}", bench.run("shard", "verify", name), DATA, "/sentences row", word)
+        salvaged(bench, name, 0, lambda n: n > 0)
+
+
+# --- I/O errors ---
+
+
+def io_errors(bench, library):
+    """Reads that fail for good, from the n-th on: while the shard is opened, and while its images are read."""
+    codes, listed = {}, []
+    for n in (0, 3, 5, 9, 14, 30):
+        os.environ.update(LD_PRELOAD=os.path.abspath(library), FAIL_EVERY="0", FAIL_AFTER=str(n))
+        codes[n] = bench.run("shard", "verify", "shards", "--quarantine", "eio.jsonl").returncode
+        for name in ("LD_PRELOAD", "FAIL_EVERY", "FAIL_AFTER"):
+            del os.environ[name]
+        listed += [n] if os.path.exists(bench.path("eio.jsonl")) else []
+    check(f"EIO is the storage's fault wherever it begins, and nothing is listed for it: {codes}",
+          set(codes.values()) == {STORAGE} and not listed)
+
+
+def main(vlgtr, library=None):
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data()
+        damaged_shards(bench)
+        if library:  # a sanitizer wants to be loaded first
+            io_errors(bench, library)
+    print(f"{faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
