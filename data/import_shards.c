@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 enum {
+    WINDOW_BYTES = 64 << 20, /* of encoded images in memory at a time, or one larger image */
     WINDOW = 64,             /* images in memory at a time */
     MAX_SENTENCES = 1 << 17, /* of a shard: what bounds the memory where the images are small or absent */
 };
@@ -252,6 +253,16 @@ static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, vg_kept_r
     return image_reject(m, r, why);
 }
 
+/* How many images from `first` on are in memory together. */
+static size_t window_at(const vg_shard_maker *m, size_t first)
+{
+    size_t n = 0;
+    uint64_t bytes = 0;
+    while (n < WINDOW && first + n < m->n && (n == 0 || bytes + m->records[first + n].size <= WINDOW_BYTES))
+        bytes += m->records[first + n++].size;
+    return n;
+}
+
 /* Goes through the images of the records in order, a window at a time: *inputs is their hash; with a writer they are
  * decoded and put into it. */
 static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_t *inputs)
@@ -261,8 +272,8 @@ static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_
     VG_CHECK(found, VG_E_NOMEM, "no memory for a window of images");
     vg_status st = VG_OK;
     hash_begin(&state);
-    for (size_t first = 0; first < m->n && st == VG_OK; first += WINDOW) {
-        const size_t n = m->n - first < WINDOW ? m->n - first : WINDOW;
+    for (size_t first = 0, n; first < m->n && st == VG_OK; first += n) {
+        n = window_at(m, first);
         if ((st = vg_stop_check()) != VG_OK) break;
         vg_import_images(m->records + first, n, writer != NULL, m->n_threads, found);
         for (size_t i = 0; i < n; i++) {
