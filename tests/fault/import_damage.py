@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import generated_genome
 import harness
 
-DATA, STORAGE = 65, 74
+DATA, STORAGE, STOPPED = 65, 74, 75
 REGIONS = 270_000  # shards are cut at 131072 sentences, so there are three
 IMPORT = ("shard", "import", "vg", "genome")
 faults = 0
@@ -66,6 +66,18 @@ def killed(bench, whole):
     check("what was finished was kept, not written again", all(now[name][0] == inode for name, (inode, _) in left.items())
           and f"{len(left)} of them were finished before and kept" in told)
     check("nothing half-written is left", only_shards(bench, "killed"))
+
+
+def stopped(bench):
+    """Asked to stop while annotations are read, which takes long before the first shard."""
+    process = subprocess.Popen(bench.command(0, *IMPORT, "stopped", "--allow-absent-images"), cwd=bench.folder, text=True,
+                               env=bench.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not os.path.isdir(bench.path("stopped")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    done = subprocess.CompletedProcess([], 0, *process.communicate())
+    check(f"stopped while it reads: {lines_of(done)}", process.returncode == STOPPED and len(lines_of(done)) == 1
+          and not os.listdir(bench.path("stopped")))
 
 
 def limited(bench, out, most_bytes):
@@ -141,6 +153,7 @@ def main(vlgtr):
         whole = shards(bench, "whole")
         check(f"{len(whole)} shards", len(whole) == 3)
         killed(bench, whole)
+        stopped(bench)
         no_room(bench, whole)
         broken_records(bench)
     print(f"{faults} faults")
