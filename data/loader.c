@@ -63,6 +63,7 @@ static void dispatch(vg_loader *l)
         j->n_begun = j->n_done = 0;
         j->status = VG_OK;
         j->batch->first_position = l->wanted[l->first_wanted];
+        j->batch->shape.side = vg_filler_side(&l->filler, j->batch->first_position);
         l->first_wanted = (l->first_wanted + 1) % VG_LOADER_QUEUE;
         l->n_wanted--;
         l->order[(l->first_order + l->n_order++) % l->n_jobs] = k;

@@ -26,15 +26,15 @@
 
 typedef struct vg_loader vg_loader;
 
-enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64, VG_LOADER_SETS = 16 };
+enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64, VG_LOADER_SETS = 16, VG_LOADER_SIDES = 8 };
 
 /* What a micro-batch looks like; every field is fixed for the loader's life. */
 typedef struct vg_batch_shape {
-    int images;           /* m */
-    int phrases;          /* P, phrase slots per image, at most VG_LOADER_PHRASES */
-    int side;             /* S, pixels: images are stretched to S x S */
-    int text_tokens;      /* Lt, token slots per phrase, a multiple of 8 */
-    int max_targets;      /* T, box slots per phrase */
+    int images;      /* m */
+    int phrases;     /* P, phrase slots per image, at most VG_LOADER_PHRASES */
+    int side;        /* S, pixels: images are stretched to S x S; of a taken batch perhaps less than was asked for */
+    int text_tokens; /* Lt, token slots per phrase, a multiple of 8 */
+    int max_targets; /* T, box slots per phrase */
     int64_t image_floats; /* F, of an image's stored features, which take the place of its pixels; 0: pixels */
 } vg_batch_shape;
 
@@ -66,6 +66,9 @@ typedef struct vg_loader_stage {
     int64_t first_position;
     vg_augment augment;
     int weights[VG_LOADER_SETS]; /* of the sets it draws from (vg_sampler_mix); all 0: the whole split as one */
+    int sides[VG_LOADER_SIDES];  /* of pictures, one for each step_images positions; at most the loader's S */
+    int n_sides;                 /* 0: S alone */
+    int64_t step_images;         /* whose batches have one side together; read where there are several */
 } vg_loader_stage;
 
 /* A run of the split's images, in samples of which some stages draw. */
@@ -92,7 +95,7 @@ typedef struct vg_loader_spec {
     const vg_loader_set *sets; /* that stages give weights to */
     int n_sets;
     int n_workers;      /* threads; 0 reads in the caller's thread */
-    size_t cache_bytes; /* images stretched as they are kept in memory, first come, up to this size; same bits */
+    size_t cache_bytes; /* images stretched as they are, to the full side, kept in memory, first come; same bits */
     double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 

@@ -51,6 +51,22 @@ static int64_t image_of_sample(const vg_filler *f, int64_t number)
     return low;
 }
 
+static vg_status sides_check(const vg_loader_spec *spec)
+{
+    for (int i = 0; i < spec->n_stages; i++) {
+        const vg_loader_stage *stage = &spec->stages[i];
+        VG_CHECK(stage->n_sides >= 0 && stage->n_sides <= VG_LOADER_SIDES &&
+                     (stage->n_sides < 2 || stage->step_images > 0),
+                 VG_E_BUG, "stage %d of the loader has %d sides for every %lld images", i, stage->n_sides,
+                 (long long)stage->step_images);
+        for (int k = 0; k < stage->n_sides; k++)
+            VG_CHECK(stage->sides[k] > 0 && stage->sides[k] <= spec->shape.side, VG_E_BUG,
+                     "stage %d of the loader has a side of %d pixels, batches have %d", i, stage->sides[k],
+                     spec->shape.side);
+    }
+    return VG_OK;
+}
+
 /* A set that some stage draws from must have samples. */
 static vg_status sets_check(const vg_filler *f)
 {
@@ -81,6 +97,7 @@ vg_status vg_filler_init(vg_filler *f, const vg_loader_spec *spec)
         f->first_sample[k + 1] = f->first_sample[k] + samples_wanted(spec, (int64_t)k);
     f->n_samples = f->first_sample[n_images];
     VG_CHECK(f->n_samples > 0, VG_E_DATA, "split %s holds no phrase", vg_split_name(spec->split));
+    VG_TRY(sides_check(spec));
     return sets_check(f);
 }
 
@@ -211,6 +228,17 @@ static const vg_loader_stage *stage_at(const vg_filler *f, int64_t position)
     for (int k = 0; k < f->spec.n_stages && f->spec.stages[k].first_position <= position; k++)
         stage = &f->spec.stages[k];
     return stage;
+}
+
+int vg_filler_side(const vg_filler *f, int64_t first_position)
+{
+    const vg_loader_stage *stage = stage_at(f, first_position);
+    if (!stage || stage->n_sides == 0) return f->spec.shape.side;
+    if (stage->n_sides == 1) return stage->sides[0];
+    uint32_t word[4];
+    const uint64_t step = (uint64_t)(first_position / stage->step_images);
+    vg_rng_block(vg_rng_key_of(f->spec.seed, vg_rng_purpose("stream.side")), step, 0, 0, word);
+    return stage->sides[(uint64_t)word[0] * (uint64_t)stage->n_sides >> 32];
 }
 
 static bool is_mixed(const vg_filler *f, const vg_loader_stage *stage)

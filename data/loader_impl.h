@@ -41,6 +41,11 @@ vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t i
 /* No image at place i. */
 void vg_clear_picture(vg_batch *batch, int i);
 
+/* The side of the pictures of a batch that begins at this position: drawn from (seed, step) where its stage has
+ * several.
+ */
+int vg_filler_side(const vg_filler *filler, int64_t first_position);
+
 /* Fills image i of the batch and its slots from stream position `position`. Thread-safe for different (batch, i).
  * Errors: as vg_loader_take. */
 vg_status vg_fill_image(vg_filler *filler, vg_fill_scratch *scratch, vg_batch *batch, int i, int64_t position);

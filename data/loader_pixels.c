@@ -21,10 +21,9 @@ static void decoded_trim(vg_decoded *decoded)
 }
 
 /* The view of a picture: its window decoded, stretched, in its colours. A JPEG without its end is taken as it is. */
-static vg_status decode_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, size_t n, const vg_decode *how,
-                                    const vg_view *view, uint8_t *out)
+static vg_status decode_and_stretch(vg_fill_scratch *scratch, size_t n, const vg_decode *how, const vg_view *view,
+                                    int side, uint8_t *out)
 {
-    const int side = f->spec.shape.side;
     VG_TRY(vg_image_decode_part(scratch->encoded, n, how, &scratch->decoded));
     vg_stretch part = scratch->decoded.window;
     part.mirrored = view->mirrored;
@@ -34,7 +33,7 @@ static vg_status decode_and_stretch(const vg_filler *f, vg_fill_scratch *scratch
 }
 
 static vg_status read_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view,
-                                  uint8_t *out)
+                                  int side, uint8_t *out)
 {
     vg_image_info info;
     size_t n = 0;
@@ -43,9 +42,9 @@ static vg_status read_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, 
     const vg_decode how = {.width = info.width, /* of another size, its boxes would mean something else */
                            .height = info.height,
                            .window = view->window,
-                           .least_pixels = f->spec.reduced * f->spec.shape.side,
+                           .least_pixels = f->spec.reduced * side,
                            .partial_ok = true};
-    const vg_status st = decode_and_stretch(f, scratch, n, &how, view, out);
+    const vg_status st = decode_and_stretch(scratch, n, &how, view, side, out);
     decoded_trim(&scratch->decoded);
     return st;
 }
@@ -87,9 +86,10 @@ static vg_status quarantine(vg_filler *f, int64_t index)
     return VG_OK;
 }
 
-static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, uint8_t *out)
+static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, int side,
+                             uint8_t *out)
 {
-    const bool plain = !view->cropped && !view->mirrored && !view->recoloured;
+    const bool plain = !view->cropped && !view->mirrored && !view->recoloured && side == f->spec.shape.side;
     pthread_mutex_lock(&f->lock);
     const uint8_t *cached = plain ? f->cached[index] : NULL;
     pthread_mutex_unlock(&f->lock);
@@ -97,7 +97,7 @@ static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t ind
         memcpy(out, cached, pixel_bytes(&f->spec.shape));
         return VG_OK;
     }
-    VG_TRY(read_and_stretch(f, scratch, index, view, out));
+    VG_TRY(read_and_stretch(f, scratch, index, view, side, out));
     if (plain) cache_keep(f, index, out);
     return VG_OK;
 }
@@ -113,8 +113,9 @@ vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, int64_t image,
                           int i, bool *usable)
 {
     const int64_t floats = b->shape.image_floats;
-    const vg_status st = floats ? fill_features(f->spec.features, image, b->image_features + i * floats)
-                                : fill_pixels(f, scratch, image, view, b->pixels + (size_t)i * pixel_bytes(&b->shape));
+    const vg_status st =
+        floats ? fill_features(f->spec.features, image, b->image_features + i * floats)
+               : fill_pixels(f, scratch, image, view, b->shape.side, b->pixels + (size_t)i * pixel_bytes(&b->shape));
     *usable = st == VG_OK;
     return st == VG_E_DATA ? quarantine(f, image) : st;
 }

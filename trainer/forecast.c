@@ -89,10 +89,8 @@ static vg_status fill_device(const vg_options *o, const vg_params *params, const
     const size_t others_moments = sliced ? f->moments - f->moments / (size_t)on.ranks : 0;
     size_t sum = 0;
     VG_TRY(vg_gradients_device_bytes(&plan, on.ranks, on.of_host, &sum));
-    size_t inputs = vg_program_input_bytes(run->train) + vg_program_input_bytes(run->answer);
-    if (run->text) inputs += vg_program_input_bytes(run->text);
-    f->device = vg_params_bytes(params, 0) - others_moments + sum + f->arena + f->constants + inputs +
-                vg_stage_optimizer_bytes(params);
+    f->device = vg_params_bytes(params, 0) - others_moments + sum + f->arena + f->constants +
+                vg_stage_input_bytes(run) + vg_stage_optimizer_bytes(params);
     return VG_OK;
 }
 
@@ -109,9 +107,10 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->gradients = vg_reducer_bytes(params->n_trainable, leaves, ranks, 0);
     f->gradient_buffers = gradient_buffers(f->gradients, params->n_trainable);
     f->arena = vg_stage_arena_bytes(run);
-    f->constants = vg_program_constant_bytes(run->train) + vg_program_constant_bytes(run->answer) +
-                   (run->text ? vg_program_constant_bytes(run->text) : 0);
-    f->batches = loader_bytes(o, &run->shape, count, data);
+    f->constants = vg_stage_constant_bytes(run);
+    vg_batch_shape batches = run->shape;
+    batches.side = vg_options_largest_side(o);
+    f->batches = loader_bytes(o, &batches, count, data);
     f->phrases = run->text ? vg_phrases_bytes(o, phrases) : 0;
     f->phrases_on_disk = run->text ? vg_phrases_store_bytes(o, phrases) : 0;
     f->images_on_disk = run->shape.image_floats ? vg_features_image_bytes(o, data->images) : 0;

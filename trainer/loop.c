@@ -225,6 +225,8 @@ static vg_status make_gradients(vg_run *r)
     const vg_gradients_plan plan = vg_gradients_plan_of(r->o, r->params->n_trainable, keeps_slices(r));
     VG_TRY(vg_gradients_new(r->comm, &r->compute, &plan, &r->gradients));
     vg_status st = vg_gradients_follow(r->gradients, r->stage->train);
+    for (int k = 0; k < r->stage->n_smaller && st == VG_OK; k++)
+        st = vg_gradients_follow(r->gradients, r->stage->smaller[k].train);
     if (st == VG_OK) st = vg_rank_moments_open(r->params, r->gradients, &r->compute, &r->moments);
     return vg_comm_agree(r->comm, st);
 }

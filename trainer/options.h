@@ -35,7 +35,7 @@ typedef struct vg_stage {
 #undef VG_OPTION
 } vg_stage;
 
-enum { VG_MAX_STAGES = 16, VG_MAX_DATA_SETS = 16 };
+enum { VG_MAX_STAGES = 16, VG_MAX_DATA_SETS = 16, VG_MAX_SIDES = 8 };
 
 typedef struct vg_options {
 #define VG_OPTION(section, name, type, ...) vg_option_##type section##_##name;
@@ -60,6 +60,12 @@ const char *const *vg_options_train_paths(const vg_options *o, const char *room[
 
 /* Index of the set that the n bytes at `name` name in data.sets, -1 for none. */
 int vg_options_set_of(const vg_options *o, const char *name, size_t n);
+
+/* The sides of a stage's pictures, at least one; how many. */
+int vg_options_sides(const vg_options *o, const vg_stage *stage, int sides[VG_MAX_SIDES]);
+
+/* The largest side of any stage's pictures. */
+int vg_options_largest_side(const vg_options *o);
 
 /* What holds between options: heads divide widths, sides are multiples of patches. Part of reading. */
 vg_status vg_options_check(const vg_options *o);

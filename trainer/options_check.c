@@ -58,6 +58,42 @@ static vg_status check_mix(const vg_options *o, int i)
     return VG_OK;
 }
 
+int vg_options_sides(const vg_options *o, const vg_stage *stage, int sides[VG_MAX_SIDES])
+{
+    sides[0] = (int)o->data_side;
+    for (int k = 0; k < stage->sides.n; k++) sides[k] = (int)strtol(stage->sides.items[k], NULL, 10);
+    return stage->sides.n ? stage->sides.n : 1;
+}
+
+int vg_options_largest_side(const vg_options *o)
+{
+    int largest = 0, sides[VG_MAX_SIDES];
+    for (int i = 0; i < o->n_stages; i++)
+        for (int k = vg_options_sides(o, &o->schedule[i], sides) - 1; k >= 0; k--)
+            if (largest < sides[k]) largest = sides[k];
+    return largest;
+}
+
+static vg_status check_sides(const vg_options *o, int i)
+{
+    const vg_option_list *sides = &o->schedule[i].sides;
+    VG_CHECK(sides->n <= VG_MAX_SIDES, VG_E_CONFIG, "schedule.%d.sides: %d sides, at most %d", i, sides->n,
+             VG_MAX_SIDES);
+    for (int k = 0; k < sides->n; k++) {
+        char *end = NULL;
+        const long side = strtol(sides->items[k], &end, 10);
+        VG_CHECK(end != sides->items[k] && !*end && side >= 8 && side <= 4096, VG_E_CONFIG,
+                 "schedule.%d.sides: '%s' is not a side of 8 to 4096 pixels", i, sides->items[k]);
+        VG_CHECK(side % o->vision_patch == 0, VG_E_CONFIG,
+                 "schedule.%d.sides: %ld pixels are not a multiple of vision.patch %lld", i, side,
+                 (long long)o->vision_patch);
+        for (int j = 0; j < k; j++)
+            VG_CHECK(strtol(sides->items[j], NULL, 10) != side, VG_E_CONFIG, "schedule.%d.sides: %ld is there twice", i,
+                     side);
+    }
+    return VG_OK;
+}
+
 static vg_status check_stage(const vg_options *o, int i)
 {
     const vg_stage *s = &o->schedule[i];
@@ -66,6 +102,7 @@ static vg_status check_stage(const vg_options *o, int i)
              (long long)s->unfreeze_blocks, (long long)o->vision_depth);
     VG_CHECK(s->warmup <= s->steps, VG_E_CONFIG, "schedule.%d.warmup: %lld steps, but the stage has %lld", i,
              (long long)s->warmup, (long long)s->steps);
+    VG_TRY(check_sides(o, i));
     return check_mix(o, i);
 }
 

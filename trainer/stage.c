@@ -107,7 +107,7 @@ bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
 bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
 {
     const selection s = {o, stage, params};
-    const bool plain = stage->crop <= 0 && stage->flip <= 0 && stage->colour <= 0;
+    const bool plain = stage->crop <= 0 && stage->flip <= 0 && stage->colour <= 0 && stage->sides.n == 0;
     return strcmp(o->features_images, "disk") == 0 && plain && !any_trains(&s, "vision.");
 }
 
@@ -137,18 +137,38 @@ static vg_status train_graph(const compile *c, vg_graph *g, int *order, int *n_o
     return VG_OK;
 }
 
-static vg_status compile_train(const compile *c, vg_program **out)
+/* The layout of the parameters is that of the first program; the others have the same order of gradients. */
+static vg_status compile_train(const compile *c, bool first, vg_program **out)
 {
     vg_graph *g = NULL;
     int *order = vg_new0_array((size_t)c->params->n, sizeof *order), n_order = 0;
     VG_CHECK(order, VG_E_NOMEM, "no memory to compile the stage");
     vg_status st = vg_graph_new(c->params, &g);
     if (st == VG_OK) st = train_graph(c, g, order, &n_order);
-    if (st == VG_OK) st = vg_params_layout(c->params, order, n_order);
+    if (st == VG_OK && first) st = vg_params_layout(c->params, order, n_order);
     if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
     vg_graph_free(g);
     free(order);
     return st;
+}
+
+/* A program for each side of the stage's pictures, the largest first. */
+static vg_status compile_sides(compile c, vg_stage_run *run)
+{
+    int sides[VG_MAX_SIDES];
+    const int n = vg_options_sides(c.o, c.stage, sides);
+    c.shape.side = sides[0];
+    for (int k = 1; k < n; k++)
+        if (c.shape.side < sides[k]) c.shape.side = sides[k];
+    run->shape = c.shape;
+    VG_TRY(compile_train(&c, true, &run->train));
+    for (int k = 0; k < n; k++) {
+        if (sides[k] == run->shape.side) continue;
+        c.shape.side = sides[k];
+        run->smaller[run->n_smaller].side = sides[k];
+        VG_TRY(compile_train(&c, false, &run->smaller[run->n_smaller++].train));
+    }
+    return VG_OK;
 }
 
 static vg_status compile_answer(const compile *c, vg_program **out)
@@ -179,10 +199,41 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+vg_program *vg_stage_program(const vg_stage_run *run, int side)
+{
+    for (int k = 0; k < run->n_smaller; k++)
+        if (run->smaller[k].side == side) return run->smaller[k].train;
+    return run->train;
+}
+
+/* Program k of the stage, NULL behind the last. */
+static vg_program *program_at(const vg_stage_run *run, int k)
+{
+    vg_program *const fixed[] = {run->train, run->answer, run->text};
+    if (k < run->n_smaller) return run->smaller[k].train;
+    k -= run->n_smaller;
+    return k < (run->text ? 3 : 2) ? fixed[k] : NULL;
+}
+
 size_t vg_stage_arena_bytes(const vg_stage_run *run)
 {
-    const size_t bytes = larger(vg_program_arena_bytes(run->train), vg_program_arena_bytes(run->answer));
-    return run->text ? larger(bytes, vg_program_arena_bytes(run->text)) : bytes;
+    size_t bytes = 0;
+    for (int k = 0; program_at(run, k); k++) bytes = larger(bytes, vg_program_arena_bytes(program_at(run, k)));
+    return bytes;
+}
+
+size_t vg_stage_constant_bytes(const vg_stage_run *run)
+{
+    size_t bytes = 0;
+    for (int k = 0; program_at(run, k); k++) bytes += vg_program_constant_bytes(program_at(run, k));
+    return bytes;
+}
+
+size_t vg_stage_input_bytes(const vg_stage_run *run)
+{
+    size_t bytes = 0;
+    for (int k = 0; program_at(run, k); k++) bytes += vg_program_input_bytes(program_at(run, k));
+    return bytes;
 }
 
 /* ---- the optimizer's tables ---- */
@@ -249,7 +300,7 @@ static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, 
     const selection s = {o, run->stage, params};
     VG_TRY(check_selection(&s, index));
     const compile c = {o, run->stage, run->shape, params, backend, n_threads};
-    VG_TRY(compile_train(&c, &run->train));
+    VG_TRY(compile_sides(c, run));
     VG_TRY(compile_answer(&c, &run->answer));
     return vg_stage_keeps_text(o, run->stage) ? compile_text(&c, &run->text) : VG_OK;
 }
@@ -270,7 +321,6 @@ vg_status vg_stage_compile(const vg_options *o, int index, bool stored_images, v
 
 static vg_status attach_program(const vg_options *o, vg_program *program, void *arena)
 {
-    if (!program) return VG_OK;
     vg_program_record(program, o->train_record);
     return vg_program_attach(program, arena);
 }
@@ -280,9 +330,7 @@ static vg_status attach_all(vg_stage_run *run, const vg_options *o, vg_params *p
     const vg_device_ops *device = run->compute->backend->device;
     VG_TRY(vg_params_place(params, device, &run->compute->stream));
     VG_TRY(device->allocate(&run->compute->stream, vg_stage_arena_bytes(run), &run->arena));
-    VG_TRY(attach_program(o, run->train, run->arena.base));
-    VG_TRY(attach_program(o, run->answer, run->arena.base));
-    VG_TRY(attach_program(o, run->text, run->arena.base));
+    for (int k = 0; program_at(run, k); k++) VG_TRY(attach_program(o, program_at(run, k), run->arena.base));
     return make_optimizer(run, o, params);
 }
 
@@ -304,6 +352,7 @@ vg_status vg_stage_enter(const vg_options *o, int index, bool stored_images, vg_
 void vg_stage_leave(vg_stage_run *run)
 {
     if (!run) return;
+    for (int k = 0; k < run->n_smaller; k++) vg_program_free(run->smaller[k].train);
     vg_program_free(run->train);
     vg_program_free(run->answer);
     vg_program_free(run->text);

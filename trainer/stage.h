@@ -24,7 +24,12 @@ typedef struct vg_optimizer {
 typedef struct vg_stage_run {
     const vg_stage *stage;
     vg_batch_shape shape; /* of the batches that `train` takes */
-    vg_program *train;
+    vg_program *train;    /* for pictures of the stage's largest side */
+    struct vg_smaller_program {
+        int side;
+        vg_program *train;
+    } smaller[VG_MAX_SIDES - 1]; /* for its others */
+    int n_smaller;
     vg_program *answer; /* the last layer's logits and boxes, for evaluation while training */
     vg_program *text;   /* the phrase encoder alone, or NULL when its features are not kept */
 
@@ -46,6 +51,13 @@ vg_status vg_stage_compile(const vg_options *o, int index, bool stored_images, v
 vg_status vg_stage_enter(const vg_options *o, int index, bool stored_images, vg_params *params, vg_compute *compute,
                          vg_stage_run **out);
 void vg_stage_leave(vg_stage_run *run);
+
+/* The training program for batches of pictures of this side. */
+vg_program *vg_stage_program(const vg_stage_run *run, int side);
+
+/* Bytes of constants, and of inputs on a device, of all programs. */
+size_t vg_stage_constant_bytes(const vg_stage_run *run);
+size_t vg_stage_input_bytes(const vg_stage_run *run);
 
 /* Bytes of the arena that the stage's programs share, and of the optimizer's tables. */
 size_t vg_stage_arena_bytes(const vg_stage_run *run);

@@ -107,12 +107,12 @@ static bool is_empty(const vg_batch *b)
 }
 
 /* Adds a leaf's numerators in slot order and names what is not finite. */
-static void add_losses(vg_run *r, const vg_batch *b, double *sums)
+static void add_losses(vg_run *r, vg_program *program, const vg_batch *b, double *sums)
 {
     vg_shape shape;
-    const double *parts = vg_program_output(r->stage->train, "parts", &shape);
-    const double *align = vg_program_output(r->stage->train, "align_parts", NULL);
-    const int32_t *bad = vg_program_output(r->stage->train, "bad", NULL);
+    const double *parts = vg_program_output(program, "parts", &shape);
+    const double *align = vg_program_output(program, "align_parts", NULL);
+    const int32_t *bad = vg_program_output(program, "bad", NULL);
     const int64_t layers = shape.dim[1];
     for (int s = 0; s < slots_of(b); s++) {
         if (!b->filled[s]) continue;
@@ -136,7 +136,7 @@ static void add_losses(vg_run *r, const vg_batch *b, double *sums)
 /* Binds a batch, and lets a device bring it in while it computes what came before. */
 static vg_status stage_leaf(vg_run *r, vg_batch *b)
 {
-    vg_program *program = r->stage->train;
+    vg_program *program = vg_stage_program(r->stage, b->shape.side);
     if (is_empty(b) || r->staged == b) return VG_OK;
     if (r->stage->text) {
         const float *features = NULL;
@@ -157,7 +157,7 @@ static bool stages_ahead(const vg_run *r)
 /* Meanwhile the next batch comes in, where there is one. */
 static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
 {
-    vg_program *program = r->stage->train;
+    vg_program *program = vg_stage_program(r->stage, b->shape.side);
     if (is_empty(b)) {
         vg_gradients_leaf(r->gradients);
         return vg_gradients_push(r->gradients, true);
@@ -169,7 +169,7 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
     r->staged = NULL;
     if (next && stages_ahead(r)) VG_TRY(stage_leaf(r, next));
     VG_TRY(vg_program_wait(program));
-    add_losses(r, b, sums);
+    add_losses(r, program, b, sums);
     return vg_gradients_push(r->gradients, false);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)VG_MAX_SIDES == (int)VG_LOADER_SIDES, "a stage has as many sides");
 _Static_assert((int)VG_MAX_DATA_SETS == (int)VG_LOADER_SETS, "a stage has a weight for each set of the loader");
 
 static vg_status open_text(vg_run *r)
@@ -67,6 +68,8 @@ static void fill_stages(vg_run *r)
                                                             .colour = s->colour,
                                                             .colour_safe = s->colour_safe}};
         fill_weights(r->o, s, r->stream_stages[i].weights);
+        r->stream_stages[i].n_sides = vg_options_sides(r->o, s, r->stream_stages[i].sides);
+        r->stream_stages[i].step_images = r->o->train_global_batch;
         first += s->steps * r->o->train_global_batch;
     }
 }
@@ -89,9 +92,11 @@ void vg_run_close_loader(vg_run *r)
 vg_status vg_run_open_loader(vg_run *r)
 {
     const vg_options *o = r->o;
+    vg_batch_shape shape = r->stage->shape;
+    shape.side = vg_options_largest_side(o); /* batches serve all stages */
     const vg_loader_spec spec = {.split = r->train_split,
                                  .tokenizer = r->tokenizer,
-                                 .shape = r->stage->shape,
+                                 .shape = shape,
                                  .seed = (uint64_t)o->train_seed,
                                  .shuffle = true,
                                  .features = r->images,

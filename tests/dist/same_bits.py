@@ -62,19 +62,19 @@ def keep_average(bench, want):
 
 
 def mix(bench, plain):
-    """Two sets with weights, other weights in the second stage: the same bits on 1 and 3 ranks, and when one run is taken up
+    """Two sets with weights, other weights in the second stage, and pictures of several sides: the same bits on 1 and 3 ranks, and when one run is taken up
     again by another number of ranks; other bits than without."""
     bench.must("synth", "more", "--train", "12", "--val", "2", "--test", "2", "--side", "64", "--seed", "9")
     bench.must("shard", "import", "synth", "more", "more-shards")
     options = {"data.sets": "a=shards,b=more-shards", "schedule.heads.mix": "a=2,b=3", "schedule.blocks.mix": "a=0,b=1",
-               "run.checkpoint_every": 10}
+               "schedule.heads.sides": "24,40,32", "schedule.blocks.sides": "40,16", "run.checkpoint_every": 10}
     for ranks, folder in ((1, "mix1"), (2, "mix2")):
         bench.train(ranks, {"run.folder": folder, **options})
     for step in (20, 30):
         shutil.rmtree(bench.path("mix2", "checkpoints", f"step-{step:08}"))
     bench.train(3, {"run.folder": "mix2", **options})
     one, other = bench.hashes("mix1")[LAST], bench.hashes("mix2")[LAST]
-    print(f"two sets mixed, taken up again on other ranks: {'same' if one == other else 'OTHER'} bits; those of one set "
+    print(f"two sets mixed and several sides, taken up again on other ranks: {'same' if one == other else 'OTHER'} bits; those of one set "
           f"{'differ' if one != plain else 'DO NOT DIFFER'}", flush=True)
     return one == other and one != plain
 

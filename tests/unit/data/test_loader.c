@@ -421,6 +421,41 @@ static void a_mirrored_picture_has_mirrored_boxes_and_phrases(void **state)
     assert_memory_equal(batch->token_ids, ids, (size_t)n * sizeof *ids);
 }
 
+/* Steps of two batches of three; all of a step have one side, and steps have both. */
+static void batches_of_a_step_have_one_side(void **state)
+{
+    bench *b = *state;
+    const vg_loader_stage sides = {.sides = {7, 14}, .n_sides = 2, .step_images = 6};
+    int n_small = 0;
+    b->spec.stages = &sides;
+    b->spec.n_stages = 1;
+    b->spec.cache_bytes = 1 << 20;
+    bench_open(b);
+    for (int step = 0; step < 40; step++) {
+        vg_batch *first = want_and_take(b, 6 * step), *second = want_and_take(b, 6 * step + 3);
+        const int side = first->shape.side;
+        assert_true(side == 7 || side == 14);
+        assert_int_equal(second->shape.side, side);
+        n_small += side == 7;
+        uint8_t expected[14 * 14 * 3];
+        const fake_image *f = &b->split->images[b->split->sentences[first->sentences[2]].image];
+        vg_image image;
+        vg_resize_scratch scratch = {0};
+        assert_int_equal(vg_image_decode(f->bytes, f->n, false, &image), VG_OK);
+        assert_int_equal(vg_image_resize(&image, side, side, expected, &scratch), VG_OK);
+        assert_memory_equal(first->pixels + side * side * 3, expected, (size_t)(side * side * 3)); /* image 1 */
+        free(scratch.data);
+        vg_image_release(&image);
+        vg_loader_give_back(b->loader, first);
+        vg_loader_give_back(b->loader, second);
+    }
+    assert_in_range(n_small, 8, 32); /* 20 of 40, 3.8 standard deviations */
+    const vg_loader_stage too_large = {.sides = {15}, .n_sides = 1};
+    bench_close(b);
+    b->spec.stages = &too_large;
+    assert_int_equal(vg_loader_open(&b->spec, b->batches, 4, &b->loader), VG_E_BUG);
+}
+
 static void a_cached_image_is_read_once(void **state)
 {
     bench *b = *state;
@@ -687,6 +722,7 @@ int main(void)
         CASE(bits_do_not_depend_on_threads_cache_or_how_far_ahead),
         CASE(stages_begin_at_their_position),
         CASE(a_mirrored_picture_has_mirrored_boxes_and_phrases),
+        CASE(batches_of_a_step_have_one_side),
         CASE(a_cached_image_is_read_once),
         CASE(a_blind_loader_hides_the_text_and_nothing_else),
         CASE(boxes_without_area_are_left_out_and_surplus_ones_too),

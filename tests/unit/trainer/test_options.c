@@ -124,6 +124,9 @@ static void mistakes_are_named_with_their_line(void **state)
     refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {ref: 1}}]\n", "there is no set 'ref'");
     refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {vg: 1.5}}]\n", "not a whole number");
     refuse("data: {sets: {vg: a}}\nschedule: [{name: a, mix: {vg: 0}}]\n", "every weight is 0");
+    refuse("schedule: [{name: a, sides: [518, 500]}]\n", "500 pixels are not a multiple of vision.patch 14");
+    refuse("schedule: [{name: a, sides: [518, big]}]\n", "'big' is not a side");
+    refuse("schedule: [{name: a, sides: [518, 518]}]\n", "518 is there twice");
     refuse("train: &x {seed: 1}\n", "anchors");
     refuse("train: {seed: 1}\n---\ntrain: {}\n", "end of the file");
     refuse("- a\n", "a mapping of sections");
