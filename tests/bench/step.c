@@ -6,7 +6,8 @@
  * ..}
  *
  * A case is PRESET-STAGE: seed-stage1, strong-unfreeze4, seed-unfreeze12, ..; with -cached the phrases' features are
- * given. gflop counts products and attention, without the padding of phrases, which is left out; so `floor` = gflop
+ * given, with -stored those of images too; -518: at 518 pixels. gflop counts products and attention, without the
+ * padding of phrases, which is left out; so `floor` = gflop
  * / (ms * peak) is the share that they would take at the peak of the multiply-add units, measured in the same moment.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -18,13 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IMAGES = 8, SIDE = 224, TOKENS = 24, WARM_UP = 2, MAX_ROUNDS = 1000 };
+enum { IMAGES = 8, TOKENS = 24, WARM_UP = 2, MAX_ROUNDS = 1000 };
 
 static const char *const cases[] = {
     "seed-stage1",          "seed-unfreeze4",          "seed-unfreeze12",
     "strong-stage1",        "strong-unfreeze4",        "strong-unfreeze12",
     "seed-stage1-cached",   "seed-unfreeze4-cached",   "seed-unfreeze12-cached",
     "strong-stage1-cached", "strong-unfreeze4-cached", "strong-unfreeze12-cached",
+    "seed-stage1-stored",   "seed-stage1-stored-518",  "strong-stage1-stored",
 };
 
 typedef struct measurement {
@@ -47,9 +49,19 @@ static int blocks_of(const char *name)
     return unfreeze ? atoi(unfreeze + strlen("unfreeze")) : 0;
 }
 
+static bool is_stored(const char *name)
+{
+    return strstr(name, "-stored") != NULL;
+}
+
 static bool is_cached(const char *name)
 {
-    return strstr(name, "-cached") != NULL;
+    return strstr(name, "-cached") != NULL || is_stored(name);
+}
+
+static int side_of(const char *name)
+{
+    return strstr(name, "-518") ? 518 : 224;
 }
 
 static vg_status read_options(measurement *m)
@@ -63,8 +75,8 @@ static vg_status read_options(measurement *m)
                            "train: {global_batch: %d, micro_batch: %d, allow_from_scratch: true}\n"
                            "features: {phrases: %s}\n"
                            "schedule:\n  - {name: stage, unfreeze_blocks: %d}\n",
-                           (int)strcspn(m->name, "-"), m->name, SIDE / 14, TOKENS, SIDE, IMAGES, IMAGES,
-                           is_cached(m->name) ? "memory" : "off", blocks_of(m->name));
+                           (int)strcspn(m->name, "-"), m->name, side_of(m->name) / 14, TOKENS, side_of(m->name), IMAGES,
+                           IMAGES, is_cached(m->name) ? "memory" : "off", blocks_of(m->name));
     return vg_options_parse(&m->options, yaml, (size_t)n, m->name, NULL, 0);
 }
 
@@ -72,11 +84,13 @@ static vg_status read_options(measurement *m)
 static void fill_batch(vg_batch *b)
 {
     const vg_rng_key key = vg_rng_key_of(1, vg_rng_purpose("bench.batch"));
-    for (int64_t i = 0; i < (int64_t)IMAGES * SIDE * SIDE * 3; i += 4) {
+    const int64_t side = b->shape.side, n_pixels = b->shape.image_floats ? 0 : IMAGES * side * side * 3;
+    for (int64_t i = 0; i < n_pixels; i += 4) {
         uint32_t word[4];
         vg_rng_block(key, (uint64_t)i, 0, 0, word);
         for (int k = 0; k < 4; k++) b->pixels[i + k] = (uint8_t)(word[k] >> 24);
     }
+    if (b->shape.image_floats) vg_fill_normal(b->image_features, IMAGES * b->shape.image_floats, key, 0, 1);
     for (int s = 0; s < IMAGES; s++) {
         const float box[4] = {0.3F + 0.05F * (float)s, 0.6F - 0.03F * (float)s, 0.2F, 0.3F};
         b->token_counts[s] = 3 + s * (TOKENS - 3) / (IMAGES - 1);
@@ -100,8 +114,8 @@ static vg_status prepare(measurement *m)
     VG_TRY(vg_model_declare(o, m->params));
     VG_TRY(vg_params_layout(m->params, NULL, 0));
     VG_TRY(vg_model_init(o, m->params));
-    VG_TRY(vg_stage_enter(o, 0, false, m->params, &m->compute, &m->stage));
-    VG_TRY(vg_batch_init(&m->batch, &shape));
+    VG_TRY(vg_stage_enter(o, 0, is_stored(m->name), m->params, &m->compute, &m->stage));
+    VG_TRY(vg_batch_init(&m->batch, &m->stage->shape));
     fill_batch(&m->batch);
     const int64_t n_features = (int64_t)IMAGES * vg_model_text_rows(o, &shape) * o->text_width;
     VG_TRY(vg_arena_init(&m->buffers, (size_t)(m->params->n_trainable + n_features) * sizeof(float)));

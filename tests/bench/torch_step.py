@@ -5,7 +5,8 @@
     python tests/bench/torch_step.py --check         the peer's loss is the oracle's (tests/parity/oracle.py)
 
 A case is PRESET-STAGE, with -cached when the phrases' features come from a cache: seed-stage1, strong-stage1-cached,
-seed-unfreeze4, seed-unfreeze12, .. ViT-S/14 at 224 pixels, batch 8, one phrase each, padded to 24 tokens, fp32, decoder dropout
+seed-unfreeze4, seed-unfreeze12, ..; with -stored those of the images too; -518: at 518 pixels. ViT-S/14 at 224 pixels,
+batch 8, one phrase each, padded to 24 tokens, fp32, decoder dropout
 0.1, AdamW, clipping. A step starts at 8-bit pixels and ends with the weights updated. Frozen towers run without grad and,
 when compiled, with packed weights.
 """
@@ -24,6 +25,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "parity"))
 
 CASES = [f"{p}-{s}{c}" for p in ("seed", "strong") for s in ("stage1", "unfreeze4", "unfreeze12") for c in ("", "-cached")]
+CASES += ["seed-stage1-stored", "strong-stage1-stored", "seed-stage1-518", "seed-stage1-stored-518"]
 BATCH = 8
 
 # glibc gives large blocks back to the system and faults them in anew each step; these keep them, on huge pages.
@@ -180,7 +182,7 @@ def config(case, batch):
     from cases import FULL, FULL_STRONG, changed
 
     base = FULL_STRONG if case.startswith("strong") else FULL
-    return changed(base, images=batch, fusion__dropout=0.1)
+    return changed(base, images=batch, fusion__dropout=0.1, side=518 if case.endswith("518") else base["side"])
 
 
 def unfrozen(case):
@@ -236,11 +238,12 @@ def make_step(case, settings):
         if frozen:
             trunk = torch.compile(trunk, options={"freezing": True})
         phrases, trained = torch.compile(phrases, options={"freezing": True}), torch.compile(trained)
-    cached = phrases(ids).clone() if case.endswith("cached") else None
+    cached = phrases(ids).clone() if "-cached" in case or "-stored" in case else None
+    stored = trunk(pixels).clone() if "-stored" in case else None
 
     def step():
         text = phrases(ids) if cached is None else cached
-        loss = trained(trunk(pixels), text, counts, targets)
+        loss = trained(trunk(pixels) if stored is None else stored, text, counts, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 0.1, foreach=True)

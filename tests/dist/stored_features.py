@@ -2,16 +2,20 @@
 """Features of frozen towers kept on disk change no bit of the weights, whoever builds the stores and whatever happens to
 them.
 
-usage: stored_features.py VLGTR [through...]    the words before the program, as of tests/emu/run"""
+usage: stored_features.py VLGTR [--kills N]    builds that are killed at random moments and gone on with"""
 
 import os
 import pathlib
+import random
+import signal
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 LAST = 30
+LARGE = {"data.side": 448, "schedule.0.steps": 2, "schedule.1.steps": 1}
 STORED = {"features.images": "disk", "features.phrases": "disk"}
 GOOD = True
 
@@ -82,8 +86,43 @@ def rounded(bench, want):
     check(done.returncode == 78 and "bf16 needs the store" in done.stderr, "a bf16 store that is refused ends the run with code 78")
 
 
-def main(vlgtr, *through):
-    with harness.Bench(vlgtr, through) as bench:
+def rows_done(path):
+    """Bytes of the file that are not 0, as a measure of how far a build is."""
+    try:
+        return len(pathlib.Path(path).read_bytes().replace(b"\0", b""))
+    except OSError:
+        return 0
+
+
+def kill_and_go_on(bench, trial, chance):
+    """SIGKILL in the middle of a build on some ranks, then the same run on others; larger pictures make it last."""
+    large = {**STORED, **LARGE, "run.folder": f"killed{trial}"}
+    ranks = chance.sample([1, 2, 3], 2)
+    partial = bench.path(f"killed{trial}", "features", "images-train.h5.partial")
+    process = bench.start("train", "run.yaml", *bench.sets(large), ranks=ranks[0])
+    enough, until = chance.randint(1, 8_000_000), time.time() + 60
+    while process.poll() is None and time.time() < until and rows_done(partial) < enough:
+        time.sleep(0.002)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.2)  # ranks that outlive their launcher see it gone
+    done = rows_done(partial)
+    hashes, said = train(bench, f"killed{trial}", ranks[1], **{k: v for k, v in large.items() if k != "run.folder"})
+    return hashes, done > 0 and made(said, "image"), done
+
+
+def kill(bench, kills):
+    chance = random.Random(11)
+    want = train(bench, "large-none", **LARGE)[0] if kills else None
+    for trial in range(kills):
+        hashes, in_time, done = kill_and_go_on(bench, trial, chance)
+        check(hashes == want and in_time, f"a build killed when {done} bytes were there, gone on with on other ranks: same bits")
+
+
+def main(vlgtr, *more):
+    kills = int(more[1]) if more else 0
+    with harness.Bench(vlgtr) as bench:
         bench.make_data()
         want, said = train(bench, "none", **{"features.phrases": "off"})
         check(len(want) == LAST and not made(said, "image"), "the run without any store has a hash for every step")
@@ -100,6 +139,7 @@ def main(vlgtr, *through):
         check(hashes == want and "max_gb" in said and not made(said, "image"), "a store above features.max_gb is refused, the step computes: same bits")
         harm(bench, want)
         rounded(bench, want)
+        kill(bench, kills)
     return 0 if GOOD else 1
 
 
