@@ -30,6 +30,15 @@ vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_stor
 size_t vg_features_image_bytes(const vg_options *o, int64_t n_images);
 int64_t vg_features_image_floats(const vg_options *o);
 
+/* What computing features costs on this host with so many threads, measured on one image. */
+typedef struct vg_feature_pace {
+    double image_s;     /* an image through the vision tower */
+    double flops_per_s; /* the rate it was computed at */
+} vg_feature_pace;
+
+/* Local; takes as long as a few images. Errors: VG_E_NOMEM. */
+vg_status vg_features_measure(const vg_options *o, int n_threads, vg_feature_pace *out);
+
 /* --- for those who make a store --- */
 
 /* A store that is wanted and how its rows are made. */

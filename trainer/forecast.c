@@ -113,6 +113,9 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->batches = loader_bytes(o, &batches, count, data);
     f->phrases = run->text ? vg_phrases_bytes(o, phrases) : 0;
     f->phrases_on_disk = run->text ? vg_phrases_store_bytes(o, phrases) : 0;
+    if (f->phrases_on_disk)
+        f->phrases_flops =
+            vg_program_cost(run->text).flops * (double)phrases / (double)(o->train_micro_batch * o->data_phrases);
     f->images_on_disk = run->shape.image_floats ? vg_features_image_bytes(o, data->images) : 0;
     f->saving = vg_checkpoint_writer_bytes(params, ranks, 0);
     f->step_flops = vg_program_cost(run->train).flops * leaves;
@@ -136,10 +139,17 @@ static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run 
     }
 }
 
+/* Bytes of the store of image features that a stage asks for. */
+static size_t wanted_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)
+{
+    const bool wants = vg_stage_wants_images(o, &o->schedule[stage], params);
+    return wants ? vg_features_image_bytes(o, data->images) : 0;
+}
+
 static bool stores_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)
 {
-    const double gb = (double)vg_features_image_bytes(o, data->images) * 1e-9;
-    return gb <= o->features_max_gb && vg_stage_wants_images(o, &o->schedule[stage], params);
+    return vg_stage_wants_images(o, &o->schedule[stage], params) &&
+           (double)wanted_images(o, stage, params, data) * 1e-9 <= o->features_max_gb;
 }
 
 static vg_status forecast_stages(const vg_options *o, crew on, const vg_forecast_data *data, const vg_gpu *gpu,
@@ -156,6 +166,7 @@ static vg_status forecast_stages(const vg_options *o, crew on, const vg_forecast
         VG_TRY(vg_stage_compile(o, i, stores_images(o, i, params, data), params, backend, 1, &run));
         *f = (vg_stage_forecast){0};
         fill(o, params, run, on.ranks, data, f);
+        f->images_wanted = wanted_images(o, i, params, data);
         const bool apart = backend->device != &vg_host_device;
         const vg_status st = apart ? fill_device(o, params, run, on, f) : VG_OK;
         if (gpu) fill_gpu(gpu, o, run, on.ranks, f);

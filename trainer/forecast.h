@@ -22,8 +22,10 @@ typedef struct vg_stage_forecast {
     size_t images_on_disk, phrases_on_disk; /* stores of features, of all ranks; 0: none */
     size_t saving;                          /* copy that checkpoints are written from, of rank 0 */
     size_t device;                          /* of all this, what lies in the memory of a GPU; 0 on the CPU */
-    size_t entering; /* while the stage is laid out: weights and moments of this stage and the one before */
-    size_t peak;     /* the larger of running and entering, with the program itself */
+    size_t entering;      /* while the stage is laid out: weights and moments of this stage and the one before */
+    size_t peak;          /* the larger of running and entering, with the program itself */
+    size_t images_wanted; /* the image store that is asked for; more than images_on_disk where it is refused */
+    double phrases_flops; /* to compute that store */
     double step_flops, step_bytes;
     double n_trainable, n_parameters;
     int gradient_buffers;           /* of the fullest rank */

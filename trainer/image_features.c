@@ -161,6 +161,41 @@ static vg_status build(void *context, vg_feature_store *store)
     return st;
 }
 
+/* ---- how long it will take ---- */
+
+static vg_status time_tower(walk *w, vg_feature_pace *out)
+{
+    VG_TRY(open_tower(w));
+    VG_TRY(vg_batch_init(&w->batches[0], &w->shape));
+    VG_TRY(vg_program_bind(w->tower, "pixels", w->batches[0].pixels));
+    double start_s = 0;
+    for (int i = 0; i < 2; i++) { /* the first run meets cold memory */
+        start_s = vg_now_s();
+        VG_TRY(vg_program_run(w->tower));
+        VG_TRY(vg_program_wait(w->tower));
+    }
+    out->image_s = vg_now_s() - start_s;
+    out->flops_per_s = vg_program_cost(w->tower).flops / out->image_s;
+    return VG_OK;
+}
+
+vg_status vg_features_measure(const vg_options *o, int n_threads, vg_feature_pace *out)
+{
+    vg_compute compute = {.backend = vg_backend_cpu(), .stream = {.n_threads = n_threads}};
+    vg_feature_source source = {.options = o, .compute = &compute};
+    walk w = {.source = &source, .shape = vg_model_batch_shape(o)};
+    w.shape.images = w.shape.phrases = w.shape.max_targets = 1;
+    VG_TRY(vg_params_new(&source.params));
+    vg_status st = vg_model_declare(o, source.params);
+    if (st == VG_OK) st = vg_params_layout(source.params, NULL, 0);
+    if (st == VG_OK) st = time_tower(&w, out);
+    close_walk(&w);
+    vg_params_free(source.params);
+    return st;
+}
+
+/* ---- the store ---- */
+
 vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_store **out)
 {
     vg_text text = {0};

@@ -137,6 +137,8 @@ def main(vlgtr, *more):
         check(hashes == want and not made(said, "image") and not made(said, "phrase"), "a second run takes the stores of the first: same bits")
         hashes, said = train(bench, "large", **STORED, **{"features.max_gb": 1e-5})
         check(hashes == want and "max_gb" in said and not made(said, "image"), "a store above features.max_gb is refused, the step computes: same bits")
+        plans = [bench.must("plan", "run.yaml", *bench.sets({**STORED, "features.max_gb": gb})) for gb in (1, 1e-5)]
+        check("stage 0 reads image features from a store" in plans[0] and "a store of 0.000 GB is above" in plans[1], "`plan` tells of stores that are made and of one that is refused")
         harm(bench, want)
         rounded(bench, want)
         kill(bench, kills)

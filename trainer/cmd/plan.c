@@ -1,5 +1,7 @@
 #include "trainer/cmd/arguments.h"
+#include "trainer/features.h"
 #include "trainer/forecast.h"
+#include "trainer/process.h"
 #include "trainer/vlgtr.h"
 
 #include <stdio.h>
@@ -98,7 +100,29 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
     return st;
 }
 
-static vg_status plan(vg_options *o, int ranks, size_t memory, const vg_gpu *gpu)
+/* Stores of features that stages would make: the size of each, and how long this host computes at it. */
+static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, const vg_forecast_data *data,
+                              int n_threads)
+{
+    vg_feature_pace pace = {0};
+    for (int i = 0; i < o->n_stages; i++) {
+        if (f[i].images_wanted > f[i].images_on_disk)
+            printf("stage %d computes image features in every step: a store of %.3f GB is above features.max_gb %g\n",
+                   i, (double)f[i].images_wanted * 1e-9, o->features_max_gb);
+        if (!f[i].images_on_disk && !f[i].phrases_on_disk) continue;
+        if (pace.image_s <= 0) VG_TRY(vg_features_measure(o, n_threads, &pace));
+        if (f[i].images_on_disk)
+            printf("stage %d reads image features from a store: %.3f GB on disk (features.max_gb: %g), made in about "
+                   "%.0f s by this host alone\n",
+                   i, (double)f[i].images_on_disk * 1e-9, o->features_max_gb, pace.image_s * (double)data->images);
+        if (f[i].phrases_on_disk)
+            printf("stage %d reads phrase features from a store: %.3f GB on disk, made in about %.0f s\n", i,
+                   (double)f[i].phrases_on_disk * 1e-9, f[i].phrases_flops / pace.flops_per_s);
+    }
+    return VG_OK;
+}
+
+static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, const vg_gpu *gpu)
 {
     vg_stage_forecast f[VG_MAX_STAGES];
     const int64_t leaves = o->train_global_batch / o->train_micro_batch;
@@ -114,6 +138,7 @@ static vg_status plan(vg_options *o, int ranks, size_t memory, const vg_gpu *gpu
         print_stage(o, i, &f[i]);
         if (gpu) print_gpu(o, &f[i]);
     }
+    VG_TRY(print_stores(o, f, &data, n_threads));
     if (gpu) return print_assumptions(gpu);
     return suggest(o, ranks, &data, memory);
 }
@@ -132,7 +157,6 @@ vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
     int64_t ranks = 1, memory_gb = 0;
     const vg_gpu *gpu = NULL;
     char side[64];
-    (void)context;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr plan RUN.yaml");
     VG_TRY(vg_argument_integer("--ranks", ranks_text, 1, VG_MAX_FORECAST_RANKS, &ranks));
@@ -147,7 +171,7 @@ vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
     VG_TRY(vg_options_read(&o, words[0], sets.items, sets.n));
     const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
-    const vg_status st = plan(&o, (int)ranks, memory, gpu);
+    const vg_status st = plan(&o, (int)ranks, vg_thread_count(context->comm, o.train_threads), memory, gpu);
     vg_options_release(&o);
     return st;
 }
