@@ -1,6 +1,7 @@
 /* The process group, built on the rows of an implementation. */
 #define _POSIX_C_SOURCE 200809L /* gethostname */
 #include "dist/comm_impl.h"
+#include "dist/health_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ vg_status vg_comm_open(vg_comm **out)
 vg_status vg_comm_close(vg_comm *comm)
 {
     if (!comm) return VG_OK;
+    vg_health_leave(comm);
     const vg_status st = comm->ops->close(comm);
     free(comm->scratch);
     free(comm);
@@ -242,6 +244,7 @@ vg_status vg_comm_gather_text(vg_comm *comm, const void *mine, size_t bytes, cha
 
 void vg_comm_abort(vg_comm *comm, int exit_code)
 {
+    vg_health_leave(comm);
     comm->ops->abort(comm, exit_code);
     _Exit(exit_code);
 }

@@ -52,8 +52,9 @@ struct vg_comm {
     double deadline_s;         /* 0: none */
     int leader;                /* the group rank of local rank 0: names the host */
     char host[VG_HOST_BYTES];
-    void *backend; /* of the implementation */
-    void *scratch; /* grows on first use, so that later steps allocate nothing */
+    struct vg_health *health; /* NULL: no watch */
+    void *backend;            /* of the implementation */
+    void *scratch;            /* grows on first use, so that later steps allocate nothing */
     size_t scratch_bytes;
 };
 

@@ -18,7 +18,7 @@ DOORS = {
     "data": BASE,
     "checkpoints": BASE + TENSORS + ["dist/comm.h", "dist/reduce.h"],
     "trainer": BASE + TENSORS + [
-        "kernels/graph.h", "kernels/backend.h", "dist/comm.h", "dist/reduce.h", "dist/device.h", "data/shard.h",
+        "kernels/graph.h", "kernels/backend.h", "dist/comm.h", "dist/reduce.h", "dist/device.h", "dist/health.h", "data/shard.h",
         "data/augment.h", "data/loader.h", "data/feature_store.h", "data/tokenizer.h", "data/draw.h", "data/import.h", "data/shard_tools.h", "data/shard_leakage.h",
         "data/synth.h",
         "checkpoints/checkpoint.h", "checkpoints/safetensors.h",

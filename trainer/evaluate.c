@@ -1,5 +1,7 @@
 #include "trainer/evaluate.h"
 
+#include "dist/health.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +86,7 @@ static vg_status walk_share(walk *w)
     for (int64_t i = 0; i < BATCHES && mine + i * ranks < n && st == VG_OK; i++)
         st = vg_loader_want(w->loader, (mine + i * ranks) * shape.images);
     for (int64_t first = 0; first < n; first += ranks) {
+        vg_health_phase(s->comm, VG_PHASE_evaluate, -1, (first + mine) * shape.images);
         if (st == VG_OK) st = vg_stop_check();
         if (st == VG_OK && first + mine < n) st = walk_batch(w, first + mine + BATCHES * ranks, n);
         VG_TRY(vg_comm_agree(s->comm, st));

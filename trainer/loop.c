@@ -233,6 +233,7 @@ static vg_status make_gradients(vg_run *r)
 
 vg_status vg_run_enter_stage(vg_run *r)
 {
+    vg_run_phase(r, VG_PHASE_start);
     vg_peak_memory_reset();
     r->params->moments_elsewhere = keeps_slices(r);
     VG_TRY(open_images(r));
@@ -415,6 +416,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
+    VG_TRY(vg_run_watch(r));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
     if (!*checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_model_init(r->o, r->params)));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));

@@ -3,6 +3,7 @@
 #define VG_TRAINER_LOOP_IMPL_H
 
 #include "checkpoints/checkpoint.h"
+#include "dist/health.h"
 #include "dist/reduce.h"
 #include "trainer/evaluate.h"
 #include "trainer/gradients.h"
@@ -12,10 +13,10 @@
 #include "trainer/rank_moments.h"
 #include "trainer/stage.h"
 
-/* What a step adds up over the slots of a leaf, in fp64. */
 /* What a rank tells the others before a step. */
 enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, N_COUNTS };
 
+/* What a step adds up over the slots of a leaf, in fp64. */
 enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
 
 typedef struct vg_run {
@@ -100,6 +101,12 @@ void vg_run_close_loader(vg_run *r);
 /* Compiles stage r->stage_index and makes its reducer; gives both back. Collective. */
 vg_status vg_run_enter_stage(vg_run *r);
 void vg_run_leave_stage(vg_run *r);
+
+/* Begins the watch over ranks. Collective. */
+vg_status vg_run_watch(vg_run *r);
+
+/* What this rank does from here on. Local. */
+void vg_run_phase(vg_run *r, vg_phase phase);
 
 /* One optimizer step, all ranks. Collective. */
 vg_status vg_run_step(vg_run *r);

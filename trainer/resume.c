@@ -87,6 +87,7 @@ vg_status vg_run_save(vg_run *r)
 {
     VG_TRY(vg_run_finish_save(r));
     const double start_s = vg_now_s();
+    vg_run_phase(r, VG_PHASE_save);
     r->saving_step = r->step;
     const vg_status st = begin_save(r);
     r->save_stall_s = vg_now_s() - start_s;
@@ -113,6 +114,7 @@ vg_status vg_run_go_on_saving(vg_run *r)
 
 vg_status vg_run_finish_save(vg_run *r)
 {
+    if (vg_checkpoint_busy(r->writer)) vg_run_phase(r, VG_PHASE_save);
     while (vg_checkpoint_busy(r->writer)) VG_TRY(go_on(r));
     return VG_OK;
 }

@@ -306,10 +306,14 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 {
     const float *total = NULL;
+    vg_run_phase(r, VG_PHASE_exchange);
     VG_TRY(count_step(r, st, stop));
     form_scales(r);
     if (injected(r, VG_FAULT_nan)) r->scales[0] = NAN;
-    VG_TRY(reduce(r, run_leaves(r), &total));
+    vg_run_phase(r, VG_PHASE_compute);
+    const vg_status ran = run_leaves(r);
+    vg_run_phase(r, VG_PHASE_exchange);
+    VG_TRY(reduce(r, ran, &total));
     VG_TRY(vg_comm_leave(r->comm, update_weights(r, total))); /* the others may wait for this rank's device */
     VG_TRY(judge_step(r));
     r->step++;
@@ -320,6 +324,7 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 vg_status vg_run_step(vg_run *r)
 {
     bool stop = false;
+    vg_run_phase(r, VG_PHASE_data);
     vg_inject(r->faults, vg_comm_rank(r->comm), r->step + 1);
     const vg_status taken = take_leaves(r);
     vg_comm_set_deadline(r->comm, r->o->train_deadline);

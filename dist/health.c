@@ -1,0 +1,316 @@
+/* The watch over ranks: a thread that wakes once a second, tells, listens and judges. It makes no call of MPI. */
+#define _GNU_SOURCE /* SIGRTMIN */
+#include "dist/health.h"
+
+#include "dist/health_impl.h"
+
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The launcher ends a job about two seconds after a rank died, and knows best why: only later it is our turn. */
+enum { GONE_S = 4 };
+
+typedef struct peer {
+    char host[VG_HOST_BYTES];
+    vg_sign sign;   /* the last one */
+    double heard_s; /* when */
+    double gone_s;  /* when its connection ended; 0: it has not */
+    bool leaving;   /* it closes its group */
+} peer;
+
+typedef struct vg_health {
+    int rank, size;
+    vg_health_limits limits;
+    peer *peers; /* [size] */
+    int *fds;    /* as vg_health_connect makes them; NULL: this rank alone */
+    pthread_t thread, watched;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t change;
+    vg_sign own;
+    double phase_began_s;
+    bool ending;
+} vg_health;
+
+#define PHASE_TEXT(name) #name,
+static const char *const phase_names[] = {VG_PHASES_OF(PHASE_TEXT)};
+#undef PHASE_TEXT
+
+/* ---- the end ---- */
+
+static void print_stack(int signal_number)
+{
+    void *frames[64];
+    (void)signal_number;
+    backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
+}
+
+_Noreturn static void end_process(void)
+{
+    fflush(NULL);
+    _exit(vg_exit_code(VG_E_COMM));
+}
+
+/* Says why, and takes the others along. */
+_Noreturn static void end_job(vg_health *h, const char *text)
+{
+    const vg_root_sign end = {.ends = 1};
+    fprintf(stderr, "vlgtr: %s; a run goes on from its last checkpoint\n", text);
+    for (int i = 1; h->rank == 0 && h->fds && i < h->size; i++)
+        if (h->fds[i] >= 0) vg_health_send(h->fds[i], &end, sizeof end);
+    end_process();
+}
+
+static void where_text(const vg_sign *s, char *text, size_t size)
+{
+    int n = snprintf(text, size, "in phase '%s'", phase_names[s->phase]);
+    if (s->step >= 0) n += snprintf(text + n, size - (size_t)n, " after step %lld", (long long)s->step);
+    if (s->position >= 0) snprintf(text + n, size - (size_t)n, ", samples from %lld on", (long long)s->position);
+}
+
+/* ---- this rank ---- */
+
+static vg_sign own_sign(vg_health *h)
+{
+    pthread_mutex_lock(&h->lock);
+    vg_sign s = h->own;
+    s.phase_s = vg_now_s() - h->phase_began_s;
+    pthread_mutex_unlock(&h->lock);
+    return s;
+}
+
+/* A phase that takes too long: the stack of the thread that is in it, from within. */
+static void judge_self(vg_health *h, const vg_sign *s)
+{
+    const double limit = h->limits.phase[s->phase];
+    const struct timespec while_it_prints = {.tv_nsec = 300 * 1000 * 1000};
+    char text[400], where[160];
+    if (limit <= 0 || s->phase_s <= limit) return;
+    where_text(s, where, sizeof where);
+    snprintf(text, sizeof text, "rank %d on %s stands still: %s for %.0f s, %.0f are allowed (watch.%s)", h->rank,
+             h->peers[h->rank].host, where, s->phase_s, limit, phase_names[s->phase]);
+    fprintf(stderr, "vlgtr [rank %d on %s]: where it stands:\n", h->rank, h->peers[h->rank].host);
+    pthread_kill(h->watched, SIGRTMIN);
+    nanosleep(&while_it_prints, NULL);
+    end_job(h, text);
+}
+
+/* ---- rank 0 over the others ---- */
+
+static void listen_to(vg_health *h, int rank, double now)
+{
+    peer *p = &h->peers[rank];
+    vg_sign s;
+    int got = 0;
+    while (p->gone_s == 0 && (got = vg_health_receive(h->fds[rank], &s, sizeof s)) > 0) {
+        if (s.phase < 0 || s.phase >= VG_PHASES) continue;
+        p->sign = s;
+        p->heard_s = now;
+        p->leaving = s.leaving;
+    }
+    if (got < 0 && p->gone_s == 0) p->gone_s = now;
+}
+
+static void judge_peer(vg_health *h, int rank, double now)
+{
+    const peer *p = &h->peers[rank];
+    char text[400], where[160];
+    if (p->leaving) return;
+    where_text(&p->sign, where, sizeof where);
+    if (p->gone_s > 0 && now - p->gone_s > GONE_S) {
+        snprintf(text, sizeof text, "rank %d on %s is gone, last seen %s; look for its own last words", rank, p->host,
+                 where);
+        end_job(h, text);
+    }
+    if (p->gone_s == 0 && h->limits.silence > 0 && now - p->heard_s > h->limits.silence) {
+        snprintf(
+            text, sizeof text,
+            "rank %d on %s has been silent for %.0f s (watch.silence), last seen %s: its process is stopped, its host "
+            "hangs or is cut off",
+            rank, p->host, now - p->heard_s, where);
+        end_job(h, text);
+    }
+}
+
+static void watch_others(vg_health *h, double now)
+{
+    const vg_root_sign fine = {0};
+    for (int i = 1; i < h->size; i++) {
+        listen_to(h, i, now);
+        vg_health_send(h->fds[i], &fine, sizeof fine);
+    }
+    for (int i = 1; i < h->size; i++) judge_peer(h, i, now);
+}
+
+/* ---- the others under rank 0 ---- */
+
+/* Whether this rank says so when rank 0 cannot: one on each host does. */
+static bool speaks_for_root(const vg_health *h)
+{
+    for (int i = 1; i < h->rank; i++)
+        if (strcmp(h->peers[i].host, h->peers[h->rank].host) == 0) return false;
+    return true;
+}
+
+static void watch_root(vg_health *h, const vg_sign *own, double now)
+{
+    peer *root = &h->peers[0];
+    vg_root_sign answer;
+    char text[400];
+    int got = 0;
+    vg_health_send(h->fds[0], own, sizeof *own);
+    while (root->gone_s == 0 && (got = vg_health_receive(h->fds[0], &answer, sizeof answer)) > 0) {
+        root->heard_s = now;
+        root->leaving = answer.leaving;
+        if (answer.ends) end_process(); /* rank 0 says why */
+    }
+    if (got < 0 && root->gone_s == 0) root->gone_s = now;
+    if (root->leaving) return;
+    const bool gone = root->gone_s > 0 && now - root->gone_s > GONE_S;
+    if (!gone && (h->limits.silence <= 0 || now - root->heard_s <= h->limits.silence)) return;
+    if (!speaks_for_root(h)) {
+        const struct timespec while_it_speaks = {.tv_sec = 3}; /* the launcher ends the job with the first of us */
+        nanosleep(&while_it_speaks, NULL);
+        end_process();
+    }
+    snprintf(
+        text, sizeof text,
+        "rank 0 on %s %s %.0f s (watch.silence): its process is stopped, its host hangs or is cut off, or this one is, "
+        "rank %d on %s",
+        root->host, gone ? "is gone for" : "has been silent for", now - (gone ? root->gone_s : root->heard_s), h->rank,
+        h->peers[h->rank].host);
+    end_job(h, text);
+}
+
+/* ---- the thread ---- */
+
+static bool nap(vg_health *h)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    pthread_mutex_lock(&h->lock);
+    while (!h->ending && pthread_cond_timedwait(&h->change, &h->lock, &until) == 0) continue;
+    const bool ending = h->ending;
+    pthread_mutex_unlock(&h->lock);
+    return !ending;
+}
+
+/* Whoever was stopped itself has not heard the others meanwhile: it listens again before it judges. */
+static void *watch(void *argument)
+{
+    vg_health *h = argument;
+    for (double last = vg_now_s(); nap(h);) {
+        const double now = vg_now_s();
+        const bool slept = now - last > GONE_S;
+        last = now;
+        for (int i = 0; slept && i < h->size; i++) h->peers[i].heard_s = now;
+        const vg_sign own = own_sign(h);
+        if (h->fds && h->rank == 0) watch_others(h, now);
+        if (h->fds && h->rank != 0) watch_root(h, &own, now);
+        judge_self(h, &own);
+    }
+    return NULL;
+}
+
+/* No signals for the thread, those are the main thread's. */
+static vg_status start_thread(vg_health *h)
+{
+    sigset_t all, before;
+    const struct sigaction show = {.sa_handler = print_stack, .sa_flags = SA_RESTART};
+    void *warm_up[1];
+    backtrace(warm_up, 1); /* loads what it needs, which a signal handler must not */
+    sigaction(SIGRTMIN, &show, NULL);
+    h->watched = pthread_self();
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const int failed = pthread_create(&h->thread, NULL, watch, h);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    VG_CHECK(!failed, VG_E_NOMEM, "no thread for the watch over ranks: %s", strerror(failed));
+    return VG_OK;
+}
+
+static void health_free(vg_health *h)
+{
+    vg_health_disconnect(&h->fds, h->rank == 0 ? h->size : 1);
+    pthread_cond_destroy(&h->change);
+    pthread_mutex_destroy(&h->lock);
+    free(h->peers);
+    free(h);
+}
+
+static vg_status health_fill(vg_health *h, vg_comm *comm)
+{
+    char(*hosts)[VG_HOST_BYTES] = vg_new0_array((size_t)comm->size, sizeof *hosts);
+    h->peers = vg_new0_array((size_t)comm->size, sizeof *h->peers);
+    vg_status st = hosts && h->peers ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the watch over ranks");
+    st = vg_comm_agree(comm, st);
+    if (st == VG_OK) st = vg_comm_allgather(comm, comm->host, sizeof comm->host, hosts);
+    for (int i = 0; i < comm->size && st == VG_OK; i++) {
+        memcpy(h->peers[i].host, hosts[i], sizeof hosts[i]);
+        h->peers[i].heard_s = vg_now_s();
+    }
+    free(hosts);
+    bool connected = false;
+    if (st == VG_OK && comm->size > 1) st = vg_health_connect(comm, &h->fds, &connected);
+    if (st == VG_OK && comm->size > 1 && !connected)
+        vg_log_root("warning: not all ranks reach rank 0 on %s by TCP; one that falls silent is not noticed",
+                    comm->host);
+    return st;
+}
+
+vg_status vg_health_watch(vg_comm *comm, const vg_health_limits *limits)
+{
+    vg_health *h = vg_new0(sizeof *h);
+    VG_TRY(vg_comm_agree(comm, h ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the watch over ranks")));
+    *h = (vg_health){.rank = comm->rank, .size = comm->size, .limits = *limits, .own = {.position = -1}};
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->change, NULL);
+    h->phase_began_s = vg_now_s();
+    vg_status st = health_fill(h, comm);
+    if (st == VG_OK) st = vg_comm_agree(comm, start_thread(h));
+    if (st != VG_OK) {
+        health_free(h);
+        return st;
+    }
+    comm->health = h;
+    return VG_OK;
+}
+
+void vg_health_phase(vg_comm *comm, vg_phase phase, int64_t step, int64_t position)
+{
+    vg_health *h = comm->health;
+    if (!h) return;
+    pthread_mutex_lock(&h->lock);
+    h->own.phase = phase;
+    h->own.step = step;
+    h->own.position = position;
+    h->phase_began_s = vg_now_s();
+    pthread_mutex_unlock(&h->lock);
+}
+
+void vg_health_leave(vg_comm *comm)
+{
+    vg_health *h = comm->health;
+    if (!h) return;
+    pthread_mutex_lock(&h->lock);
+    h->ending = true;
+    h->own.leaving = 1;
+    pthread_cond_signal(&h->change);
+    pthread_mutex_unlock(&h->lock);
+    pthread_join(h->thread, NULL);
+    const vg_root_sign root = {.leaving = 1};
+    for (int i = 0; h->fds && i < (h->rank == 0 ? h->size : 1); i++) {
+        if (h->fds[i] < 0) continue;
+        if (h->rank == 0) vg_health_send(h->fds[i], &root, sizeof root);
+        if (h->rank != 0) vg_health_send(h->fds[i], &h->own, sizeof h->own);
+    }
+    comm->health = NULL;
+    health_free(h);
+}

@@ -1,0 +1,35 @@
+/* Between the two files of the watch: what goes over the wire, and the wire. */
+#ifndef VG_DIST_HEALTH_IMPL_H
+#define VG_DIST_HEALTH_IMPL_H
+
+#include "dist/comm_impl.h"
+#include "dist/health.h"
+
+/* A rank's sign of life, and rank 0's answer to it. Both ends are the same binary on like machines. */
+typedef struct vg_sign {
+    int32_t phase;
+    int32_t leaving; /* the rank closes its group: its silence means nothing from here on */
+    int64_t step, position;
+    double phase_s; /* in this phase so far */
+} vg_sign;
+
+typedef struct vg_root_sign {
+    int32_t ends;    /* the job does; rank 0 says why */
+    int32_t leaving; /* as above */
+} vg_root_sign;
+
+/* Collective. Connects every rank with rank 0: (*fds)[0] on the others, (*fds)[rank] on rank 0, -1 for itself. *all is
+ * false, on all ranks alike, where some rank cannot be reached; then there is nothing. */
+vg_status vg_health_connect(vg_comm *comm, int **fds, bool *all);
+void vg_health_disconnect(int **fds, int n); /* Local */
+
+/* Whole messages only, without waiting. receive: 1 for one, 0 for none yet, -1 for an end. */
+void vg_health_send(int fd, const void *message, size_t bytes);
+int vg_health_receive(int fd, void *message, size_t bytes);
+
+/* ---- health.c ---- */
+
+/* Local. Ends the watch, and tells the others that this rank's silence is no news. */
+void vg_health_leave(vg_comm *comm);
+
+#endif

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""A rank that falls silent or stands still is named, in the time that the options say, and the job ends instead of
+waiting for ever; the run goes on from its checkpoint.
+
+usage: watch.py VLGTR"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+COMMUNICATION, SILENCE = 69, 4
+STEPS = {"schedule.heads.steps": 300, "run.checkpoint_every": 10}
+bad = 0
+
+
+def check(what, good, seen=""):
+    global bad
+    bad += not good
+    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+
+
+def disturb(bench, folder, ranks, do, **options):
+    """Trains, does something to the ranks, waits: exit code, seconds since, and what was said."""
+    options = {**STEPS, "run.folder": folder, **{key.replace("_", ".", 1): value for key, value in options.items()}}
+    with open(bench.path(f"{folder}.err"), "w") as err:
+        process = subprocess.Popen(bench.command(ranks, "train", "run.yaml", *bench.sets(options)), cwd=bench.folder,
+                                   env=bench.environment(ranks), stdout=err, stderr=err, start_new_session=True)
+    if not bench.wait_for_step(12, folder, process):
+        return process.wait(), 0, pathlib.Path(bench.path(f"{folder}.err")).read_text()
+    began = time.monotonic()
+    do(bench.processes(), process)
+    try:
+        process.wait(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        for pid in bench.processes().values():
+            os.kill(pid, signal.SIGKILL)
+    return process.wait(), time.monotonic() - began, pathlib.Path(bench.path(f"{folder}.err")).read_text()
+
+
+def stop(rank):
+    return lambda ranks, _: os.kill(ranks[rank], signal.SIGSTOP)
+
+
+def ended(bench, what, seen, pattern):
+    code, took, said = seen
+    lines = [line for line in said.splitlines() if line.startswith("vlgtr:")]
+    good = code == COMMUNICATION and len(lines) == 1 and re.search(pattern, lines[0]) and took < SILENCE + 8
+    check(what, good, f"{code} after {took:.1f} s: {lines if len(lines) != 1 else lines[0]}")
+    check("  no process is left", not bench.processes())
+
+
+def main(vlgtr):
+    with harness.Bench(vlgtr) as bench:
+        bench.make_data()
+        bench.train(1, {**STEPS, "run.folder": "calm"})
+        want = bench.hashes("calm")
+        silence = {"watch_silence": SILENCE}
+        ended(bench, "a rank is stopped", disturb(bench, "one", 3, stop(2), **silence), r"rank 2 on \S+ has been silent for .* step \d+")
+        bench.train(2, {**STEPS, "run.folder": "one"})
+        check("  the run goes on to the same end", bench.hashes("one") == want)
+        ended(bench, "rank 0 is stopped", disturb(bench, "root", 3, stop(0), **silence), r"rank 0 on \S+ has been silent for")
+        seen = disturb(bench, "still", 2, stop(1), watch_silence=0, watch_exchange=SILENCE, watch_save=SILENCE)
+        ended(bench, "a phase takes too long", seen, r"rank 0 on \S+ stands still: in phase '(exchange|save)' after step \d+")
+        check("  its stack is shown", "where it stands" in seen[2] and "vlgtr(" in seen[2])
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

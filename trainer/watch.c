@@ -1,0 +1,21 @@
+/* The watch over a run's ranks, as the options want it. */
+#include "trainer/loop_impl.h"
+
+vg_status vg_run_watch(vg_run *r)
+{
+    const vg_options *o = r->o;
+    const vg_health_limits limits = {.silence = o->watch_silence,
+                                     .phase = {[VG_PHASE_start] = o->watch_start,
+                                               [VG_PHASE_data] = o->watch_data,
+                                               [VG_PHASE_compute] = o->watch_compute,
+                                               [VG_PHASE_exchange] = o->watch_exchange,
+                                               [VG_PHASE_save] = o->watch_save,
+                                               [VG_PHASE_evaluate] = o->watch_evaluate}};
+    return vg_health_watch(r->comm, &limits);
+}
+
+void vg_run_phase(vg_run *r, vg_phase phase)
+{
+    const int64_t position = r->step * r->o->train_global_batch + r->first_leaf * r->o->train_micro_batch;
+    vg_health_phase(r->comm, phase, r->step, position);
+}
