@@ -1,17 +1,13 @@
 /* COCO's detection annotations, instances_<split><year>.json: the name of a category is a phrase, which means all
  * objects of that category in the image. Crowds have a box around many objects and are left out. A file of another
  * name, as other sets in this format have it, has no split of its own. */
-#define _POSIX_C_SOURCE 200809L
 #include "data/import/collector_impl.h"
+#include "data/import/file_list_impl.h"
 #include "data/import/json_items_impl.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_SIDE = 1 << 20 };
 
 /* What rounding may do to a box. */
 #define BOX_SLACK 0.5
@@ -25,8 +21,7 @@ typedef struct detection {
     vg_import_log *log;
     vg_collector *collector;
     const char *year; /* of COCO's own files, where all are of one */
-    char **files;
-    size_t n_files, files_capacity;
+    vg_file_list files;
     /* Of the file at hand. */
     const char *path;
     bool is_coco;      /* its image ids are those of COCO */
@@ -71,29 +66,14 @@ static void categories_release(detection *d)
 static vg_status image_item(void *user, const json_t *item, size_t index)
 {
     detection *d = user;
-    int64_t width = 0, height = 0;
     vg_collected_image image = {.file_name = json_string_value(json_object_get(item, "file_name"))};
     const bool known = vg_json_int(item, "id", &image.image_id) && image.file_name &&
-                       vg_json_int(item, "width", &width) && vg_json_int(item, "height", &height) && width > 0 &&
-                       width <= MAX_SIDE && height > 0 && height <= MAX_SIDE;
+                       vg_json_side(item, "width", &image.width) && vg_json_side(item, "height", &image.height);
     if (!known)
         return vg_import_reject(d->log, 0, "%s: images[%zu]: no id, file_name, width and height", d->path, index);
     image.coco_id = d->is_coco ? image.image_id : 0;
     image.flickr_id = vg_flickr_id(json_string_value(json_object_get(item, "flickr_url")));
-    image.width = (int)width;
-    image.height = (int)height;
     return vg_collector_image(d->collector, &image);
-}
-
-static bool box_read(const json_t *bbox, double box[4])
-{
-    if (json_array_size(bbox) != 4) return false;
-    for (size_t i = 0; i < 4; i++) {
-        const json_t *number = json_array_get(bbox, i);
-        if (!json_is_number(number)) return false;
-        box[i] = json_number_value(number) + (i >= 2 ? box[i - 2] : 0);
-    }
-    return true;
 }
 
 static bool is_crowd(const json_t *item)
@@ -112,7 +92,7 @@ static vg_status annotation_item(void *user, const json_t *item, size_t index)
         .place = place, .split = d->split, .kind = "category", .boxes = (const double(*)[4])box, .n_boxes = 1};
     if (is_crowd(item)) return VG_OK;
     if (!vg_json_int(item, "id", &p.sentence_id) || !vg_json_int(item, "image_id", &p.image_id) ||
-        !vg_json_int(item, "category_id", &category_id) || !box_read(json_object_get(item, "bbox"), box[0]))
+        !vg_json_int(item, "category_id", &category_id) || !vg_json_box(json_object_get(item, "bbox"), true, box[0]))
         return vg_import_reject(
             d->log, 1, "%s: annotations[%zu]: no id, image_id, category_id and bbox of four numbers", d->path, index);
     p.ref_id = p.sentence_id;
@@ -131,7 +111,7 @@ static vg_status annotation_item(void *user, const json_t *item, size_t index)
 static const char *split_of_name(const char *path)
 {
     static const char *const splits[] = {"train", "val", "test"};
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = vg_base_name(path);
     const size_t prefix = strlen("instances_");
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
         if (strncmp(name, "instances_", prefix) == 0 && strncmp(name + prefix, splits[i], strlen(splits[i])) == 0)
@@ -165,15 +145,6 @@ static vg_status file_read(detection *d, const char *path)
     return st;
 }
 
-static vg_status file_add(detection *d, const char *folder, const char *name)
-{
-    vg_text path = {0};
-    VG_TRY(vg_grow(&d->files, &d->files_capacity, d->n_files + 1, sizeof *d->files));
-    VG_TRY(vg_text_add(&path, "%s%s%s", folder, *name ? "/" : "", name));
-    d->files[d->n_files++] = path.data;
-    return VG_OK;
-}
-
 /* instances_*.json, or those of them that split_by names. */
 static bool is_wanted(const char *name, const char *split_by)
 {
@@ -185,35 +156,18 @@ static bool is_wanted(const char *name, const char *split_by)
     return !split_by || (strlen(split_by) == middle && strncmp(name + prefix, split_by, middle) == 0);
 }
 
-static vg_status folder_list(detection *d, const char *folder, const char *split_by)
-{
-    DIR *dir = opendir(folder);
-    if (!dir) return VG_OK;
-    vg_status st = VG_OK;
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));)
-        if (is_wanted(entry->d_name, split_by)) st = file_add(d, folder, entry->d_name);
-    closedir(dir);
-    return st;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* The file that root is, or the instances_*.json in it or in its folder `annotations`. */
 static vg_status files_find(detection *d, const vg_import_source *source)
 {
-    if (vg_is_file(source->root)) return file_add(d, source->root, "");
+    if (vg_is_file(source->root)) return vg_file_list_add(&d->files, source->root);
     vg_text annotations = {0};
     VG_TRY(vg_text_add(&annotations, "%s/annotations", source->root));
-    vg_status st = folder_list(d, source->root, source->split_by);
-    if (st == VG_OK) st = folder_list(d, annotations.data, source->split_by);
+    vg_status st = vg_file_list_find(&d->files, source->root, is_wanted, source->split_by);
+    if (st == VG_OK) st = vg_file_list_find(&d->files, annotations.data, is_wanted, source->split_by);
     free(annotations.data);
     VG_TRY(st);
-    VG_CHECK(d->n_files > 0, VG_E_DATA, "%s: no instances_%s.json in it or in its folder annotations", source->root,
+    VG_CHECK(d->files.n > 0, VG_E_DATA, "%s: no instances_%s.json in it or in its folder annotations", source->root,
              source->split_by ? source->split_by : "*");
-    qsort(d->files, d->n_files, sizeof *d->files, by_name);
     return VG_OK;
 }
 
@@ -230,8 +184,7 @@ static vg_status folders_fill(detection *d, const vg_import_source *source)
     vg_image_folders *folders = vg_collector_folders(d->collector);
     if (source->images) return folders_add(folders, source->images);
     vg_text beside = {0};
-    const char *slash = strrchr(d->files[0], '/');
-    VG_TRY(slash ? vg_text_add_bytes(&beside, d->files[0], (size_t)(slash - d->files[0])) : vg_text_add(&beside, "."));
+    VG_TRY(vg_folder_of(d->files.path[0], &beside));
     vg_status st = folders_add(folders, beside.data);
     if (st == VG_OK) st = vg_text_add(&beside, "/..");
     if (st == VG_OK) st = folders_add(folders, beside.data);
@@ -247,8 +200,7 @@ static bool detection_probe(const char *set, const char *root)
     detection d = {0};
     const vg_import_source source = {.root = root};
     const bool found = !vg_is_file(root) && files_find(&d, &source) == VG_OK;
-    for (size_t i = 0; i < d.n_files; i++) free(d.files[i]);
-    free(d.files);
+    vg_file_list_release(&d.files);
     return found;
 }
 
@@ -258,7 +210,7 @@ static vg_status detection_fill(detection *d, const vg_import_source *source)
     VG_TRY(files_find(d, source));
     VG_TRY(vg_collector_new(source, d->log, &spec, &d->collector));
     VG_TRY(folders_fill(d, source));
-    for (size_t i = 0; i < d->n_files; i++) VG_TRY(file_read(d, d->files[i]));
+    for (size_t i = 0; i < d->files.n; i++) VG_TRY(file_read(d, d->files.path[i]));
     return vg_collector_sort(d->collector);
 }
 
@@ -267,8 +219,7 @@ static vg_status detection_open(const vg_import_source *source, vg_import_log *l
 {
     detection d = {.log = log};
     const vg_status st = detection_fill(&d, source);
-    for (size_t i = 0; i < d.n_files; i++) free(d.files[i]);
-    free(d.files);
+    vg_file_list_release(&d.files);
     if (st != VG_OK) {
         vg_collector_close(d.collector);
         return st;

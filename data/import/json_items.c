@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { MAX_SIDE = 1 << 20 };
+
 typedef struct walk {
     vg_window window;
     vg_import_log *log;
@@ -210,5 +212,24 @@ bool vg_json_int(const json_t *object, const char *key, int64_t *out)
     const json_t *value = json_object_get(object, key);
     if (!json_is_integer(value)) return false;
     *out = json_integer_value(value);
+    return true;
+}
+
+bool vg_json_side(const json_t *object, const char *key, int *out)
+{
+    int64_t side;
+    if (!vg_json_int(object, key, &side) || side < 1 || side > MAX_SIDE) return false;
+    *out = (int)side;
+    return true;
+}
+
+bool vg_json_box(const json_t *four, bool is_size, double xyxy[4])
+{
+    if (json_array_size(four) != 4) return false;
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *number = json_array_get(four, i);
+        if (!json_is_number(number)) return false;
+        xyxy[i] = json_number_value(number) + (is_size && i >= 2 ? xyxy[i - 2] : 0);
+    }
     return true;
 }

@@ -22,4 +22,10 @@ vg_status vg_json_items(const char *path, vg_import_log *log, vg_json_array *arr
 /* A member that is an integer; false where it is none, and *out is untouched. */
 bool vg_json_int(const json_t *object, const char *key, int64_t *out);
 
+/* Width or height of an image: a whole number of pixels from 1 to 2^20; false where it is none. */
+bool vg_json_side(const json_t *object, const char *key, int *out);
+
+/* An array of four numbers, corners or (is_size) a corner and the size, as corners; false where it is none. */
+bool vg_json_box(const json_t *four, bool is_size, double xyxy[4]);
+
 #endif

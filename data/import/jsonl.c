@@ -1,20 +1,16 @@
 /* Data of one's own, plainly: a JSON object a line, as data/FORMAT.md describes it. ROOT is such a file, or a folder of
  * *.jsonl whose names are the splits of lines that name none. */
-#define _POSIX_C_SOURCE 200809L
 #include "data/import/collector_impl.h"
+#include "data/import/file_list_impl.h"
 #include "data/import/json_items_impl.h"
 #include "data/import/window_impl.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-enum { MAX_SIDE = 1 << 20 };
 
 /* As for annotations of others: what rounding may do to a box. */
 #define BOX_SLACK 0.02
@@ -24,8 +20,7 @@ typedef char place_text[320];
 typedef struct jsonl {
     vg_import_log *log;
     vg_collector *collector;
-    char **files; /* in the order of their names */
-    size_t n_files, files_capacity;
+    vg_file_list files;
     char *split; /* of the lines of the file at hand that name none; NULL where a rule decides */
     double (*boxes)[4];
     size_t boxes_capacity;
@@ -41,17 +36,6 @@ typedef struct box_key {
 
 static const box_key box_keys[] = {
     {"box", false, false}, {"boxes", false, true}, {"bbox", true, false}, {"bboxes", true, true}};
-
-static bool box_read(const json_t *from, bool is_size, double out[4])
-{
-    if (json_array_size(from) != 4) return false;
-    for (size_t i = 0; i < 4; i++) {
-        const json_t *number = json_array_get(from, i);
-        if (!json_is_number(number)) return false;
-        out[i] = json_number_value(number) + (is_size && i >= 2 ? out[i - 2] : 0);
-    }
-    return true;
-}
 
 /* The boxes of a phrase into j->boxes; *fault is what is wrong with them, NULL when nothing is. */
 static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const char **fault)
@@ -72,7 +56,7 @@ static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const cha
     const size_t count = key->is_list ? json_array_size(value) : 1;
     VG_TRY(vg_grow(&j->boxes, &j->boxes_capacity, count, sizeof *j->boxes));
     for (; *n < count && !*fault; ++*n)
-        if (!box_read(key->is_list ? json_array_get(value, *n) : value, key->is_size, j->boxes[*n]))
+        if (!vg_json_box(key->is_list ? json_array_get(value, *n) : value, key->is_size, j->boxes[*n]))
             *fault = "a box is not four numbers";
     if (key->is_list && !json_is_array(value)) *fault = "its boxes are no list";
     return VG_OK;
@@ -106,12 +90,10 @@ static int64_t id_of_name(const char *file_name)
     return (int64_t)(XXH3_64bits(file_name, strlen(file_name)) >> 1);
 }
 
+/* A side need not be there, but be one where it is. */
 static bool side_read(const json_t *line, const char *key, int *out)
 {
-    int64_t side = 0;
-    if (json_object_get(line, key) && (!vg_json_int(line, key, &side) || side < 1 || side > MAX_SIDE)) return false;
-    *out = (int)side;
-    return true;
+    return !json_object_get(line, key) || vg_json_side(line, key, out);
 }
 
 /* What a line says of its image; what is wrong with it, NULL when nothing is. */
@@ -152,7 +134,7 @@ static bool is_blank(const char *line, size_t n)
 
 static vg_status lines_read(jsonl *j, vg_window *w)
 {
-    const char *slash = strrchr(w->path, '/'), *line;
+    const char *line;
     place_text place;
     size_t n;
     int64_t number = 0;
@@ -160,7 +142,7 @@ static vg_status lines_read(jsonl *j, vg_window *w)
         VG_TRY(vg_window_line(w, &line, &n));
         if (!line) break;
         json_error_t error;
-        snprintf(place, sizeof place, "%.255s line %lld", slash ? slash + 1 : w->path, (long long)++number);
+        snprintf(place, sizeof place, "%.255s line %lld", vg_base_name(w->path), (long long)++number);
         if (is_blank(line, n)) continue;
         json_t *value = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error);
         const vg_status st =
@@ -190,40 +172,25 @@ static size_t stem_length(const char *name)
     return n > end && strcmp(name + n - end, ".jsonl") == 0 ? n - end : 0;
 }
 
-static vg_status file_add(jsonl *j, const char *folder, const char *name)
+static bool is_lines(const char *name, const char *user)
 {
-    vg_text path = {0};
-    VG_TRY(vg_grow(&j->files, &j->files_capacity, j->n_files + 1, sizeof *j->files));
-    VG_TRY(folder ? vg_text_add(&path, "%s/%s", folder, name) : vg_text_add(&path, "%s", name));
-    j->files[j->n_files++] = path.data;
-    return VG_OK;
+    (void)user;
+    return stem_length(name) > 0;
 }
 
-static int by_name(const void *a, const void *b)
+static vg_status files_find(jsonl *j, const char *root)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static vg_status folder_list(jsonl *j, const char *folder)
-{
-    DIR *dir = opendir(folder);
-    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
-    vg_status st = VG_OK;
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));)
-        if (stem_length(entry->d_name)) st = file_add(j, folder, entry->d_name);
-    closedir(dir);
-    VG_TRY(st);
-    VG_CHECK(j->n_files > 0, VG_E_DATA, "%s: no *.jsonl in this folder", folder);
-    qsort(j->files, j->n_files, sizeof *j->files, by_name);
+    if (vg_is_file(root)) return vg_file_list_add(&j->files, root);
+    VG_TRY(vg_file_list_find(&j->files, root, is_lines, NULL));
+    VG_CHECK(j->files.n > 0, VG_E_DATA, "%s: neither a file nor a folder of *.jsonl", root);
     return VG_OK;
 }
 
 /* The folder a file lies in, for the images beside it. */
 static vg_status beside_add(jsonl *j, const char *file)
 {
-    const char *slash = strrchr(file, '/');
     vg_text folder = {0};
-    VG_TRY(slash ? vg_text_add_bytes(&folder, file, (size_t)(slash - file)) : vg_text_add(&folder, "."));
+    VG_TRY(vg_folder_of(file, &folder));
     const vg_status st = vg_image_folders_add(vg_collector_folders(j->collector), folder.data, "");
     free(folder.data);
     return st;
@@ -232,7 +199,7 @@ static vg_status beside_add(jsonl *j, const char *file)
 /* In a folder of files each names the split of its lines, unless a rule is given. */
 static vg_status split_of_file(jsonl *j, const vg_import_source *source, const char *path)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = vg_base_name(path);
     free(j->split);
     j->split = NULL;
     if (vg_is_file(source->root) || source->splits || source->shares) return VG_OK;
@@ -254,12 +221,12 @@ static vg_status jsonl_fill(jsonl *j, const vg_import_source *source)
 {
     static const vg_collector_spec spec = {.images_file = "the lines", .slack = BOX_SLACK};
     VG_TRY(vg_collector_new(source, j->log, &spec, &j->collector));
-    VG_TRY(vg_is_file(source->root) ? file_add(j, NULL, source->root) : folder_list(j, source->root));
+    VG_TRY(files_find(j, source->root));
     VG_TRY(source->images ? vg_image_folders_add(vg_collector_folders(j->collector), source->images, "")
-                          : beside_add(j, j->files[0]));
-    for (size_t i = 0; i < j->n_files; i++) {
-        VG_TRY(split_of_file(j, source, j->files[i]));
-        VG_TRY(file_read(j, j->files[i]));
+                          : beside_add(j, j->files.path[0]));
+    for (size_t i = 0; i < j->files.n; i++) {
+        VG_TRY(split_of_file(j, source, j->files.path[i]));
+        VG_TRY(file_read(j, j->files.path[i]));
     }
     return vg_collector_sort(j->collector);
 }
@@ -270,8 +237,7 @@ static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, 
     (void)split_by; /* the set has one kind of splits */
     jsonl j = {.log = log};
     const vg_status st = jsonl_fill(&j, source);
-    for (size_t i = 0; i < j.n_files; i++) free(j.files[i]);
-    free(j.files);
+    vg_file_list_release(&j.files);
     free(j.split);
     free(j.boxes);
     if (st != VG_OK) {

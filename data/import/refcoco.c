@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SIDE = 1 << 20 };
-
 /* Boxes come through float arithmetic of others and may leave their image by a rounding. */
 #define BOX_SLACK 0.02
 
@@ -45,15 +43,12 @@ static vg_status image_item(void *user, const json_t *item, size_t index)
 {
     (void)index;
     refcoco *r = user;
-    int64_t width = 0, height = 0;
     vg_collected_image image = {.file_name = json_string_value(json_object_get(item, "file_name")),
                                 .flickr_id = vg_flickr_id(json_string_value(json_object_get(item, "flickr_url")))};
-    if (!vg_json_int(item, "id", &image.image_id) || !image.file_name || !vg_json_int(item, "width", &width) ||
-        !vg_json_int(item, "height", &height) || width < 1 || width > MAX_SIDE || height < 1 || height > MAX_SIDE)
+    if (!vg_json_int(item, "id", &image.image_id) || !image.file_name || !vg_json_side(item, "width", &image.width) ||
+        !vg_json_side(item, "height", &image.height))
         return VG_OK;
     image.coco_id = r->is_coco ? image.image_id : 0;
-    image.width = (int)width;
-    image.height = (int)height;
     return vg_collector_image(r->collector, &image);
 }
 
@@ -62,13 +57,8 @@ static vg_status annotation_item(void *user, const json_t *item, size_t index)
     (void)index;
     refcoco *r = user;
     annotation a = {0};
-    const json_t *box = json_object_get(item, "bbox");
     if (!vg_json_int(item, "id", &a.id)) return VG_OK;
-    a.is_whole = vg_json_int(item, "image_id", &a.image_id) && json_array_size(box) == 4;
-    for (size_t i = 0; i < 4; i++) {
-        a.is_whole = a.is_whole && json_is_number(json_array_get(box, i));
-        a.xyxy[i] = json_number_value(json_array_get(box, i)) + (i >= 2 ? a.xyxy[i - 2] : 0);
-    }
+    a.is_whole = vg_json_int(item, "image_id", &a.image_id) && vg_json_box(json_object_get(item, "bbox"), true, a.xyxy);
     VG_TRY(vg_grow(&r->annotations, &r->annotations_capacity, r->n_annotations + 1, sizeof *r->annotations));
     r->annotations[r->n_annotations++] = a;
     return VG_OK;

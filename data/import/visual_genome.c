@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SIDE = 1 << 20 };
-
 /* Its boxes were drawn by hand on pictures that were shown smaller. */
 #define BOX_SLACK 10.0
 
@@ -24,19 +22,15 @@ typedef struct genome {
 static vg_status image_item(void *user, const json_t *item, size_t index)
 {
     genome *g = user;
-    int64_t width = 0, height = 0;
     vg_collected_image image = {0};
     char file_name[32];
     const bool known = (vg_json_int(item, "image_id", &image.image_id) || vg_json_int(item, "id", &image.image_id)) &&
-                       vg_json_int(item, "width", &width) && vg_json_int(item, "height", &height) && width > 0 &&
-                       width <= MAX_SIDE && height > 0 && height <= MAX_SIDE;
+                       vg_json_side(item, "width", &image.width) && vg_json_side(item, "height", &image.height);
     if (!known)
         return vg_import_reject(g->log, 0, "%s: item %zu has no image_id, width and height", g->images_path, index);
     (void)vg_json_int(item, "coco_id", &image.coco_id);
     (void)vg_json_int(item, "flickr_id", &image.flickr_id);
     snprintf(file_name, sizeof file_name, "%lld.jpg", (long long)image.image_id);
-    image.width = (int)width;
-    image.height = (int)height;
     image.file_name = file_name;
     return vg_collector_image(g->collector, &image);
 }

@@ -1,0 +1,61 @@
+#define _POSIX_C_SOURCE 200809L
+#include "data/import/file_list_impl.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+vg_status vg_file_list_add(vg_file_list *list, const char *path)
+{
+    VG_TRY(vg_grow(&list->path, &list->capacity, list->n + 1, sizeof *list->path));
+    list->path[list->n] = vg_copy_string(path);
+    VG_CHECK(list->path[list->n], VG_E_NOMEM, "%s: no memory for its name", path);
+    list->n++;
+    return VG_OK;
+}
+
+static vg_status entry_add(vg_file_list *list, const char *folder, const char *name)
+{
+    vg_text path = {0};
+    VG_TRY(vg_text_add(&path, "%s/%s", folder, name));
+    const vg_status st = vg_file_list_add(list, path.data);
+    free(path.data);
+    return st;
+}
+
+vg_status vg_file_list_find(vg_file_list *list, const char *folder, bool (*wanted)(const char *name, const char *user),
+                            const char *user)
+{
+    vg_status st = VG_OK;
+    DIR *dir = opendir(folder);
+    if (!dir) return VG_OK;
+    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));)
+        if (wanted(entry->d_name, user)) st = entry_add(list, folder, entry->d_name);
+    closedir(dir);
+    if (list->n > 0) qsort(list->path, list->n, sizeof *list->path, by_name);
+    return st;
+}
+
+void vg_file_list_release(vg_file_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) free(list->path[i]);
+    free(list->path);
+    *list = (vg_file_list){0};
+}
+
+const char *vg_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+vg_status vg_folder_of(const char *path, vg_text *folder)
+{
+    const char *base = vg_base_name(path);
+    return base == path ? vg_text_add(folder, ".") : vg_text_add_bytes(folder, path, (size_t)(base - path - 1));
+}
