@@ -1,5 +1,7 @@
 #include "trainer/metrics.h"
 
+#include "trainer/event_file.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -10,9 +12,26 @@
 
 #include <jansson.h>
 
+static const struct {
+    const char *key, *prometheus;
+    double factor;
+    const char *help;
+} rows[] = {
+#define VG_METRIC(key, prometheus, factor, help) {#key, prometheus, factor, help},
+#include "trainer/metrics.def"
+#undef VG_METRIC
+};
+
+enum { N_ROWS = sizeof rows / sizeof *rows };
+
 struct vg_metrics {
     FILE *records, *log;
+    vg_event_file *events;
+    char *prometheus, *run; /* path of metrics.prom; name of the run there */
+    double values[N_ROWS];  /* as told last; NaN: not yet */
+    int64_t step, steps;
     bool terminal, bar_shown;
+    bool unseen; /* metrics.prom could not be written the last time */
 };
 
 /* ---- opening ---- */
@@ -63,7 +82,14 @@ static vg_status open_files(vg_metrics *m, const char *folder, int64_t step)
     VG_TRY(drop_later(path, step));
     VG_TRY(open_append(path, &m->records));
     snprintf(path, sizeof path, "%s/log.txt", folder);
-    return open_append(path, &m->log);
+    VG_TRY(open_append(path, &m->log));
+    snprintf(path, sizeof path, "%s/tensorboard", folder);
+    VG_TRY(vg_event_file_open(path, step, &m->events));
+    snprintf(path, sizeof path, "%s/metrics.prom", folder);
+    m->prometheus = vg_copy_string(path);
+    m->run = vg_copy_string(folder);
+    VG_CHECK(m->prometheus && m->run, VG_E_NOMEM, "%s: no memory for metrics", folder);
+    return VG_OK;
 }
 
 vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
@@ -71,6 +97,7 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
     vg_metrics *m = vg_new0(sizeof *m);
     VG_CHECK(m, VG_E_NOMEM, "no memory for metrics");
     m->terminal = isatty(STDERR_FILENO) == 1;
+    for (int i = 0; i < N_ROWS; i++) m->values[i] = NAN;
     const vg_status st = open_files(m, folder, step);
     if (st != VG_OK) {
         vg_metrics_close(m);
@@ -84,15 +111,6 @@ static void clear_bar(vg_metrics *m)
 {
     if (m->bar_shown) fputs("\r\033[K", stderr);
     m->bar_shown = false;
-}
-
-void vg_metrics_close(vg_metrics *m)
-{
-    if (!m) return;
-    clear_bar(m);
-    if (m->records) fclose(m->records);
-    if (m->log) fclose(m->log);
-    free(m);
 }
 
 /* ---- people ---- */
@@ -172,28 +190,122 @@ static json_t *number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+/* A value for those who watch; what has no row is for metrics.jsonl alone. */
+static void keep(vg_metrics *m, int64_t step, const char *key, double value)
+{
+    for (int i = 0; i < N_ROWS; i++)
+        if (strcmp(rows[i].key, key) == 0) {
+            m->values[i] = value;
+            vg_event_file_scalar(m->events, step, key, value);
+        }
+}
+
+static void put_number(vg_metrics *m, json_t *record, int64_t step, const char *key, double value)
+{
+    json_object_set_new(record, key, number(value));
+    keep(m, step, key, value);
+}
+
+static json_t *start_record(int64_t step)
+{
+    return json_pack("{s:I}", "step", (json_int_t)step);
+}
+
+/* A label's value between its quotes. */
+static vg_status add_label(vg_text *out, const char *text)
+{
+    for (; *text; text++)
+        VG_TRY(vg_text_add(out, *text == '\n' ? "\\n" : *text == '"' || *text == '\\' ? "\\%c" : "%c", *text));
+    return VG_OK;
+}
+
+static vg_status add_gauge(vg_text *out, const char *run, const char *name, const char *help, double value)
+{
+    VG_TRY(vg_text_add(out, "# HELP vlgtr_%s %s\n# TYPE vlgtr_%s gauge\nvlgtr_%s{run=\"", name, help, name, name));
+    VG_TRY(add_label(out, run));
+    return vg_text_add(out, "\"} %.10g\n", value);
+}
+
+/* The newest of every number, for node_exporter's collector of text files, which reads at any moment. */
+static vg_status write_prometheus(const vg_metrics *m)
+{
+    vg_text text = {0};
+    vg_status st = add_gauge(&text, m->run, "step", "optimizer steps done", (double)m->step);
+    if (st == VG_OK) st = add_gauge(&text, m->run, "schedule_steps", "steps of the whole schedule", (double)m->steps);
+    for (int i = 0; i < N_ROWS && st == VG_OK; i++)
+        if (!isnan(m->values[i]))
+            st = add_gauge(&text, m->run, rows[i].prometheus, rows[i].help, m->values[i] * rows[i].factor);
+    if (st == VG_OK) st = vg_file_write_atomic(m->prometheus, text.data, text.length);
+    free(text.data);
+    return st;
+}
+
+static void show(vg_metrics *m)
+{
+    vg_event_file_flush(m->events);
+    const bool written = write_prometheus(m) == VG_OK;
+    if (!written && !m->unseen) vg_log_root("warning: %s; whoever watches sees older numbers", vg_error_text());
+    m->unseen = !written;
+}
+
 void vg_metrics_step(vg_metrics *m, const vg_step_record *r)
 {
     if (!m) return;
-    json_t *ranks = json_array();
+    json_t *record = start_record(r->step), *ranks = json_array();
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {{"loss", r->loss},
+                   {"loss_class", r->loss_class},
+                   {"loss_l1", r->loss_l1},
+                   {"loss_giou", r->loss_giou},
+                   {"loss_align", r->loss_align},
+                   {"giou", r->giou},
+                   {"grad_norm", r->grad_norm},
+                   {"lr", r->lr},
+                   {"phrases_per_s", r->phrases_per_s},
+                   {"step_ms", r->step_ms},
+                   {"gflops_per_s", r->gflops_per_s},
+                   {"wait_ms", r->wait_ms},
+                   {"eta_s", r->eta_s},
+                   {"skipped", (double)r->skipped}};
+    json_object_set_new(record, "stage", json_string(r->stage));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        put_number(m, record, r->step, numbers[i].key, numbers[i].value);
     for (int i = 0; i < r->n_ranks; i++) json_array_append_new(ranks, json_integer(r->rank_phrases[i]));
-    write_record(m, json_pack("{s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:I}",
-                              "step", (json_int_t)r->step, "stage", r->stage, "loss", number(r->loss), "loss_class",
-                              number(r->loss_class), "loss_l1", number(r->loss_l1), "loss_giou", number(r->loss_giou),
-                              "loss_align", number(r->loss_align), "giou", number(r->giou), "grad_norm",
-                              number(r->grad_norm), "lr", number(r->lr), "phrases", (json_int_t)r->phrases,
-                              "rank_phrases", ranks, "phrases_per_s", number(r->phrases_per_s), "gflops_per_s",
-                              number(r->gflops_per_s), "step_ms", number(r->step_ms), "wait_ms", number(r->wait_ms),
-                              "skipped", (json_int_t)r->skipped));
+    json_object_set_new(record, "phrases", json_integer((json_int_t)r->phrases));
+    json_object_set_new(record, "rank_phrases", ranks);
+    write_record(m, record);
+    m->step = r->step;
+    m->steps = r->steps;
+    show(m);
     say_step(m, r);
 }
 
 void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value)
 {
-    if (m) write_record(m, json_pack("{s:I, s:o}", "step", (json_int_t)step, key, number(value)));
+    if (!m) return;
+    json_t *record = start_record(step);
+    put_number(m, record, step, key, value);
+    write_record(m, record);
 }
 
 void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *value)
 {
     if (m) write_record(m, json_pack("{s:I, s:s}", "step", (json_int_t)step, key, value));
+}
+
+/* ---- the end ---- */
+
+void vg_metrics_close(vg_metrics *m)
+{
+    if (!m) return;
+    clear_bar(m);
+    if (m->steps) show(m); /* what came after the last step */
+    if (m->records) fclose(m->records);
+    if (m->log) fclose(m->log);
+    vg_event_file_close(m->events);
+    free(m->prometheus);
+    free(m->run);
+    free(m);
 }

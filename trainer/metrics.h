@@ -1,5 +1,5 @@
-/* What a run tells: metrics.jsonl for programs, log.txt and standard error for people. Rank 0 alone has one; for the
- * others every call is a no-op on NULL. */
+/* What a run tells: metrics.jsonl for programs, log.txt and standard error for people, tensorboard/ and metrics.prom
+ * for those who watch. Rank 0 alone has one; for the others every call is a no-op on NULL. */
 #ifndef VG_TRAINER_METRICS_H
 #define VG_TRAINER_METRICS_H
 
@@ -24,8 +24,8 @@ typedef struct vg_step_record {
     int64_t skipped; /* steps so far */
 } vg_step_record;
 
-/* Opens folder/metrics.jsonl and folder/log.txt for appending; records after `step` are dropped (a resumed run writes
- * them again). Errors: VG_E_STORAGE. */
+/* Opens folder/metrics.jsonl and folder/log.txt for appending, and an event file in folder/tensorboard; records after
+ * `step` are dropped (a resumed run writes them again). Errors: VG_E_STORAGE. */
 vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out);
 void vg_metrics_close(vg_metrics *m);
 
@@ -40,7 +40,8 @@ void vg_metrics_say(vg_metrics *m, const char *format, ...) __attribute__((forma
 /* A sentence into log.txt alone: one that standard error gets from elsewhere. */
 void vg_metrics_note(vg_metrics *m, const char *sentence);
 
-/* A record {"step": .., "<key>": <value>} with a number, or with a text. */
+/* A record {"step": .., "<key>": <value>} with a number (those that metrics.def has are shown elsewhere, too), or with
+ * a text. */
 void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value);
 void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *value);
 
