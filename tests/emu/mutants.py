@@ -34,7 +34,7 @@ import tempfile
 from mutation_sites import DEVICE, ROOT, Code, blanked, name_of
 
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent_mutants.txt")
-TEST_S, MOST_S = 120, 1800  # of processor; of time, on a machine that is busy with other work
+TEST_S, MOST_S = 60, 1800  # of processor; of time, on a machine that is busy with other work
 NO_MUTANT = {"does not compile", "is not in the code"}
 RUNS = {"check": ["forward"], "fast": ["forward", "reversed", "7"]}
 SEEDS = [0, 1, 2, 7]  # orders of streams, of rank 0; the next rank has the next
