@@ -135,7 +135,8 @@ const vg_import_set *vg_import_set_probe(const char *root); /* the first that kn
 vg_import_log *vg_import_log_new(vg_import_report *report, const vg_import_options *options);
 void vg_import_log_free(vg_import_log *log);
 
-/* Counts an image with its sentences as imported. Errors: VG_E_DATA for more than VG_IMPORT_MAX_SPLITS splits. */
+/* Counts an image with its sentences as imported. Errors: VG_E_DATA for more than VG_IMPORT_MAX_SPLITS splits,
+ * VG_E_NOMEM. */
 vg_status vg_import_count(vg_import_report *report, const vg_new_image *image);
 
 #endif

@@ -24,26 +24,53 @@ static vg_status split_of(vg_import_report *report, const char *name, vg_import_
     return VG_OK;
 }
 
-/* The sentences of a ref stand together; those of a ref in two splits alternate between them. */
-vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
+/* A ref in a split. */
+typedef struct split_ref {
+    int64_t split, ref;
+} split_ref;
+
+static int by_split_and_ref(const void *a, const void *b)
 {
-    bool seen[VG_IMPORT_MAX_SPLITS] = {false};
-    int64_t last_ref[VG_IMPORT_MAX_SPLITS];
+    const split_ref *x = a, *y = b;
+    if (x->split != y->split) return x->split < y->split ? -1 : 1;
+    return (x->ref > y->ref) - (x->ref < y->ref);
+}
+
+/* Counts images and refs of the splits, each once, however the sentences are mixed. */
+static void refs_count(vg_import_report *report, split_ref *refs, size_t n)
+{
+    qsort(refs, n, sizeof *refs, by_split_and_ref);
+    for (size_t i = 0; i < n; i++) {
+        const bool new_split = i == 0 || refs[i].split != refs[i - 1].split;
+        const bool new_ref = new_split || refs[i].ref != refs[i - 1].ref;
+        report->splits[refs[i].split].images += new_split;
+        report->splits[refs[i].split].refs += new_ref;
+        report->refs += new_ref;
+    }
+}
+
+static vg_status sentences_count(vg_import_report *report, const vg_new_image *image, split_ref *refs)
+{
     for (size_t i = 0; i < image->n_sentences; i++) {
         const vg_new_sentence *s = &image->sentences[i];
         vg_import_split *split = NULL;
         VG_TRY(split_of(report, s->split, &split));
-        const size_t at = (size_t)(split - report->splits);
-        const bool new_ref = !seen[at] || last_ref[at] != s->ref_id;
-        split->images += !seen[at];
-        split->refs += new_ref;
         split->sentences++;
         split->boxes += s->n_boxes;
         report->boxes += s->n_boxes;
-        report->refs += new_ref;
-        seen[at] = true;
-        last_ref[at] = s->ref_id;
+        refs[i] = (split_ref){split - report->splits, s->ref_id};
     }
+    return VG_OK;
+}
+
+vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
+{
+    split_ref *refs = vg_new0_array(image->n_sentences, sizeof *refs);
+    VG_CHECK(refs, VG_E_NOMEM, "no memory to count %zu sentences", image->n_sentences);
+    const vg_status st = sentences_count(report, image, refs);
+    if (st == VG_OK && image->n_sentences > 0) refs_count(report, refs, image->n_sentences);
+    free(refs);
+    VG_TRY(st);
     report->images++;
     report->absent_images += image->n_bytes == 0;
     report->sentences += (int64_t)image->n_sentences;

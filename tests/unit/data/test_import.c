@@ -350,6 +350,38 @@ static void json_arrays_are_walked_and_the_rest_is_skipped(void **state)
     ASSERT_SAYS("t.json: byte 10: ");
 }
 
+/* The file is read a MiB at a time; strings full of what would matter outside them lie on every edge. */
+static void json_values_may_be_larger_than_what_is_read_at_once(void **state)
+{
+    enum { STRINGS = 300000 };
+    json_int_t sum;
+    vg_text text = {0};
+    MUST(vg_text_add(&text, "{\"skipped\": ["));
+    for (int i = 0; i < STRINGS; i++) MUST(vg_text_add(&text, "%s\"]%d\\\\\\\"}\"", i ? "," : "", i));
+    MUST(vg_text_add(&text, "], \"a\": ["));
+    for (int i = 0; i < STRINGS; i++) MUST(vg_text_add(&text, "%s%d", i ? " , " : "", i));
+    MUST(vg_text_add(&text, "], \"b\": []}"));
+    MUST(walk(*state, text.data, &sum));
+    assert_int_equal(sum, (json_int_t)STRINGS * (STRINGS - 1) / 2);
+    text.data[text.length - 1] = ' '; /* without its last brace */
+    assert_int_equal(walk(*state, text.data, &sum), VG_E_DATA);
+    free(text.data);
+}
+
+static void json_items_of_more_than_64_MiB_are_refused(void **state)
+{
+    enum { BYTES = 66 << 20 };
+    json_int_t sum;
+    char *text = malloc(BYTES + 1);
+    assert_non_null(text);
+    memset(text, 'x', BYTES);
+    memcpy(text, "{\"a\": [\"", 8);
+    text[BYTES] = '\0';
+    assert_int_equal(walk(*state, text, &sum), VG_E_DATA);
+    ASSERT_SAYS("byte 7: one item of more than 64 MiB");
+    free(text);
+}
+
 /* ---- real data ---- */
 
 static const char *shared_data(void)
@@ -479,6 +511,8 @@ int main(void)
         IN_SCRATCH(a_shard_of_other_input_is_written_again),
         IN_SCRATCH(shards_of_a_larger_import_are_not_left_behind_silently),
         IN_SCRATCH(threads_change_nothing),
+        IN_SCRATCH(json_values_may_be_larger_than_what_is_read_at_once),
+        IN_SCRATCH(json_items_of_more_than_64_MiB_are_refused),
         IN_SCRATCH(json_arrays_are_walked_and_the_rest_is_skipped),
         IN_SCRATCH(real_refer_sets_have_their_counts),
         IN_SCRATCH(a_real_set_of_another_name_is_imported),
