@@ -1,10 +1,11 @@
 /* The queue and the threads. A job is one of the caller's batches on its way: free, being filled, or taken by the
  * caller. The unit of work is one image of a job; workers always help the oldest job first, so that the batch which is
  * waited for comes soonest. One lock guards all of it; it is held for a few instructions per image. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* affinity of threads */
 #include "data/loader_impl.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,10 +96,23 @@ static void work_on(vg_loader *l, worker *w, job *j)
 
 /* ---- threads ---- */
 
+/* Where that is refused or there are more processors than a set holds, the thread goes where it likes. */
+static void pin_to(int place)
+{
+    cpu_set_t allowed, one;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    place %= CPU_COUNT(&allowed);
+    for (int processor = 0; processor < CPU_SETSIZE; processor++)
+        if (CPU_ISSET(processor, &allowed) && place-- == 0) CPU_SET(processor, &one);
+    (void)sched_setaffinity(0, sizeof one, &one);
+}
+
 static void *worker_main(void *argument)
 {
     worker *w = argument;
     vg_loader *l = w->loader;
+    if (l->filler.spec.pin) pin_to(l->filler.spec.first_processor + (int)(w - l->workers));
     pthread_mutex_lock(&l->lock);
     while (!l->stopping) {
         job *j = job_with_work(l);

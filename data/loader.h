@@ -94,9 +94,11 @@ typedef struct vg_loader_spec {
     int n_stages;
     const vg_loader_set *sets; /* that stages give weights to */
     int n_sets;
-    int n_workers;      /* threads; 0 reads in the caller's thread */
-    size_t cache_bytes; /* images stretched as they are, to the full side, kept in memory, first come; same bits */
-    double max_bad;     /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
+    int n_workers;       /* threads; 0 reads in the caller's thread */
+    bool pin;            /* each thread stays on one of the processors that the caller's may use, the first on.. */
+    int first_processor; /* ..this one, counted among those, and the others on those after it */
+    size_t cache_bytes;  /* images stretched as they are, to the full side, kept in memory, first come; same bits */
+    double max_bad;      /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 
 /* How an image becomes pixels, in words: other words, other pixels. */

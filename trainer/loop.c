@@ -44,7 +44,8 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
                                .wait_ms = 1e3 * wait / fmax(1, (double)steps),
                                .eta_s = (now - r->start_s) / fmax(1, (double)(r->step - r->start_step)) *
                                         (double)(total - r->step),
-                               .skipped = r->skipped};
+                               .skipped = r->skipped,
+                               .bad_samples = r->bad_samples};
     record->loss = record->loss_class + record->loss_l1 + record->loss_giou + record->loss_align;
 }
 

@@ -14,7 +14,7 @@
 #include "trainer/stage.h"
 
 /* What a rank tells the others before a step. */
-enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, N_COUNTS };
+enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, COUNT_BAD, N_COUNTS };
 
 /* What a step adds up over the slots of a leaf, in fp64. */
 enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
@@ -70,6 +70,7 @@ typedef struct vg_run {
     int64_t busy_us;      /* what the last step's leaves took on this rank */
     int64_t *rank_counts; /* [ranks, N_COUNTS] */
     int64_t filled, matched;
+    int64_t bad_samples; /* set aside so far, counted by every rank that met them */
     float scales[8];
     double sums[N_SUMS];
     vg_update update; /* what the device made of it */

@@ -268,7 +268,8 @@ void vg_metrics_step(vg_metrics *m, const vg_step_record *r)
                    {"gflops_per_s", r->gflops_per_s},
                    {"wait_ms", r->wait_ms},
                    {"eta_s", r->eta_s},
-                   {"skipped", (double)r->skipped}};
+                   {"skipped", (double)r->skipped},
+                   {"bad_samples", (double)r->bad_samples}};
     json_object_set_new(record, "stage", json_string(r->stage));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         put_number(m, record, r->step, numbers[i].key, numbers[i].value);

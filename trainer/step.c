@@ -67,7 +67,8 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0,
                               [COUNT_FAILED] = st != VG_OK,
                               [COUNT_READY] = vg_checkpoint_ready(r->writer),
-                              [COUNT_BUSY_US] = r->busy_us};
+                              [COUNT_BUSY_US] = r->busy_us,
+                              [COUNT_BAD] = r->loader ? vg_loader_stats_get(r->loader).quarantined : 0};
     if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};
@@ -77,6 +78,7 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     add_pace(r);
     r->filled = total[COUNT_FILLED];
     r->matched = total[COUNT_MATCHED];
+    r->bad_samples = total[COUNT_BAD];
     *stop = total[COUNT_STOP] > 0;
     r->all_ready = total[COUNT_READY] == vg_comm_size(r->comm);
     return VG_OK;

@@ -106,6 +106,8 @@ vg_status vg_run_open_loader(vg_run *r)
                                  .sets = r->stream_sets,
                                  .n_sets = o->data_sets.n,
                                  .n_workers = (int)o->data_workers,
+                                 .pin = o->data_pin,
+                                 .first_processor = vg_comm_local_rank(r->comm) * (int)o->data_workers,
                                  .max_bad = o->data_max_bad,
                                  .cache_bytes = (size_t)o->data_cache_mb << 20,
                                  .blind = o->data_blind};

@@ -1,12 +1,13 @@
 /* The loader over a split that lives in memory: this file answers the vg_split_* calls itself, so that every fault can
  * be ordered. */
-#define _DEFAULT_SOURCE /* usleep */
+#define _GNU_SOURCE /* usleep, affinity */
 #include "data/draw.h"
 #include "data/loader.h"
 #include "data/sampler.h"
 
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -39,6 +40,7 @@ struct vg_split {
     int storage_fails_at; /* image index, -1 for none */
     useconds_t slow_us;   /* every read takes that long */
     atomic_int n_reads;
+    atomic_int n_pinned; /* reads in a thread that has one processor */
 };
 
 int64_t vg_split_image_count(const vg_split *s)
@@ -80,6 +82,9 @@ const char *vg_split_name(const vg_split *s)
 vg_status vg_split_read_image(const vg_split *s, int64_t image, unsigned char **bytes, size_t *capacity, size_t *n)
 {
     atomic_fetch_add(&((vg_split *)s)->n_reads, 1);
+    cpu_set_t mine;
+    if (sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_COUNT(&mine) == 1)
+        atomic_fetch_add(&((vg_split *)s)->n_pinned, 1);
     if (s->slow_us) usleep(s->slow_us);
     VG_CHECK(image != s->storage_fails_at, VG_E_STORAGE, "fake.h5: Input/output error");
     VG_TRY(vg_grow(bytes, capacity, s->images[image].n, 1));
@@ -668,6 +673,22 @@ static void a_spec_that_cannot_be_is_refused(void **state)
     assert_null(b->loader);
 }
 
+/* On a machine with one processor all are pinned anyway. */
+static void threads_stay_on_one_processor_where_that_is_asked_for(void **state)
+{
+    bench *b = *state;
+    b->spec.pin = true;
+    b->spec.first_processor = 5;
+    free(run_of_batches(b, 3, 0, 4).data);
+    assert_int_equal(b->split->n_pinned, b->split->n_reads);
+    cpu_set_t mine;
+    assert_int_equal(sched_getaffinity(0, sizeof mine, &mine), 0);
+    b->split->n_pinned = 0;
+    b->spec.pin = false;
+    free(run_of_batches(b, 3, 0, 4).data);
+    if (CPU_COUNT(&mine) > 1) assert_int_equal(b->split->n_pinned, 0);
+}
+
 static void closing_in_the_middle_ends_cleanly(void **state)
 {
     bench *b = *state;
@@ -735,6 +756,7 @@ int main(void)
         CASE(of_two_failures_in_a_batch_the_first_is_told),
         CASE(misuse_of_the_queue_is_told),
         CASE(a_spec_that_cannot_be_is_refused),
+        CASE(threads_stay_on_one_processor_where_that_is_asked_for),
         CASE(closing_in_the_middle_ends_cleanly),
         CASE(the_wait_is_measured),
         CASE(a_batch_keeps_its_buffers_apart),
