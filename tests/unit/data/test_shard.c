@@ -428,7 +428,7 @@ static void a_shard_of_format_1_is_read(void **state)
 {
     vg_shard *shard = NULL;
     (void)state;
-    MUST(vg_shard_open(FIXTURES "/../fuzz/corpus/data_shard/two.h5", &shard));
+    MUST(vg_shard_open(FIXTURES "/../fuzz/corpus/data_container/two.h5", &shard));
     assert_true(shard->tables.n_images == 2 && shard->tables.n_sentences == 4);
     assert_true(shard->tables.images[0].coco_id == 0 && shard->origin.history[0] == '\0');
     vg_shard_close(shard);
