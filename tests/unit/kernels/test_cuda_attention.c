@@ -166,6 +166,29 @@ static vg_operand rounded(test_memory *m, vg_operand *x)
     return copy;
 }
 
+/* The node with bf16 inputs and result; the inputs of the node itself are rounded to the same values. */
+static vg_node of_bf16(test_memory *m, vg_node *n)
+{
+    vg_node b = *n;
+    for (int k = 0; k < 5; k++) {
+        int shared = 0;
+        while (n->in[shared].data != n->in[k].data) shared++;
+        if (n->in[k].data) b.in[k] = shared < k ? b.in[shared] : rounded(m, &n->in[k]);
+    }
+    b.out[0] = blank_operand(m, VG_BF16, n->out[0].shape);
+    b.out[1] = blank_operand(m, VG_F32, n->out[1].shape);
+    return b;
+}
+
+/* A bf16 tensor as one of fp32. */
+static vg_operand widened(test_memory *m, const vg_operand *x)
+{
+    const vg_operand wide = blank_operand(m, VG_F32, x->shape);
+    for (int64_t i = 0; i < vg_shape_count(&x->shape); i++)
+        ((float *)wide.data)[i] = vg_bf16_to_float(((const vg_bf16 *)x->data)[i]);
+    return wide;
+}
+
 /* Products of bf16 are exact in fp32, so scores and their sum are the CPU's; weights and results are rounded to 8 bits.
  * Rounding errors of a row's weights are independent, hence little more than one unit of the largest result is enough
  * for both. */
@@ -174,21 +197,10 @@ static void forward_of_bf16_is_the_cpus_of_the_same_numbers(void **state)
     (void)state;
     for (int v = 0; v < N_VARIANTS; v++) {
         test_memory m = {0};
-        vg_node cpu = node_of(&m, &variants[v]), device = cpu;
-        for (int k = 0; k < 5; k++) {
-            int shared = 0;
-            while (cpu.in[shared].data != cpu.in[k].data) shared++;
-            if (cpu.in[k].data) device.in[k] = shared < k ? device.in[shared] : rounded(&m, &cpu.in[k]);
-        }
-        device.out[0] = blank_operand(&m, VG_BF16, cpu.out[0].shape);
-        device.out[1] = blank_operand(&m, VG_F32, cpu.out[1].shape);
+        vg_node cpu = node_of(&m, &variants[v]), device = of_bf16(&m, &cpu);
         run_node(&cpu, 1);
         cuda_run(&device);
-        const int64_t n = vg_shape_count(&cpu.out[0].shape);
-        vg_operand got = blank_operand(&m, VG_F32, cpu.out[0].shape);
-        for (int64_t i = 0; i < n; i++)
-            ((float *)got.data)[i] = vg_bf16_to_float(((const vg_bf16 *)device.out[0].data)[i]);
-        device.out[0] = got;
+        device.out[0] = widened(&m, &device.out[0]);
         assert_alike(variants[v].name, &device, &cpu, (const double[]){1.5 * 0x1p-8 / (double)FLT_EPSILON, UNITS});
         release(&m);
     }
@@ -400,9 +412,12 @@ static void large_scores_do_not_overflow(void **state)
         test_memory m = {0};
         vg_node n = node_of(&m, &variants[v]);
         n.attr.attention.scale = 300;
+        vg_node bf16 = of_bf16(&m, &n);
         cuda_run(&n);
-        const float *o = n.out[0].data;
-        for (int64_t i = 0; i < vg_shape_count(&n.out[0].shape); i++) assert_true(isfinite(o[i]));
+        cuda_run(&bf16);
+        const vg_operand wide = widened(&m, &bf16.out[0]);
+        for (int64_t i = 0; i < vg_shape_count(&n.out[0].shape); i++)
+            assert_true(isfinite(((const float *)n.out[0].data)[i]) && isfinite(((const float *)wide.data)[i]));
         release(&m);
     }
 }
