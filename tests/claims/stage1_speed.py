@@ -55,7 +55,7 @@ def training(vlgtr, side):
 
 def judge(side, wanted, ours, cached, plain):
     epoch, same = (middle(theirs, BY) / middle(ours, BY) for theirs in (plain, cached))
-    of_floor = middle(ours, "gflop") / (middle(ours, BY) * middle(ours, "peak_gflops") / PROCESSORS)
+    of_floor = 1e3 * middle(ours, "gflop") / (middle(ours, BY) * middle(ours, "peak_gflops") / PROCESSORS)
     good = epoch >= wanted and same > 1 and of_floor >= FLOOR
     print(f"{side} pixels: {middle(ours, BY):.0f} {BY} a step, PyTorch with the towers {middle(plain, BY):.0f} ({epoch:.1f}x, wanted "
           f"{wanted}), keeping features {middle(cached, BY):.0f} ({same:.2f}x, wanted over 1); {100 * of_floor:.0f} % of the floor "

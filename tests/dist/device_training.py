@@ -62,6 +62,9 @@ def main(vlgtr, build, more=""):
         same = train("buckets", 2, seed=1, train_bucket_mb=0.1) == want
         good &= same
         print(f"2 ranks, gradients exchanged in small buckets: {'same' if same else 'OTHER'} bits at every step", flush=True)
+        same = train("stored", features_images="disk", features_phrases="disk") == want
+        good &= same
+        print(f"features of images and phrases from stores: {'same' if same else 'OTHER'} bits at every step", flush=True)
         other = train("seed", train_seed=2)[20] != want[20]
         print(f"another seed gives other bits: {other}; hash after 20 steps {want[20]}")
     return 0 if good and other else 1

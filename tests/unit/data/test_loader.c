@@ -568,6 +568,88 @@ static void a_bad_sample_is_replaced_by_the_next_in_the_stream(void **state)
     assert_true(n_replaced >= 6); /* three samples of image 3 in each epoch */
 }
 
+/* ---- features ---- */
+
+enum { FLOATS = 5 };
+
+/* A store in which image k's row is k, 10 k, ..; image 3 has none. */
+static vg_feature_store *make_store(char *folder)
+{
+    const vg_feature_key key = {"features: test", IMAGES, FLOATS, false};
+    vg_feature_store *store = NULL;
+    char path[64], why[256];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/store", folder);
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    for (int k = 0; k < IMAGES; k++) {
+        const float x = (float)k, row[FLOATS] = {x, 10 * x, 100 * x, 1000 * x, 10000 * x};
+        if (k != 3) assert_int_equal(vg_feature_store_put(store, k, row), VG_OK);
+    }
+    assert_int_equal(vg_feature_store_close(store), VG_OK);
+    assert_int_equal(vg_feature_store_commit(path, &key), VG_OK);
+    assert_int_equal(vg_feature_store_open(path, &key, &store, why, sizeof why), VG_OK);
+    unlink(path);
+    rmdir(folder);
+    return store;
+}
+
+static void take_features(bench *b, vg_feature_store *store)
+{
+    b->spec.features = store;
+    b->spec.shape.image_floats = FLOATS;
+    for (int k = 0; k < 4; k++) {
+        vg_batch_release(&b->batches[k]);
+        assert_int_equal(vg_batch_init(&b->batches[k], &b->spec.shape), VG_OK);
+    }
+}
+
+/* The same stream as over pixels, an image without a row being one that cannot be decoded; and no picture is read. */
+static void stored_features_take_the_place_of_pixels(void **state)
+{
+    bench *b = *state;
+    char folder[] = "/tmp/vlgtr-test-XXXXXX";
+    int64_t pixels[42], features[42];
+    b->spec.max_bad = 0.5;
+    b->split->images[3].n = 20;
+    first_sentences(b, 2, 0, pixels);
+    const int n_reads = b->split->n_reads;
+    vg_feature_store *store = make_store(folder);
+    take_features(b, store);
+    first_sentences(b, 2, 0, features);
+    assert_memory_equal(features, pixels, sizeof pixels);
+    bench_open(b);
+    vg_batch *batch = want_and_take(b, 7);
+    for (int i = 0; i < 3; i++) {
+        const float *row = batch->image_features + (size_t)i * FLOATS;
+        const int64_t image = b->split->sentences[batch->sentences[2 * i]].image;
+        assert_int_equal(batch->images[i], image);
+        for (int k = 0; k < FLOATS; k++) assert_true(row[k] == (float)image * powf(10, (float)k));
+    }
+    assert_int_equal(b->split->n_reads, n_reads);
+    bench_close(b);
+    vg_feature_store_close(store);
+}
+
+static void images_alone_come_once_each_in_order(void **state)
+{
+    bench *b = *state;
+    b->spec.shuffle = false;
+    b->spec.images_only = true;
+    b->spec.max_bad = 1;
+    b->split->images[3].n = 20;
+    bench_open(b);
+    for (int first = 0; first < IMAGES + 3; first += 3) {
+        vg_batch *batch = want_and_take(b, first);
+        for (int i = 0; i < 3; i++) {
+            const int image = first + i < IMAGES && first + i != 3 ? first + i : -1;
+            assert_int_equal(batch->images[i], image);
+            assert_pixels_are(b, batch, i, image);
+            assert_slot_is_empty(b, batch, 2 * i);
+        }
+        vg_loader_give_back(b->loader, batch);
+    }
+}
+
 static void a_jpeg_without_its_end_is_no_bad_sample(void **state)
 {
     bench *b = *state;
@@ -749,6 +831,8 @@ int main(void)
         CASE(boxes_without_area_are_left_out_and_surplus_ones_too),
         CASE(in_table_order_a_bad_image_leaves_its_slots_empty),
         CASE(a_bad_sample_is_replaced_by_the_next_in_the_stream),
+        CASE(stored_features_take_the_place_of_pixels),
+        CASE(images_alone_come_once_each_in_order),
         CASE(a_jpeg_without_its_end_is_no_bad_sample),
         CASE(a_picture_of_another_size_than_its_record_is_bad),
         CASE(too_many_bad_images_end_the_run),
