@@ -279,8 +279,9 @@ static vg_status skip_step(vg_run *r)
 {
     r->skipped++;
     r->skipped_in_a_row++;
-    vg_log_root("step %lld: a loss or gradient is not finite (gradient norm %g); the step is skipped",
-                (long long)r->step, r->update.norm);
+    vg_metrics_say(r->metrics,
+                   "warning: step %lld: a loss or gradient is not finite (gradient norm %g); the step is skipped",
+                   (long long)r->step, r->update.norm);
     VG_CHECK(
         r->skipped_in_a_row < r->o->train_max_skips, VG_E_NUMERICS,
         "step %lld: %lld steps in a row are not finite; lower the learning rate or look at the samples logged above",
