@@ -6,7 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "data/import/collector_impl.h"
 #include "data/import/entity_boxes_impl.h"
-#include "data/import/window_impl.h"
+#include "data/import/file_window_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -50,14 +50,14 @@ static int by_id(const void *a, const void *b)
 
 /* ---- lists ---- */
 
-static vg_status list_lines(flickr *f, vg_window *w, const char *split)
+static vg_status list_lines(flickr *f, vg_file_window *w, const char *split)
 {
     for (int64_t number = 1;; number++) {
         const char *line;
         char *end = NULL;
         size_t n;
         char text[32];
-        VG_TRY(vg_window_line(w, &line, &n));
+        VG_TRY(vg_file_window_line(w, &line, &n));
         if (!line) return VG_OK;
         while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == ' ')) n--;
         if (n == 0) continue;
@@ -72,13 +72,13 @@ static vg_status list_lines(flickr *f, vg_window *w, const char *split)
 static vg_status list_read(flickr *f, const char *split)
 {
     vg_text path = {0};
-    vg_window window = {0};
+    vg_file_window window = {0};
     VG_TRY(vg_text_add(&path, "%s/%s.txt", f->root, split));
     vg_status st = VG_OK;
     if (vg_is_file(path.data)) {
-        st = vg_window_open(&window, path.data);
+        st = vg_file_window_open(&window, path.data);
         if (st == VG_OK) st = list_lines(f, &window, split);
-        vg_window_close(&window);
+        vg_file_window_close(&window);
     }
     free(path.data);
     return st;
@@ -171,12 +171,12 @@ static vg_status caption_read(flickr *f, int64_t image_id, int64_t caption, cons
     return VG_OK;
 }
 
-static vg_status captions_lines(flickr *f, vg_window *w, int64_t image_id)
+static vg_status captions_lines(flickr *f, vg_file_window *w, int64_t image_id)
 {
     for (int64_t caption = 1;; caption++) {
         const char *line;
         size_t n;
-        VG_TRY(vg_window_line(w, &line, &n));
+        VG_TRY(vg_file_window_line(w, &line, &n));
         if (!line) return VG_OK;
         VG_TRY(caption_read(f, image_id, caption, line, n));
     }
@@ -185,12 +185,12 @@ static vg_status captions_lines(flickr *f, vg_window *w, int64_t image_id)
 static vg_status captions_read(flickr *f, int64_t image_id)
 {
     vg_text path = {0};
-    vg_window window = {0};
+    vg_file_window window = {0};
     f->n_phrases = 0;
     VG_TRY(vg_text_add(&path, "%s/Sentences/%lld.txt", f->root, (long long)image_id));
-    vg_status st = vg_window_open(&window, path.data);
+    vg_status st = vg_file_window_open(&window, path.data);
     if (st == VG_OK) st = captions_lines(f, &window, image_id);
-    vg_window_close(&window);
+    vg_file_window_close(&window);
     free(path.data);
     return st;
 }

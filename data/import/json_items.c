@@ -1,19 +1,19 @@
 #include "data/import/json_items_impl.h"
 
-#include "data/import/window_impl.h"
+#include "data/import/file_window_impl.h"
 
 #include <string.h>
 
 enum { MAX_SIDE = 1 << 20 };
 
 typedef struct walk {
-    vg_window window;
+    vg_file_window window;
     vg_import_log *log;
 } walk;
 
 static vg_status walk_fail(const walk *w, const char *why)
 {
-    return vg_fail(VG_E_DATA, "%s: byte %llu: %s", w->window.path, (unsigned long long)vg_window_place(&w->window),
+    return vg_fail(VG_E_DATA, "%s: byte %llu: %s", w->window.path, (unsigned long long)vg_file_window_place(&w->window),
                    why);
 }
 
@@ -25,11 +25,11 @@ static bool is_space(char c)
 /* The next byte that is no white space, NUL at the end. */
 static vg_status peek(walk *w, char *next)
 {
-    vg_window *v = &w->window;
+    vg_file_window *v = &w->window;
     for (bool more = true; more;) {
         while (v->begin < v->end && is_space(v->bytes[v->begin])) v->begin++;
         if (v->begin < v->end) break;
-        VG_TRY(vg_window_extend(v, &more));
+        VG_TRY(vg_file_window_extend(v, &more));
     }
     *next = '\0';
     if (v->begin < v->end) *next = v->bytes[v->begin];
@@ -90,7 +90,7 @@ static size_t scan_bytes(scan *s, const char *bytes, size_t n)
 /* One whole value, as a tree; NULL with *why where its brackets match and it is no JSON all the same. */
 static vg_status take_value(walk *w, json_t **out, json_error_t *why)
 {
-    vg_window *v = &w->window;
+    vg_file_window *v = &w->window;
     scan s = {0};
     size_t n = 0;
     char next;
@@ -98,7 +98,7 @@ static vg_status take_value(walk *w, json_t **out, json_error_t *why)
     for (bool more = true; more;) {
         n += scan_bytes(&s, v->bytes + v->begin + n, v->end - v->begin - n);
         if (s.whole) break;
-        VG_TRY(vg_window_extend(v, &more));
+        VG_TRY(vg_file_window_extend(v, &more));
     }
     if (n == 0) return walk_fail(w, "expected a value");
     *out = json_loadb(v->bytes + v->begin, n, JSON_DECODE_ANY, why);
@@ -110,14 +110,14 @@ static vg_status take_value(walk *w, json_t **out, json_error_t *why)
 /* Past one value, however large. */
 static vg_status skip_value(walk *w)
 {
-    vg_window *v = &w->window;
+    vg_file_window *v = &w->window;
     scan s = {0};
     char next;
     VG_TRY(peek(w, &next));
     for (bool more = true; more;) {
         v->begin += scan_bytes(&s, v->bytes + v->begin, v->end - v->begin);
         if (s.whole) return VG_OK;
-        VG_TRY(vg_window_extend(v, &more));
+        VG_TRY(vg_file_window_extend(v, &more));
     }
     return walk_fail(w, "the file ends within a value");
 }
@@ -131,7 +131,7 @@ static vg_status walk_item(walk *w, const vg_json_array *array, size_t index, vo
     json_error_t why;
     char next;
     VG_TRY(peek(w, &next));
-    const uint64_t place = vg_window_place(&w->window);
+    const uint64_t place = vg_file_window_place(&w->window);
     VG_TRY(take_value(w, &item, &why));
     if (!item)
         return vg_import_reject(w->log, 1, "%s: byte %llu: %s", w->window.path, (unsigned long long)place, why.text);
@@ -149,7 +149,7 @@ static vg_status walk_array(walk *w, vg_json_array *array, void *user)
     for (size_t i = 0; next != ']'; i++) {
         if (i > 0) VG_TRY(take(w, ','));
         VG_TRY(walk_item(w, array, i, user));
-        VG_TRY(vg_window_tell(&w->window, w->log));
+        VG_TRY(vg_file_window_tell(&w->window, w->log));
         VG_TRY(peek(w, &next));
     }
     return take(w, ']');
@@ -201,9 +201,9 @@ vg_status vg_json_items(const char *path, vg_import_log *log, vg_json_array *arr
 {
     walk w = {.log = log};
     for (size_t i = 0; i < n_arrays; i++) arrays[i].found = false;
-    VG_TRY(vg_window_open(&w.window, path));
+    VG_TRY(vg_file_window_open(&w.window, path));
     const vg_status st = walk_file(&w, arrays, n_arrays, user);
-    vg_window_close(&w.window);
+    vg_file_window_close(&w.window);
     return st;
 }
 

@@ -2,8 +2,8 @@
  * *.jsonl whose names are the splits of lines that name none. */
 #include "data/import/collector_impl.h"
 #include "data/import/file_list_impl.h"
+#include "data/import/file_window_impl.h"
 #include "data/import/json_items_impl.h"
-#include "data/import/window_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,6 +108,7 @@ static const char *image_read(const json_t *line, vg_collected_image *image)
     (void)vg_json_int(line, "flickr_id", &image->flickr_id);
     if (!side_read(line, "width", &image->width) || !side_read(line, "height", &image->height))
         return "width or height is not a whole number of pixels";
+    if ((image->width > 0) != (image->height > 0)) return "of width and height only one is there";
     return NULL;
 }
 
@@ -132,14 +133,14 @@ static bool is_blank(const char *line, size_t n)
     return strspn(line, " \t\r") >= n;
 }
 
-static vg_status lines_read(jsonl *j, vg_window *w)
+static vg_status lines_read(jsonl *j, vg_file_window *w)
 {
     const char *line;
     place_text place;
     size_t n;
     int64_t number = 0;
     for (;;) {
-        VG_TRY(vg_window_line(w, &line, &n));
+        VG_TRY(vg_file_window_line(w, &line, &n));
         if (!line) break;
         json_error_t error;
         snprintf(place, sizeof place, "%.255s line %lld", vg_base_name(w->path), (long long)++number);
@@ -149,17 +150,17 @@ static vg_status lines_read(jsonl *j, vg_window *w)
             value ? line_read(j, value, place) : vg_import_reject(j->log, 1, "%s: %s", place, error.text);
         json_decref(value);
         VG_TRY(st);
-        VG_TRY(vg_window_tell(w, j->log));
+        VG_TRY(vg_file_window_tell(w, j->log));
     }
     return VG_OK;
 }
 
 static vg_status file_read(jsonl *j, const char *path)
 {
-    vg_window window;
-    VG_TRY(vg_window_open(&window, path));
+    vg_file_window window;
+    VG_TRY(vg_file_window_open(&window, path));
     const vg_status st = lines_read(j, &window);
-    vg_window_close(&window);
+    vg_file_window_close(&window);
     return st;
 }
 

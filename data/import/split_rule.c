@@ -1,6 +1,6 @@
 #include "data/import/split_rule_impl.h"
 
-#include "data/import/window_impl.h"
+#include "data/import/file_window_impl.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -88,13 +88,13 @@ static vg_status line_read(vg_split_rule *rule, const char *path, int64_t number
     return VG_OK;
 }
 
-static vg_status lines_read(vg_split_rule *rule, vg_window *w)
+static vg_status lines_read(vg_split_rule *rule, vg_file_window *w)
 {
     int64_t number = 0;
     const char *line;
     size_t n;
     for (;;) {
-        VG_TRY(vg_window_line(w, &line, &n));
+        VG_TRY(vg_file_window_line(w, &line, &n));
         if (!line) break;
         VG_TRY(line_read(rule, w->path, ++number, line, n));
     }
@@ -108,10 +108,10 @@ static vg_status lines_read(vg_split_rule *rule, vg_window *w)
 
 static vg_status list_read(vg_split_rule *rule, const char *path)
 {
-    vg_window window;
-    VG_TRY(vg_window_open(&window, path));
+    vg_file_window window;
+    VG_TRY(vg_file_window_open(&window, path));
     const vg_status st = lines_read(rule, &window);
-    vg_window_close(&window);
+    vg_file_window_close(&window);
     return st;
 }
 

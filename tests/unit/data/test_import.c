@@ -138,7 +138,7 @@ static void each_broken_record_is_set_aside_by_id(void **state)
         "ref 110: annotation 10 belongs to image 1 and not to 77",
         "image 3: ",
         "three.jpg: broken JPEG",
-        "four.png: 20 x 20 pixels, but the annotations say 21 x 20",
+        "four.png: the picture is 20 x 20 pixels and its record says 21 x 20",
         "five.jpg: No such file or directory",
         "ref 114 sentence 11400: its text is empty",
         "ref 115: annotation 99 has no image_id and bbox of four numbers",

@@ -76,14 +76,15 @@ static void each_broken_line_is_set_aside(void **state)
         "broken.jsonl line 18: its id 500 was given before",
         "described a second time, and differently: two.jpg",
         "three.jpg: broken JPEG",
-        "four.png: 20 x 20 pixels, but the annotations say 21 x 20",
+        "four.png: the picture is 20 x 20 pixels and its record says 21 x 20",
         "five.jpg: No such file or directory",
         "its file name '../one.jpg' leads out of the folder",
-        "broken.jsonl line 24: ",
+        "broken.jsonl line 24: of width and height only one is there",
+        "broken.jsonl line 25: ",
     };
     assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
     assert_split(&report, "train", 2, 3, 3);
-    assert_int_equal(report.bad_sentences, 21);
+    assert_int_equal(report.bad_sentences, 22);
     vg_import_report_release(&report);
     const vg_import_options strict = {.images = PICTURES, .max_bad = 1, .strict = true};
     assert_int_equal(vg_import("jsonl", LINES "/broken.jsonl", *state, &strict, &report), VG_E_DATA);

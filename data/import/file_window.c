@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-#include "data/import/window_impl.h"
+#include "data/import/file_window_impl.h"
 
 #include "data/progress.h"
 #include "data/steady_read_impl.h"
@@ -10,37 +10,37 @@
 
 enum { PIECE_BYTES = 1 << 20, MAX_VIEW_BYTES = 64 << 20 };
 
-vg_status vg_window_open(vg_window *w, const char *path)
+vg_status vg_file_window_open(vg_file_window *w, const char *path)
 {
-    *w = (vg_window){.path = path};
+    *w = (vg_file_window){.path = path};
     return vg_steady_open(path, &w->fd, &w->size);
 }
 
-void vg_window_close(vg_window *w)
+void vg_file_window_close(vg_file_window *w)
 {
     if (w->path && w->fd > 0) close(w->fd);
     free(w->bytes);
-    *w = (vg_window){0};
+    *w = (vg_file_window){0};
 }
 
-uint64_t vg_window_place(const vg_window *w)
+uint64_t vg_file_window_place(const vg_file_window *w)
 {
     return w->read - (w->end - w->begin);
 }
 
-vg_status vg_window_tell(const vg_window *w, vg_import_log *log)
+vg_status vg_file_window_tell(const vg_file_window *w, vg_import_log *log)
 {
-    return vg_import_progress(log, w->path, (int64_t)vg_window_place(w), (int64_t)w->size, VG_PROGRESS_BYTES);
+    return vg_import_progress(log, w->path, (int64_t)vg_file_window_place(w), (int64_t)w->size, VG_PROGRESS_BYTES);
 }
 
-vg_status vg_window_extend(vg_window *w, bool *more)
+vg_status vg_file_window_extend(vg_file_window *w, bool *more)
 {
     const uint64_t left = w->size - w->read;
     const size_t piece = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES, seen = w->end - w->begin;
     *more = piece > 0;
     if (piece == 0) return VG_OK;
     VG_CHECK(seen <= MAX_VIEW_BYTES, VG_E_DATA, "%s: byte %llu: one item of more than %d MiB", w->path,
-             (unsigned long long)vg_window_place(w), MAX_VIEW_BYTES >> 20);
+             (unsigned long long)vg_file_window_place(w), MAX_VIEW_BYTES >> 20);
     if (seen > 0) memmove(w->bytes, w->bytes + w->begin, seen);
     w->begin = 0;
     w->end = seen;
@@ -51,14 +51,14 @@ vg_status vg_window_extend(vg_window *w, bool *more)
     return VG_OK;
 }
 
-vg_status vg_window_line(vg_window *w, const char **line, size_t *n)
+vg_status vg_file_window_line(vg_file_window *w, const char **line, size_t *n)
 {
     const char *end = NULL;
     size_t seen = 0;
     for (bool more = true; more && !end;) {
         end = w->end - w->begin > seen ? memchr(w->bytes + w->begin + seen, '\n', w->end - w->begin - seen) : NULL;
         seen = w->end - w->begin;
-        if (!end) VG_TRY(vg_window_extend(w, &more));
+        if (!end) VG_TRY(vg_file_window_extend(w, &more));
     }
     *line = seen > 0 ? w->bytes + w->begin : NULL;
     *n = end ? (size_t)(end - *line) : seen;
