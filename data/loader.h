@@ -12,9 +12,9 @@
  *
  * A *sample* is one image with up to P phrases of it: an image's phrases of the split, in an order keyed by (seed,
  * epoch, image), are cut into runs of P, so an epoch holds every phrase exactly once. N samples make an epoch; position
- * p is sample permutation(p / N, p % N) (data/sampler.h). A *slot* is one phrase; a micro-batch has m images and m * P
- * slots, slot i * P + j belonging to image i, so the slots of one image lie together. Nothing here knows ranks or
- * models. */
+ * p is sample permutation(p / N, p % N), or that of one of several sets which a stage mixes (data/sampler.h). A *slot*
+ * is one phrase; a micro-batch has m images and m * P slots, slot i * P + j belonging to image i, so the slots of one
+ * image lie together. Nothing here knows ranks or models. */
 #ifndef VG_DATA_LOADER_H
 #define VG_DATA_LOADER_H
 
@@ -28,13 +28,13 @@ typedef struct vg_loader vg_loader;
 
 enum { VG_LOADER_QUEUE = 1024, VG_LOADER_PHRASES = 64, VG_LOADER_SETS = 16, VG_LOADER_SIDES = 8 };
 
-/* What a micro-batch looks like; every field is fixed for the loader's life. */
+/* What a micro-batch looks like; every field but the side is fixed for the loader's life. */
 typedef struct vg_batch_shape {
-    int images;      /* m */
-    int phrases;     /* P, phrase slots per image, at most VG_LOADER_PHRASES */
-    int side;        /* S, pixels: images are stretched to S x S; of a taken batch perhaps less than was asked for */
-    int text_tokens; /* Lt, token slots per phrase, a multiple of 8 */
-    int max_targets; /* T, box slots per phrase */
+    int images;           /* m */
+    int phrases;          /* P, phrase slots per image, at most VG_LOADER_PHRASES */
+    int side;             /* S, pixels: images are stretched to S x S; a stage may have batches with less */
+    int text_tokens;      /* Lt, token slots per phrase, a multiple of 8 */
+    int max_targets;      /* T, box slots per phrase */
     int64_t image_floats; /* F, of an image's stored features, which take the place of its pixels; 0: pixels */
 } vg_batch_shape;
 

@@ -1,5 +1,5 @@
-/* The loader's parts: loader_fill.c turns a stream position into one image and its slots, loader_pixels.c brings its
- * pixels or features, loader.c has the queue and the threads. */
+/* The loader's parts: loader_sample.c says what a stream position means, loader_pixels.c brings its pixels or features,
+ * loader_fill.c fills its slots, loader.c has the queue and the threads. */
 #ifndef VG_DATA_LOADER_IMPL_H
 #define VG_DATA_LOADER_IMPL_H
 
@@ -33,6 +33,18 @@ vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
 void vg_filler_release(vg_filler *filler);
 void vg_fill_scratch_release(vg_fill_scratch *scratch);
 
+/* What one position of the stream means. */
+typedef struct vg_sample {
+    int64_t image;
+    vg_image_info info;
+    int64_t sentences[VG_LOADER_PHRASES];
+    int n_phrases;
+    vg_view view;
+} vg_sample;
+
+/* False for a position behind the end of a split that is read in its own order. */
+bool vg_sample_find(const vg_filler *filler, int64_t position, vg_sample *sample);
+
 /* The pixels of an image's view, or its stored features, into place i of the batch; *usable is false for a bad image,
  * which is then counted. Thread-safe. */
 vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view,
@@ -41,9 +53,7 @@ vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t i
 /* No image at place i. */
 void vg_clear_picture(vg_batch *batch, int i);
 
-/* The side of the pictures of a batch that begins at this position: drawn from (seed, step) where its stage has
- * several.
- */
+/* The side of the pictures of a batch that begins at this position: from (seed, step) where its stage has several. */
 int vg_filler_side(const vg_filler *filler, int64_t first_position);
 
 /* Fills image i of the batch and its slots from stream position `position`. Thread-safe for different (batch, i).
