@@ -146,6 +146,14 @@ def broken_records(bench):
         shutil.rmtree(bench.path("own"), ignore_errors=True)
 
 
+def absent_images(bench):
+    """Shards of annotations alone are whole, and refused by a training."""
+    verified, trained = bench.run("shard", "verify", "whole"), bench.run("train", "run.yaml", "--set", "data.shards=whole")
+    check(f"absent images, verify: {verified.stdout.strip()}", verified.returncode == 0 and "images absent" in verified.stdout)
+    check(f"absent images, train: {lines_of(trained)}", trained.returncode == DATA and len(lines_of(trained)) == 1
+          and "are absent; import the set again with its images" in trained.stderr)
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         generated_genome.write(bench.path("genome"), REGIONS)
@@ -156,6 +164,7 @@ def main(vlgtr):
         stopped(bench)
         no_room(bench, whole)
         broken_records(bench)
+        absent_images(bench)
     print(f"{faults} faults")
     sys.exit(1 if faults else 0)
 
