@@ -287,6 +287,15 @@ static vg_status after_step(vg_run *r, bool stop)
     return st == VG_E_STOPPED ? stopped(r) : VG_OK;
 }
 
+static vg_status write_trace(vg_run *r)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/trace.json", r->o->run_folder);
+    VG_TRY(vg_trace_write(&r->trace, r->comm, path));
+    vg_metrics_say(r->metrics, "%s has the first steps of every rank", path);
+    return VG_OK;
+}
+
 static vg_status train_stage(vg_run *r)
 {
     while (r->stage_step < r->stage->stage->steps) {
@@ -294,6 +303,7 @@ static vg_status train_stage(vg_run *r)
         if (st == VG_E_NUMERICS) VG_TRY(vg_run_finish_save(r)); /* all ranks are here: what was begun is kept */
         if (st != VG_OK && st != VG_E_STOPPED) return st;
         VG_TRY(after_step(r, st == VG_E_STOPPED));
+        if (vg_trace_full(&r->trace, r->step - r->start_step)) VG_TRY(write_trace(r));
     }
     return VG_OK;
 }
@@ -433,6 +443,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
                                    "every rank keeps all moments");
     if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
     r->start_step = r->step;
+    VG_TRY(vg_trace_open(&r->trace, r->comm, r->o->run_trace_steps));
     r->start_s = vg_now_s();
     return train_schedule(r, *checkpoint);
 }
@@ -445,6 +456,7 @@ static void close_run(vg_run *r)
     free(r->key_counts);
     free(r->rank_counts);
     vg_pace_release(&r->pace);
+    vg_trace_release(&r->trace);
     free(r->configuration);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);

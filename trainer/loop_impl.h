@@ -12,6 +12,7 @@
 #include "trainer/pace.h"
 #include "trainer/rank_moments.h"
 #include "trainer/stage.h"
+#include "trainer/trace.h"
 
 /* What a rank tells the others before a step. */
 enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, COUNT_BAD, N_COUNTS };
@@ -64,6 +65,9 @@ typedef struct vg_run {
     int64_t saving_step, failed_saves;
     double save_stall_s; /* what the save under way has made the steps wait */
     bool all_ready;      /* all ranks are done with their part of it */
+
+    vg_trace trace;
+    double saving_s; /* since when the save under way goes on behind the steps */
 
     /* the current step */
     vg_pace pace;

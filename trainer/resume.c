@@ -91,7 +91,8 @@ vg_status vg_run_save(vg_run *r)
     vg_run_phase(r, VG_PHASE_save);
     r->saving_step = r->step;
     const vg_status st = begin_save(r);
-    r->save_stall_s = vg_now_s() - start_s;
+    r->saving_s = vg_now_s();
+    r->save_stall_s = r->saving_s - start_s;
     return st;
 }
 
@@ -104,6 +105,7 @@ static vg_status go_on(vg_run *r)
     const vg_status st = vg_checkpoint_go_on(r->writer, &saved, &path);
     r->save_stall_s += vg_now_s() - start_s;
     if (saved) say_saved(r, path);
+    if (saved) vg_trace_add(&r->trace, VG_LANE_SAVING, "checkpoint", r->saving_s, vg_now_s());
     free(path);
     return judge_save(r, st);
 }

@@ -317,6 +317,7 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
     const vg_status ran = run_leaves(r);
     vg_run_phase(r, VG_PHASE_exchange);
     VG_TRY(reduce(r, ran, &total));
+    vg_trace_phase(&r->trace, VG_PHASE_compute, "update");
     VG_TRY(vg_comm_leave(r->comm, update_weights(r, total))); /* the others may wait for this rank's device */
     VG_TRY(judge_step(r));
     r->step++;

@@ -14,8 +14,16 @@ vg_status vg_run_watch(vg_run *r)
     return vg_health_watch(r->comm, &limits);
 }
 
+static const char *const names[VG_PHASES] = {[VG_PHASE_start] = "stage entry",
+                                             [VG_PHASE_data] = "wait for batches",
+                                             [VG_PHASE_compute] = "micro-batches",
+                                             [VG_PHASE_exchange] = "counts, sums, gradients",
+                                             [VG_PHASE_save] = "copy or commit a checkpoint",
+                                             [VG_PHASE_evaluate] = "evaluation"};
+
 void vg_run_phase(vg_run *r, vg_phase phase)
 {
     const int64_t position = r->step * r->o->train_global_batch + r->first_leaf * r->o->train_micro_batch;
     vg_health_phase(r->comm, phase, r->step, position);
+    vg_trace_phase(&r->trace, phase, names[phase]);
 }
