@@ -43,6 +43,9 @@ typedef struct vg_image_info {
  * sentences, in shard order. Errors: VG_E_DATA naming the shard and the place; an unknown split lists those there are.
  */
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *split, vg_split **out);
+/* The same without the records of a list (data/record_list.h), which may be rows at fault; "": without none. */
+vg_status vg_split_open_without(const char *const *paths, int n_paths, const char *split, const char *without,
+                                vg_split **out);
 void vg_split_close(vg_split *split);
 
 int64_t vg_split_image_count(const vg_split *split);

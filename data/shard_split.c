@@ -61,11 +61,11 @@ static vg_status check_new(const vg_split *split, const vg_shard *shard)
     return VG_OK;
 }
 
-static vg_status shard_add(vg_split *split, const char *path)
+static vg_status shard_add(vg_split *split, const char *path, const vg_record_list *without)
 {
     VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
     vg_shard *shard = NULL;
-    VG_TRY(vg_shard_open(path, &shard));
+    VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
     const vg_status st = check_new(split, shard);
     if (st != VG_OK) {
         vg_shard_close(shard);
@@ -116,22 +116,22 @@ static vg_status fail_unknown_split(const vg_split *split)
     return st;
 }
 
-static vg_status path_add(vg_split *split, const char *path)
+static vg_status path_add(vg_split *split, const char *path, const vg_record_list *without)
 {
     vg_shard_paths list = {0};
     vg_status st = vg_shard_paths_find(&path, 1, &list);
-    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_add(split, list.path[i]);
+    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_add(split, list.path[i], without);
     vg_shard_paths_release(&list);
     return st;
 }
 
-static vg_status split_fill(vg_split *split, const char *const *paths, int n_paths)
+static vg_status split_fill(vg_split *split, const char *const *paths, int n_paths, const vg_record_list *without)
 {
     VG_CHECK(n_paths > 0, VG_E_DATA, "no shards are named");
     split->first_image = vg_new0_array((size_t)n_paths + 1, sizeof *split->first_image);
     VG_CHECK(split->first_image, VG_E_NOMEM, "no memory for split '%s'", split->name);
     for (int i = 0; i < n_paths; i++) {
-        VG_TRY(path_add(split, paths[i]));
+        VG_TRY(path_add(split, paths[i], without));
         split->first_image[i + 1] = (int64_t)split->n_images;
     }
     if (split->n_sentences == 0) return fail_unknown_split(split);
@@ -139,16 +139,25 @@ static vg_status split_fill(vg_split *split, const char *const *paths, int n_pat
     return VG_OK;
 }
 
-vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
+vg_status vg_split_open_without(const char *const *paths, int n_paths, const char *name, const char *without,
+                                vg_split **out)
 {
+    vg_record_list list = {0};
     vg_split *split = vg_new0(sizeof *split);
     VG_CHECK(split && (split->name = vg_copy_string(name)), VG_E_NOMEM, "no memory for split '%s'", name);
-    const vg_status st = split_fill(split, paths, n_paths);
+    vg_status st = *without ? vg_record_list_read(without, &list) : VG_OK;
+    if (st == VG_OK) st = split_fill(split, paths, n_paths, &list);
+    vg_record_list_release(&list);
     if (st != VG_OK)
         vg_split_close(split);
     else
         *out = split;
     return st;
+}
+
+vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
+{
+    return vg_split_open_without(paths, n_paths, name, "", out);
 }
 
 void vg_split_close(vg_split *split)

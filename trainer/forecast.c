@@ -38,7 +38,8 @@ vg_forecast_data vg_forecast_data_of(const vg_options *o)
     const char *room[VG_MAX_DATA_SETS];
     int n = 0;
     const char *const *paths = vg_options_train_paths(o, room, &n);
-    if (vg_split_open(paths, n, o->data_train_split, &split) != VG_OK) return (vg_forecast_data){0};
+    if (vg_split_open_without(paths, n, o->data_train_split, o->data_without, &split) != VG_OK)
+        return (vg_forecast_data){0};
     const vg_forecast_data data = {vg_split_image_count(split), phrase_count(o, split, false),
                                    phrase_count(o, split, true)};
     vg_split_close(split);

@@ -24,7 +24,7 @@ static vg_status open_split(vg_run *r)
     int n = 0;
     const char *const *paths = vg_options_train_paths(o, room, &n);
     VG_CHECK(n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
-    VG_TRY(vg_split_open(paths, n, o->data_train_split, &r->train_split));
+    VG_TRY(vg_split_open_without(paths, n, o->data_train_split, o->data_without, &r->train_split));
     VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
              o->data_train_split);
     for (int k = 0; k < o->data_sets.n; k++) {

@@ -87,6 +87,9 @@ def damaged_shards(bench):
     expect("offset beyond the file, train", bench.run("train", "run.yaml", "--set", "data.shards=beyond"), DATA,
            f"image {image['id']}", "outside the shard")
     salvaged(bench, "beyond", 1, lambda n: n > 0)
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "without", "data.shards": "beyond", "data.without": "beyond.jsonl",
+                                                      "schedule.heads.steps": 2, "schedule.blocks.steps": 1, "run.eval_every": 0}))
+    check("training leaves out what is listed", "step 3/3" in done.stderr, done.stderr[-400:])
 
     copied(bench, "width", lambda d: patched(d, ids, 24, struct.pack("<i", -5)))
     expect("negative width", bench.run("shard", "verify", "width"), DATA, f"image {image['id']}", "impossible")
