@@ -63,7 +63,7 @@ static vg_status store_path(const vg_feature_source *s, const vg_feature_job *jo
 static vg_status do_without(const vg_feature_job *job, const char *why)
 {
     VG_CHECK(!job->key.bf16, VG_E_CONFIG, "%s; features.dtype bf16 needs the store, fp32 can do without", why);
-    vg_log_root("%s; %s features are computed in every step", why, job->what);
+    vg_log_root("%s; the steps compute %s features themselves", why, job->what);
     return VG_OK;
 }
 

@@ -21,13 +21,13 @@ static bool is_on_disk(const vg_options *o)
 
 static bool fits_memory(const vg_options *o, int64_t n_rows)
 {
-    return !is_on_disk(o) && (size_t)n_rows * row_bytes(o) <= (size_t)o->features_memory_mb << 20;
+    return (size_t)n_rows * row_bytes(o) <= (size_t)o->features_memory_mb << 20;
 }
 
 size_t vg_phrases_bytes(const vg_options *o, int64_t n_rows)
 {
     const size_t slots = (size_t)(o->train_micro_batch * o->data_phrases);
-    return slots * row_bytes(o) + (fits_memory(o, n_rows) ? (size_t)n_rows * (row_bytes(o) + 1) : 0);
+    return slots * row_bytes(o) + (!is_on_disk(o) && fits_memory(o, n_rows) ? (size_t)n_rows * (row_bytes(o) + 1) : 0);
 }
 
 static vg_feature_key key_of(const vg_options *o, int64_t n_rows, const char *text)
@@ -147,18 +147,20 @@ static vg_status open_store(vg_phrases *p, const vg_feature_source *s, bool swap
 
 /* ---- opening ---- */
 
-static vg_status open_memory(vg_phrases *p, const vg_feature_source *s, bool swaps)
+static vg_status open_table(vg_phrases *p, const vg_feature_source *s, bool swaps)
 {
     VG_TRY(vg_phrase_table_init(&p->table, s->split, s->options->data_blind, swaps));
-    const size_t n = (size_t)p->table.n_rows, floats = (size_t)p->row_floats;
-    const bool keeps = fits_memory(s->options, p->table.n_rows);
-    p->features = vg_new0_array((size_t)p->slots * floats, sizeof(float));
-    if (keeps) {
-        p->rows = vg_new0_array(n * floats, sizeof(float));
-        p->known = vg_new0_array(n, 1);
-    }
-    VG_CHECK(p->features && (!keeps || (p->rows && p->known)), VG_E_NOMEM,
-             "no memory for phrase features; lower features.memory_mb");
+    p->features = vg_new0_array((size_t)(p->slots * p->row_floats), sizeof(float));
+    VG_CHECK(p->features, VG_E_NOMEM, "no memory for the phrase features of a batch");
+    return VG_OK;
+}
+
+static vg_status open_memory(vg_phrases *p, const vg_options *o)
+{
+    if (p->store || !fits_memory(o, p->table.n_rows)) return VG_OK;
+    p->rows = vg_new0_array((size_t)(p->table.n_rows * p->row_floats), sizeof(float));
+    p->known = vg_new0_array((size_t)p->table.n_rows, 1);
+    VG_CHECK(p->rows && p->known, VG_E_NOMEM, "no memory for phrase features; lower features.memory_mb");
     return VG_OK;
 }
 
@@ -167,8 +169,9 @@ vg_status vg_phrases_open(vg_phrases *p, const vg_feature_source *source, bool s
     const vg_options *o = source->options;
     *p = (vg_phrases){
         .encoder = encoder, .row_floats = row_floats_of(o), .slots = o->train_micro_batch * o->data_phrases};
-    vg_status st = vg_comm_agree(source->comm, open_memory(p, source, swaps));
+    vg_status st = vg_comm_agree(source->comm, open_table(p, source, swaps));
     if (st == VG_OK && is_on_disk(o)) st = open_store(p, source, swaps);
+    if (st == VG_OK) st = vg_comm_agree(source->comm, open_memory(p, o));
     if (st != VG_OK) vg_phrases_release(p);
     return st;
 }

@@ -18,8 +18,8 @@ typedef struct vg_phrases {
 } vg_phrases;
 
 /* For the phrases of the source's split (kept until release), with `swaps` also with left and right exchanged. What
- * memory is kept is bounded by features.memory_mb: a larger set is encoded anew each time. Collective. Errors:
- * VG_E_NOMEM, and those of vg_features_provide. */
+ * is kept in memory, also where a store is asked for and cannot be made, is bounded by features.memory_mb: a larger set
+ * is encoded anew each time. Collective. Errors: VG_E_NOMEM, and those of vg_features_provide. */
 vg_status vg_phrases_open(vg_phrases *p, const vg_feature_source *source, bool swaps, vg_program *encoder);
 void vg_phrases_release(vg_phrases *p);
 
