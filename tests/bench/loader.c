@@ -2,7 +2,8 @@
  *
  *     bench_loader load SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     the loader with every augmentation
  *     bench_loader bare SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     read, decode all of it, stretch; nothing else
- *     bench_loader resize PICTURE SIDE                                 the stretched pixels on standard output
+ *     bench_loader resize PICTURE SIDE REDUCED                         the stretched pixels on standard output, decoded
+ * at the size that data.reduced: REDUCED allows
  *
  * Prints a JSON object: images, wall_s, cpu_s (user and system, all threads), waits (voluntary switches of all
  * threads). */
@@ -134,18 +135,24 @@ static vg_status measure(char **argv, vg_status (*run)(const work *))
     return VG_OK;
 }
 
-static vg_status resize(const char *path, int side)
+static vg_status resize(const char *path, int side, double reduced)
 {
-    vg_image image;
+    enum { MOST_BYTES = 1 << 26 };
+    char *bytes = NULL;
+    size_t n = 0;
+    const vg_decode how = {.least_pixels = reduced * side};
+    vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
     uint8_t *out = vg_new0_array((size_t)side * (size_t)side, 3);
     VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
-    VG_TRY(vg_image_read(path, &image));
-    VG_TRY(vg_image_resize(&image, side, side, out, &scratch));
+    VG_TRY(vg_file_read(path, MOST_BYTES, &bytes, &n));
+    VG_TRY(vg_image_decode_part((const unsigned char *)bytes, n, &how, &decoded));
+    VG_TRY(vg_image_stretch(&decoded.image, &decoded.window, side, side, out, &scratch));
     fwrite(out, 3, (size_t)side * (size_t)side, stdout);
+    free(bytes);
     free(out);
     free(scratch.data);
-    vg_image_release(&image);
+    vg_image_release(&decoded.image);
     return VG_OK;
 }
 
@@ -154,7 +161,7 @@ int main(int argc, char **argv)
     vg_status st = VG_E_USAGE;
     if (argc == 8 && strcmp(argv[1], "load") == 0) st = measure(argv, load);
     if (argc == 8 && strcmp(argv[1], "bare") == 0) st = measure(argv, bare);
-    if (argc == 4 && strcmp(argv[1], "resize") == 0) st = resize(argv[2], atoi(argv[3]));
+    if (argc == 5 && strcmp(argv[1], "resize") == 0) st = resize(argv[2], atoi(argv[3]), atof(argv[4]));
     if (st != VG_OK) fprintf(stderr, "bench_loader: %s\n", argc < 4 ? "see the top of loader.c" : vg_error_text());
     return st == VG_OK ? 0 : 1;
 }
