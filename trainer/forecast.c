@@ -210,11 +210,13 @@ vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute 
     VG_TRY(device->room(&compute->stream, &room));
     const crew on = {.ranks = vg_comm_size(comm), .of_host = vg_comm_local_size(comm)};
     VG_TRY(forecast(o, on, &(vg_forecast_data){0}, NULL, compute->backend, f));
-    for (int i = 0; i < o->n_stages; i++)
-        VG_CHECK(
-            f[i].device <= room, VG_E_NOMEM,
-            "stage '%s' needs %zu MiB of the GPU's memory, %zu MiB are free; lower train.micro_batch (now %lld), or "
-            "see in nvidia-smi who else uses it",
-            o->schedule[i].name, (f[i].device >> 20) + 1, room >> 20, (long long)o->train_micro_batch);
+    int most = 0;
+    for (int i = 1; i < o->n_stages; i++)
+        if (f[i].device > f[most].device) most = i;
+    VG_CHECK(
+        f[most].device <= room, VG_E_NOMEM,
+        "stage '%s' needs %zu MiB of the GPU's memory, %zu MiB are free; lower train.micro_batch (now %lld), or see "
+        "in nvidia-smi who else uses it",
+        o->schedule[most].name, (f[most].device >> 20) + 1, room >> 20, (long long)o->train_micro_batch);
     return VG_OK;
 }

@@ -42,7 +42,7 @@ typedef struct vg_forecast_data {
 vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
                       vg_stage_forecast *out);
 
-/* Local. Whether the device has room for every stage of the run. Errors: VG_E_NOMEM, naming the stage and what to
+/* Local. Whether the device has room for every stage of the run. Errors: VG_E_NOMEM, naming the largest and what to
  * change; VG_E_DEVICE. */
 vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute);
 

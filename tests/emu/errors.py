@@ -5,6 +5,7 @@ usage: errors.py VLGTR BUILD"""
 
 import os
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -45,6 +46,14 @@ def expect(what, done, code, *words):
     check(what, done, done.returncode == code and len(lines) == 1 and all(w in line for w in words) and not findings, line)
 
 
+def enough(bench, short, words, ranks):
+    """With the memory that the refusal asks for the run comes to its end."""
+    asked = re.search(r"needs (\d+) MiB", short.stderr)
+    memory = int(asked[1]) if asked else 0
+    done = train(bench, {"VG_EMU_MEMORY": str(memory << 20)}, *words, ranks=ranks)
+    check(f"the {memory} MiB that {ranks} ranks ask for are enough", done, memory > 4 and done.returncode == 0)
+
+
 def main(vlgtr, build):
     if os.path.exists("/dev/nvidiactl"):
         return SKIPPED  # a real GPU does not fail on demand
@@ -59,7 +68,11 @@ def main(vlgtr, build):
         expect("hidden devices", train(bench, {"CUDA_VISIBLE_DEVICES": ""}, *cuda), DEVICE, "CUDA_VISIBLE_DEVICES")
         allowed = train(bench, {"VG_EMU_DEVICES": "0"}, "--device", "auto")
         check("no device, and that is allowed", allowed, allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)
-        expect("too little memory", train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *cuda), DEVICE, "train.micro_batch")
+        short = train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *cuda)
+        expect("too little memory", short, DEVICE, "train.micro_batch")
+        enough(bench, short, cuda, ranks=1)
+        shares = [*cuda, "--set", "train.zero=true", "--set", "train.bucket_mb=0.1"]
+        enough(bench, train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *shares, ranks=2), shares, ranks=2)
         expect("device lost", train(bench, {"VG_EMU_LOST": "100"}, *cuda), DEVICE, "unspecified launch failure")
     with harness.Bench(vlgtr, through=SECOND_RANK) as bench:
         bench.make_data()
