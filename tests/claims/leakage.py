@@ -129,6 +129,13 @@ def main(vlgtr, data, scratch, most=None):
         good &= len(bits) == len(images)
         print(f"copies, {way}: {len(bits)} of {len(images)} found, at most {max(bits, default=0)} bits apart")
 
+    clean = pathlib.Path(scratch, "clean")
+    subprocess.run([vlgtr, "shard", "filter", clean, pathlib.Path(scratch, "copies-shards"), "--without",
+                    pathlib.Path(scratch, "found.jsonl")], check=True, stdout=subprocess.DEVNULL)
+    left = sets.leakage(clean, test_shards)
+    good &= not left
+    print(f"after `filter --without` the list: {len(left)} found by any means")
+
     # Two numbers differ in some binary digit, so these halves set every pair of photographs against each other.
     alarms, nearest = set(), 64
     for bit in range(max(len(photos) - 1, 1).bit_length()):
