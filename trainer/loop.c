@@ -279,7 +279,8 @@ static vg_status after_step(vg_run *r, bool stop)
     const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
     if (st != VG_OK && st != VG_E_STOPPED) return st;
     VG_TRY(vg_run_go_on_saving(r));
-    if (last || st == VG_E_STOPPED || r->step % o->run_checkpoint_every == 0) VG_TRY(vg_run_save(r));
+    const bool regular = o->run_checkpoint_every && r->step % o->run_checkpoint_every == 0;
+    if (last || st == VG_E_STOPPED || regular || r->save_due) VG_TRY(vg_run_save(r));
     if (last || st == VG_E_STOPPED) {
         VG_TRY(vg_run_finish_save(r));
         set_mark(r);

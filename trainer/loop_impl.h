@@ -15,7 +15,17 @@
 #include "trainer/trace.h"
 
 /* What a rank tells the others before a step. */
-enum { COUNT_FILLED, COUNT_MATCHED, COUNT_STOP, COUNT_FAILED, COUNT_READY, COUNT_BUSY_US, COUNT_BAD, N_COUNTS };
+enum {
+    COUNT_FILLED,
+    COUNT_MATCHED,
+    COUNT_STOP,
+    COUNT_FAILED,
+    COUNT_READY,
+    COUNT_SAVE,
+    COUNT_BUSY_US,
+    COUNT_BAD,
+    N_COUNTS
+};
 
 /* What a step adds up over the slots of a leaf, in fp64. */
 enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
@@ -65,6 +75,7 @@ typedef struct vg_run {
     int64_t saving_step, failed_saves;
     double save_stall_s; /* what the save under way has made the steps wait */
     bool all_ready;      /* all ranks are done with their part of it */
+    bool save_due;       /* after this step, in rank 0's opinion */
 
     vg_trace trace;
     double saving_s; /* since when the save under way goes on behind the steps */
@@ -128,6 +139,9 @@ vg_status vg_run_bring_home(vg_run *r);
 
 /* Makes the writer of this stage's checkpoints. Collective. */
 vg_status vg_run_open_saves(vg_run *r);
+
+/* Whether run.checkpoint_overhead allows another save by now. Local; rank 0's word counts. */
+bool vg_run_may_save(const vg_run *r);
 
 /* Begins a save, once the one before is through; goes on with it where all ranks are ready; ends it. All tolerate
  * failures up to the configured number. Collective. */

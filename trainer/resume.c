@@ -84,6 +84,12 @@ static vg_status begin_save(vg_run *r)
     return vg_checkpoint_begin(r->writer, &state);
 }
 
+bool vg_run_may_save(const vg_run *r)
+{
+    const double share = r->o->run_checkpoint_overhead;
+    return share > 0 && !vg_checkpoint_busy(r->writer) && vg_now_s() - r->saving_s >= r->save_stall_s / share;
+}
+
 vg_status vg_run_save(vg_run *r)
 {
     VG_TRY(vg_run_finish_save(r));

@@ -67,6 +67,7 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0,
                               [COUNT_FAILED] = st != VG_OK,
                               [COUNT_READY] = vg_checkpoint_ready(r->writer),
+                              [COUNT_SAVE] = vg_comm_rank(r->comm) == 0 && vg_run_may_save(r),
                               [COUNT_BUSY_US] = r->busy_us,
                               [COUNT_BAD] = r->loader ? vg_loader_stats_get(r->loader).quarantined : 0};
     if (st == VG_OK) count_leaves(r, mine);
@@ -80,6 +81,7 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     r->matched = total[COUNT_MATCHED];
     r->bad_samples = total[COUNT_BAD];
     *stop = total[COUNT_STOP] > 0;
+    r->save_due = total[COUNT_SAVE] > 0;
     r->all_ready = total[COUNT_READY] == vg_comm_size(r->comm);
     return VG_OK;
 }

@@ -99,6 +99,11 @@ def main(vlgtr, kills):
         anew = bench.hashes("anew") == want
         print(f"phrases encoded and pictures read anew in every step: {'same' if anew else 'OTHER'} bits", flush=True)
         good &= anew
+        bench.train(2, {"run.folder": "often", "run.checkpoint_every": 0, "run.checkpoint_overhead": 0.5})
+        saves = [r["step"] for r in bench.records("often") if "checkpoint_step" in r]
+        often = bench.hashes("often") == want and len(saves) > 2
+        print(f"saved as often as a bound on its overhead allows, after steps {saves}: {'same' if often else 'OTHER'} bits")
+        good &= often
         for trial in range(kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
         good &= keep_average(bench, want[LAST])
