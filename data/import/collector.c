@@ -44,6 +44,7 @@ typedef struct parsed {
 /* A sentence of the image at hand. Its strings and boxes are places, since both move while they grow. */
 typedef struct gathered {
     int64_t sentence_id, ref_id, order;
+    int64_t ref_order; /* of the first sentence of its ref */
     size_t text, text_bytes, split, kind, first_box, n_boxes;
 } gathered;
 
@@ -409,18 +410,36 @@ static vg_status phrases_take(vg_collector *c, int64_t image_id, const image_bod
                             (long long)image_id, c->spec->images_file, n_lost);
 }
 
-static int by_order(const void *a, const void *b)
+static int by_ref(const void *a, const void *b)
 {
     const gathered *x = a, *y = b;
+    if (x->ref_id != y->ref_id) return x->ref_id < y->ref_id ? -1 : 1;
     return (x->order > y->order) - (x->order < y->order);
 }
 
-/* What was gathered, as a record has it, in the order in which it was put in. *n is what no list leaves out. */
+static int by_order(const void *a, const void *b)
+{
+    const gathered *x = a, *y = b;
+    if (x->ref_order != y->ref_order) return x->ref_order < y->ref_order ? -1 : 1;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+/* In the order in which they were put in, but the sentences of a ref together. */
+static void gathered_sort(vg_collector *c)
+{
+    gathered *g = c->gathered;
+    qsort(g, c->n_gathered, sizeof *g, by_ref);
+    for (size_t i = 0; i < c->n_gathered; i++)
+        g[i].ref_order = i > 0 && g[i].ref_id == g[i - 1].ref_id ? g[i - 1].ref_order : g[i].order;
+    qsort(g, c->n_gathered, sizeof *g, by_order);
+}
+
+/* What was gathered, as a record has it. *n is what no list leaves out. */
 static vg_status sentences_fill(vg_collector *c, int64_t image_id, size_t *n)
 {
     const char *of_image = vg_split_rule_of(c->rule, image_id, c->file_name.data);
     VG_TRY(vg_grow(&c->sentences, &c->sentences_capacity, c->n_gathered, sizeof *c->sentences));
-    qsort(c->gathered, c->n_gathered, sizeof *c->gathered, by_order);
+    gathered_sort(c);
     *n = 0;
     for (size_t i = 0; i < c->n_gathered; i++) {
         const gathered *g = &c->gathered[i];

@@ -1,8 +1,8 @@
 /* From annotation files, which name images and phrases in any order, to records of whole images: what an importer puts
  * in is sorted by image outside memory and comes out image by image, with the sentences of each in the order in which
- * they were put in. What cannot be used is set aside here, once for all importers.
+ * they were put in, those of a ref together. What cannot be used is set aside here, once for all importers.
  *
- *     VG_TRY(vg_collector_new(source, log, &words, &collector));
+ *     VG_TRY(vg_collector_new(source, log, &spec, &collector));
  *     for each image and phrase of the files: VG_TRY(vg_collector_image(...)); VG_TRY(vg_collector_phrase(...));
  *     VG_TRY(vg_collector_sort(collector));
  *

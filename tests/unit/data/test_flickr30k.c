@@ -29,6 +29,11 @@ static void marked_phrases_get_all_boxes_of_their_entity(void **state)
     assert_int_equal(s.ref_id, 5);
     assert_int_equal(s.n_boxes, 2);
     assert_memory_equal(s.boxes, owners, sizeof owners);
+    const int64_t together[] = {1000, 1005, 1001, 1004, 1006}; /* entity 5, then 6, each as the captions have it */
+    for (int64_t i = 0; i < 5; i++) {
+        vg_split_sentence(split, i, &s);
+        assert_int_equal(s.sentence_id, together[i]);
+    }
     vg_split_close(split);
     s = sentence_of(*state, "train", 1001, &split);
     assert_string_equal(s.kind, "animals/other");
