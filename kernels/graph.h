@@ -172,8 +172,7 @@ void vg_program_record(vg_program *program, bool on);
 
 /* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
  * and bytes that must move, of one run. pieces: into how much of a product's or an attention's work a device can divide
- * it among its processors, 0 for what is bound by memory: 64 x 64 tiles of a product's result, times the 2048 rows that
- * each sums where rows are summed; 64 queries of a head. */
+ * it among its processors, 0 for what is bound by memory: 64 x 64 tiles of a product's result; 64 queries of a head. */
 typedef struct vg_cost {
     double flops, bytes, pieces;
 } vg_cost;

@@ -118,7 +118,8 @@ static void add_moves(vg_gpu_step *s, vg_gpu_part part, double kernels, double b
     line->kernels += kernels;
     line->bytes += bytes;
     line->peak_s += memory_s(s->gpu, bytes);
-    line->expected_s += memory_s(s->gpu, bytes) / assumed[ASSUMED_memory].value;
+    line->reached_s += memory_s(s->gpu, bytes) / assumed[ASSUMED_memory].value;
+    line->expected_s = line->reached_s;
 }
 
 void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
@@ -127,13 +128,15 @@ void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
     const vg_gpu_part part = part_of(op);
     const double bytes = cost->bytes * (s->precision == VG_PRECISION_BF16 ? 0.5 : 1);
     const double compute = cost->flops / peak_flops(s), moves = memory_s(s->gpu, bytes);
-    const double reached = part == VG_GPU_MEMORY ? 1 : reached_share(s, part) * busy_share(s->gpu, cost->pieces);
-    const double expected = fmax(compute / reached, moves / assumed[ASSUMED_memory].value);
+    const double share = part == VG_GPU_MEMORY ? 1 : reached_share(s, part), busy = busy_share(s->gpu, cost->pieces);
+    const double moved = moves / assumed[ASSUMED_memory].value;
+    const double expected = fmax(compute / (share * busy), moved);
     vg_gpu_line *line = &s->lines[part];
     line->kernels += s->leaves;
     line->flops += cost->flops * s->leaves;
     line->bytes += bytes * s->leaves;
     line->peak_s += fmax(compute, moves) * s->leaves;
+    line->reached_s += fmax(compute / share, moved) * s->leaves;
     line->expected_s += expected * s->leaves;
     /* Attention's scores are computed again in backward: one product of five that no model asks for. */
     s->model_flops += cost->flops * s->leaves * (op == VG_OP_attention_grad ? 0.8 : 1);
@@ -172,19 +175,19 @@ void vg_gpu_finish(vg_gpu_step *s, double n_trainable)
     add_moves(s, VG_GPU_MERGES, s->leaves - 1, MERGE_FLOATS * bytes * (s->leaves - 1));
     add_moves(s, VG_GPU_UPDATE, 3, UPDATE_FLOATS * bytes);
     add_exchange(s, bytes);
-    double work_peak = 0, work_expected = 0, kernels = 0;
+    double work_peak = 0, work_reached = 0, kernels = 0;
     for (int i = 0; i < VG_GPU_PARTS; i++) {
         kernels += s->lines[i].kernels;
         work_peak += s->lines[i].peak_s;
         s->step_s += s->lines[i].expected_s;
     }
-    for (int i = 0; i <= VG_GPU_MEMORY; i++) work_expected += s->lines[i].expected_s;
-    work_expected += s->lines[VG_GPU_UPDATE].expected_s;
+    for (int i = 0; i <= VG_GPU_MEMORY; i++) work_reached += s->lines[i].reached_s;
+    work_reached += s->lines[VG_GPU_UPDATE].reached_s;
     work_peak -= s->lines[VG_GPU_MERGES].peak_s;
     s->lines[VG_GPU_STARTS].kernels = kernels;
     s->lines[VG_GPU_STARTS].expected_s = kernels * assumed[ASSUMED_start_us].value * micro;
     s->step_s += s->lines[VG_GPU_STARTS].expected_s;
     s->mfu = s->model_flops / (s->step_s * peak_flops(s));
     s->of_peak = work_peak / s->step_s;
-    s->of_reachable = work_expected / s->step_s;
+    s->of_reachable = work_reached / s->step_s;
 }

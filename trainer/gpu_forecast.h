@@ -45,7 +45,8 @@ typedef enum vg_gpu_part {
 typedef struct vg_gpu_line {
     double kernels, flops, bytes;
     double peak_s;     /* at the peaks of the device */
-    double expected_s; /* at the shares of them that are reached */
+    double reached_s;  /* at the shares of them that full processors reach */
+    double expected_s; /* where some of them have nothing to do, too */
 } vg_gpu_line;
 
 typedef struct vg_gpu_step {
