@@ -177,9 +177,21 @@ typedef struct vg_backend {
                              double *block_sums); /* in order, fp64 */
     vg_status (*norm)(vg_stream *stream, const vg_grad_norm *args);
     vg_status (*adamw)(vg_stream *stream, const vg_adamw *args);
+    /* to = from, rounded; both 16-byte aligned. NULL: the backend computes in fp32 alone. */
+    vg_status (*to_bf16)(vg_stream *stream, vg_bf16 *to, const float *from, int64_t n);
     /* Numerics profile: instruction set path or architecture, and library versions. Bits hold within it. */
     const char *(*profile)(const vg_stream *stream);
 } vg_backend;
+
+/* Operands that a backend with to_bf16 takes in bf16; bit i stands for input or output i. Those of the tied set have
+ * one type among them, the loose ones each their own. Beside bf16 x or dz a weight is bf16 (fp32 where there is gamma),
+ * and a bias is like y. closes_block: a linear layer with gamma or res. */
+typedef struct vg_bf16_operands {
+    struct {
+        unsigned in, out;
+    } tied, loose;
+} vg_bf16_operands;
+vg_bf16_operands vg_op_bf16_operands(vg_op op, bool closes_block);
 
 /* The CPU backend: the embedded default and the definition of each operation. */
 const vg_backend *vg_backend_cpu(void);

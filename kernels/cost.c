@@ -62,7 +62,7 @@ static vg_cost cost_attention(const vg_node *n)
     const double rows = 2 * queries + 2 * (double)vg_shape_rows(&k->shape) +
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
-                     .bytes = 4 * rows * width * (backward ? 2 : 1),
+                     .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1),
                      .pieces =
                          ceil((double)q->shape.dim[1] / TILE) * (double)q->shape.dim[0] * n->attr.attention.heads};
 }
@@ -77,7 +77,8 @@ void vg_program_each_cost(const vg_program *p, void (*each)(void *context, vg_op
                           void *context)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        const vg_cost cost = rules[p->nodes[i].op](&p->nodes[i]);
+        vg_cost cost = rules[p->nodes[i].op](&p->nodes[i]);
+        cost.bf16 = p->nodes[i].in[0].dtype == VG_BF16;
         each(context, p->nodes[i].op, &cost);
     }
 }

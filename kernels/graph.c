@@ -112,7 +112,7 @@ vg_value vg_graph_param_view(vg_graph *g, const vg_graph_value *view)
     for (size_t i = 1; i < g->n_values; i++) {
         const vg_graph_value *v = &g->values[i];
         if (v->kind == VG_VALUE_PARAM && v->param == view->param && v->first == view->first &&
-            vg_shape_equal(&v->shape, &view->shape))
+            v->dtype == view->dtype && vg_shape_equal(&v->shape, &view->shape))
             return (vg_value){(int32_t)i};
     }
     return (vg_value){vg_graph_add_value(g, *view)};

@@ -120,6 +120,12 @@ vg_status vg_graph_differentiate(vg_graph *g, vg_trainable trainable, const void
 /* Parameters in the order in which backward completes their gradients; order holds params->n entries. */
 void vg_graph_gradient_order(const vg_graph *g, int *order, int *n);
 
+/* Bf16 for what products and attention multiply and for what lies between them, where every operation that meets a
+ * value can take it so; fp32 for parameters and their gradients, losses, statistics, residual streams of layers with
+ * gamma, and kept values. For backends with to_bf16; after differentiate, before plan. Errors: any builder's first
+ * error; VG_E_NOMEM. */
+vg_status vg_graph_to_bf16(vg_graph *g);
+
 /* Drops nodes that no kept value or gradient needs, then assigns every temporary an offset in one arena by liveness.
  * Errors: VG_E_BUG naming operations the backend lacks; VG_E_NOMEM. The graph may be freed afterwards. */
 vg_status vg_graph_plan(vg_graph *g, const vg_backend *backend, int n_threads, vg_program **out);
@@ -175,6 +181,7 @@ void vg_program_record(vg_program *program, bool on);
  * it among its processors, 0 for what is bound by memory: 64 x 64 tiles of a product's result; 64 queries of a head. */
 typedef struct vg_cost {
     double flops, bytes, pieces;
+    bool bf16; /* of a node: it multiplies bf16 */
 } vg_cost;
 vg_cost vg_program_cost(const vg_program *program); /* pieces: of all its nodes */
 

@@ -242,6 +242,13 @@ static const char *shape_first(vg_shaping *s) /* dropout */
     return NULL;
 }
 
+static const char *shape_cast(vg_shaping *s)
+{
+    OPERANDS("f");
+    output(s, 0, VG_BF16, shape_of(s, 0));
+    return NULL;
+}
+
 static const char *shape_detr_loss(vg_shaping *s)
 {
     OPERANDS("fffiif");

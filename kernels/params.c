@@ -19,8 +19,12 @@ static void work_on_host(vg_params *params)
 {
     params->device = NULL;
     params->stream = NULL;
-    params->device_trainable = params->device_frozen = (vg_arena){0};
-    params->at = (vg_param_space){params->master, params->moment1, params->moment2, params->average, params->frozen};
+    params->device_trainable = params->device_frozen = params->device_mirror = (vg_arena){0};
+    params->at = (vg_param_space){.master = params->master,
+                                  .moment1 = params->moment1,
+                                  .moment2 = params->moment2,
+                                  .average = params->average,
+                                  .frozen = params->frozen};
 }
 
 static void leave_device(vg_params *params)
@@ -28,6 +32,7 @@ static void leave_device(vg_params *params)
     if (params->device) {
         params->device->release(params->stream, &params->device_trainable);
         params->device->release(params->stream, &params->device_frozen);
+        params->device->release(params->stream, &params->device_mirror);
     }
     work_on_host(params);
 }
@@ -101,10 +106,22 @@ float *vg_params_at(const vg_params *params, int index)
     return (p->trainable ? params->at.master : params->at.frozen) + p->offset;
 }
 
+vg_bf16 *vg_params_mirror_at(const vg_params *params, int index)
+{
+    const vg_param *p = &params->items[index];
+    if (p->offset < 0 || !params->at.mirror) return NULL;
+    return params->at.mirror + (p->trainable ? 0 : params->n_trainable) + p->offset;
+}
+
+static size_t mirror_bytes(const vg_params *params)
+{
+    return params->to_bf16 ? (size_t)(params->n_trainable + params->n_frozen) * sizeof(vg_bf16) : 0;
+}
+
 size_t vg_params_bytes(const vg_params *params, int n_gradients)
 {
     const size_t buffers = 3 + (size_t)params->keep_average + (size_t)n_gradients;
-    return sizeof(float) * ((size_t)params->n_trainable * buffers + (size_t)params->n_frozen);
+    return sizeof(float) * ((size_t)params->n_trainable * buffers + (size_t)params->n_frozen) + mirror_bytes(params);
 }
 
 static int64_t blocks_of(int64_t count)
@@ -259,6 +276,7 @@ static void find_buffers(vg_params *params)
     float *first = (float *)(void *)params->device_trainable.base;
     params->at = (vg_param_space){.master = first, .frozen = (float *)(void *)params->device_frozen.base};
     if (params->average) params->at.average = first + placed_buffers(params) * n;
+    if (params->to_bf16) params->at.mirror = (vg_bf16 *)(void *)params->device_mirror.base;
     if (params->moments_elsewhere) return;
     params->at.moment1 = first + n;
     params->at.moment2 = first + 2 * n;
@@ -273,12 +291,19 @@ vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_str
     const size_t n_buffers = placed_buffers(params) + (params->average != NULL);
     vg_status st = device->allocate(stream, n_buffers * buffer_bytes(params), &params->device_trainable);
     if (st == VG_OK) st = device->allocate(stream, frozen_bytes(params), &params->device_frozen);
+    if (st == VG_OK) st = device->allocate(stream, mirror_bytes(params), &params->device_mirror);
     if (st == VG_OK) {
         find_buffers(params);
         st = vg_params_send(params);
     }
     if (st != VG_OK) leave_device(params);
     return st;
+}
+
+vg_status vg_params_mirror(vg_params *params)
+{
+    if (!params->at.mirror) return VG_OK;
+    return params->to_bf16(params->stream, params->at.mirror, params->at.master, params->n_trainable);
 }
 
 vg_status vg_params_send(vg_params *params)
@@ -289,6 +314,10 @@ vg_status vg_params_send(vg_params *params)
     VG_TRY(d->upload(params->stream, params->at.master, params->master, placed_buffers(params) * bytes));
     if (params->average) VG_TRY(d->upload(params->stream, params->at.average, params->average, bytes));
     VG_TRY(d->upload(params->stream, params->at.frozen, params->frozen, frozen_bytes(params)));
+    VG_TRY(vg_params_mirror(params));
+    if (params->at.mirror)
+        VG_TRY(params->to_bf16(params->stream, params->at.mirror + params->n_trainable, params->at.frozen,
+                               params->n_frozen));
     return d->wait(params->stream);
 }
 

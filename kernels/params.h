@@ -32,6 +32,7 @@ typedef struct vg_param_space {
     float *master, *moment1, *moment2; /* [n_trainable] */
     float *average;                    /* [n_trainable], NULL unless kept; starts as a copy of master */
     float *frozen;                     /* [n_frozen] */
+    vg_bf16 *mirror;                   /* [n_trainable + n_frozen] master and frozen in bf16; NULL unless wanted */
 } vg_param_space;
 
 typedef struct vg_params {
@@ -47,10 +48,13 @@ typedef struct vg_params {
 
     bool
         moments_elsewhere; /* set before vg_params_place: the moments stay on the host, kernels have them from others */
-    vg_param_space at;     /* where kernels work: the above, or their place on a device */
+    /* Set before vg_params_place on a device: keeps bf16 copies of all values there, made by this (vg_backend.to_bf16).
+     */
+    vg_status (*to_bf16)(struct vg_stream *stream, vg_bf16 *to, const float *from, int64_t n);
+    vg_param_space at;                  /* where kernels work: the above, or their place on a device */
     const struct vg_device_ops *device; /* NULL on the host */
     struct vg_stream *stream;
-    vg_arena device_trainable, device_frozen;
+    vg_arena device_trainable, device_frozen, device_mirror;
 } vg_params;
 
 vg_status vg_params_new(vg_params **out);
@@ -75,6 +79,8 @@ vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape,
  * where kernels read and write them. */
 float *vg_params_data(const vg_params *params, int index);
 float *vg_params_at(const vg_params *params, int index);
+/* Its bf16 copy, for kernels; NULL where there is none. */
+vg_bf16 *vg_params_mirror_at(const vg_params *params, int index);
 
 /* Gives kernels copies of all buffers (but for moments kept elsewhere) in a device's memory, until the next layout
  * (device and stream are kept until then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM,
@@ -86,11 +92,14 @@ vg_status vg_params_place(vg_params *params, const struct vg_device_ops *device,
 vg_status vg_params_send(vg_params *params);
 vg_status vg_params_fetch(vg_params *params);
 
+/* Enqueues the bf16 copies of what trains anew, after kernels changed it. Nothing to do where there are none. */
+vg_status vg_params_mirror(vg_params *params);
+
 /* Exchanges what trains with its average, here and on the device; there must be one. Errors: VG_E_DEVICE. */
 vg_status vg_params_swap_average(vg_params *params);
 
 /* Bytes of the current layout: master, both moments, the average where kept, n_gradients buffers that mirror master,
- * and the frozen buffer. */
+ * the frozen buffer, and the bf16 copies where wanted. */
 size_t vg_params_bytes(const vg_params *params, int n_gradients);
 
 #endif

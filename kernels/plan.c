@@ -191,7 +191,9 @@ static vg_location locate(const planner *pl, int value)
     switch (v->kind) {
     case VG_VALUE_INPUT: return (vg_location){.place = VG_PLACE_INPUT, .index = pl->input[value]};
     case VG_VALUE_CONST: return (vg_location){.place = VG_PLACE_CONSTANT, .offset = pl->offset[value]};
-    case VG_VALUE_PARAM: return (vg_location){VG_PLACE_PARAM, v->param, (size_t)v->first * sizeof(float)};
+    case VG_VALUE_PARAM:
+        return (vg_location){v->dtype == VG_BF16 ? VG_PLACE_MIRROR : VG_PLACE_PARAM, v->param,
+                             (size_t)v->first * vg_dtype_bytes(v->dtype)};
     case VG_VALUE_GRADIENT: return (vg_location){VG_PLACE_GRADIENT, v->param, (size_t)v->first * sizeof(float)};
     default: return (vg_location){.place = VG_PLACE_ARENA, .index = pl->temporary[value]};
     }

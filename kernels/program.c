@@ -98,6 +98,7 @@ static void *resolve(const vg_program *p, const vg_location *at)
     case VG_PLACE_INPUT:
         return is_apart(p) ? p->inbox.base + p->inputs[at->index].offset : (void *)p->inputs[at->index].data;
     case VG_PLACE_PARAM: return behind(vg_params_at(p->params, at->index), at->offset);
+    case VG_PLACE_MIRROR: return behind(vg_params_mirror_at(p->params, at->index), at->offset);
     case VG_PLACE_GRADIENT:
         return behind(p->gradients, (size_t)p->params->items[at->index].offset * sizeof(float) + at->offset);
     default: return NULL;
@@ -141,6 +142,8 @@ static vg_status check_layout(const vg_program *p)
         VG_CHECK(param->offset >= 0, VG_E_BUG, "parameter %s has no storage; lay the parameters out before attach",
                  param->name);
     }
+    VG_CHECK(!p->refs[VG_PLACE_MIRROR].n || p->params->at.mirror, VG_E_BUG,
+             "the program reads bf16 copies of parameters, and there are none");
     for (size_t i = 0; i < p->refs[VG_PLACE_GRADIENT].n; i++) {
         const vg_param *param = &p->params->items[p->refs[VG_PLACE_GRADIENT].items[i].at.index];
         VG_CHECK(param->trainable, VG_E_BUG, "parameter %s is frozen in this layout, but the program trains it",

@@ -9,6 +9,7 @@ typedef enum vg_place {
     VG_PLACE_CONSTANT, /* offset bytes into the program's constants */
     VG_PLACE_INPUT,    /* input `index` */
     VG_PLACE_PARAM,    /* `offset` bytes behind the start of parameter `index` */
+    VG_PLACE_MIRROR,   /* likewise, in the parameter's bf16 copy */
     VG_PLACE_GRADIENT, /* the same place in the gradient buffer */
     VG_PLACES
 } vg_place;

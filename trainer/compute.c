@@ -81,6 +81,11 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
         c.backend = cuda;
         VG_TRY(try_gpus(comm, must, &c));
     }
+    VG_CHECK(
+        !spec->bf16 || c.backend->to_bf16, VG_E_CONFIG,
+        "train.precision: bf16 is for GPUs and this run is on the CPU%s%s; set fp32, or compute with --device cuda",
+        *c.why_cpu ? ", since " : "", c.why_cpu);
+    snprintf(c.profile, sizeof c.profile, "%s%s", c.backend->profile(&c.stream), spec->bf16 ? ", bf16" : "");
     *out = c;
     return VG_OK;
 }
@@ -93,5 +98,5 @@ void vg_compute_close(vg_compute *compute)
 
 const char *vg_compute_profile(const vg_compute *compute)
 {
-    return compute->backend->profile(&compute->stream);
+    return compute->profile;
 }

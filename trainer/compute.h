@@ -8,19 +8,21 @@
 typedef struct vg_compute {
     const vg_backend *backend;
     vg_stream stream;
+    char profile[96];
     char why_cpu[256]; /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
 } vg_compute;
 
-/* What is asked for: the row train.device, train.check, train.threads. */
+/* What is asked for: the rows train.device, train.check, train.threads, train.precision. */
 typedef struct vg_compute_spec {
     const char *device; /* auto, cpu or cuda */
     bool check;
     int64_t threads;
+    bool bf16; /* is a must */
 } vg_compute_spec;
 
 /* Collective: all ranks compute on the same kind of device. `auto` takes the GPUs where every rank has one, else the
- * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG
- * (two ranks have the same GPU). */
+ * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG (two ranks
+ * have the same GPU, bf16 on the CPU, check on a GPU). */
 vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute *out);
 void vg_compute_close(vg_compute *compute);
 

@@ -65,7 +65,9 @@ static vg_status open_tower(walk *w)
     vg_graph *g = NULL;
     VG_TRY(vg_graph_new(w->source->params, &g));
     vg_status st = vg_model_build_image(w->source->options, &w->shape, w->source->params, g);
-    if (st == VG_OK) st = vg_graph_plan(g, compute->backend, compute->stream.n_threads, &w->tower);
+    if (st == VG_OK)
+        st = vg_model_plan(g, w->source->params, compute->backend, compute->stream.n_threads,
+                           vg_options_bf16(w->source->options), &w->tower);
     vg_graph_free(g);
     if (st == VG_OK) st = vg_params_place(w->source->params, device, &compute->stream);
     if (st == VG_OK) st = device->allocate(&compute->stream, vg_program_arena_bytes(w->tower), &w->arena);

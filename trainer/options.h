@@ -73,6 +73,9 @@ vg_status vg_options_check(const vg_options *o);
 /* The complete configuration as YAML that vg_options_parse reads back to the same values. */
 vg_status vg_options_print(const vg_options *o, vg_text *out);
 
+/* train.precision is bf16. */
+bool vg_options_bf16(const vg_options *o);
+
 /* XXH3 of the options that shape the bits of the weights. */
 vg_status vg_options_hash(const vg_options *o, uint64_t *hash);
 

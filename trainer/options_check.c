@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool vg_options_bf16(const vg_options *o)
+{
+    return strcmp(o->train_precision, "bf16") == 0;
+}
+
 static vg_status check_tower(const char *tower, int64_t width, int64_t heads)
 {
     VG_CHECK(width % heads == 0, VG_E_CONFIG, "%s.heads: %lld heads do not divide %s.width %lld", tower,

@@ -122,6 +122,11 @@ typedef struct compile {
     int n_threads;
 } compile;
 
+static vg_status plan_graph(const compile *c, vg_graph *g, vg_program **out)
+{
+    return vg_model_plan(g, c->params, c->backend, c->n_threads, vg_options_bf16(c->o), out);
+}
+
 /* The training program's graph, differentiated; the gradient order goes into order[params->n]. */
 static vg_status train_graph(const compile *c, vg_graph *g, int *order, int *n_order)
 {
@@ -146,7 +151,7 @@ static vg_status compile_train(const compile *c, bool first, vg_program **out)
     vg_status st = vg_graph_new(c->params, &g);
     if (st == VG_OK) st = train_graph(c, g, order, &n_order);
     if (st == VG_OK && first) st = vg_params_layout(c->params, order, n_order);
-    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    if (st == VG_OK) st = plan_graph(c, g, out);
     vg_graph_free(g);
     free(order);
     return st;
@@ -178,7 +183,7 @@ static vg_status compile_answer(const compile *c, vg_program **out)
                                   .cached_text = vg_stage_keeps_text(c->o, c->stage)};
     VG_TRY(vg_graph_new(c->params, &g));
     vg_status st = vg_model_build(c->o, &spec, c->params, g);
-    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    if (st == VG_OK) st = plan_graph(c, g, out);
     vg_graph_free(g);
     return st;
 }
@@ -189,7 +194,7 @@ static vg_status compile_text(const compile *c, vg_program **out)
     const vg_batch_shape shape = vg_model_batch_shape(c->o);
     VG_TRY(vg_graph_new(c->params, &g));
     vg_status st = vg_model_build_text(c->o, &shape, g);
-    if (st == VG_OK) st = vg_graph_plan(g, c->backend, c->n_threads, out);
+    if (st == VG_OK) st = plan_graph(c, g, out);
     vg_graph_free(g);
     return st;
 }

@@ -273,6 +273,7 @@ static vg_status update_weights(vg_run *r, const float *total)
     VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
     VG_TRY(stage_next_step(r));
     VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
+    VG_TRY(vg_params_mirror(r->params));
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
     return backend->device->wait(stream);
 }

@@ -36,8 +36,9 @@ static vg_status compile(vg_trained *t)
     vg_graph *g = NULL;
     const vg_program_spec spec = {.shape = vg_model_batch_shape(&t->options)};
     VG_TRY(vg_graph_new(t->params, &g));
+    const bool bf16 = vg_options_bf16(&t->options) && backend->to_bf16; /* what was trained so may answer on the CPU */
     vg_status st = vg_model_build(&t->options, &spec, t->params, g);
-    if (st == VG_OK) st = vg_graph_plan(g, backend, stream->n_threads, &t->answer);
+    if (st == VG_OK) st = vg_model_plan(g, t->params, backend, stream->n_threads, bf16, &t->answer);
     vg_graph_free(g);
     if (st == VG_OK) st = vg_params_place(t->params, backend->device, stream);
     if (st == VG_OK) st = backend->device->allocate(stream, vg_program_arena_bytes(t->answer), &t->arena);

@@ -6,11 +6,11 @@
 enum { THREADS = 256 };
 
 struct activation_args {
-    const float *dy, *x; /* dy NULL: forward. x is z, or y in the gradients of relu and sigmoid */
-    float *out;
+    const void *dy, *x; /* dy NULL: forward. x is z, or y in the gradients of relu and sigmoid */
+    void *out;
     int64_t n;
     vg_act act;
-    bool wide;
+    bool bf16, wide;
 };
 
 /* The standard normal distribution function. */
@@ -31,41 +31,46 @@ static __forceinline__ __device__ float slope(vg_act act, float x)
     return normal(x) + x * 0.3989422804F * expf(-0.5F * x * x);
 }
 
-template <int W> static __device__ void activate(const struct activation_args &p, int64_t i)
+template <int W, class T> static __device__ void activate(const struct activation_args &p, int64_t i)
 {
-    pack<W> x = load<W>(p.x + i);
-    const pack<W> dy = p.dy ? load<W>(p.dy + i) : pack<W>{};
+    pack<W> x = load<W>((const T *)p.x + i);
+    const pack<W> dy = p.dy ? load<W>((const T *)p.dy + i) : pack<W>{};
     for (int k = 0; k < W; k++) x.v[k] = p.dy ? dy.v[k] * slope(p.act, x.v[k]) : activated(p.act, x.v[k]);
-    store<W>(p.out + i, x);
+    store<W>((T *)p.out + i, x);
 }
 
-/* Four numbers a thread; the last thread takes what is left. Memory bound: 8 bytes a number, 12 in the gradient; erf
- * hides behind them. */
-KERNEL(THREADS) void activate_numbers(const struct activation_args p)
+/* 128 bits a thread, so W numbers; the last thread takes what is left. */
+template <int W, class T> static __device__ void activate_some(const struct activation_args &p)
 {
-    const int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
-    if (p.wide && i + 4 <= p.n)
-        activate<4>(p, i);
+    const int64_t i = W * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
+    if (p.wide && i + W <= p.n)
+        activate<W, T>(p, i);
     else
-        for (int64_t j = i; j < i + 4 && j < p.n; j++) activate<1>(p, j);
+        for (int64_t j = i; j < i + W && j < p.n; j++) activate<1, T>(p, j);
+}
+
+/* Memory bound: two numbers moved for one, three in the gradient; erf hides behind them. */
+KERNEL(THREADS, 4) void activate_numbers(const struct activation_args p)
+{
+    p.bf16 ? activate_some<8, bf16>(p) : activate_some<4, float>(p);
 }
 KERNEL_ENTRY(activate_numbers, struct activation_args)
 
-extern "C" void vg_cuda_activate(vg_stream *stream, vg_act act, const float *z, float *y, int64_t n)
+static void activate_all(vg_stream *stream, struct activation_args p)
 {
-    const struct activation_args p = {NULL, z, y, n, act, is_aligned(z, y)};
-    LAUNCH(activate_numbers, blocks_for(n, 4 * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
+    p.wide = is_aligned(p.dy, p.x, p.out);
+    LAUNCH(activate_numbers, blocks_for(p.n, (p.bf16 ? 8 : 4) * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
+}
+
+extern "C" void vg_cuda_activate(vg_stream *stream, vg_act act, const vg_operand *z, const vg_operand *y)
+{
+    activate_all(stream, {NULL, z->data, y->data, vg_shape_count(&z->shape), act, is_bf16(z), false});
 }
 
 extern "C" vg_status vg_cuda_act_grad(vg_stream *stream, const vg_node *node)
 {
-    struct activation_args p = {};
-    p.dy = (const float *)node->in[0].data;
-    p.x = (const float *)node->in[1].data;
-    p.out = (float *)node->out[0].data;
-    p.n = vg_shape_count(&node->in[0].shape);
-    p.act = node->attr.linear.act;
-    p.wide = is_aligned(p.dy, p.x, p.out);
-    LAUNCH(activate_numbers, blocks_for(p.n, 4 * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
+    const vg_operand *dy = &node->in[0];
+    activate_all(stream, {dy->data, node->in[1].data, node->out[0].data, vg_shape_count(&dy->shape),
+                          node->attr.linear.act, is_bf16(dy), false});
     return VG_CUDA_LAUNCHED("act_grad");
 }

@@ -7,8 +7,8 @@
 extern "C" {
 #endif
 
-/* y = act(z), n numbers; act is gelu or sigmoid. y may be z. */
-void vg_cuda_activate(vg_stream *stream, vg_act act, const float *z, float *y, int64_t n);
+/* y = act(z), numbers of one type; act is gelu or sigmoid. y may be z. */
+void vg_cuda_activate(vg_stream *stream, vg_act act, const vg_operand *z, const vg_operand *y);
 
 #ifdef __cplusplus
 }

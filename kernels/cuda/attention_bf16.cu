@@ -1,124 +1,7 @@
 /* Attention, forward, of bf16 values on tensor cores: products of bf16 with sums, softmax and log-sum-exp in fp32.
  * Source: Dao 2023 (FlashAttention-2), section 3: each warp owns its rows, weights stay in registers. */
+#include "kernels/cuda/attention_bf16_impl.h"
 #include "kernels/cuda/attention_forward_impl.h"
-
-/* Eight elements more than a row: lines that ldmatrix reads together fall into different banks. */
-template <int HD> union bf16_line {
-    bf16 at[HD + 8];
-    __nv_bfloat162 two[HD / 2 + 4];
-    uint4 eight[HD / 8 + 1];
-};
-
-/* A lane of a fragment: its rows are group and group + 8 of the warp's 16, its columns pair and pair + 1 of every 8. */
-struct fragment {
-    int warp, lane, group, pair;
-};
-
-static __device__ __forceinline__ struct fragment fragment_of(int thread)
-{
-    const int lane = thread % WARP;
-    const struct fragment f = {thread / WARP, lane, lane / 4, 2 * (lane % 4)};
-    return f;
-}
-
-/* Reduces over the lanes that share rows. */
-static __device__ __forceinline__ float group_max(float x)
-{
-    for (int bit = 1; bit <= 2; bit *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, bit));
-    return x;
-}
-
-static __device__ __forceinline__ float group_sum(float x)
-{
-    for (int bit = 1; bit <= 2; bit *= 2) x += __shfl_xor_sync(~0u, x, bit);
-    return x;
-}
-
-static __device__ __forceinline__ unsigned pack(float low, float high)
-{
-    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-    unsigned bits;
-    memcpy(&bits, &both, sizeof bits);
-    return bits;
-}
-
-/* Begins to fetch rows first..first+N-1 of a strip, by GROUP threads; what is not there becomes 0. */
-template <int HD, int N, int GROUP>
-static __device__ __forceinline__ void fetch(union bf16_line<HD> *to, const struct strip<bf16> &from, int first,
-                                             int size, bool wide)
-{
-    constexpr int CHUNKS = HD / 8;
-#pragma unroll 4
-    for (int n = (int)threadIdx.x % GROUP; n < N * CHUNKS; n += GROUP) {
-        const int row = n / CHUNKS, column = n % CHUNKS * 8;
-        const bf16 *x = strip_row(from, first + row);
-        const int left = x ? size - column : 0;
-        bf16 *y = to[row].at + column;
-        if (wide) {
-            cp_async<16>(y, left > 0 ? x + column : from.first, left > 0 ? 16 : 0);
-        } else {
-            for (int e = 0; e < 8; e++) y[e] = e < left ? x[column + e] : __float2bfloat16(0.0F);
-        }
-    }
-    cp_async_commit();
-}
-
-/* --- products
- * --------------------------------------------------------------------------------------------------------- */
-
-/* The warp's 16 queries as left operands, 16 columns of the head each. */
-template <int HD> struct left_rows {
-    unsigned of[HD / 16][4];
-};
-
-template <int HD>
-static __device__ __forceinline__ void load_left(const union bf16_line<HD> *rows, struct fragment f,
-                                                 struct left_rows<HD> *a)
-{
-#pragma unroll
-    for (int d = 0; d < HD / 16; d++) ldmatrix<4>(a->of[d], &rows[f.lane % 16].at[16 * d + f.lane / 16 * 8]);
-}
-
-/* s[n] = queries times keys 8 n .. 8 n + 7: one chain over the head. */
-template <int HD, int KEYS>
-static __device__ __forceinline__ void score(const struct left_rows<HD> &a, const union bf16_line<HD> *keys,
-                                             struct fragment f, float s[KEYS / 8][4])
-{
-#pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) s[n][i] = 0.0F;
-#pragma unroll
-        for (int d = 0; d < HD / 32; d++) {
-            unsigned b[4];
-            ldmatrix<4>(b, &keys[8 * n + f.lane % 8].at[32 * d + f.lane / 8 * 8]);
-            const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-            mma_bf16_16x8x16(s[n], a.of[2 * d], low);
-            mma_bf16_16x8x16(s[n], a.of[2 * d + 1], high);
-        }
-    }
-}
-
-/* out[n] += weights times columns 8 n .. 8 n + 7 of the values: one chain over the keys. */
-template <int HD, int KEYS>
-static __device__ __forceinline__ void weigh_values(const float s[KEYS / 8][4], const union bf16_line<HD> *values,
-                                                    struct fragment f, float out[HD / 8][4])
-{
-#pragma unroll
-    for (int k = 0; k < KEYS / 16; k++) {
-        const float *left = s[2 * k], *right = s[2 * k + 1];
-        const unsigned a[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]),
-                               pack(right[2], right[3])};
-#pragma unroll
-        for (int d = 0; d < HD / 16; d++) {
-            unsigned b[4];
-            ldmatrix_transposed<4>(b, &values[16 * k + f.lane % 16].at[16 * d + f.lane / 16 * 8]);
-            const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-            mma_bf16_16x8x16(out[2 * d], a, low);
-            mma_bf16_16x8x16(out[2 * d + 1], a, high);
-        }
-    }
-}
 
 /* --- the running softmax of a lane's two rows
  * ------------------------------------------------------------------------- */
@@ -135,10 +18,7 @@ template <int HD> static __device__ __forceinline__ void begin(struct fragment_s
         x->top[r] = -INFINITY;
         x->sum[r] = 0.0F;
     }
-#pragma unroll
-    for (int n = 0; n < HD / 8; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) x->out[n][i] = 0.0F;
+    clear<HD / 8>(x->out);
 }
 
 /* Raw products of row r of the lane, query `query`, and the keys from `base` on become scores. */
@@ -205,24 +85,15 @@ static __device__ __forceinline__ void write_rows(const struct attention_args &p
                                                   int first, struct fragment f, const struct fragment_softmax<HD> &x,
                                                   union bf16_line<HD> *lines)
 {
+    const struct head_place to = {result_row<bf16>(p, where, first), (int64_t)p.heads * p.size, 0, p.n_queries - first};
+    float part[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int row = f.group + 8 * r;
-        const float sum = group_sum(x.sum[r]), part = part_of(sum, where);
-        if (f.pair == 0) write_lse(p, where, first + row, x.top[r], sum);
-#pragma unroll
-        for (int n = 0; n < HD / 8; n++)
-            lines[row].two[4 * n + f.pair / 2] =
-                __floats2bfloat162_rn(x.out[n][2 * r] * part, x.out[n][2 * r + 1] * part);
+        const float sum = group_sum(x.sum[r]);
+        part[r] = part_of(sum, where);
+        if (f.pair == 0) write_lse(p, where, first + f.group + 8 * r, x.top[r], sum);
     }
-    __syncwarp();
-    for (int n = f.lane; n < OWNED * HD / 8; n += WARP) {
-        const int row = n / (HD / 8), column = n % (HD / 8) * 8, left = p.size - column;
-        if (first + row >= p.n_queries) return;
-        bf16 *y = result_row<bf16>(p, where, first + row) + column;
-        if (p.wide && left > 0) *reinterpret_cast<uint4 *>(y) = lines[row].eight[column / 8];
-        for (int e = 0; !p.wide && e < 8 && e < left; e++) y[e] = lines[row].at[column + e];
-    }
+    write_sums<HD>(x.out, part, to, p.size, p.wide, f, lines);
 }
 
 template <int HD>
@@ -231,19 +102,12 @@ static __device__ __forceinline__ void publish(const struct fragment_softmax<HD>
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int row = f.group + 8 * r;
         const float sum = group_sum(x.sum[r]);
-        if (f.pair == 0) {
-            s->top[f.warp][row] = x.top[r];
-            s->sum[f.warp][row] = sum;
-        }
-#pragma unroll
-        for (int n = 0; n < HD / 8; n++) {
-            const int column = 8 * n + f.pair;
-            float2 *two = reinterpret_cast<float2 *>(&out[row].chunk[column / 4]);
-            two[column % 4 / 2] = make_float2(x.out[n][2 * r], x.out[n][2 * r + 1]);
-        }
+        if (f.pair > 0) continue;
+        s->top[f.warp][f.group + 8 * r] = x.top[r];
+        s->sum[f.warp][f.group + 8 * r] = sum;
     }
+    publish_sums<HD>(x.out, f, out);
 }
 
 /* --- kernels
@@ -302,7 +166,7 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
         cp_async_wait<0>();
         group_sync<GROUP>();
         fetch<HD, KEYS, GROUP>(keys, key_rows, base + STEP, p.size, p.wide);
-        weigh_values<HD, KEYS>(s, values, f, x.out);
+        weigh_rows<HD, KEYS>(s, values, f, x.out);
     }
     cp_async_wait<0>();
     __syncthreads();

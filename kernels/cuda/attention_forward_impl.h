@@ -5,8 +5,6 @@
 
 #include "kernels/cuda/attention_tiles_impl.h"
 
-typedef __nv_bfloat16 bf16;
-
 constexpr int WARPS = 4, THREADS = WARPS * WARP;
 
 /* Enqueues attention of bf16 values; p.tiles blocks a head. */
@@ -41,21 +39,6 @@ static __device__ __forceinline__ void write_lse(const struct attention_args &p,
 {
     if (p.lse && query < p.n_queries)
         p.lse[((int64_t)where.slot * p.heads + where.head) * p.n_queries + query] = (top + log2f(sum)) * LN_2;
-}
-
-static __device__ __forceinline__ void store4(bf16 *x, float4 value, int left, bool wide)
-{
-    const __nv_bfloat162 low = __floats2bfloat162_rn(value.x, value.y), high = __floats2bfloat162_rn(value.z, value.w);
-    if (left <= 0) return;
-    if (wide) {
-        reinterpret_cast<__nv_bfloat162 *>(x)[0] = low;
-        reinterpret_cast<__nv_bfloat162 *>(x)[1] = high;
-        return;
-    }
-    x[0] = low.x;
-    if (left > 1) x[1] = low.y;
-    if (left > 2) x[2] = high.x;
-    if (left > 3) x[3] = high.y;
 }
 
 template <class T>

@@ -4,85 +4,41 @@
  * Whoever owns a row of a gradient makes all of its sum, in order: keys for dQ, the slots of an image and their queries
  * for dK and dV, slots for dbias. So the scores are computed once for each of the three, and nothing is added by two.
  * Source: Dao et al. 2022 (FlashAttention), appendix B. */
-#include "kernels/cuda/attention_tiles_impl.h"
+#include "kernels/cuda/attention_grad_impl.h"
 
 constexpr int WARPS = 2, THREADS = WARPS * WARP, ROWS = WARPS * OWNED, DELTA_THREADS = 256, DELTA_LANES = 16;
-
-struct attention_grad_args {
-    struct attention_args a;
-    const float *d_o; /* like o */
-    float *delta;     /* [B,H,Q], the workspace: <dO, O> */
-    struct head_rows dq, dk, dv;
-    float *dbias; /* [H,Nq,keys] */
-    bool second;  /* dk and dv are those of the second segment */
-    int column;   /* where the first tile of keys begins, a multiple of 4 */
-};
 
 /* --- <dO, O> --------------------------------------------------------------------------------------------------------
  */
 
-/* 16 lanes a row of a head: o and do are read once, 8 * B * Nq * H * D bytes. */
-KERNEL(DELTA_THREADS) void attention_delta(const struct attention_grad_args p)
+template <class T> static __device__ __forceinline__ void row_products(const struct attention_grad_args &p)
 {
     const int64_t n = (int64_t)blockIdx.x * (DELTA_THREADS / DELTA_LANES) + threadIdx.x / DELTA_LANES;
     const int lane = (int)threadIdx.x % DELTA_LANES, left = p.a.size - 4 * lane;
     const bool inside = n < (int64_t)p.a.slots * p.a.n_queries * p.a.heads;
     float sum = 0.0F;
     if (inside) {
-        const float4 x = load4((const float *)p.a.o + n * p.a.size + 4 * lane, left, p.a.wide);
-        const float4 y = load4(p.d_o + n * p.a.size + 4 * lane, left, p.a.wide);
+        const float4 x = load4((const T *)p.a.o + n * p.a.size + 4 * lane, left, p.a.wide);
+        const float4 y = load4((const T *)p.d_o + n * p.a.size + 4 * lane, left, p.a.wide);
         sum = x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
     }
     for (int bit = 1; bit < DELTA_LANES; bit *= 2) sum += __shfl_xor_sync(~0u, sum, bit);
     const int64_t head = n % p.a.heads, row = n / p.a.heads, slot = row / p.a.n_queries, query = row % p.a.n_queries;
     if (inside && lane == 0) p.delta[(slot * p.a.heads + head) * p.a.n_queries + query] = sum;
 }
+
+/* 16 lanes a row of a head: o and do are read once, 8 * B * Nq * H * D bytes, 4 of bf16. */
+KERNEL(DELTA_THREADS) void attention_delta(const struct attention_grad_args p)
+{
+    p.bf16 ? row_products<bf16>(p) : row_products<float>(p);
+}
 KERNEL_ENTRY(attention_delta, struct attention_grad_args)
-
-/* --- gradients of scores --------------------------------------------------------------------------------------------
- */
-
-/* What the forward pass left of a row of scores. Rows past the last have a probability of 0. */
-struct row_state {
-    float lse, delta; /* lse in units of log 2 */
-};
-
-static __device__ __forceinline__ struct row_state row_state_of(const struct attention_grad_args &p, int slot, int head,
-                                                                int query)
-{
-    const int64_t n = ((int64_t)slot * p.a.heads + head) * p.a.n_queries + query;
-    struct row_state r = {INFINITY, 0.0F};
-    if (query < p.a.n_queries) {
-        r.lse = p.a.lse[n] * LOG2_E;
-        r.delta = p.delta[n];
-    }
-    return r;
-}
-
-struct score_grad {
-    float kept, ds; /* P * keep, dS */
-};
-
-static __device__ __forceinline__ struct score_grad score_grad_of(bool seen, float score, float d_p, float keep,
-                                                                  struct row_state row)
-{
-    const float probability = seen ? exp2f(score - row.lse) : 0.0F;
-    const struct score_grad g = {probability * keep, seen ? probability * (d_p * keep - row.delta) : 0.0F};
-    return g;
-}
-
-/* dO, like q with the rows of o. */
-static __device__ __forceinline__ struct strip<float> d_o_strip(const struct attention_grad_args &p, int slot,
-                                                                int head) {
-    const struct head_rows d_o = {const_cast<float *>(p.d_o), p.a.heads *p.a.size};
-    return plain_strip<float>(p.a, d_o, slot, p.a.n_queries, head);
-}
 
 /* dS of four queries against four keys, row i: raw products s and d_p of query `query` and the keys from `column` on.
  */
-static __device__ __forceinline__ float4
-query_grad(const struct attention_grad_args &p, const struct seen_keys &seen, int slot, int head, int query, int column,
-           struct row_state row, const float s[4], const float d_p[4])
+static __device__ __forceinline__ float4 query_grad(const struct attention_grad_args &p, const struct seen_keys &seen,
+                                                    int slot, int head, int query, int column, struct row_state row,
+                                                    const float s[4], const float d_p[4])
 {
     float bias[4], keep[4], ds[4];
     bias4(p.a, head, query, column, bias);
@@ -177,7 +133,7 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     for (int i = 0; i < 4; i++) rows[i] = row_state_of(p, slot, head, query + i);
     fill<HD, OWN, OWNED, THREADS>(queries, plain_strip<float>(p.a, p.a.q, slot, p.a.n_queries, head), first, p.a.size,
                                   p.a.wide, p.a.scale * LOG2_E);
-    fill<HD, OWN, OWNED, THREADS>(d_os, d_o_strip(p, slot, head), first, p.a.size, p.a.wide, 1.0F);
+    fill<HD, OWN, OWNED, THREADS>(d_os, d_o_strip<float>(p, slot, head), first, p.a.size, p.a.wide, 1.0F);
     __syncthreads();
     for (int base = share; base < seen_end(seen); base += STEP) {
         float s[4][4], d_p[4][4];
@@ -230,39 +186,12 @@ KERNEL_ENTRY(attention_dq_few_64, struct attention_grad_args)
 /* --- dK, dV ---------------------------------------------------------------------------------------------------------
  */
 
-/* The first slot of those from 0 on whose image is at least `image`; the index is in order. */
-static __device__ __forceinline__ int first_slot_of(const struct attention_args &p, int image)
-{
-    if (!p.index) return image;
-    int low = 0, high = p.slots;
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (p.index[middle] < image)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* The segment of which keys are owned; the other one's columns are not there. */
-static __device__ __forceinline__ struct strip<float> owned_strip(const struct attention_grad_args &p,
-                                                                  const struct head_rows &x, int item, int n, int head,
-                                                                  const struct seen_keys &owned) {
-    const float *rows = head_of<float>(p.a, x, item, n, head);
-    const struct strip<float> s = {
-        rows, rows, x.stride, x.stride, owned
-    };
-    return s;
-}
-
 /* A block takes 32 keys of an image (of a slot, in the second segment) and head, 16 a warp, and walks the queries of
  * all slots that see them. Roles are turned: keys and values are owned, rows of weights are keys, columns are queries.
  *
  * Bound by multiply-adds, 4 * Nq * N * HD of them per head and slot. Shared memory at HD = 64: keys and values 17 KiB,
  * a tile of queries and dO 17, weights 4.5. From L2: queries and dO once a block. */
-template <int HD>
-static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
+template <int HD> static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
 {
     SHARED(struct line<HD>, keys, [ROWS]);
     SHARED(struct line<HD>, values, [ROWS]);
@@ -282,14 +211,14 @@ static __device__ __forceinline__ void key_gradients(const struct attention_grad
     struct sums<HD> dk, dv;
     clear<HD>(&dk);
     clear<HD>(&dv);
-    fill<HD, ROWS, OWNED, THREADS>(keys, owned_strip(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first,
+    fill<HD, ROWS, OWNED, THREADS>(keys, owned_strip<float>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first,
                                    a.size, a.wide, a.scale * LOG2_E);
-    fill<HD, ROWS, OWNED, THREADS>(values, owned_strip(p, p.second ? a.v2 : a.v, item, n_rows, head, owned), first,
-                                   a.size, a.wide, 1.0F);
+    fill<HD, ROWS, OWNED, THREADS>(values, owned_strip<float>(p, p.second ? a.v2 : a.v, item, n_rows, head, owned),
+                                   first, a.size, a.wide, 1.0F);
     for (int slot = p.second ? item : first_slot_of(a, item); slot < slot_end; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
         const struct strip<float> query_rows = plain_strip<float>(a, a.q, slot, a.n_queries, head);
-        const struct strip<float> d_o_rows = d_o_strip(p, slot, head);
+        const struct strip<float> d_o_rows = d_o_strip<float>(p, slot, head);
         for (int base = 0; base < a.n_queries; base += WALKED) {
             float s[4][4], d_p[4][4];
             __syncthreads();
@@ -370,7 +299,7 @@ template <int HD> static __device__ __forceinline__ void bias_gradients(const st
         __syncthreads();
         fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip<float>(a, a.q, slot, a.n_queries, head), first, a.size,
                                        a.wide, a.scale * LOG2_E);
-        fill<HD, ROWS, OWNED, THREADS>(d_os, d_o_strip(p, slot, head), first, a.size, a.wide, 1.0F);
+        fill<HD, ROWS, OWNED, THREADS>(d_os, d_o_strip<float>(p, slot, head), first, a.size, a.wide, 1.0F);
         fill<HD, WALKED, WALKED, THREADS>(keys, key_strip<float>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide,
                                           1.0F);
         fill<HD, WALKED, WALKED, THREADS>(values, key_strip<float>(a, a.v, a.v2, slot, head, seen), base, a.size,
@@ -421,6 +350,7 @@ static void launch_delta(vg_stream *stream, const struct attention_grad_args &p)
 static void launch_queries(vg_stream *stream, struct attention_grad_args p)
 {
     const bool few = p.a.n_queries <= OWNED, small = p.a.size <= 32;
+    if (p.bf16) return vg_cuda_attention_dq_bf16(stream, &p);
     p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : ROWS);
     const unsigned blocks = (unsigned)(p.a.slots * p.a.heads * p.a.tiles);
     if (few && small) {
@@ -438,6 +368,7 @@ static void launch_keys(vg_stream *stream, struct attention_grad_args p, bool se
 {
     p.second = second;
     p.column = second ? p.a.n_first / 4 * 4 : 0; /* numbers of dropout come in fours */
+    if (p.bf16) return vg_cuda_attention_dkv_bf16(stream, &p);
     p.a.tiles = (int)tiles_of((second ? p.a.keys : p.a.n_first) - p.column, ROWS);
     const unsigned blocks = (unsigned)((second ? p.a.slots : p.a.images) * p.a.heads * p.a.tiles);
     if (p.a.size <= 32) {
@@ -449,6 +380,7 @@ static void launch_keys(vg_stream *stream, struct attention_grad_args p, bool se
 
 static void launch_bias(vg_stream *stream, struct attention_grad_args p)
 {
+    if (p.bf16) return vg_cuda_attention_dbias_bf16(stream, &p);
     p.a.tiles = (int)(tiles_of(p.a.n_queries, ROWS) * tiles_of(p.a.keys, WALKED));
     const unsigned blocks = (unsigned)(p.a.heads * p.a.tiles);
     if (p.a.size <= 32) {
@@ -469,9 +401,8 @@ extern "C" vg_status vg_cuda_attention_grad(vg_stream *stream, const vg_node *no
     const vg_operand *in = node->in + 1, *out = node->out;
     struct attention_grad_args p = {};
     VG_TRY(vg_cuda_attention_args(node, 1, &p.a));
-    VG_CHECK(in[0].dtype == VG_F32, VG_E_BUG, "the gradient of attention on a GPU takes fp32 values, not %s",
-             vg_dtype_name(in[0].dtype));
-    p.d_o = (const float *)node->in[0].data;
+    p.bf16 = in[0].dtype == VG_BF16;
+    p.d_o = node->in[0].data;
     p.a.o = node->in[10].data;
     p.a.lse = (float *)node->in[11].data;
     p.delta = (float *)node->workspace;

@@ -17,6 +17,8 @@
 #define LOG2_E 0x1.715476p+0F
 #define LN_2   0x1.62e430p-1F
 
+typedef __nv_bfloat16 bf16;
+
 constexpr int WARP = 32, OWNED = 16, WALKED = 32, LARGEST_HEAD = 64;
 
 /* Row 0 of item 0 (a slot or an image), at head 0; rows are stride elements apart. */
@@ -106,6 +108,37 @@ static __device__ __forceinline__ void store4(float *x, float4 value, int left, 
     if (left > 1) x[1] = value.y;
     if (left > 2) x[2] = value.z;
     if (left > 3) x[3] = value.w;
+}
+
+static __device__ __forceinline__ float4 load4(const bf16 *x, int left, bool wide)
+{
+    float4 y = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    if (left <= 0) return y;
+    if (wide) {
+        const uint2 four = *reinterpret_cast<const uint2 *>(x);
+        return make_float4(__uint_as_float(four.x << 16), __uint_as_float(four.x & 0xffff0000u),
+                           __uint_as_float(four.y << 16), __uint_as_float(four.y & 0xffff0000u));
+    }
+    y.x = __bfloat162float(x[0]);
+    if (left > 1) y.y = __bfloat162float(x[1]);
+    if (left > 2) y.z = __bfloat162float(x[2]);
+    if (left > 3) y.w = __bfloat162float(x[3]);
+    return y;
+}
+
+static __device__ __forceinline__ void store4(bf16 *x, float4 value, int left, bool wide)
+{
+    const __nv_bfloat162 low = __floats2bfloat162_rn(value.x, value.y), high = __floats2bfloat162_rn(value.z, value.w);
+    if (left <= 0) return;
+    if (wide) {
+        reinterpret_cast<__nv_bfloat162 *>(x)[0] = low;
+        reinterpret_cast<__nv_bfloat162 *>(x)[1] = high;
+        return;
+    }
+    x[0] = low.x;
+    if (left > 1) x[1] = low.y;
+    if (left > 2) x[2] = high.x;
+    if (left > 3) x[3] = high.y;
 }
 
 static __device__ __forceinline__ float4 times(float4 x, float factor)

@@ -21,13 +21,14 @@ static __device__ void put_sums(const struct column_sums_args &p, int64_t chunk,
     store<W>(to, p.of.accumulate ? load<W>(to) + sum : sum);
 }
 
-template <int W> static __device__ void sum_chunk(const struct column_sums_args &p, float4 strips[STRIPS][WARP])
+template <int W, class T>
+static __device__ void sum_chunk(const struct column_sums_args &p, float4 strips[STRIPS][WARP])
 {
     const int lane = lane_of_warp(), strip = (int)threadIdx.x / WARP;
     const int64_t c = ((int64_t)(blockIdx.x % p.tiles) * WARP + lane) * W, chunk = blockIdx.x / p.tiles;
     const int64_t left = p.of.n - chunk * CHUNK;
     const int rows = left < CHUNK ? (int)left : CHUNK;
-    const float *x = p.of.x + chunk * CHUNK * p.of.stride + c;
+    const T *x = (const T *)p.of.x + chunk * CHUNK * p.of.stride + c;
     pack<W> sum = {};
     if (c < p.of.columns)
 #pragma unroll 4
@@ -40,11 +41,11 @@ template <int W> static __device__ void sum_chunk(const struct column_sums_args 
 }
 
 /* A block sums a chunk of rows: warp s the rows s, s + STRIPS, .. of it, 32 or 128 columns wide, then the warps' sums
- * in order. Memory bound: 4 * n * columns bytes read, 1 / CHUNK of it written and read again. */
-KERNEL(ROW_THREADS) void sum_columns(const struct column_sums_args p)
+ * in order. Memory bound: 4 * n * columns bytes read (2 of bf16), 4 / CHUNK written and read again. */
+KERNEL(ROW_THREADS, 4) void sum_columns(const struct column_sums_args p)
 {
     SHARED(float4, strips, [STRIPS][WARP]);
-    p.wide ? sum_chunk<4>(p, strips) : sum_chunk<1>(p, strips);
+    BY_TYPE_AND_FP32(p.of.bf16, p.wide, sum_chunk, p, strips);
 }
 KERNEL_ENTRY(sum_columns, struct column_sums_args)
 
@@ -75,6 +76,7 @@ extern "C" void vg_cuda_column_sums(vg_stream *stream, const vg_column_sums *sum
         LAUNCH(sum_columns, p.tiles * (unsigned)chunks, ROW_THREADS, 0, vg_cuda_queue(stream), p);
         if (chunks == 1) return;
         p.of.x = partial;
+        p.of.bf16 = false;
         p.of.stride = sums->columns;
         partial += vg_round_up((size_t)(chunks * sums->columns), 4);
     }
@@ -83,7 +85,8 @@ extern "C" void vg_cuda_column_sums(vg_stream *stream, const vg_column_sums *sum
 static vg_column_sums rows_of(const vg_node *node)
 {
     vg_column_sums sums = {};
-    sums.x = (const float *)node->in[0].data;
+    sums.x = node->in[0].data;
+    sums.bf16 = is_bf16(&node->in[0]);
     sums.out = (float *)node->out[0].data;
     sums.columns = sums.stride = sums.split = vg_shape_count(&node->out[0].shape);
     sums.n = vg_shape_count(&node->in[0].shape) / sums.columns;

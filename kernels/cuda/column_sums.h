@@ -11,10 +11,10 @@ extern "C" {
 
 /* Column c of x goes to out[c], or, from column `split` on, to rest[c - split]; NULL: those sums are not wanted. */
 typedef struct vg_column_sums {
-    const float *x; /* [n,columns], rows `stride` floats apart */
+    const void *x; /* [n,columns], rows `stride` numbers apart */
     int64_t n, stride, columns, split;
     float *out, *rest;
-    bool accumulate;
+    bool bf16, accumulate; /* bf16: x is */
 } vg_column_sums;
 
 size_t vg_cuda_column_sums_workspace(int64_t n, int64_t columns);

@@ -73,6 +73,7 @@ const vg_backend *vg_backend_cuda(void)
         .sum_squares = vg_cuda_sum_squares,
         .norm = vg_cuda_norm,
         .adamw = vg_cuda_adamw,
+        .to_bf16 = vg_cuda_to_bf16,
         .profile = vg_cuda_profile,
     };
     return &cuda;

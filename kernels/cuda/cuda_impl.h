@@ -44,6 +44,7 @@ vg_status vg_cuda_sum(vg_stream *stream, float *dst, const float *a, const float
 vg_status vg_cuda_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks, double *block_sums);
 vg_status vg_cuda_norm(vg_stream *stream, const vg_grad_norm *args);
 vg_status vg_cuda_adamw(vg_stream *stream, const vg_adamw *args);
+vg_status vg_cuda_to_bf16(vg_stream *stream, vg_bf16 *to, const float *from, int64_t n);
 size_t vg_cuda_linear_workspace(const vg_node *node);
 size_t vg_cuda_linear_dx_workspace(const vg_node *node);
 size_t vg_cuda_linear_dw_workspace(const vg_node *node);

@@ -4,46 +4,55 @@
 enum { THREADS = 256, REPEATS = 8 };
 
 struct add_args {
-    const float *a, *b;
-    float *y;
+    const void *a, *b;
+    void *y;
     int64_t n;
-    bool wide;
+    bool bf16, wide;
 };
 
-/* Four numbers a thread, 128 bits at a time; the last thread takes what is left. Memory bound: 12 bytes a number. */
+template <int W, class T> static __device__ void add_some(const struct add_args &p)
+{
+    const int64_t i = W * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
+    const T *a = (const T *)p.a, *b = (const T *)p.b;
+    T *y = (T *)p.y;
+    if (p.wide && i + W <= p.n)
+        store<W>(y + i, load<W>(a + i) + load<W>(b + i));
+    else
+        for (int64_t j = i; j < i + W && j < p.n; j++) store<1>(y + j, load<1>(a + j) + load<1>(b + j));
+}
+
+/* 128 bits a thread; the last thread takes what is left. Memory bound: 12 bytes a number, 6 of bf16. */
 KERNEL(THREADS) void add_numbers(const struct add_args p)
 {
-    const int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
-    if (p.wide && i + 4 <= p.n)
-        store<4>(p.y + i, load<4>(p.a + i) + load<4>(p.b + i));
-    else
-        for (int64_t j = i; j < i + 4 && j < p.n; j++) p.y[j] = p.a[j] + p.b[j];
+    p.bf16 ? add_some<8, bf16>(p) : add_some<4, float>(p);
 }
 KERNEL_ENTRY(add_numbers, struct add_args)
 
 extern "C" vg_status vg_cuda_add(vg_stream *stream, const vg_node *node)
 {
     struct add_args p = {};
-    p.a = (const float *)node->in[0].data;
-    p.b = (const float *)node->in[1].data;
-    p.y = (float *)node->out[0].data;
+    p.a = node->in[0].data;
+    p.b = node->in[1].data;
+    p.y = node->out[0].data;
     p.n = vg_shape_count(&node->in[0].shape);
+    p.bf16 = is_bf16(&node->in[0]);
     p.wide = is_aligned(p.a, p.b, p.y);
-    LAUNCH(add_numbers, blocks_for(p.n, 4 * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
+    LAUNCH(add_numbers, blocks_for(p.n, (p.bf16 ? 8 : 4) * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
     return VG_CUDA_LAUNCHED("add");
 }
 
 /* --- one tensor over many ----------------------------------------------------------------------------------------- */
 
 struct spread_args {
-    const float *x, *p; /* [n,period] or NULL; [period] */
-    float *y;           /* [n,period] */
+    const void *x;  /* [n,period] or NULL */
+    const float *p; /* [period] */
+    void *y;        /* [n,period] */
     int64_t n, period;
     unsigned tiles; /* blocks that a period takes */
-    bool wide;
+    bool bf16, wide;
 };
 
-template <int W> static __device__ void spread_tile(const struct spread_args &p)
+template <int W, class T> static __device__ void spread_tile(const struct spread_args &p)
 {
     const int64_t column = ((int64_t)(blockIdx.x % p.tiles) * THREADS + threadIdx.x) * W;
     if (column >= p.period) return;
@@ -51,15 +60,16 @@ template <int W> static __device__ void spread_tile(const struct spread_args &p)
     const int64_t first = (int64_t)(blockIdx.x / p.tiles) * REPEATS;
     for (int64_t i = first; i < first + REPEATS && i < p.n; i++) {
         const int64_t at = i * p.period + column;
-        store<W>(p.y + at, p.x ? load<W>(p.x + at) + each : each);
+        store<W>((T *)p.y + at, p.x ? load<W>((const T *)p.x + at) + each : each);
     }
 }
 
 /* y = x + p, or p again and again. A thread keeps its columns of p for REPEATS rows. Memory bound: x is read and y
- * written once, p once in REPEATS rows; (8 + 4 / REPEATS) * n * period bytes, less 4 without x. */
+ * written once, p once in REPEATS rows; (8 + 4 / REPEATS) * n * period bytes, less 4 without x, half of the 8 in bf16.
+ */
 KERNEL(THREADS) void spread_rows(const struct spread_args p)
 {
-    p.wide ? spread_tile<4>(p) : spread_tile<1>(p);
+    BY_TYPE_AND_FP32(p.bf16, p.wide, spread_tile, p);
 }
 KERNEL_ENTRY(spread_rows, struct spread_args)
 
@@ -73,9 +83,10 @@ static void spread(vg_stream *stream, struct spread_args p)
 extern "C" vg_status vg_cuda_add_rows(vg_stream *stream, const vg_node *node)
 {
     struct spread_args p = {};
-    p.x = (const float *)node->in[0].data;
+    p.x = node->in[0].data;
     p.p = (const float *)node->in[1].data;
-    p.y = (float *)node->out[0].data;
+    p.y = node->out[0].data;
+    p.bf16 = is_bf16(&node->out[0]);
     p.period = vg_shape_count(&node->in[1].shape);
     p.n = vg_shape_count(&node->in[0].shape) / p.period;
     spread(stream, p);
@@ -86,7 +97,8 @@ extern "C" vg_status vg_cuda_repeat(vg_stream *stream, const vg_node *node)
 {
     struct spread_args p = {};
     p.p = (const float *)node->in[0].data;
-    p.y = (float *)node->out[0].data;
+    p.y = node->out[0].data;
+    p.bf16 = is_bf16(&node->out[0]);
     p.period = vg_shape_count(&node->in[0].shape);
     p.n = node->attr.repeat.count;
     spread(stream, p);
@@ -96,35 +108,35 @@ extern "C" vg_status vg_cuda_repeat(vg_stream *stream, const vg_node *node)
 /* --- many tensors in one ------------------------------------------------------------------------------------------ */
 
 struct stack_args {
-    float *part[VG_MAX_IN]; /* [size] each, or NULL */
-    float *whole;           /* [n_parts,size] */
+    void *part[VG_MAX_IN]; /* [size] each, or NULL */
+    void *whole;           /* [n_parts,size] */
     int64_t size;
-    bool wide;
+    bool bf16, wide;
 };
 
-template <int W> static __device__ void stack_tile(const struct stack_args &p, bool apart)
+template <int W, class T> static __device__ void stack_tile(const struct stack_args &p, bool apart)
 {
     const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
-    float *part = nullptr, *whole = p.whole + (int64_t)blockIdx.y * p.size;
+    T *part = nullptr, *whole = (T *)p.whole + (int64_t)blockIdx.y * p.size;
 #pragma unroll
     for (int k = 0; k < VG_MAX_IN;
          k++) /* an index that is known only at run time would put the table in local memory */
-        if (k == (int)blockIdx.y) part = p.part[k];
+        if (k == (int)blockIdx.y) part = (T *)p.part[k];
     if (!part || i >= p.size) return;
     store<W>(apart ? part + i : whole + i, load<W>(apart ? whole + i : part + i));
 }
 
-/* A row of blocks a part, four numbers a thread. Memory bound: 8 bytes a number. */
+/* A row of blocks a part, 128 bits a thread. Memory bound: a number is read and written once. */
 KERNEL(THREADS) void stack_parts(const struct stack_args p)
 {
-    p.wide ? stack_tile<4>(p, false) : stack_tile<1>(p, false);
+    BY_TYPE(p.bf16, p.wide, stack_tile, p, false);
 }
 KERNEL_ENTRY(stack_parts, struct stack_args)
 
 /* The way back, likewise. */
 KERNEL(THREADS) void unstack_parts(const struct stack_args p)
 {
-    p.wide ? stack_tile<4>(p, true) : stack_tile<1>(p, true);
+    BY_TYPE(p.bf16, p.wide, stack_tile, p, true);
 }
 KERNEL_ENTRY(unstack_parts, struct stack_args)
 
@@ -132,19 +144,20 @@ KERNEL_ENTRY(unstack_parts, struct stack_args)
 static struct stack_args stack_of(const vg_operand *whole, const vg_operand *parts, int64_t n_parts)
 {
     struct stack_args p = {};
-    p.whole = (float *)whole->data;
+    p.whole = whole->data;
     p.size = vg_shape_count(&whole->shape) / n_parts;
-    p.wide = is_wide(p.size, p.whole);
+    p.bf16 = is_bf16(whole);
+    p.wide = is_wide_in(p.bf16, p.size, p.whole);
     for (int i = 0; i < VG_MAX_IN && i < n_parts; i++) {
-        p.part[i] = (float *)parts[i].data;
-        p.wide = p.wide && is_wide(p.size, p.part[i]);
+        p.part[i] = parts[i].data;
+        p.wide = p.wide && is_aligned(p.part[i]);
     }
     return p;
 }
 
 static dim3 stack_grid(const struct stack_args &p, int64_t n_parts)
 {
-    return dim3(blocks_for(p.size, THREADS * (p.wide ? 4 : 1)), (unsigned)n_parts);
+    return dim3(blocks_for(p.size, THREADS * (!p.wide ? 1 : p.bf16 ? 8 : 4)), (unsigned)n_parts);
 }
 
 extern "C" vg_status vg_cuda_stack(vg_stream *stream, const vg_node *node)

@@ -47,8 +47,8 @@ struct embed_args {
 template <int W> static __device__ void embed_row(const struct embed_args &p, int token)
 {
     const int64_t word = word_of(p.tokens, token), position = position_of(p.tokens, token);
-    sum_of_rows<W>(p.x + (int64_t)token * p.width, p.word + word * p.width, p.type, p.pos + position * p.width,
-                   p.width);
+    sum_of_rows<W, float>(p.x + (int64_t)token * p.width, p.word + word * p.width, p.type, p.pos + position * p.width,
+                          p.width);
 }
 
 /* A warp makes the row of a token, a block those of ROW_WARPS slots at one place, which share a row of positions.
@@ -124,20 +124,20 @@ KERNEL_ENTRY(group_tokens, struct group_args)
 
 struct scatter_args {
     struct group_args by;
-    const float *dx; /* [n,C] */
-    float *out;      /* the table, rows that nothing names are 0 already */
+    const void *dx; /* [n,C] */
+    float *out;     /* the table, rows that nothing names are 0 already */
     int width;
-    bool wide;
+    bool bf16, wide;
 };
 
-template <int W>
+template <int W, class T>
 static __device__ void scatter_row(const struct scatter_args &p, const struct embed_group &group, float *out)
 {
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
         pack<W> sum = {};
 #pragma unroll 4
         for (int i = 0; i < group.count; i++)
-            sum = sum + load<W>(p.dx + (int64_t)p.by.list[group.first + i] * p.width + c);
+            sum = sum + load<W>((const T *)p.dx + (int64_t)p.by.list[group.first + i] * p.width + c);
         store<W>(out + c, load<W>(out + c) + sum);
     }
 }
@@ -151,7 +151,7 @@ KERNEL(ROW_THREADS) void scatter_groups(const struct scatter_args p)
     const struct embed_group group = p.by.group[token];
     if (group.count == 0) return;
     float *out = p.out + (int64_t)row_of(p.by.tokens, p.by.table, token) * p.width;
-    p.wide ? scatter_row<4>(p, group, out) : scatter_row<1>(p, group, out);
+    BY_TYPE_AND_FP32(p.bf16, p.wide, scatter_row, p, group, out);
 }
 KERNEL_ENTRY(scatter_groups, struct scatter_args)
 
@@ -172,7 +172,8 @@ static vg_status scatter(vg_stream *stream, const vg_node *node, enum table tabl
     struct embed_group *group = (struct embed_group *)node->workspace;
     const size_t bytes = (size_t)vg_shape_count(&out->shape) * sizeof(float);
     const struct group_args by = {*tokens, group, (int *)(group + tokens->n), table};
-    struct scatter_args p = {by, (const float *)node->in[0].data, (float *)out->data, (int)out->shape.dim[1], false};
+    struct scatter_args p = {by,   node->in[0].data, (float *)out->data, (int)out->shape.dim[1], is_bf16(&node->in[0]),
+                             false};
     p.wide = is_wide(p.width, p.dx, p.out);
     if (!node->accumulate) VG_CUDA(cudaMemsetAsync(p.out, 0, bytes, vg_cuda_queue(stream)));
     LAUNCH(group_tokens, blocks_for(tokens->n, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), by);
@@ -190,7 +191,8 @@ extern "C" vg_status vg_cuda_text_embed_grad(vg_stream *stream, const vg_node *n
     for (int table = WORDS; table <= POSITIONS; table++)
         if (out[table].data) VG_TRY(scatter(stream, node, (enum table)table, &tokens));
     vg_column_sums sums = {};
-    sums.x = (const float *)in[0].data;
+    sums.x = in[0].data;
+    sums.bf16 = is_bf16(&in[0]);
     sums.n = n;
     sums.stride = sums.columns = sums.split = width;
     sums.out = (float *)out[2].data;

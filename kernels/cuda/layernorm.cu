@@ -3,25 +3,30 @@
 enum { SHARED_BYTES = 48 * 1024, LARGEST_WIDTH = SHARED_BYTES / sizeof(float) };
 
 struct layernorm_args {
-    const float *x, *res, *gamma, *beta; /* [n,C], [n,C] or NULL, [C] */
-    float *y, *sum, *mean, *rstd;        /* [n,C], [n,C], [n], [n]; the last three may be NULL */
+    const void *x, *res;       /* [n,C], [n,C] or NULL */
+    const float *gamma, *beta; /* [C] */
+    void *y, *sum;             /* [n,C]; sum may be NULL, and is like x and res */
+    float *mean, *rstd;        /* [n] or NULL */
     int64_t rows;
     int width;
     float eps;
-    bool wide;
+    bool from_bf16, to_bf16, wide; /* x; y */
 };
 
 /* Each lane keeps its columns of the row in shared memory and reads what it wrote itself: nothing to wait for. */
-template <int W> static __device__ void layernorm_row(const struct layernorm_args &p, int64_t row, float *kept)
+template <int W, class from, class to>
+static __device__ void layernorm_row(const struct layernorm_args &p, int64_t row, float *kept)
 {
-    const int64_t at = row * p.width;
+    const from *in = (const from *)p.x + row * p.width, *res = p.res ? (const from *)p.res + row * p.width : nullptr;
+    from *sum = p.sum ? (from *)p.sum + row * p.width : nullptr;
+    to *y = (to *)p.y + row * p.width;
     const int start = lane_of_warp() * W;
     float total = 0, squares = 0;
 #pragma unroll 4
     for (int c = start; c < p.width; c += WARP * W) {
-        pack<W> x = load<W>(p.x + at + c);
-        if (p.res) x = x + load<W>(p.res + at + c);
-        if (p.sum) store<W>(p.sum + at + c, x);
+        pack<W> x = load<W>(in + c);
+        if (res) x = as_stored<from>(x + load<W>(res + c));
+        if (sum) store<W>(sum + c, x);
         store<W>(kept + c, x);
         for (int i = 0; i < W; i++) total += x.v[i];
     }
@@ -36,22 +41,32 @@ template <int W> static __device__ void layernorm_row(const struct layernorm_arg
         const pack<W> gamma = load<W>(p.gamma + c), beta = load<W>(p.beta + c);
         pack<W> x = load<W>(kept + c);
         for (int i = 0; i < W; i++) x.v[i] = (x.v[i] - mean) * rstd * gamma.v[i] + beta.v[i];
-        store<W>(p.y + at + c, x);
+        store<W>(y + c, x);
     }
     if (start > 0) return;
     if (p.mean) p.mean[row] = mean;
     if (p.rstd) p.rstd[row] = rstd;
 }
 
+template <class from, class to>
+static __device__ void layernorm_row_of(const struct layernorm_args &p, int64_t row, float *kept)
+{
+    p.wide ? layernorm_row<4, from, to>(p, row, kept) : layernorm_row<1, from, to>(p, row, kept);
+}
+
 /* One warp per row, up to ROW_WARPS of them a block: a row is summed in one fixed order, whatever the grid. Memory
- * bound: x (and res) are read once, y (and the sum) written once; 8 * n * C bytes, or 16 with both. */
+ * bound: x (and res) are read once, y (and the sum) written once; 8 * n * C bytes, or 16 with both; half in bf16. */
 KERNEL(ROW_THREADS, 4) void layernorm_rows(const struct layernorm_args p)
 {
     DYN_SHARED(float, kept); /* [warps,C] */
     const int warp = (int)threadIdx.x / WARP;
     const int64_t row = (int64_t)blockIdx.x * (blockDim.x / WARP) + warp;
     if (row >= p.rows) return;
-    p.wide ? layernorm_row<4>(p, row, kept + warp * p.width) : layernorm_row<1>(p, row, kept + warp * p.width);
+    float *mine = kept + warp * p.width;
+    if (p.from_bf16)
+        p.to_bf16 ? layernorm_row_of<bf16, bf16>(p, row, mine) : layernorm_row_of<bf16, float>(p, row, mine);
+    else
+        p.to_bf16 ? layernorm_row_of<float, bf16>(p, row, mine) : layernorm_row_of<float, float>(p, row, mine);
 }
 KERNEL_ENTRY(layernorm_rows, struct layernorm_args)
 
@@ -59,14 +74,16 @@ extern "C" vg_status vg_cuda_layernorm(vg_stream *stream, const vg_node *node)
 {
     const vg_operand *in = node->in, *out = node->out;
     struct layernorm_args p = {};
-    p.x = (const float *)in[0].data;
+    p.x = in[0].data;
     p.gamma = (const float *)in[1].data;
     p.beta = (const float *)in[2].data;
-    p.res = (const float *)in[3].data;
-    p.y = (float *)out[0].data;
+    p.res = in[3].data;
+    p.y = out[0].data;
     p.mean = (float *)out[1].data;
     p.rstd = (float *)out[2].data;
-    p.sum = (float *)out[3].data;
+    p.sum = out[3].data;
+    p.from_bf16 = is_bf16(&in[0]);
+    p.to_bf16 = is_bf16(&out[0]);
     p.rows = vg_shape_rows(&in[0].shape);
     p.width = (int)vg_shape_last(&in[0].shape);
     p.eps = node->attr.layernorm.eps;

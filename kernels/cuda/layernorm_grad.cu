@@ -5,12 +5,13 @@ enum { CHUNK = 32, MOST_WARPS = 4, SHARED_BYTES = 48 * 1024, ROWS_KEPT = 4 };
 enum { LARGEST_WIDTH = SHARED_BYTES / (ROWS_KEPT * sizeof(float)) };
 
 struct layernorm_grad_args {
-    const float *dy, *x, *gamma, *mean, *rstd, *acc; /* acc may be NULL */
-    float *dx;                                       /* may be NULL */
-    float *partial;                                  /* [chunks, dgamma and dbeta, C]; NULL when neither is wanted */
+    const void *dy, *x, *acc; /* acc may be NULL */
+    const float *gamma, *mean, *rstd;
+    void *dx;       /* like dy and acc; may be NULL */
+    float *partial; /* [chunks, dgamma and dbeta, C]; NULL when neither is wanted */
     int64_t rows;
     int width;
-    bool wide;
+    bool bf16, bf16_x, wide; /* gradients; x */
 };
 
 /* What a warp keeps in shared memory, [C] each. A lane reads only what it wrote itself, until the block comes together.
@@ -20,17 +21,18 @@ struct norm_rows {
     float *dgamma, *dbeta; /* of the warp's rows so far */
 };
 
-template <int W>
+template <int W, class T, class of_x>
 static __device__ void norm_grad_row(const struct layernorm_grad_args &p, int64_t row, const struct norm_rows &kept)
 {
     const int64_t at = row * p.width;
+    const T *acc = p.acc ? (const T *)p.acc + at : nullptr;
     const int start = lane_of_warp() * W;
     const float mean = p.mean[row], rstd = p.rstd[row];
     float sum = 0, along = 0;
 #pragma unroll 4
     for (int c = start; c < p.width; c += WARP * W) {
-        const pack<W> dy = load<W>(p.dy + at + c), gamma = load<W>(p.gamma + c);
-        pack<W> hat = load<W>(p.x + at + c), slope, gained;
+        const pack<W> dy = load<W>((const T *)p.dy + at + c), gamma = load<W>(p.gamma + c);
+        pack<W> hat = load<W>((const of_x *)p.x + at + c), slope, gained;
         for (int i = 0; i < W; i++) {
             hat.v[i] = (hat.v[i] - mean) * rstd;
             slope.v[i] = dy.v[i] * gamma.v[i];
@@ -51,11 +53,12 @@ static __device__ void norm_grad_row(const struct layernorm_grad_args &p, int64_
         const pack<W> hat = load<W>(kept.hat + c);
         pack<W> dx = load<W>(kept.slope + c);
         for (int i = 0; i < W; i++) dx.v[i] = (dx.v[i] - mean_slope - hat.v[i] * mean_along) * rstd;
-        store<W>(p.dx + at + c, p.acc ? load<W>(p.acc + at + c) + dx : dx);
+        store<W>((T *)p.dx + at + c, acc ? load<W>(acc + c) + dx : dx);
     }
 }
 
-template <int W> static __device__ void norm_grad_chunk(const struct layernorm_grad_args &p, float *shared)
+template <int W, class T, class of_x>
+static __device__ void norm_grad_chunk(const struct layernorm_grad_args &p, float *shared)
 {
     const int warps = (int)blockDim.x / WARP, warp = (int)threadIdx.x / WARP, each = ROWS_KEPT * p.width;
     float *mine = shared + warp * each;
@@ -66,7 +69,7 @@ template <int W> static __device__ void norm_grad_chunk(const struct layernorm_g
             store<W>(kept.dbeta + c, pack<W>{});
         }
     const int64_t first = (int64_t)blockIdx.x * CHUNK, end = first + CHUNK < p.rows ? first + CHUNK : p.rows;
-    for (int64_t row = first + warp; row < end; row += warps) norm_grad_row<W>(p, row, kept);
+    for (int64_t row = first + warp; row < end; row += warps) norm_grad_row<W, T, of_x>(p, row, kept);
     if (!p.partial) return;
     __syncthreads();
     float *partial = p.partial + (int64_t)blockIdx.x * 2 * p.width;
@@ -77,14 +80,23 @@ template <int W> static __device__ void norm_grad_chunk(const struct layernorm_g
     }
 }
 
+template <class T, class of_x>
+static __device__ void norm_grad_chunk_of(const struct layernorm_grad_args &p, float *shared)
+{
+    p.wide ? norm_grad_chunk<4, T, of_x>(p, shared) : norm_grad_chunk<1, T, of_x>(p, shared);
+}
+
 /* A block takes CHUNK rows, its warps in turn; dx of a row is one warp's. The share of dgamma and dbeta of the rows is
  * gathered on the way, warps in order, and the chunks are summed in a second pass: the order hangs on n and C alone.
  * Memory bound: dy and x (and acc) are read once, dx written once; 12 * n * C bytes, 16 with acc, and 16 / CHUNK for
- * the partial sums. */
+ * the partial sums; of bf16 half but for those. */
 KERNEL(MOST_WARPS *WARP) void layernorm_grad_rows(const struct layernorm_grad_args p)
 {
     DYN_SHARED(float, shared);
-    p.wide ? norm_grad_chunk<4>(p, shared) : norm_grad_chunk<1>(p, shared);
+    if (p.bf16)
+        p.bf16_x ? norm_grad_chunk_of<bf16, bf16>(p, shared) : norm_grad_chunk_of<bf16, float>(p, shared);
+    else
+        p.bf16_x ? norm_grad_chunk_of<float, bf16>(p, shared) : norm_grad_chunk_of<float, float>(p, shared);
 }
 KERNEL_ENTRY(layernorm_grad_rows, struct layernorm_grad_args)
 
@@ -107,7 +119,7 @@ extern "C" size_t vg_cuda_layernorm_grad_workspace(const vg_node *node)
 static void sum_partial(vg_stream *stream, const vg_node *node, int64_t width)
 {
     vg_column_sums sums = {};
-    sums.x = (const float *)node->workspace;
+    sums.x = node->workspace;
     sums.n = chunks_of(node);
     sums.stride = sums.columns = 2 * width;
     sums.split = width;
@@ -121,13 +133,15 @@ extern "C" vg_status vg_cuda_layernorm_grad(vg_stream *stream, const vg_node *no
 {
     const vg_operand *in = node->in, *out = node->out;
     struct layernorm_grad_args p = {};
-    p.dy = (const float *)in[0].data;
-    p.x = (const float *)in[1].data;
+    p.dy = in[0].data;
+    p.x = in[1].data;
+    p.bf16 = is_bf16(&in[0]);
+    p.bf16_x = is_bf16(&in[1]);
     p.gamma = (const float *)in[2].data;
     p.mean = (const float *)in[3].data;
     p.rstd = (const float *)in[4].data;
-    p.acc = (const float *)in[5].data;
-    p.dx = (float *)out[0].data;
+    p.acc = in[5].data;
+    p.dx = out[0].data;
     p.partial = out[1].data || out[2].data ? (float *)node->workspace : NULL;
     p.rows = vg_shape_rows(&in[0].shape);
     p.width = (int)vg_shape_last(&in[0].shape);

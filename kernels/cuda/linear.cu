@@ -3,7 +3,8 @@
  * - gamma is multiplied into the rows of W and into b before the product. That costs N * K numbers, where a pass over
  *   the result would cost rows * N, and leaves the residual to the epilogue.
  * - gelu and sigmoid are passes over z: the library's gelu is the tanh approximation, ours is exact.
- * - with gamma, the gradient of W waits in the workspace, since dgamma needs it as it is. */
+ * - with gamma, the gradient of W waits in the workspace, since dgamma needs it as it is.
+ * What is multiplied is fp32 or bf16, sums and gradients of parameters are fp32, other results either. */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/matmul.h"
@@ -13,29 +14,30 @@
 
 struct scale_args {
     const float *w, *b, *gamma; /* [N,K], [N] or NULL, [N] */
-    float *scaled_w, *scaled_b;
+    void *scaled_w;             /* fp32, or bf16 */
+    float *scaled_b;
     int64_t rows;
     int width;
-    bool wide;
+    bool bf16, wide;
 };
 
-template <int W> static __device__ void scale_row(const struct scale_args &p, int64_t row)
+template <int W, class T> static __device__ void scale_row(const struct scale_args &p, int64_t row)
 {
     const float gamma = p.gamma[row];
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
         pack<W> w = load<W>(p.w + row * p.width + c);
         for (int i = 0; i < W; i++) w.v[i] *= gamma;
-        store<W>(p.scaled_w + row * p.width + c, w);
+        store<W>((T *)p.scaled_w + row * p.width + c, w);
     }
     if (p.b && lane_of_warp() == 0) p.scaled_b[row] = p.b[row] * gamma;
 }
 
-/* A warp scales a row of W. Memory bound: 8 * N * K bytes. */
+/* A warp scales a row of W. Memory bound: 8 * N * K bytes, 6 into bf16. */
 KERNEL(ROW_THREADS) void scale_weight(const struct scale_args p)
 {
     const int64_t row = row_of_warp();
     if (row >= p.rows) return;
-    p.wide ? scale_row<4>(p, row) : scale_row<1>(p, row);
+    BY_TYPE_AND_FP32(p.bf16, p.wide, scale_row, p, row);
 }
 KERNEL_ENTRY(scale_weight, struct scale_args)
 
@@ -49,23 +51,25 @@ static size_t scaled_bytes(const vg_operand *w, const vg_operand *gamma)
     return gamma->shape.rank ? floats_bytes(w->shape.dim[0] * w->shape.dim[1]) + floats_bytes(w->shape.dim[0]) : 0;
 }
 
-/* Puts gamma W and gamma b into the workspace behind that of the product; without gamma, W and b are as they are. */
-static void scaled(vg_stream *stream, const vg_node *node, const float **w, const float **b, const float *gamma)
+/* Puts gamma W, in the type of what it is multiplied with, and gamma b into the workspace behind that of the product;
+ * without gamma, W and b are as they are. */
+static void scaled(vg_stream *stream, const vg_node *node, const vg_operand *gamma, vg_matmul *product)
 {
-    if (!gamma) return;
+    if (!gamma->data) return;
     const vg_shape *shape = &node->in[1].shape;
     struct scale_args p = {};
-    p.w = *w;
-    p.b = *b;
-    p.gamma = gamma;
+    p.w = (const float *)product->b;
+    p.b = (const float *)product->bias;
+    p.gamma = (const float *)gamma->data;
     p.rows = shape->dim[0];
     p.width = (int)shape->dim[1];
-    p.scaled_w = (float *)((unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES);
+    p.scaled_w = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES;
     p.scaled_b = (float *)((unsigned char *)p.scaled_w + floats_bytes(p.rows * p.width));
+    p.bf16 = product->factors == VG_BF16;
     p.wide = is_wide(p.width, p.w, p.scaled_w);
     LAUNCH(scale_weight, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
-    *w = p.scaled_w;
-    if (p.b) *b = p.scaled_b;
+    product->b = p.scaled_w;
+    if (p.b) product->bias = p.scaled_b;
 }
 
 /* --- forward ------------------------------------------------------------------------------------------------------ */
@@ -77,23 +81,24 @@ extern "C" size_t vg_cuda_linear_workspace(const vg_node *node)
 
 extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
 {
-    const vg_operand *in = node->in;
+    const vg_operand *in = node->in, *y = &node->out[0], *z = node->out[1].data ? &node->out[1] : y;
     const vg_act act = node->attr.linear.act;
-    float *y = (float *)node->out[0].data, *z = (float *)node->out[1].data;
     vg_matmul product = {};
     product.m = vg_shape_rows(&in[0].shape);
     product.n = in[1].shape.dim[0];
     product.k = in[1].shape.dim[1];
-    product.a = (const float *)in[0].data;
-    product.b = (const float *)in[1].data;
-    product.bias = (const float *)in[2].data;
-    product.c = (const float *)in[4].data;
-    product.d = z ? z : y;
+    product.factors = in[0].dtype;
+    product.sums = z->dtype;
+    product.a = in[0].data;
+    product.b = in[1].data;
+    product.bias = in[2].data;
+    product.c = in[4].data;
+    product.d = z->data;
     product.b_transposed = true;
     product.relu = act == VG_ACT_RELU;
-    scaled(stream, node, &product.b, &product.bias, (const float *)in[3].data);
+    scaled(stream, node, &in[3], &product);
     VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
-    if (act == VG_ACT_GELU || act == VG_ACT_SIGMOID) vg_cuda_activate(stream, act, product.d, y, product.m * product.n);
+    if (act == VG_ACT_GELU || act == VG_ACT_SIGMOID) vg_cuda_activate(stream, act, z, y);
     return VG_CUDA_LAUNCHED("linear");
 }
 
@@ -111,12 +116,13 @@ extern "C" vg_status vg_cuda_linear_dx(vg_stream *stream, const vg_node *node)
     product.m = vg_shape_rows(&in[0].shape);
     product.n = in[1].shape.dim[1];
     product.k = in[1].shape.dim[0];
-    product.a = (const float *)in[0].data;
-    product.b = (const float *)in[1].data;
-    product.c = (const float *)in[3].data;
-    product.d = (float *)node->out[0].data;
-    const float *no_bias = NULL;
-    scaled(stream, node, &product.b, &no_bias, (const float *)in[2].data);
+    product.factors = in[0].dtype;
+    product.sums = node->out[0].dtype;
+    product.a = in[0].data;
+    product.b = in[1].data;
+    product.c = in[3].data;
+    product.d = node->out[0].data;
+    scaled(stream, node, &in[2], &product);
     VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
     return VG_CUDA_LAUNCHED("linear_dx");
 }
@@ -193,17 +199,28 @@ extern "C" size_t vg_cuda_linear_dw_workspace(const vg_node *node)
     return dw_space_of(node, &space);
 }
 
-/* to [columns] = (or, where it is added to, +=) the sum of the rows of x. */
-static void sum_rows_of(vg_stream *stream, const float *x, int64_t rows, int64_t columns, float *to, bool accumulate,
-                        void *partial)
+/* sums [columns] = the sums of the rows of dz. */
+static void sum_rows_of(vg_stream *stream, const vg_operand *dz, float *to, void *partial)
+{
+    vg_column_sums sums = {};
+    sums.x = dz->data;
+    sums.bf16 = is_bf16(dz);
+    sums.n = vg_shape_rows(&dz->shape);
+    sums.stride = sums.columns = sums.split = vg_shape_last(&dz->shape);
+    sums.out = to;
+    vg_cuda_column_sums(stream, &sums, partial);
+}
+
+/* to [n] += x [n] */
+static void add_to(vg_stream *stream, float *to, const float *x, int64_t n)
 {
     vg_column_sums sums = {};
     sums.x = x;
-    sums.n = rows;
-    sums.stride = sums.columns = sums.split = columns;
+    sums.n = 1;
+    sums.stride = sums.columns = sums.split = n;
     sums.out = to;
-    sums.accumulate = accumulate;
-    vg_cuda_column_sums(stream, &sums, partial);
+    sums.accumulate = true;
+    vg_cuda_column_sums(stream, &sums, NULL);
 }
 
 /* G = dz^T x into `product`, added to what is there where that is dW and node->accumulate; sums of dz into `sums`.
@@ -215,15 +232,16 @@ static vg_status multiply(vg_stream *stream, const vg_node *node, float *product
     g.m = vg_shape_last(&dz->shape);
     g.n = vg_shape_last(&x->shape);
     g.k = vg_shape_rows(&dz->shape);
-    g.a = (const float *)dz->data;
-    g.b = (const float *)x->data;
+    g.factors = dz->dtype;
+    g.a = dz->data;
+    g.b = x->data;
     g.a_transposed = true;
     g.c = node->accumulate && product == node->out[0].data ? product : NULL;
     g.d = product;
     g.a_sums = sums;
     bool summed = false;
     if (product) VG_TRY(vg_cuda_matmul(stream, &g, node->workspace, &summed));
-    if (sums && !summed) sum_rows_of(stream, g.a, g.k, g.m, sums, false, partial);
+    if (sums && !summed) sum_rows_of(stream, dz, sums, partial);
     return VG_OK;
 }
 
@@ -258,6 +276,6 @@ extern "C" vg_status vg_cuda_linear_dw(vg_stream *stream, const vg_node *node)
     if (gamma)
         finish(stream, node, product, sums);
     else if (sums && sums != db)
-        sum_rows_of(stream, sums, 1, vg_shape_last(&node->in[0].shape), db, true, NULL);
+        add_to(stream, db, sums, vg_shape_last(&node->in[0].shape));
     return VG_CUDA_LAUNCHED("linear_dw");
 }

@@ -8,8 +8,8 @@
 /* All that the choice of an algorithm hangs on. Compared byte for byte: there are no gaps. */
 typedef struct problem {
     int64_t m, n, k;
-    int32_t a_transposed, b_transposed, adds, epilogue;
-    uint32_t alignment[4]; /* bytes, of a, b, c and d */
+    int32_t factors, sums, a_transposed, b_transposed, adds, epilogue; /* the first two are a cudaDataType_t */
+    uint32_t alignment[4];                                             /* bytes, of a, b, c and d */
 } problem;
 
 typedef struct plan {
@@ -60,11 +60,18 @@ static uint32_t alignment_of(const void *data)
     return (uint32_t)(bits & (~bits + 1));
 }
 
+static int32_t type_of(vg_dtype dtype)
+{
+    return dtype == VG_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
 static problem problem_of(const vg_matmul *product)
 {
     return (problem){.m = product->m,
                      .n = product->n,
                      .k = product->k,
+                     .factors = type_of(product->factors),
+                     .sums = type_of(product->sums),
                      .a_transposed = product->a_transposed,
                      .b_transposed = product->b_transposed,
                      .adds = product->c != NULL,
@@ -81,16 +88,16 @@ static problem problem_of(const vg_matmul *product)
     VG_CUDA_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##name, &(value), sizeof(value)))
 
 /* The layout of a row-major [rows,columns] tensor. */
-static vg_status layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t columns)
+static vg_status layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t rows, int64_t columns)
 {
-    VG_CUDA_BLAS(cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)columns, (uint64_t)rows, columns));
+    VG_CUDA_BLAS(cublasLtMatrixLayoutCreate(out, (cudaDataType_t)type, (uint64_t)columns, (uint64_t)rows, columns));
     return VG_OK;
 }
 
 /* Where the epilogue reads its bias, or writes the sums of A. */
 static vg_status place_bias(const plan *p, const vg_matmul *product)
 {
-    const float *bias = product->a_sums ? product->a_sums : product->bias;
+    const void *bias = product->a_sums ? product->a_sums : product->bias;
     if (bias) SET_OPERATION(BIAS_POINTER, bias);
     return VG_OK;
 }
@@ -104,9 +111,9 @@ static vg_status describe(plan *p)
     SET_OPERATION(TRANSA, first);
     SET_OPERATION(TRANSB, second);
     SET_OPERATION(EPILOGUE, of->epilogue);
-    VG_TRY(layout(&p->first, of->b_transposed ? of->n : of->k, of->b_transposed ? of->k : of->n));
-    VG_TRY(layout(&p->second, of->a_transposed ? of->k : of->m, of->a_transposed ? of->m : of->k));
-    return layout(&p->result, of->m, of->n);
+    VG_TRY(layout(&p->first, of->factors, of->b_transposed ? of->n : of->k, of->b_transposed ? of->k : of->n));
+    VG_TRY(layout(&p->second, of->factors, of->a_transposed ? of->k : of->m, of->a_transposed ? of->m : of->k));
+    return layout(&p->result, of->sums, of->m, of->n);
 }
 
 static vg_status limit(cublasLtMatmulPreference_t preference, const problem *of)

@@ -3,7 +3,8 @@
  * For each problem (shape, epilogue, alignment) cuBLASLt is asked once which algorithm it would take, and that choice
  * is kept as long as the queue lives: a captured graph and a plain run, the first step and the last compute alike.
  * Split sums are ruled out, so that an element is one sum over k in an order of its own, whatever its neighbours are;
- * bits hold for one GPU architecture and one version of the library (vg_backend.profile). fp32 is fp32: no TF32. */
+ * bits hold for one GPU architecture and one version of the library (vg_backend.profile). fp32 is fp32: no TF32; bf16
+ * is summed in fp32. */
 #ifndef VG_KERNELS_CUDA_MATMUL_H
 #define VG_KERNELS_CUDA_MATMUL_H
 
@@ -19,11 +20,12 @@ enum { VG_MATMUL_WORKSPACE_BYTES = 4 << 20 };
 /* d = relu(A B + c + bias), row-major. A is stored as [m,k], or [k,m] when a_transposed; B as [k,n] or [n,k]. */
 typedef struct vg_matmul {
     int64_t m, n, k;
-    const float *a, *b;
+    vg_dtype factors, sums; /* element types, fp32 or bf16: of a and b; of c, bias and d, fp32 where a and b are */
+    const void *a, *b;
     bool a_transposed, b_transposed, relu;
-    const float *c, *bias; /* [m,n], [n]; NULL: none. c may be d */
-    float *d;              /* [m,n] */
-    float *a_sums;         /* [m] the sums of A over k, made on the way; or NULL. Not with bias or relu */
+    const void *c, *bias; /* [m,n], [n]; NULL: none. c may be d */
+    void *d;              /* [m,n] */
+    float *a_sums;        /* [m] the sums of A over k, made on the way; or NULL. Not with bias, relu or sums of bf16 */
 } vg_matmul;
 
 /* Enqueues the product. workspace: VG_MATMUL_WORKSPACE_BYTES. `summed`, where it is not NULL, becomes

@@ -4,10 +4,10 @@ enum { THREADS = 256, TILE_BYTES = 12288, LARGEST_PATCH = 126 };
 
 struct patchify_args {
     const uint8_t *pixels; /* [m,S,S,3] */
-    float *x;              /* [m*grid*grid,3*p*p] */
+    void *x;               /* [m*grid*grid,3*p*p] */
     int side, patch, grid; /* pixels of an image and of a patch, patches of an image, along one side */
     int patches, tiles;    /* a block's patches side by side; blocks that a band of patches takes */
-    bool wide;
+    bool bf16, wide;
 };
 
 /* Copies `lines` lines of n units each into shared memory, one after another. */
@@ -33,9 +33,11 @@ static __forceinline__ __device__ float patch_number(const struct patchify_args 
     return normalised(tile[(row * n * p.patch + column) * 3 + c], c);
 }
 
-template <int W>
-static __device__ void write_patches(const struct patchify_args &p, const uint8_t *tile, int n, float *x)
+/* `first` is the block's first patch. */
+template <int W, class T>
+static __device__ void write_patches(const struct patchify_args &p, const uint8_t *tile, int n, int64_t first)
 {
+    T *x = (T *)p.x + first * 3 * p.patch * p.patch;
     for (int i = (int)threadIdx.x * W; i < n * 3 * p.patch * p.patch; i += THREADS * W) {
         pack<W> out;
 #pragma unroll
@@ -45,7 +47,8 @@ static __device__ void write_patches(const struct patchify_args &p, const uint8_
 }
 
 /* A block takes some patches side by side: their lines of pixels go to shared memory as they lie, in units of up to
- * four bytes, and the patches come out of it, 128 bits at a time. Memory bound: 1 byte read and 4 written a number. */
+ * four bytes, and the patches come out of it, 128 bits at a time. Memory bound: 1 byte read and 4 written a number, 2
+ * of bf16. */
 KERNEL(THREADS) void patchify_tile(const struct patchify_args p)
 {
     DYN_SHARED(uint8_t, tile);
@@ -64,8 +67,7 @@ KERNEL(THREADS) void patchify_tile(const struct patchify_args p)
     else
         stage_lines(tile, from, line_bytes, p.patch, bytes);
     __syncthreads();
-    float *x = p.x + (band * p.grid + first) * 3 * p.patch * p.patch;
-    p.wide ? write_patches<4>(p, tile, n, x) : write_patches<1>(p, tile, n, x);
+    BY_TYPE(p.bf16, p.wide, write_patches, p, tile, n, band * p.grid + first);
 }
 KERNEL_ENTRY(patchify_tile, struct patchify_args)
 
@@ -76,14 +78,15 @@ extern "C" vg_status vg_cuda_patchify(vg_stream *stream, const vg_node *node)
     struct patchify_args p = {};
     VG_CHECK(patch <= LARGEST_PATCH, VG_E_BUG, "patches of %d pixels: the GPU takes up to %d", patch, LARGEST_PATCH);
     p.pixels = (const uint8_t *)node->in[0].data;
-    p.x = (float *)node->out[0].data;
+    p.x = node->out[0].data;
+    p.bf16 = is_bf16(&node->out[0]);
     p.side = (int)node->in[0].shape.dim[1];
     p.patch = patch;
     p.grid = p.side / patch;
     p.patches = TILE_BYTES / patch_bytes / 4 * 4; /* whole words, wherever the lines begin at one */
     if (p.patches == 0) p.patches = 1;
     p.tiles = (p.grid + p.patches - 1) / p.patches;
-    p.wide = is_wide(patch_bytes, p.x);
+    p.wide = is_wide_in(p.bf16, patch_bytes, p.x);
     LAUNCH(patchify_tile, (unsigned)(images * p.grid * p.tiles), THREADS, (size_t)(p.patches * patch_bytes),
            vg_cuda_queue(stream), p);
     return VG_CUDA_LAUNCHED("patchify");

@@ -61,10 +61,11 @@ extern "C" vg_status vg_cuda_vit_tokens(vg_stream *stream, const vg_node *node)
 }
 
 struct vit_grad_args {
-    const float *dx;                                         /* [m,N,C] */
-    float *dpatches, *dpos, *dcls, *dreg;                    /* any may be NULL */
-    int64_t images, sequence, first_patch, first_reg, width; /* where patches and registers begin, in floats */
-    bool wide, accumulate;
+    const void *dx;                                          /* [m,N,C] */
+    void *dpatches;                                          /* like dx; or NULL */
+    float *dpos, *dcls, *dreg;                               /* any may be NULL */
+    int64_t images, sequence, first_patch, first_reg, width; /* where patches and registers begin, in numbers */
+    bool bf16, wide, accumulate;
 };
 
 /* The table that sums the images at this place; NULL for none. */
@@ -75,14 +76,15 @@ static __forceinline__ __device__ float *table_at(const struct vit_grad_args &p,
     return p.dcls && at < p.width ? p.dcls + at : nullptr;
 }
 
-template <int W> static __device__ void vit_grad_tile(const struct vit_grad_args &p)
+template <int W, class T> static __device__ void vit_grad_tile(const struct vit_grad_args &p)
 {
     const int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
     if (at >= p.sequence) return;
-    float *table = table_at(p, at), *patches = at >= p.first_patch ? p.dpatches : nullptr;
+    float *table = table_at(p, at);
+    T *patches = at >= p.first_patch ? (T *)p.dpatches : nullptr;
     pack<W> sum = {};
     for (int64_t i = 0; i < p.images; i++) {
-        const pack<W> d = load<W>(p.dx + i * p.sequence + at);
+        const pack<W> d = load<W>((const T *)p.dx + i * p.sequence + at);
         if (patches) store<W>(patches + i * (p.sequence - p.first_patch) + at - p.first_patch, d);
         sum = sum + d;
     }
@@ -90,10 +92,10 @@ template <int W> static __device__ void vit_grad_tile(const struct vit_grad_args
 }
 
 /* A thread walks its columns of the sequence through the images in order. Memory bound: dx is read once, what is wanted
- * written once; 8 * m * N * C bytes. */
+ * written once; 8 * m * N * C bytes, 4 of bf16. */
 KERNEL(THREADS) void vit_sequence_grad(const struct vit_grad_args p)
 {
-    p.wide ? vit_grad_tile<4>(p) : vit_grad_tile<1>(p);
+    BY_TYPE_AND_FP32(p.bf16, p.wide, vit_grad_tile, p);
 }
 KERNEL_ENTRY(vit_sequence_grad, struct vit_grad_args)
 
@@ -101,8 +103,9 @@ extern "C" vg_status vg_cuda_vit_tokens_grad(vg_stream *stream, const vg_node *n
 {
     const vg_operand *out = node->out;
     struct vit_grad_args p = {};
-    p.dx = (const float *)node->in[0].data;
-    p.dpatches = (float *)out[0].data;
+    p.dx = node->in[0].data;
+    p.bf16 = is_bf16(&node->in[0]);
+    p.dpatches = out[0].data;
     p.dpos = (float *)out[1].data;
     p.dcls = (float *)out[2].data;
     p.dreg = (float *)out[3].data;
@@ -124,26 +127,27 @@ extern "C" vg_status vg_cuda_vit_tokens_grad(vg_stream *stream, const vg_node *n
 /* --- slices ------------------------------------------------------------------------------------------------------- */
 
 struct slice_args {
-    const float *x, *acc; /* what is copied; what is added to it or NULL */
-    float *y;
+    const void *x, *acc; /* what is copied; what is added to it or NULL */
+    void *y;
     int64_t rows;                               /* of y */
     int width, tokens_of_x, tokens_of_y, shift; /* row t of y is row t + shift of x where x has it, else 0 */
-    bool wide;
+    bool bf16, wide;
 };
 
-template <int W> static __device__ void slice_row(const struct slice_args &p, int64_t row)
+template <int W, class T> static __device__ void slice_row(const struct slice_args &p, int64_t row)
 {
     const int64_t b = row / p.tokens_of_y, t = row % p.tokens_of_y + p.shift;
-    const float *x = t >= 0 && t < p.tokens_of_x ? p.x + (b * p.tokens_of_x + t) * p.width : nullptr;
-    sum_of_rows<W>(p.y + row * p.width, p.acc ? p.acc + row * p.width : nullptr, x, nullptr, p.width);
+    const T *x = t >= 0 && t < p.tokens_of_x ? (const T *)p.x + (b * p.tokens_of_x + t) * p.width : nullptr;
+    const T *acc = p.acc ? (const T *)p.acc + row * p.width : nullptr;
+    sum_of_rows<W, T>((T *)p.y + row * p.width, acc, x, nullptr, p.width);
 }
 
-/* A warp writes a row of y. Memory bound: 8 bytes a number of the slice, and what the rest of dx takes. */
+/* A warp writes a row of y. Memory bound: a number of the slice is read and written, and what the rest of dx takes. */
 KERNEL(ROW_THREADS) void shift_tokens(const struct slice_args p)
 {
     const int64_t row = row_of_warp();
     if (row >= p.rows) return;
-    p.wide ? slice_row<4>(p, row) : slice_row<1>(p, row);
+    BY_TYPE(p.bf16, p.wide, slice_row, p, row);
 }
 KERNEL_ENTRY(shift_tokens, struct slice_args)
 
@@ -151,15 +155,16 @@ static void shift(vg_stream *stream, const vg_node *node, const void *acc, int64
 {
     const vg_shape *x = &node->in[0].shape, *y = &node->out[0].shape;
     struct slice_args p = {};
-    p.x = (const float *)node->in[0].data;
-    p.acc = (const float *)acc;
-    p.y = (float *)node->out[0].data;
+    p.x = node->in[0].data;
+    p.acc = acc;
+    p.y = node->out[0].data;
+    p.bf16 = is_bf16(&node->in[0]);
     p.rows = vg_shape_rows(y);
     p.width = (int)y->dim[2];
     p.tokens_of_x = (int)x->dim[1];
     p.tokens_of_y = (int)y->dim[1];
     p.shift = (int)by;
-    p.wide = is_wide(p.width, p.x, p.acc, p.y);
+    p.wide = is_wide_in(p.bf16, p.width, p.x, p.acc, p.y);
     LAUNCH(shift_tokens, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
 }
 
@@ -178,11 +183,11 @@ extern "C" vg_status vg_cuda_slice_tokens_grad(vg_stream *stream, const vg_node 
 /* --- two sequences in one ----------------------------------------------------------------------------------------- */
 
 struct concat_args {
-    float *a, *b, *whole;          /* [m,P,C], [B,L,C], [B,P+L,C]; a or b may be NULL in the gradient */
+    void *a, *b, *whole;           /* [m,P,C], [B,L,C], [B,P+L,C]; a or b may be NULL in the gradient */
     const int32_t *index;          /* [B] images in ascending order, or NULL: slot b is image b */
     int64_t slots, rows_a, rows_b; /* B; rows that warps take: those of a, then those of b */
     int width, tokens_a, tokens;   /* C, P, P + L */
-    bool wide;
+    bool bf16, wide;
 };
 
 /* The slots of an image stand one after another: how many there are and which is the first. */
@@ -202,28 +207,28 @@ static __device__ int slots_of_image(const struct concat_args &p, int64_t image,
 }
 
 /* Token t of image `row / P`, to all slots of the image. */
-template <int W> static __device__ void join_row_a(const struct concat_args &p, int64_t row)
+template <int W, class T> static __device__ void join_row_a(const struct concat_args &p, int64_t row)
 {
     const int64_t image = row / p.tokens_a, t = row % p.tokens_a, size = (int64_t)p.tokens * p.width;
     int first = 0;
     const int n = slots_of_image(p, image, &first);
-    float *to = p.whole + first * size + t * p.width;
+    T *to = (T *)p.whole + first * size + t * p.width;
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
-        const pack<W> x = load<W>(p.a + row * p.width + c);
+        const pack<W> x = load<W>((const T *)p.a + row * p.width + c);
         for (int s = 0; s < n; s++) store<W>(to + s * size + c, x);
     }
 }
 
 /* Where row `row` of b stands in the whole. */
-static __forceinline__ __device__ float *place_of_b(const struct concat_args &p, int64_t row)
+template <class T> static __forceinline__ __device__ T *place_of_b(const struct concat_args &p, int64_t row)
 {
     const int tokens_b = p.tokens - p.tokens_a;
-    return p.whole + (row / tokens_b * p.tokens + row % tokens_b + p.tokens_a) * p.width;
+    return (T *)p.whole + (row / tokens_b * p.tokens + row % tokens_b + p.tokens_a) * p.width;
 }
 
-template <int W> static __device__ void join_row_b(const struct concat_args &p, int64_t row)
+template <int W, class T> static __device__ void join_row_b(const struct concat_args &p, int64_t row)
 {
-    sum_of_rows<W>(place_of_b(p, row), p.b + row * p.width, nullptr, nullptr, p.width);
+    sum_of_rows<W, T>(place_of_b<T>(p, row), (const T *)p.b + row * p.width, nullptr, nullptr, p.width);
 }
 
 /* A warp copies a row of a to the slots of its image, or a row of b. Memory bound: a and b are read and the whole is
@@ -232,28 +237,28 @@ KERNEL(ROW_THREADS) void join_tokens(const struct concat_args p)
 {
     const int64_t row = row_of_warp();
     if (row < p.rows_a)
-        p.wide ? join_row_a<4>(p, row) : join_row_a<1>(p, row);
+        BY_TYPE(p.bf16, p.wide, join_row_a, p, row);
     else if (row < p.rows_a + p.rows_b)
-        p.wide ? join_row_b<4>(p, row - p.rows_a) : join_row_b<1>(p, row - p.rows_a);
+        BY_TYPE(p.bf16, p.wide, join_row_b, p, row - p.rows_a);
 }
 KERNEL_ENTRY(join_tokens, struct concat_args)
 
-template <int W> static __device__ void split_row_a(const struct concat_args &p, int64_t row)
+template <int W, class T> static __device__ void split_row_a(const struct concat_args &p, int64_t row)
 {
     const int64_t image = row / p.tokens_a, t = row % p.tokens_a, size = (int64_t)p.tokens * p.width;
     int first = 0;
     const int n = slots_of_image(p, image, &first);
-    const float *from = p.whole + first * size + t * p.width;
+    const T *from = (const T *)p.whole + first * size + t * p.width;
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
         pack<W> sum = {};
         for (int s = 0; s < n; s++) sum = sum + load<W>(from + s * size + c);
-        store<W>(p.a + row * p.width + c, sum);
+        store<W>((T *)p.a + row * p.width + c, sum);
     }
 }
 
-template <int W> static __device__ void split_row_b(const struct concat_args &p, int64_t row)
+template <int W, class T> static __device__ void split_row_b(const struct concat_args &p, int64_t row)
 {
-    sum_of_rows<W>(p.b + row * p.width, place_of_b(p, row), nullptr, nullptr, p.width);
+    sum_of_rows<W, T>((T *)p.b + row * p.width, place_of_b<T>(p, row), nullptr, nullptr, p.width);
 }
 
 /* A warp writes a row of da, slots in order, or a row of db. Memory bound: dy is read once, da and db are written. */
@@ -261,9 +266,9 @@ KERNEL(ROW_THREADS) void split_tokens(const struct concat_args p)
 {
     const int64_t row = row_of_warp();
     if (row < p.rows_a)
-        p.wide ? split_row_a<4>(p, row) : split_row_a<1>(p, row);
+        BY_TYPE(p.bf16, p.wide, split_row_a, p, row);
     else if (row < p.rows_a + p.rows_b)
-        p.wide ? split_row_b<4>(p, row - p.rows_a) : split_row_b<1>(p, row - p.rows_a);
+        BY_TYPE(p.bf16, p.wide, split_row_b, p, row - p.rows_a);
 }
 KERNEL_ENTRY(split_tokens, struct concat_args)
 
@@ -271,9 +276,10 @@ static struct concat_args concat_of(const vg_operand *a, const vg_operand *b, co
                                     const vg_operand *whole)
 {
     struct concat_args p = {};
-    p.a = (float *)a->data;
-    p.b = (float *)b->data;
-    p.whole = (float *)whole->data;
+    p.a = a->data;
+    p.b = b->data;
+    p.whole = whole->data;
+    p.bf16 = is_bf16(whole);
     p.index = (const int32_t *)index->data;
     p.slots = whole->shape.dim[0];
     p.tokens = (int)whole->shape.dim[1];
@@ -281,7 +287,7 @@ static struct concat_args concat_of(const vg_operand *a, const vg_operand *b, co
     p.tokens_a = p.a ? (int)a->shape.dim[1] : p.tokens - (int)b->shape.dim[1];
     p.rows_a = p.a ? a->shape.dim[0] * p.tokens_a : 0;
     p.rows_b = p.b ? p.slots * (p.tokens - p.tokens_a) : 0;
-    p.wide = is_wide(p.width, p.a, p.b, p.whole);
+    p.wide = is_wide_in(p.bf16, p.width, p.a, p.b, p.whole);
     return p;
 }
 

@@ -24,21 +24,28 @@ SMALL = {"detr_loss"}
 # The rest is bound otherwise, attention by its products and the losses by latency.
 BOUND_OTHERWISE = {"attention", "attention_grad", "detr_loss", "align_loss"}
 PRODUCTS = {"linear", "linear_dx", "linear_dw"}
+# Operations that have bf16 operands in a step of that precision; those that no other has.
+BF16 = {"patchify", "layernorm", "add", "add_rows", "repeat", "attention", "slice_tokens", "concat_tokens", "stack", "dropout",
+        "cast", "act_grad", "layernorm_grad", "attention_grad", "sum_rows", "vit_tokens_grad", "text_embed_grad",
+        "slice_tokens_grad", "concat_tokens_grad", "stack_grad"}
+BF16_ALONE = {"cast"}
 
 
 def operations():
+    """(operation, precision)"""
     rows = re.findall(r"^VG_OP\((\w+),", (ROOT / "kernels/ops.def").read_text(), re.M)
-    return [row for row in rows if row not in PRODUCTS]
+    rows = [row for row in rows if row not in PRODUCTS]
+    return [(row, "fp32") for row in rows if row not in BF16_ALONE] + [(row, "bf16") for row in rows if row in BF16]
 
 
-def measure(build, scratch, operation):
-    counters = pathlib.Path(scratch, operation)
-    run = subprocess.run([ROOT / "tests/emu/run", f"{build}/tests/emu/emu_bytes", operation], text=True,
+def measure(build, scratch, operation, precision):
+    counters = pathlib.Path(scratch, f"{operation}.{precision}")
+    run = subprocess.run([ROOT / "tests/emu/run", f"{build}/tests/emu/emu_bytes", operation, precision], text=True,
                          capture_output=True, env={**os.environ, "VG_EMU_COUNTERS": str(counters)})
     if run.returncode == 77:
         sys.exit(77)
     if run.returncode or not counters.exists():
-        sys.exit(f"{operation}: {run.stdout}{run.stderr}ended with {run.returncode}, or counted nothing")
+        sys.exit(f"{operation} {precision}: {run.stdout}{run.stderr}ended with {run.returncode}, or counted nothing")
     launches = [json.loads(line) for line in counters.read_text().splitlines()]
     sides = [launch[side] for launch in launches for side in ("read", "written")]
     floor, moved = float(run.stdout), SECTOR * sum(s["fetched"] for s in sides)
@@ -46,18 +53,19 @@ def measure(build, scratch, operation):
             "sectors": sum(s["sectors"] for s in sides) / sum(s["least"] for s in sides)}
 
 
-def line(operation, m):
-    return f"{operation:18} {m['kernels']:7} {m['floor_kb']:9.1f} {m['moved_kb']:9.1f} {m['moved']:6.2f} {m['sectors']:7.2f}"
+def line(operation, precision, m):
+    return f"{operation:18} {precision:9} {m['kernels']:7} {m['floor_kb']:9.1f} {m['moved_kb']:9.1f} {m['moved']:6.2f} {m['sectors']:7.2f}"
 
 
 def main(build, scratch, record):
-    measured = {operation: measure(build, scratch, operation) for operation in operations()}
-    lines = [f"# {'operation':16} kernels  floor KB  moved KB  moved sectors"] + [line(*item) for item in measured.items()]
+    measured = {row: measure(build, scratch, *row) for row in operations()}
+    lines = [f"# {'operation':16} precision kernels  floor KB  moved KB  moved sectors"]
+    lines += [line(*row, m) for row, m in measured.items()]
     print("\n".join(lines))
     if record:
         TABLE.write_text("\n".join(lines) + "\n")
-    bad = [f"{o}: {m['moved']:.2f} of the floor moved, {m['sectors']:.2f} of the sectors that would do"
-           for o, m in measured.items()
+    bad = [f"{o} {p}: {m['moved']:.2f} of the floor moved, {m['sectors']:.2f} of the sectors that would do"
+           for (o, p), m in measured.items()
            if (m["moved"] > MOST_MOVED and o not in BOUND_OTHERWISE) or (m["sectors"] > MOST_SECTORS and o not in SMALL)]
     known = TABLE.read_text().splitlines() if TABLE.exists() else []
     bad += [f"not in the table: {x}" for x in lines if x not in known]

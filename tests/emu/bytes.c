@@ -1,7 +1,7 @@
 #define _DEFAULT_SOURCE /* setenv */
-/* emu_bytes OPERATION: runs the largest node of an operation in a training step on the device, and prints the bytes
- * that it must move by the rules of ops.def: each input once, each output once. What it does move is counted by the
- * emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes compares. The step is that of the strong preset, everything
+/* emu_bytes OPERATION PRECISION: runs the largest node of an operation in a training step on the device, and prints the
+ * bytes that it must move by the rules of ops.def: each input once, each output once. What it does move is counted by
+ * the emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes compares. The step is that of the strong preset, everything
  * trains, with fewer layers and tokens. */
 #include "kernels/program_impl.h"
 #include "tests/device_test.h"
@@ -23,7 +23,7 @@ typedef struct step {
     vg_compute compute;
     vg_stage_run *stage;
     vg_batch batch;
-    vg_arena gradients;
+    vg_arena gradients, mirror;
     int32_t *key_counts;
 } step;
 
@@ -44,6 +44,20 @@ static void fill_batch(vg_batch *b)
     }
 }
 
+/* Programs are attached on the host. It computes what fp32 values are; those of bf16 stay zero, which does not show in
+ * what moves. */
+static vg_status enter(step *s)
+{
+    const vg_options *o = &s->options;
+    if (!vg_options_bf16(o)) return vg_stage_enter(o, 0, false, s->params, &s->compute, &s->stage);
+    VG_TRY(vg_stage_compile(o, 0, false, s->params, s->compute.backend, 1, &s->stage));
+    VG_TRY(vg_arena_init(&s->mirror, (size_t)(s->params->n_trainable + s->params->n_frozen) * sizeof(vg_bf16)));
+    VG_TRY(vg_arena_init(&s->stage->arena, vg_stage_arena_bytes(s->stage)));
+    s->params->at.mirror = (vg_bf16 *)(void *)s->mirror.base;
+    s->stage->compute = &s->compute;
+    return vg_program_attach(s->stage->train, s->stage->arena.base);
+}
+
 /* Every operand of every node gets host memory, with sensible whole numbers in it. */
 static vg_status prepare(step *s)
 {
@@ -55,7 +69,7 @@ static vg_status prepare(step *s)
     VG_TRY(vg_params_layout(s->params, NULL, 0));
     VG_TRY(vg_model_init(o, s->params));
     s->compute = (vg_compute){.backend = vg_backend_cpu(), .stream = {.n_threads = 1}};
-    VG_TRY(vg_stage_enter(o, 0, false, s->params, &s->compute, &s->stage));
+    VG_TRY(enter(s));
     VG_TRY(vg_batch_init(&s->batch, &shape));
     VG_TRY(vg_arena_init(&s->gradients, (size_t)s->params->n_trainable * sizeof(float)));
     s->key_counts = vg_new0_array((size_t)(shape.images * shape.phrases), sizeof *s->key_counts);
@@ -64,7 +78,7 @@ static vg_status prepare(step *s)
     VG_TRY(vg_model_bind(o, s->stage->train, &s->batch, s->key_counts));
     VG_TRY(vg_program_bind(s->stage->train, "scales", scales));
     vg_program_bind_gradients(s->stage->train, (float *)(void *)s->gradients.base);
-    return vg_program_run(s->stage->train);
+    return vg_options_bf16(o) ? VG_OK : vg_program_run(s->stage->train);
 }
 
 /* The node of an operation that moves most. */
@@ -84,13 +98,16 @@ static void look(void *context, vg_op op, const vg_cost *cost)
     s->at++;
 }
 
-static vg_status run(const vg_backend *backend, vg_stream *stream, const char *name)
+static vg_status run(const vg_backend *backend, vg_stream *stream, const char *name, const char *precision)
 {
     step s = {0};
     search found = {.best = -1};
+    char set[64];
+    const char *sets[] = {set};
+    snprintf(set, sizeof set, "train.precision=%s", precision);
     while (found.op < VG_OP_COUNT && strcmp(vg_op_name(found.op), name) != 0) found.op++;
     VG_CHECK(found.op < VG_OP_COUNT, VG_E_USAGE, "there is no operation '%s'", name);
-    VG_TRY(vg_options_parse(&s.options, yaml, sizeof yaml - 1, "bytes", NULL, 0));
+    VG_TRY(vg_options_parse(&s.options, yaml, sizeof yaml - 1, "bytes", sets, 1));
     VG_TRY(prepare(&s));
     vg_program_each_cost(s.stage->train, look, &found);
     VG_CHECK(found.best >= 0, VG_E_BUG, "the step has no '%s'", name);
@@ -100,6 +117,7 @@ static vg_status run(const vg_backend *backend, vg_stream *stream, const char *n
     vg_params_free(s.params);
     vg_batch_release(&s.batch);
     vg_arena_release(&s.gradients);
+    vg_arena_release(&s.mirror);
     vg_options_release(&s.options);
     free(s.key_counts);
     return VG_OK;
@@ -109,12 +127,12 @@ int main(int argc, char **argv)
 {
     vg_stream stream;
     setenv("VLGTR_DEVICE", "cuda", 1);
-    if (argc != 2) {
-        fprintf(stderr, "usage: emu_bytes OPERATION\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: emu_bytes OPERATION PRECISION\n");
         return vg_exit_code(VG_E_USAGE);
     }
     const vg_backend *backend = backend_under_test(1, 0, &stream);
-    const vg_status st = run(backend, &stream, argv[1]);
+    const vg_status st = run(backend, &stream, argv[1], argv[2]);
     if (st != VG_OK) fprintf(stderr, "%s\n", vg_error_text());
     backend->device->close(&stream);
     return vg_exit_code(st);

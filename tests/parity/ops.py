@@ -125,6 +125,10 @@ def dropout(a, x, keys, res):
     return (y if res is None else res + y,)
 
 
+def cast(a, x):
+    return (x.clone(),)  # the file's numbers are fp32; those of bf16 are the C test's
+
+
 def loss_config(a, boxes, weight=0.0):
     return {"fusion": {"queries": boxes}, "loss": {"eos": a.get("eos", 0.1), "align": weight}}
 
@@ -313,6 +317,7 @@ def cases():
     yield "stack_grad", "three", {}, [values("sdy", 3, 5, 12)]
     key = list(philox.key_of(5, "dropout"))
     yield "dropout", "plain", {"p": 0.1, "key": key}, [values("d.x", 3, 5, 7), slot_keys(3), None]
+    yield "cast", "plain", {}, [values("c.x", 3, 7, 9, low=-300, high=300)]
     yield "dropout", "residual", {"p": 0.5, "key": key}, [values("d.x", 3, 5, 7), slot_keys(3), values("d.res", 3, 5, 7)]
 
     attr = {"eos": 0.1, "cost_class": 1.0, "cost_l1": 5.0, "cost_giou": 2.0}

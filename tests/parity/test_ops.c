@@ -231,6 +231,124 @@ static bool is_near(const op_case *c, bool verbose)
     return near;
 }
 
+/* ---- in bf16 ---- */
+
+static float rounded(float x)
+{
+    return vg_bf16_to_float(vg_bf16_from(x));
+}
+
+/* Bits of the inputs (outputs) that are bf16 in a run of that precision. */
+static unsigned bf16_inputs(const vg_node *node, vg_bf16_operands may)
+{
+    unsigned bits = may.tied.in | may.loose.in;
+    const bool gamma = node->in[node->op == VG_OP_linear ? 3 : 2].data;
+    if ((node->op == VG_OP_linear || node->op == VG_OP_linear_dx) && !gamma) bits |= 1u << 1;
+    if (node->op == VG_OP_linear && (may.tied.out & 1)) bits |= 1u << 2;
+    return bits;
+}
+
+/* The buffer of an operand, its numbers rounded; to be replaced by to_bf16 where `becomes`. */
+static void mark(op_case *c, const vg_operand *x, bool is_input, bool becomes[MAX_HELD])
+{
+    for (int k = 0; k < c->n_held; k++) {
+        if (!x->data || x->dtype != VG_F32 || c->held[k].data != x->data || becomes[k]) continue;
+        becomes[k] = true;
+        float *v = x->data;
+        for (int64_t i = 0; is_input && i < vg_shape_count(&x->shape); i++) v[i] = rounded(v[i]);
+    }
+}
+
+static void replace(const vg_operand *before, const vg_operand *after, vg_operand *operands, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (operands[i].data == before->data) {
+            operands[i].data = after->data;
+            operands[i].dtype = after->dtype;
+        }
+}
+
+/* Gives the operands that share buffer k a bf16 copy of it. */
+static void to_bf16(op_case *c, int k)
+{
+    vg_operand *held = &c->held[k], after = *held;
+    const int64_t n = vg_shape_count(&held->shape);
+    vg_bf16 *numbers = vg_new0_array((size_t)n, sizeof *numbers);
+    for (int64_t i = 0; i < n; i++) numbers[i] = vg_bf16_from(((const float *)held->data)[i]);
+    after.data = numbers;
+    after.dtype = VG_BF16;
+    replace(held, &after, c->node.in, c->node.n_in);
+    replace(held, &after, c->node.out, c->node.n_out);
+    free(held->data);
+    *held = after;
+}
+
+/* What the CPU makes of the numbers that bf16 has, in fp32: the outputs are then what is wanted. */
+static void want_of_rounded(op_case *c, bool becomes[MAX_HELD])
+{
+    const vg_node *node = &c->node;
+    const vg_bf16_operands may =
+        vg_op_bf16_operands(node->op, node->op == VG_OP_linear && (node->in[3].data || node->in[4].data));
+    const unsigned in = bf16_inputs(node, may), out = may.tied.out | may.loose.out;
+    for (int i = 0; i < node->n_in; i++)
+        if ((in >> i) & 1) mark(c, &node->in[i], true, becomes);
+    vg_stream host = {.n_threads = 1};
+    assert_int_equal(run_node_on(vg_backend_cpu(), &host, node), VG_OK);
+    for (int i = 0; i < node->n_out; i++) {
+        const vg_operand *x = &node->out[i];
+        if (x->data && x->dtype == VG_F32) memcpy(c->want[i], x->data, bytes_of(x));
+        if ((out >> i) & 1) mark(c, x, false, becomes);
+    }
+}
+
+/* How often a number is rounded, the last time as the result: attention rounds weights and gradients of scores, gelu
+ * and sigmoid begin with the rounded z, a norm with the rounded sum, products with gamma W. */
+static int roundings(const vg_node *node, const vg_operand *x)
+{
+    const vg_operand *in = node->in;
+    const int as_result = x->dtype == VG_BF16;
+    switch (node->op) {
+    case VG_OP_attention:
+    case VG_OP_attention_grad: return 2;
+    case VG_OP_layernorm: return as_result + (in[3].data != NULL);
+    case VG_OP_linear: return as_result + (in[3].data || node->attr.linear.act >= VG_ACT_GELU);
+    case VG_OP_linear_dx: return as_result + (in[2].data != NULL);
+    default: return as_result;
+    }
+}
+
+/* A bf16 has 8 bits: to round is to err by 2^-8 at most. Products of two are exact in fp32. */
+static double bf16_bound(const vg_node *node, const vg_operand *x, double largest)
+{
+    return parity_bound(0, largest, PARITY_UNITS * 0x1p-23) + roundings(node, x) * 0x1p-8 * largest;
+}
+
+static void check_bf16(op_case *c)
+{
+    bool becomes[MAX_HELD] = {false};
+    want_of_rounded(c, becomes);
+    for (int k = 0; k < c->n_held; k++)
+        if (becomes[k]) to_bf16(c, k);
+    fill_outputs(c, 0xff);
+    run(c, backend, 1);
+    for (int k = 0; k < c->node.n_out; k++) {
+        const vg_operand *x = &c->node.out[k];
+        if (!x->data || (x->dtype != VG_F32 && x->dtype != VG_BF16)) continue;
+        double largest = 0, worst = 0;
+        for (int64_t i = 0; i < vg_shape_count(&x->shape); i++) {
+            const double want = (double)((const float *)c->want[k])[i];
+            const float have =
+                x->dtype == VG_BF16 ? vg_bf16_to_float(((const vg_bf16 *)x->data)[i]) : ((const float *)x->data)[i];
+            largest = fmax(largest, fabs(want));
+            worst = parity_worse(worst, fabs((double)have - want));
+        }
+        const double bound = bf16_bound(&c->node, x, largest);
+        if (!(worst <= bound))
+            print_error("%s in bf16: output %d is off by %.3g, bound %.3g\n", c->title, k, worst, bound);
+        assert_true(worst <= bound);
+    }
+}
+
 /* ---- the tests ---- */
 
 static bool is_wanted(const char *row)
@@ -457,6 +575,12 @@ static void a_small_change_of_any_input_is_noticed(void **state)
     for_each_case(check_teeth);
 }
 
+static void operations_in_bf16_give_what_the_cpu_makes_of_the_same_numbers(void **state)
+{
+    (void)state;
+    for_each_case(check_bf16);
+}
+
 static int open_file(void **state)
 {
     (void)state;
@@ -487,10 +611,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(bits_are_the_same_on_one_and_two_threads_and_under_guard),
         cmocka_unit_test(a_packed_weight_gives_the_same_bits),
     };
+    const struct CMUnitTest bf16_tests[] = {
+        cmocka_unit_test(operations_in_bf16_give_what_the_cpu_makes_of_the_same_numbers),
+    };
     only = argc > 1 ? argv[1] : NULL;
     backend = backend_under_test(1, 0, &stream);
     int failed = cmocka_run_group_tests(tests, open_file, close_file);
     if (backend->device == &vg_host_device) failed += cmocka_run_group_tests(host_tests, open_file, close_file);
+    if (backend->to_bf16) failed += cmocka_run_group_tests(bf16_tests, open_file, close_file);
     backend->device->close(&stream);
     return failed;
 }

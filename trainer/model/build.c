@@ -191,6 +191,14 @@ vg_status vg_model_build_image(const vg_options *o, const vg_batch_shape *shape,
     return vg_graph_status(g);
 }
 
+vg_status vg_model_plan(vg_graph *g, vg_params *params, const vg_backend *backend, int n_threads, bool bf16,
+                        vg_program **out)
+{
+    params->to_bf16 = bf16 ? backend->to_bf16 : NULL;
+    if (bf16) VG_TRY(vg_graph_to_bf16(g));
+    return vg_graph_plan(g, backend, n_threads, out);
+}
+
 vg_status vg_model_bind(const vg_options *o, vg_program *program, const vg_batch *batch, int32_t *key_counts)
 {
     const int64_t grid = batch->shape.side / o->vision_patch;

@@ -45,6 +45,11 @@ vg_status vg_model_build_text(const vg_options *o, const vg_batch_shape *shape, 
 /* The image tower alone: keeps "image_features" [m,P,C]. Values of params are read as in vg_model_build. */
 vg_status vg_model_build_image(const vg_options *o, const vg_batch_shape *shape, vg_params *params, vg_graph *g);
 
+/* A finished graph as a program: of bf16 values where wanted, with the copies of parameters that they need from the
+ * next vg_params_place on. Errors: as vg_graph_plan. */
+vg_status vg_model_plan(vg_graph *g, vg_params *params, const vg_backend *backend, int n_threads, bool bf16,
+                        vg_program **out);
+
 /* Binds the batch's buffers. key_counts [m*P] is filled here and kept bound: visible keys of the joint memory. */
 vg_status vg_model_bind(const vg_options *o, vg_program *program, const vg_batch *batch, int32_t *key_counts);
 
