@@ -125,21 +125,6 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->n_parameters = (double)(params->n_trainable + params->n_frozen);
 }
 
-static void fill_gpu(const vg_gpu *gpu, const vg_options *o, const vg_stage_run *run, int ranks, vg_stage_forecast *f)
-{
-    int first = 0, count = 0;
-    vg_leaves_of((int)(o->train_global_batch / o->train_micro_batch), ranks, 0, &first, &count);
-    for (int p = 0; p < VG_PRECISIONS; p++) {
-        f->gpu[p] = (vg_gpu_step){.gpu = gpu,
-                                  .precision = p,
-                                  .ranks = ranks,
-                                  .leaves = count,
-                                  .bucket_bytes = o->train_bucket_mb * (1 << 20)};
-        vg_program_each_cost(run->train, vg_gpu_add_kernel, &f->gpu[p]);
-        vg_gpu_finish(&f->gpu[p], f->n_trainable);
-    }
-}
-
 /* Bytes of the store of image features that a stage asks for. */
 static size_t wanted_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)
 {
@@ -153,26 +138,66 @@ static bool stores_images(const vg_options *o, int stage, const vg_params *param
            (double)wanted_images(o, stage, params, data) * 1e-9 <= o->features_max_gb;
 }
 
-static vg_status forecast_stages(const vg_options *o, crew on, const vg_forecast_data *data, const vg_gpu *gpu,
-                                 const vg_backend *backend, vg_params *params, vg_stage_forecast *out)
+/* Who the forecast is for. */
+typedef struct forecaster {
+    crew on;
+    const vg_forecast_data *data;
+    const vg_gpu *gpu; /* or NULL */
+    const vg_backend *backend;
+    vg_params *params;
+} forecaster;
+
+/* One stage by itself; step, where it is not NULL, gets the kernels of its micro-batches. */
+static vg_status forecast_stage(const vg_options *o, int i, const forecaster *by, vg_gpu_step *step,
+                                vg_stage_forecast *f)
+{
+    vg_stage_run *run = NULL;
+    VG_TRY(vg_stage_compile(o, i, stores_images(o, i, by->params, by->data), by->params, by->backend, 1, &run));
+    *f = (vg_stage_forecast){0};
+    fill(o, by->params, run, by->on.ranks, by->data, f);
+    f->images_wanted = wanted_images(o, i, by->params, by->data);
+    const bool apart = by->backend->device != &vg_host_device;
+    const vg_status st = apart ? fill_device(o, by->params, run, by->on, f) : VG_OK;
+    if (step) {
+        vg_program_each_cost(run->train, vg_gpu_add_kernel, step);
+        vg_gpu_finish(step, f->n_trainable);
+    }
+    vg_stage_leave(run);
+    return st;
+}
+
+/* The stage on the GPU in either precision, whichever is asked for. */
+static vg_status forecast_gpu(const vg_options *o, int i, const forecaster *by, vg_stage_forecast *f)
+{
+    char names[VG_PRECISIONS][8] = {[VG_PRECISION_FP32] = "fp32", [VG_PRECISION_BF16] = "bf16"};
+    int first = 0, count = 0;
+    vg_leaves_of((int)(o->train_global_batch / o->train_micro_batch), by->on.ranks, 0, &first, &count);
+    for (int p = 0; p < VG_PRECISIONS; p++) {
+        vg_options in = *o;
+        vg_stage_forecast alone;
+        in.train_precision = names[p];
+        f->gpu[p] = (vg_gpu_step){.gpu = by->gpu,
+                                  .precision = p,
+                                  .ranks = by->on.ranks,
+                                  .leaves = count,
+                                  .bucket_bytes = o->train_bucket_mb * (1 << 20)};
+        VG_TRY(forecast_stage(&in, i, by, &f->gpu[p], &alone));
+        f->gpu_memory[p] = alone.device;
+    }
+    return VG_OK;
+}
+
+static vg_status forecast_stages(const vg_options *o, const forecaster *by, vg_stage_forecast *out)
 {
     const size_t program = resident_bytes();
     size_t before = 0;
-    VG_TRY(vg_model_declare(o, params));
-    VG_TRY(vg_params_layout(params, NULL, 0));
-    before = (size_t)params->n_frozen * sizeof(float);
+    VG_TRY(vg_model_declare(o, by->params));
+    VG_TRY(vg_params_layout(by->params, NULL, 0));
+    before = (size_t)by->params->n_frozen * sizeof(float);
     for (int i = 0; i < o->n_stages; i++) {
-        vg_stage_run *run = NULL;
         vg_stage_forecast *f = &out[i];
-        VG_TRY(vg_stage_compile(o, i, stores_images(o, i, params, data), params, backend, 1, &run));
-        *f = (vg_stage_forecast){0};
-        fill(o, params, run, on.ranks, data, f);
-        f->images_wanted = wanted_images(o, i, params, data);
-        const bool apart = backend->device != &vg_host_device;
-        const vg_status st = apart ? fill_device(o, params, run, on, f) : VG_OK;
-        if (gpu) fill_gpu(gpu, o, run, on.ranks, f);
-        vg_stage_leave(run);
-        VG_TRY(st);
+        VG_TRY(forecast_stage(o, i, by, NULL, f));
+        if (by->gpu) VG_TRY(forecast_gpu(o, i, by, f));
         const size_t running =
             f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases + f->saving;
         f->entering = before + f->weights + f->moments;
@@ -188,7 +213,8 @@ static vg_status forecast(const vg_options *o, crew on, const vg_forecast_data *
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
     params->keep_average = o->train_average_decay > 0;
-    const vg_status st = forecast_stages(o, on, data, gpu, backend, params, out);
+    const forecaster by = {on, data, gpu, backend, params};
+    const vg_status st = forecast_stages(o, &by, out);
     vg_params_free(params);
     return st;
 }

@@ -28,8 +28,9 @@ typedef struct vg_stage_forecast {
     double phrases_flops; /* to compute that store */
     double step_flops, step_bytes;
     double n_trainable, n_parameters;
-    int gradient_buffers;           /* of the fullest rank */
-    vg_gpu_step gpu[VG_PRECISIONS]; /* filled where a GPU is named */
+    int gradient_buffers;             /* of the fullest rank */
+    vg_gpu_step gpu[VG_PRECISIONS];   /* filled where a GPU is named, whatever precision the run has */
+    size_t gpu_memory[VG_PRECISIONS]; /* likewise, `device` of each */
 } vg_stage_forecast;
 
 /* Size of the data that the forecast is for; zero where unknown. */

@@ -89,15 +89,14 @@ static vg_gpu_part part_of(vg_op op)
     }
 }
 
-static double peak_flops(const vg_gpu_step *s)
+static double peak_flops(const vg_gpu *gpu, bool bf16)
 {
-    return tera * (s->precision == VG_PRECISION_BF16 ? s->gpu->bf16_tflops : s->gpu->fp32_tflops);
+    return tera * (bf16 ? gpu->bf16_tflops : gpu->fp32_tflops);
 }
 
-static double reached_share(const vg_gpu_step *s, vg_gpu_part part)
+static double reached_share(const vg_gpu_step *s, vg_gpu_part part, bool bf16)
 {
-    if (s->precision == VG_PRECISION_BF16)
-        return part == VG_GPU_PRODUCTS ? s->gpu->bf16_products : s->gpu->bf16_attention;
+    if (bf16) return part == VG_GPU_PRODUCTS ? s->gpu->bf16_products : s->gpu->bf16_attention;
     return assumed[part == VG_GPU_PRODUCTS ? ASSUMED_fp32_products : ASSUMED_fp32_attention].value;
 }
 
@@ -126,15 +125,14 @@ void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
 {
     vg_gpu_step *s = context;
     const vg_gpu_part part = part_of(op);
-    const double bytes = cost->bytes * (s->precision == VG_PRECISION_BF16 ? 0.5 : 1);
-    const double compute = cost->flops / peak_flops(s), moves = memory_s(s->gpu, bytes);
-    const double share = part == VG_GPU_MEMORY ? 1 : reached_share(s, part), busy = busy_share(s->gpu, cost->pieces);
-    const double moved = moves / assumed[ASSUMED_memory].value;
+    const double compute = cost->flops / peak_flops(s->gpu, cost->bf16), moves = memory_s(s->gpu, cost->bytes);
+    const double share = part == VG_GPU_MEMORY ? 1 : reached_share(s, part, cost->bf16);
+    const double busy = busy_share(s->gpu, cost->pieces), moved = moves / assumed[ASSUMED_memory].value;
     const double expected = fmax(compute / (share * busy), moved);
     vg_gpu_line *line = &s->lines[part];
     line->kernels += s->leaves;
     line->flops += cost->flops * s->leaves;
-    line->bytes += bytes * s->leaves;
+    line->bytes += cost->bytes * s->leaves;
     line->peak_s += fmax(compute, moves) * s->leaves;
     line->reached_s += fmax(compute / share, moved) * s->leaves;
     line->expected_s += expected * s->leaves;
@@ -171,9 +169,10 @@ static void add_exchange(vg_gpu_step *s, double bytes)
 void vg_gpu_finish(vg_gpu_step *s, double n_trainable)
 {
     enum { MERGE_FLOATS = 3, UPDATE_FLOATS = 8 }; /* a + b; the norm reads the gradient, AdamW reads 4 and writes 3 */
-    const double bytes = n_trainable * sizeof(float);
+    const bool bf16 = s->precision == VG_PRECISION_BF16;
+    const double bytes = n_trainable * sizeof(float), copied = bf16 ? bytes + n_trainable * sizeof(vg_bf16) : 0;
     add_moves(s, VG_GPU_MERGES, s->leaves - 1, MERGE_FLOATS * bytes * (s->leaves - 1));
-    add_moves(s, VG_GPU_UPDATE, 3, UPDATE_FLOATS * bytes);
+    add_moves(s, VG_GPU_UPDATE, 3 + bf16, UPDATE_FLOATS * bytes + copied);
     add_exchange(s, bytes);
     double work_peak = 0, work_reached = 0, kernels = 0;
     for (int i = 0; i < VG_GPU_PARTS; i++) {
@@ -187,7 +186,7 @@ void vg_gpu_finish(vg_gpu_step *s, double n_trainable)
     s->lines[VG_GPU_STARTS].kernels = kernels;
     s->lines[VG_GPU_STARTS].expected_s = kernels * assumed[ASSUMED_start_us].value * micro;
     s->step_s += s->lines[VG_GPU_STARTS].expected_s;
-    s->mfu = s->model_flops / (s->step_s * peak_flops(s));
+    s->mfu = s->model_flops / (s->step_s * peak_flops(s->gpu, bf16));
     s->of_peak = work_peak / s->step_s;
     s->of_reachable = work_reached / s->step_s;
 }

@@ -51,9 +51,9 @@ typedef struct vg_gpu_line {
 
 typedef struct vg_gpu_step {
     const vg_gpu *gpu;
-    vg_precision precision;
-    int ranks, leaves;   /* leaves: micro-batches of the fullest rank */
-    double bucket_bytes; /* of gradients that are exchanged at a time */
+    vg_precision precision; /* of the program; what a kernel multiplies, its cost says */
+    int ranks, leaves;      /* leaves: micro-batches of the fullest rank */
+    double bucket_bytes;    /* of gradients that are exchanged at a time */
     vg_gpu_line lines[VG_GPU_PARTS];
     double model_flops; /* of a rank: without what is computed twice */
     double backward_s;  /* of one micro-batch */

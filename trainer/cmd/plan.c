@@ -28,13 +28,13 @@ static void print_stage(const vg_options *o, int i, const vg_stage_forecast *f)
 
 static void print_step(const vg_gpu_step *fp32, const vg_gpu_step *bf16)
 {
-    printf("  %-14s %8s %9s %8s   %9s %9s   %9s %9s\n", "a step, ms", "kernels", "TFLOP", "GB fp32", "fp32 peak",
-           "expected", "bf16 peak", "expected");
+    printf("  %-14s %9s %8s %8s %9s %9s   %8s %8s %9s %9s\n", "a step, ms", "TFLOP", "fp32:  #", "GB", "peak",
+           "expected", "bf16:  #", "GB", "peak", "expected");
     for (int i = 0; i < VG_GPU_PARTS; i++) {
         const vg_gpu_line *a = &fp32->lines[i], *b = &bf16->lines[i];
-        printf("  %-14s %8.0f %9.3f %8.2f   %9.3f %9.3f   %9.3f %9.3f\n", vg_gpu_part_name((vg_gpu_part)i), a->kernels,
-               a->flops * 1e-12, a->bytes * 1e-9, a->peak_s * 1e3, a->expected_s * 1e3, b->peak_s * 1e3,
-               b->expected_s * 1e3);
+        printf("  %-14s %9.3f %8.0f %8.2f %9.3f %9.3f   %8.0f %8.2f %9.3f %9.3f\n", vg_gpu_part_name((vg_gpu_part)i),
+               a->flops * 1e-12, a->kernels, a->bytes * 1e-9, a->peak_s * 1e3, a->expected_s * 1e3, b->kernels,
+               b->bytes * 1e-9, b->peak_s * 1e3, b->expected_s * 1e3);
     }
 }
 
@@ -46,7 +46,6 @@ static void print_sum(const char *precision, const vg_gpu_step *s, double images
            100 * s->of_reachable, 100 * s->of_peak);
 }
 
-/* Memory as the backend of today needs it, in fp32. */
 static void print_gpu(const vg_options *o, const vg_stage_forecast *f)
 {
     const vg_gpu *gpu = f->gpu[0].gpu;
@@ -54,7 +53,9 @@ static void print_gpu(const vg_options *o, const vg_stage_forecast *f)
     print_sum("fp32", &f->gpu[VG_PRECISION_FP32], (double)o->train_global_batch);
     print_sum("bf16", &f->gpu[VG_PRECISION_BF16], (double)o->train_global_batch);
     if (f->device)
-        printf("  memory of a GPU: %.2f GB of %.0f in fp32\n", (double)f->device * 1e-9, gpu->memory_gb);
+        printf("  memory of a GPU: %.2f GB of %.0f in fp32, %.2f in bf16\n",
+               (double)f->gpu_memory[VG_PRECISION_FP32] * 1e-9, gpu->memory_gb,
+               (double)f->gpu_memory[VG_PRECISION_BF16] * 1e-9);
     else
         printf("  memory of a GPU: a build without CUDA does not know it\n");
 }
@@ -63,12 +64,11 @@ static vg_status print_assumptions(const vg_gpu *gpu)
 {
     char *text = vg_gpu_assumptions(gpu);
     VG_CHECK(text, VG_E_NOMEM, "no memory for the table of assumptions");
-    printf("\nAll times are a forecast from a model, not a measurement: the CUDA backend computes in fp32 and was not "
-           "timed on a\n"
-           "card, and bf16 is what the same kernels would take on tensor cores. What the loader takes to bring the "
-           "images is\n"
-           "not in it. The figures behind it:\n%s",
-           text);
+    printf(
+        "\nAll times are a forecast from a model, not a measurement: the CUDA backend was not timed on a card. Kernels "
+        "(#) and\nbytes are those of the program in each precision. What the loader takes to bring the images is not "
+        "in it. The\nfigures behind it:\n%s",
+        text);
     free(text);
     return VG_OK;
 }
