@@ -151,6 +151,7 @@ static vg_status exchange_average(vg_run *r)
 
 vg_status vg_run_evaluate(vg_run *r)
 {
+    vg_run_phase(r, VG_PHASE_evaluate);
     VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
     VG_TRY(open_eval_phrases(r));
     const vg_eval_spec spec = {.comm = r->comm,
@@ -159,11 +160,16 @@ vg_status vg_run_evaluate(vg_run *r)
                                .tokenizer = r->tokenizer,
                                .answer = r->stage->answer,
                                .phrases = r->stage->text ? &r->eval_phrases : NULL};
-    vg_evaluation e;
     VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
     VG_TRY(vg_comm_agree(r->comm, exchange_average(r)));
-    VG_TRY(vg_evaluate(&spec, &e));
-    VG_TRY(vg_comm_agree(r->comm, exchange_average(r)));
+    vg_evaluation e = {0};
+    vg_status st = vg_evaluate(&spec, &e);
+    const bool goes_on = st == VG_OK || st == VG_E_STOPPED; /* with a save, in the latter case */
+    if (goes_on) VG_KEEP(st, vg_comm_agree(r->comm, exchange_average(r)));
+    if (st != VG_OK) {
+        vg_evaluation_release(&e);
+        return st;
+    }
     r->accuracy = (double)e.scores[0].hits50 / (double)e.scores[0].trials;
     r->evaluated_step = e.scores[0].trials ? r->step : 0;
     if (r->metrics) say_scores(r, &e, r->accuracy);

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 LAST, STOPPED = 30, 75
-EVALUATED = {"run.eval_every": 3, "run.checkpoint_every": 100}
+EVALUATED = {"run.eval_every": 3, "run.checkpoint_every": 100, "train.average_decay": 0.9}
 bad = 0
 
 
