@@ -335,8 +335,9 @@ vg_status vg_run_step(vg_run *r)
     vg_inject(r->faults, vg_comm_rank(r->comm), r->step + 1);
     const vg_status taken = take_leaves(r);
     vg_comm_set_deadline(r->comm, r->o->train_deadline);
-    VG_TRY(vg_run_batches(r, taken, &stop));
-    vg_comm_set_deadline(r->comm, 0);
+    const vg_status st = vg_run_batches(r, taken, &stop);
+    vg_comm_set_deadline(r->comm, 0); /* also where the run ends here: it waits for its last save */
+    VG_TRY(st);
     give_leaves_back(r);
     VG_TRY(vg_run_want(r));
     return stop ? VG_E_STOPPED : VG_OK;
