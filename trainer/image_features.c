@@ -1,4 +1,5 @@
 /* The vision tower alone, over every image of a split, into a store. */
+#include "dist/health.h"
 #include "trainer/features.h"
 
 #include <stdlib.h>
@@ -140,6 +141,7 @@ static vg_status walk_share(walk *w)
     for (int64_t i = 0; i < w->n_wanted; i++) {
         vg_batch *batch = NULL;
         VG_TRY(vg_stop_check());
+        vg_health_phase(w->source->comm, VG_PHASE_start, -1, w->wanted[i]);
         VG_TRY(vg_loader_take(w->loader, &batch));
         const vg_status st = put_batch(w, batch);
         vg_loader_give_back(w->loader, batch);

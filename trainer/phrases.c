@@ -1,5 +1,7 @@
 #include "trainer/phrases.h"
 
+#include "dist/health.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +94,7 @@ static vg_status put_share(builder *b)
         VG_TRY(add_row(b, row));
         if (b->n < p->slots) continue;
         VG_TRY(vg_stop_check());
+        vg_health_phase(b->source->comm, VG_PHASE_start, -1, row);
         VG_TRY(encode_rows(b));
         vg_features_tell(&b->progress, "phrase", n / ranks, p->slots);
     }
