@@ -5,6 +5,7 @@
 #include "dist/health_impl.h"
 
 #include <execinfo.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -33,6 +34,7 @@ typedef struct vg_health {
     pthread_t thread, watched;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t change;
+    bool running; /* the thread */
     vg_sign own;
     double phase_began_s;
     bool ending;
@@ -51,9 +53,9 @@ static void print_stack(int signal_number)
     backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
 }
 
+/* What lies in buffers is lost: the thread that stands still may hold one of them for ever. */
 _Noreturn static void end_process(void)
 {
-    fflush(NULL);
     _exit(vg_exit_code(VG_E_COMM));
 }
 
@@ -202,15 +204,22 @@ static bool nap(vg_health *h)
     return !ending;
 }
 
-/* Whoever was stopped itself has not heard the others meanwhile: it listens again before it judges. */
+/* Whoever was stopped itself has not heard the others meanwhile, and its own phase stood still without fault. */
+static void forgive(vg_health *h, double now, double lost_s)
+{
+    for (int i = 0; i < h->size; i++) h->peers[i].heard_s = now;
+    pthread_mutex_lock(&h->lock);
+    h->phase_began_s = fmin(now, h->phase_began_s + lost_s);
+    pthread_mutex_unlock(&h->lock);
+}
+
 static void *watch(void *argument)
 {
     vg_health *h = argument;
     for (double last = vg_now_s(); nap(h);) {
         const double now = vg_now_s();
-        const bool slept = now - last > GONE_S;
+        if (now - last > GONE_S) forgive(h, now, now - last);
         last = now;
-        for (int i = 0; slept && i < h->size; i++) h->peers[i].heard_s = now;
         const vg_sign own = own_sign(h);
         if (h->fds && h->rank == 0) watch_others(h, now);
         if (h->fds && h->rank != 0) watch_root(h, &own, now);
@@ -233,7 +242,19 @@ static vg_status start_thread(vg_health *h)
     const int failed = pthread_create(&h->thread, NULL, watch, h);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     VG_CHECK(!failed, VG_E_NOMEM, "no thread for the watch over ranks: %s", strerror(failed));
+    h->running = true;
     return VG_OK;
+}
+
+static void end_thread(vg_health *h)
+{
+    if (!h->running) return;
+    pthread_mutex_lock(&h->lock);
+    h->ending = true;
+    h->own.leaving = 1;
+    pthread_cond_signal(&h->change);
+    pthread_mutex_unlock(&h->lock);
+    pthread_join(h->thread, NULL);
 }
 
 static void health_free(vg_health *h)
@@ -276,6 +297,7 @@ vg_status vg_health_watch(vg_comm *comm, const vg_health_limits *limits)
     vg_status st = health_fill(h, comm);
     if (st == VG_OK) st = vg_comm_agree(comm, start_thread(h));
     if (st != VG_OK) {
+        end_thread(h); /* it was another rank that could not have one */
         health_free(h);
         return st;
     }
@@ -299,12 +321,7 @@ void vg_health_leave(vg_comm *comm)
 {
     vg_health *h = comm->health;
     if (!h) return;
-    pthread_mutex_lock(&h->lock);
-    h->ending = true;
-    h->own.leaving = 1;
-    pthread_cond_signal(&h->change);
-    pthread_mutex_unlock(&h->lock);
-    pthread_join(h->thread, NULL);
+    end_thread(h);
     const vg_root_sign root = {.leaving = 1};
     for (int i = 0; h->fds && i < (h->rank == 0 ? h->size : 1); i++) {
         if (h->fds[i] < 0) continue;
