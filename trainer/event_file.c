@@ -73,6 +73,14 @@ static uint32_t masked_crc(const void *data, size_t n)
     return (crc >> 15 | crc << 17) + 0xa282ead8U;
 }
 
+/* A gap is told once. */
+static void judge(vg_event_file *e, bool written)
+{
+    if (!written && !e->failed)
+        vg_log_root("warning: %s: %s; curves for TensorBoard have a gap", e->path, strerror(errno));
+    e->failed |= !written;
+}
+
 static void write_event(vg_event_file *e, const message *m)
 {
     const uint64_t length = m->n;
@@ -80,9 +88,7 @@ static void write_event(vg_event_file *e, const message *m)
     const bool written = fwrite(&length, sizeof length, 1, e->file) == 1 &&
                          fwrite(&of_length, sizeof of_length, 1, e->file) == 1 &&
                          fwrite(m->data, 1, m->n, e->file) == m->n && fwrite(&of_data, sizeof of_data, 1, e->file) == 1;
-    if (!written && !e->failed)
-        vg_log_root("warning: %s: %s; curves for TensorBoard have a gap", e->path, strerror(errno));
-    e->failed |= !written;
+    judge(e, written);
 }
 
 static void write_start(vg_event_file *e, int64_t step)
@@ -151,5 +157,5 @@ void vg_event_file_scalar(vg_event_file *e, int64_t step, const char *tag, doubl
 
 void vg_event_file_flush(vg_event_file *e)
 {
-    fflush(e->file);
+    judge(e, fflush(e->file) == 0);
 }
