@@ -44,7 +44,7 @@ typedef struct vg_checkpoint_number {
 typedef struct vg_checkpoint_state {
     int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
     uint64_t seed;
-    uint64_t generation;            /* of this run, job id and restart count; later runs have larger ones */
+    uint64_t generation;            /* of this run: one more than that of the checkpoint it went on from */
     const char *configuration;      /* the resolved YAML */
     const char *configuration_hash; /* of what decides the bits */
     const char *profile;            /* numerics profile */
