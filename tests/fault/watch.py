@@ -49,6 +49,16 @@ def stop(rank):
     return lambda ranks, _: os.kill(ranks[rank], signal.SIGSTOP)
 
 
+def suspend(seconds):
+    """As a scheduler does: all processes stand still for a while, and go on."""
+    def do(ranks, _):
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in ranks.values():
+                os.kill(pid, number)
+            time.sleep(seconds if number == signal.SIGSTOP else 0)
+    return do
+
+
 def ended(bench, what, seen, pattern):
     code, took, said = seen
     lines = [line for line in said.splitlines() if line.startswith("vlgtr:")]
@@ -70,6 +80,9 @@ def main(vlgtr):
         seen = disturb(bench, "still", 2, stop(1), watch_silence=0, watch_exchange=SILENCE, watch_save=SILENCE)
         ended(bench, "a phase takes too long", seen, r"rank 0 on \S+ stands still: in phase '(exchange|save)' after step \d+")
         check("  its stack is shown", "where it stands" in seen[2] and "vlgtr(" in seen[2])
+        limits = {f"watch_{phase}": SILENCE for phase in ("silence", "data", "compute", "exchange", "save")}
+        code, _, said = disturb(bench, "suspended", 2, suspend(SILENCE + 3), **limits)
+        check("a job that was suspended goes on", code == 0 and bench.hashes("suspended") == want, f"{code}: {said[-300:] if code else ''}")
     return 1 if bad else 0
 
 
