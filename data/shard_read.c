@@ -312,7 +312,8 @@ static vg_status shard_fill(vg_shard *s, const char *path, const vg_shard_openin
     VG_CHECK(s->path, VG_E_NOMEM, "%s: no memory for a shard reader", path);
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
-    VG_CHECK(s->fd >= 0 && fstat(s->fd, &info) == 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+    VG_CHECK(s->fd >= 0 && fstat(s->fd, &info) == 0, vg_steady_may_pass(errno) ? VG_E_STORAGE : VG_E_DATA, "%s: %s",
+             path, strerror(errno));
     VG_CHECK(S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
     s->device = info.st_dev;
     s->inode = info.st_ino;

@@ -1,8 +1,10 @@
 /* Loaded before the C library: pread of a shard fails with EIO. FAIL_EVERY=n: each n-th read fails once; 0: every one
- * does, from the FAIL_AFTER-th on. */
+ * does, from the FAIL_AFTER-th on. FAIL_OPENS=n: of opening shards the first n fail with ESTALE. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,9 @@
 
 typedef ssize_t read_at(int fd, void *to, size_t n, off_t offset);
 
-static atomic_long n_reads;
+typedef int open_file(const char *path, int flags, ...);
+
+static atomic_long n_reads, n_opens;
 
 static long from_environment(const char *name)
 {
@@ -20,12 +24,17 @@ static long from_environment(const char *name)
     return text ? atol(text) : 0;
 }
 
+static int names_shard(const char *path, size_t n)
+{
+    return n > 3 && memcmp(path + n - 3, ".h5", 3) == 0;
+}
+
 static int is_shard(int fd)
 {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     const ssize_t n = readlink(link, path, sizeof path - 1);
-    return n > 3 && memcmp(path + n - 3, ".h5", 3) == 0;
+    return n > 0 && names_shard(path, (size_t)n);
 }
 
 static ssize_t pread_or_fail(const char *name, int fd, void *to, size_t n, off_t offset)
@@ -51,4 +60,39 @@ ssize_t pread(int fd, void *to, size_t n, off_t offset)
 ssize_t pread64(int fd, void *to, size_t n, off_t offset)
 {
     return pread_or_fail("pread64", fd, to, n, offset);
+}
+
+static int open_or_fail(const char *name, const char *path, int flags, int mode)
+{
+    open_file *real;
+    void *found = dlsym(RTLD_NEXT, name);
+    memcpy(&real, &found, sizeof real);
+    if (names_shard(path, strlen(path)) && atomic_fetch_add(&n_opens, 1) < from_environment("FAIL_OPENS")) {
+        errno = ESTALE;
+        return -1;
+    }
+    return real(path, flags, mode);
+}
+
+static int mode_of(int flags, va_list rest)
+{
+    return flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, int) : 0;
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    const int mode = mode_of(flags, rest);
+    va_end(rest);
+    return open_or_fail("open", path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    const int mode = mode_of(flags, rest);
+    va_end(rest);
+    return open_or_fail("open64", path, flags, mode);
 }

@@ -111,7 +111,8 @@ def damaged_shards(bench):
 
 
 def io_errors(bench, library):
-    """Reads that fail for good, from the n-th on: while the shard is opened, and while its images are read."""
+    """Reads that fail for good, from the n-th on: while the shard is opened, and while its images are read. Files that the
+    first n times cannot be opened."""
     codes, listed = {}, []
     for n in (0, 3, 5, 9, 14, 30):
         os.environ.update(LD_PRELOAD=os.path.abspath(library), FAIL_EVERY="0", FAIL_AFTER=str(n))
@@ -119,6 +120,12 @@ def io_errors(bench, library):
         for name in ("LD_PRELOAD", "FAIL_EVERY", "FAIL_AFTER"):
             del os.environ[name]
         listed += [n] if os.path.exists(bench.path("eio.jsonl")) else []
+    for n, code in ((2, 0), (1000, STORAGE)):
+        os.environ.update(LD_PRELOAD=os.path.abspath(library), FAIL_AFTER=str(10**9), FAIL_OPENS=str(n))
+        done = bench.run("shard", "verify", "shards")
+        for name in ("LD_PRELOAD", "FAIL_AFTER", "FAIL_OPENS"):
+            del os.environ[name]
+        check(f"a shard that {n} times cannot be opened for ESTALE ends it with {code}", done.returncode == code, done.stderr[-400:])
     check(f"EIO is the storage's fault wherever it begins, and nothing is listed for it: {codes}",
           set(codes.values()) == {STORAGE} and not listed)
 
