@@ -14,14 +14,6 @@
 
 enum { MAX_TEXT = 1 << 16, PAGE = 4096 };
 
-static hid_t text_type(size_t bytes)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, bytes);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    return type;
-}
-
 /* ---- making ---- */
 
 static bool attribute_write(hid_t file, const char *name, hid_t type, const void *value)
@@ -36,7 +28,7 @@ static bool attribute_write(hid_t file, const char *name, hid_t type, const void
 
 static bool text_write(hid_t file, const char *name, const char *text)
 {
-    const hid_t type = text_type(strlen(text) + 1);
+    const hid_t type = vg_shard_text_type(strlen(text) + 1);
     const bool good = attribute_write(file, name, type, text);
     H5Tclose(type);
     return good;
@@ -214,19 +206,35 @@ static vg_status find_all(hid_t file, const char *path, const vg_feature_key *ke
     return lies_inside(path, out->rows_at, (uint64_t)key->n_rows * vg_feature_row_bytes(key));
 }
 
-vg_status vg_feature_file_find(const char *path, const vg_feature_key *key, vg_feature_places *out)
+/* As with shards, an I/O error below is watched for: the rows may be as good as ever, and took long to make. */
+static vg_status find_once(const char *path, const vg_feature_key *key, vg_feature_places *out)
 {
+    int io_error = 0;
     vg_feature_places places = {0};
     char *text = malloc(MAX_TEXT + 1);
     VG_CHECK(text, VG_E_NOMEM, "%s: no memory", path);
     vg_h5_begin();
+    vg_h5_watch(&io_error);
     const hid_t access = vg_h5_access();
     const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
     const vg_status st = file >= 0 ? find_all(file, path, key, text, &places)
                                    : vg_fail(VG_E_DATA, "%s is not a readable HDF5 file", path);
     if (file >= 0) H5Fclose(file);
     H5Pclose(access);
+    vg_h5_watch(NULL);
     free(text);
+    VG_CHECK(st != VG_E_DATA || io_error == 0, VG_E_STORAGE, "%s: %s while it was opened", path, strerror(io_error));
     if (st == VG_OK) *out = places;
+    return st;
+}
+
+/* HDF5 does not try again by itself. */
+vg_status vg_feature_file_find(const char *path, const vg_feature_key *key, vg_feature_places *out)
+{
+    vg_status st = find_once(path, key, out);
+    for (int tried = 1; st == VG_E_STORAGE && tried < VG_STEADY_TRIES; tried++) {
+        vg_steady_wait(tried);
+        st = find_once(path, key, out);
+    }
     return st;
 }

@@ -59,7 +59,8 @@ static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feat
     VG_CHECK(s->path && vg_feature_store_bytes(key) < SIZE_MAX / 2, VG_E_NOMEM, "%s: no memory for its rows", path);
     VG_TRY(vg_feature_file_find(path, key, &s->places));
     s->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    VG_CHECK(s->fd >= 0, writes ? VG_E_STORAGE : VG_E_DATA, "%s: %s", path, strerror(errno));
+    VG_CHECK(s->fd >= 0, writes || vg_steady_may_pass(errno) ? VG_E_STORAGE : VG_E_DATA, "%s: %s", path,
+             strerror(errno));
     s->hashes = vg_new0_array((size_t)key->n_rows, sizeof *s->hashes);
     VG_CHECK(s->hashes, VG_E_NOMEM, "%s: no memory for the hashes of %lld rows", path, (long long)key->n_rows);
     VG_TRY(vg_steady_read(path, s->fd, pread, s->places.hashes_at, s->hashes, (size_t)key->n_rows * sizeof *s->hashes));
@@ -122,10 +123,7 @@ vg_status vg_feature_store_begin(const char *path, const vg_feature_key *key, vg
         if (st == VG_OK) st = store_new(partial.data, key, true, &s);
     }
     free(partial.data);
-    if (st == VG_OK)
-        *out = s;
-    else
-        (void)vg_feature_store_close(s);
+    if (st == VG_OK) *out = s;
     return st;
 }
 

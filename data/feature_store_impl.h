@@ -19,7 +19,8 @@ static inline size_t vg_feature_row_bytes(const vg_feature_key *key)
 /* Makes the file anew, its disk space taken and all hashes 0. Errors: VG_E_STORAGE. */
 vg_status vg_feature_file_create(const char *path, const vg_feature_key *key);
 
-/* Checks that the file is a store with this key, and finds its parts. Errors: VG_E_DATA, with what is wrong. */
+/* Checks that the file is a store with this key, and finds its parts. Errors: VG_E_DATA, with what is wrong;
+ * VG_E_STORAGE for an I/O error that lasts. */
 vg_status vg_feature_file_find(const char *path, const vg_feature_key *key, vg_feature_places *out);
 
 /* Writes the hash of the hashes. Errors: VG_E_STORAGE. */

@@ -1,14 +1,16 @@
 /* Stores of features: what was put comes back or is named as damaged, and nothing of another key is taken. */
-#define _XOPEN_SOURCE 700
+#define _GNU_SOURCE /* syscall, pread64 */
 #include "data/feature_store.h"
 #include "kernels/base/bf16.h"
 #include "scratch.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +20,27 @@ const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
     return "leak:libhdf5";
+}
+
+/* Reads of this program and of HDF5, of which so many fail before they go well again. */
+static int n_failing;
+
+static ssize_t read_or_fail(int fd, void *to, size_t n, off_t at)
+{
+    if (n_failing == 0) return syscall(SYS_pread64, fd, to, n, at);
+    n_failing--;
+    errno = EIO;
+    return -1;
+}
+
+ssize_t pread(int fd, void *to, size_t n, off_t at)
+{
+    return read_or_fail(fd, to, n, at);
+}
+
+ssize_t pread64(int fd, void *to, size_t n, off64_t at)
+{
+    return read_or_fail(fd, to, n, at);
 }
 
 enum { ROWS = 7, FLOATS = 20000 }; /* more than the piece that is rounded at once */
@@ -207,6 +230,29 @@ static void a_build_of_another_key_begins_anew(void **state)
     vg_feature_store_close(store);
 }
 
+/* What was built stays: neither is a finished store called damaged nor one under way begun anew. */
+static void an_io_error_costs_no_row(void **state)
+{
+    const char *path = store_path(state);
+    char why[512];
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    put_rows(store, -1);
+    assert_int_equal(vg_feature_store_close(store), VG_OK);
+    store = NULL;
+    n_failing = 1000;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_E_STORAGE);
+    n_failing = 2;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    for (int64_t i = 0; i < ROWS; i++) assert_true(vg_feature_store_has(store, i));
+    assert_int_equal(vg_feature_store_close(store), VG_OK);
+    assert_int_equal(vg_feature_store_commit(path, &key), VG_OK);
+    n_failing = 1000;
+    assert_int_equal(vg_feature_store_open(path, &key, &store, why, sizeof why), VG_E_STORAGE);
+    n_failing = 0;
+    assert_int_equal(vg_feature_store_close(open_store(path, &key)), VG_OK);
+}
+
 static void equal_rows_make_equal_files(void **state)
 {
     char other[300], command[700];
@@ -240,6 +286,7 @@ int main(void)
         CASE(a_store_cut_short_is_refused),
         CASE(a_build_goes_on_with_the_rows_that_are_there),
         CASE(a_build_of_another_key_begins_anew),
+        CASE(an_io_error_costs_no_row),
         CASE(equal_rows_make_equal_files),
         CASE(a_folder_that_is_not_there_is_the_storage_s_fault),
     };
