@@ -144,8 +144,9 @@ vg_status vg_split_open_without(const char *const *paths, int n_paths, const cha
 {
     vg_record_list list = {0};
     vg_split *split = vg_new0(sizeof *split);
-    VG_CHECK(split && (split->name = vg_copy_string(name)), VG_E_NOMEM, "no memory for split '%s'", name);
-    vg_status st = *without ? vg_record_list_read(without, &list) : VG_OK;
+    if (split) split->name = vg_copy_string(name);
+    vg_status st = split && split->name ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for split '%s'", name);
+    if (st == VG_OK && *without) st = vg_record_list_read(without, &list);
     if (st == VG_OK) st = split_fill(split, paths, n_paths, &list);
     vg_record_list_release(&list);
     if (st != VG_OK)

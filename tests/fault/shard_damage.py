@@ -107,6 +107,13 @@ def damaged_shards(bench):
         salvaged(bench, name, 0, lambda n: n > 0)
 
 
+def list_stays(bench):
+    kept = pathlib.Path(bench.path("kept.jsonl"))
+    kept.write_text("a list of before\n")
+    done = bench.run("shard", "verify", "nowhere", "--quarantine", "kept.jsonl")
+    check("a folder that is not there writes no list over another", done.returncode == DATA and kept.read_text() != "", done.stderr)
+
+
 # --- I/O errors ---
 
 
@@ -134,6 +141,7 @@ def main(vlgtr, library=None):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
         damaged_shards(bench)
+        list_stays(bench)
         if library:  # a sanitizer wants to be loaded first
             io_errors(bench, library)
     print(f"{faults} faults")

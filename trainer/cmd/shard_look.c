@@ -78,7 +78,8 @@ vg_status vg_shard_verb_leakage(int argc, char **argv)
     vg_leakage_report report;
     vg_status st = vg_shard_leakage(&spec, &report);
     if (report.text.data) fputs(report.text.data, stdout);
-    if (out && report.text.data) VG_KEEP(st, vg_file_write_atomic(out, report.list.data, report.list.length));
+    if (out && report.text.data && (st == VG_OK || st == VG_E_DATA))
+        VG_KEEP(st, vg_file_write_atomic(out, report.list.data, report.list.length));
     vg_leakage_report_release(&report);
     return st;
 }
@@ -100,7 +101,7 @@ vg_status vg_shard_verb_verify(int argc, char **argv)
            (long long)r.sentences, (double)r.image_bytes * 1e-6, (long long)r.bad);
     if (r.absent) printf(", %lld images absent", (long long)r.absent);
     printf("\n");
-    if (quarantine && (st == VG_OK || st == VG_E_DATA))
+    if (quarantine && r.shards > 0 && (st == VG_OK || st == VG_E_DATA))
         VG_KEEP(st, vg_file_write_atomic(quarantine, r.quarantine.data, r.quarantine.length));
     vg_shard_verify_report_release(&r);
     return st;
