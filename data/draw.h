@@ -19,8 +19,8 @@ typedef struct vg_window {
 } vg_window;
 
 /* Decodes JPEG or PNG bytes (told apart by their first bytes): grey is replicated, alpha dropped, EXIF orientation
- * ignored, at most 2^28 pixels (a progressive JPEG: what fits in 512 MiB of
- * coefficients, at least 2^26). A JPEG whose end is missing is accepted when `partial_ok`. Errors: VG_E_DATA. */
+ * ignored, at most 2^28 pixels (a progressive JPEG: what fits in 512 MiB of coefficients, at least 2^26). A JPEG whose
+ * end is missing is accepted when `partial_ok`. Errors: VG_E_DATA, VG_E_NOMEM. */
 vg_status vg_image_decode(const unsigned char *bytes, size_t n, bool partial_ok, vg_image *out);
 vg_status vg_image_read(const char *path, vg_image *out);
 
