@@ -26,12 +26,6 @@ static const vg_import_set sets[] = {
 
 enum { N_SETS = sizeof sets / sizeof *sets };
 
-const vg_import_set *vg_import_sets(size_t *n)
-{
-    *n = N_SETS;
-    return sets;
-}
-
 const vg_import_set *vg_import_set_find(const char *name)
 {
     for (size_t i = 0; i < N_SETS; i++)
@@ -46,7 +40,7 @@ const vg_import_set *vg_import_set_probe(const char *root)
     return NULL;
 }
 
-static vg_status fail_unknown_set(const char *name)
+static vg_status fail_unknown_set(const char *name, const char *root)
 {
     const char *names[N_SETS];
     vg_text known = {0};
@@ -56,9 +50,11 @@ static vg_status fail_unknown_set(const char *name)
         st = vg_text_add(&known, "%s%s", i ? ", " : "", names[i]);
     }
     const char *near = vg_nearest_word(name, names, N_SETS);
+    const vg_import_set *there = vg_import_set_probe(root);
     if (st == VG_OK)
-        st = vg_fail(VG_E_USAGE, "no dataset is called '%s'%s%s%s; there are %s", name, near ? ", did you mean '" : "",
-                     near ? near : "", near ? "'?" : "", known.data);
+        st = vg_fail(VG_E_USAGE, "no dataset is called '%s'%s%s%s; there are %s%s%s%s%s", name,
+                     near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", known.data, there ? "; " : "",
+                     there ? root : "", there ? " looks like " : "", there ? there->name : "");
     free(known.data);
     return st;
 }
@@ -182,7 +178,7 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
 {
     *report = (vg_import_report){0};
     const vg_import_set *set = vg_import_set_find(name);
-    if (!set) return fail_unknown_set(name);
+    if (!set) return fail_unknown_set(name, root);
     snprintf(report->set, sizeof report->set, "%s", name);
     if (!options->dry_run) VG_TRY(vg_make_directories(out));
     const vg_import_source source = {.set = name,

@@ -126,7 +126,6 @@ typedef struct vg_import_set {
     const char *help;     /* one line */
 } vg_import_set;
 
-const vg_import_set *vg_import_sets(size_t *n);
 const vg_import_set *vg_import_set_find(const char *name);  /* NULL when there is none */
 const vg_import_set *vg_import_set_probe(const char *root); /* the first that knows this folder, NULL when none does */
 

@@ -197,6 +197,7 @@ static void an_unknown_set_names_its_neighbour(void **state)
     vg_import_report report;
     assert_int_equal(vg_import("refcocos", fixture, *state, &options, &report), VG_E_USAGE);
     ASSERT_SAYS("did you mean 'refcoco'?; there are refcoco, refcoco+, refcocog, synth");
+    ASSERT_SAYS(" looks like refcoco");
     assert_int_equal(vg_import("refcoco", *state, *state, &options, &report), VG_E_DATA);
     ASSERT_SAYS("neither instances.json nor refcoco/instances.json is there");
     assert_string_equal(vg_import_set_probe(fixture)->name, "refcoco");
