@@ -173,9 +173,8 @@ static vg_status files_find(detection *d, const vg_import_source *source)
 
 static vg_status folders_add(vg_image_folders *folders, const char *base)
 {
-    static const char *const usual[] = {"", "train2017", "val2017", "train2014", "val2014", "images"};
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) VG_TRY(vg_image_folders_add(folders, base, usual[i]));
-    return VG_OK;
+    static const char *const usual[] = {"", "train2017", "val2017", "train2014", "val2014", "images", NULL};
+    return vg_image_folders_add_all(folders, base, usual);
 }
 
 /* Below the folder that is named, or beside the annotations. */

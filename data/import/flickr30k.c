@@ -243,10 +243,9 @@ static vg_status images_list(flickr *f)
 
 static vg_status folders_add(vg_image_folders *folders, const char *base)
 {
-    static const char *const usual[] = {"flickr30k-images",    "flickr30k_images",    "images",
-                                        "../flickr30k-images", "../flickr30k_images", ""};
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) VG_TRY(vg_image_folders_add(folders, base, usual[i]));
-    return VG_OK;
+    static const char *const usual[] = {
+        "flickr30k-images", "flickr30k_images", "images", "../flickr30k-images", "../flickr30k_images", "", NULL};
+    return vg_image_folders_add_all(folders, base, usual);
 }
 
 /* ---- the importer ---- */

@@ -42,6 +42,12 @@ vg_status vg_image_folders_add(vg_image_folders *f, const char *base, const char
     return VG_OK;
 }
 
+vg_status vg_image_folders_add_all(vg_image_folders *f, const char *base, const char *const *below)
+{
+    for (; *below; below++) VG_TRY(vg_image_folders_add(f, base, *below));
+    return VG_OK;
+}
+
 vg_status vg_image_folders_find(vg_image_folders *f, const char *file_name, const char **path)
 {
     size_t folder = f->last;

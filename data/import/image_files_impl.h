@@ -16,6 +16,9 @@ typedef struct vg_image_folders {
 /* One more folder: `base`, or `below` in it where that is not "". Errors: VG_E_NOMEM; VG_E_BUG for one too many. */
 vg_status vg_image_folders_add(vg_image_folders *folders, const char *base, const char *below);
 
+/* Each of these below `base`, which end in NULL. Errors: as above. */
+vg_status vg_image_folders_add_all(vg_image_folders *folders, const char *base, const char *const *below);
+
 /* The path of a file in the first folder that has it; where none has, the path in the first of all. *path is borrowed
  * until the next call. */
 vg_status vg_image_folders_find(vg_image_folders *folders, const char *file_name, const char **path);

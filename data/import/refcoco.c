@@ -202,21 +202,20 @@ static vg_status refs_read(refcoco *r)
 /* Where people keep COCO's images, below the folder they name or beside the annotations. */
 static vg_status folders_fill(refcoco *r, const char *images, const char *set_folder)
 {
-    static const char *const usual[] = {"mscoco/images/train2014", "train2014", "val2017", "train2017", ""};
+    static const char *const usual[] = {"mscoco/images/train2014", "train2014", "val2017", "train2017", NULL};
+    static const char *const beside[] = {"../images", "images", ".."};
+    vg_image_folders *folders = vg_collector_folders(r->collector);
+    if (images) {
+        VG_TRY(vg_image_folders_add(folders, images, ""));
+        return vg_image_folders_add_all(folders, images, usual);
+    }
     vg_text base = {0};
     vg_status st = VG_OK;
-    if (images) {
-        VG_TRY(vg_image_folders_add(vg_collector_folders(r->collector), images, ""));
-        for (size_t i = 0; i + 1 < sizeof usual / sizeof *usual; i++)
-            VG_TRY(vg_image_folders_add(vg_collector_folders(r->collector), images, usual[i]));
-        return VG_OK;
-    }
-    static const char *const beside[] = {"../images", "images", ".."};
     for (size_t b = 0; b < sizeof beside / sizeof *beside && st == VG_OK; b++) {
         base.length = 0;
         st = vg_text_add(&base, "%s/%s", set_folder, beside[b]);
-        for (size_t i = 0; i < sizeof usual / sizeof *usual && st == VG_OK; i++)
-            st = vg_image_folders_add(vg_collector_folders(r->collector), base.data, usual[i]);
+        if (st == VG_OK) st = vg_image_folders_add_all(folders, base.data, usual);
+        if (st == VG_OK) st = vg_image_folders_add(folders, base.data, "");
     }
     free(base.data);
     return st;

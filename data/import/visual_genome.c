@@ -111,9 +111,8 @@ static vg_status paths_find(genome *g, const vg_import_source *source, vg_text *
 /* The two folders of images, below the one that is named or where the annotations are. */
 static vg_status folders_add(vg_image_folders *folders, const char *base)
 {
-    static const char *const usual[] = {"VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", ""};
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) VG_TRY(vg_image_folders_add(folders, base, usual[i]));
-    return VG_OK;
+    static const char *const usual[] = {"VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "", NULL};
+    return vg_image_folders_add_all(folders, base, usual);
 }
 
 /* ---- the importer ---- */
