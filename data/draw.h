@@ -55,9 +55,10 @@ vg_status vg_image_decode_part(const unsigned char *bytes, size_t n, const vg_de
 
 /* Stretches to width x height by separable antialiased bicubic (a = -0.5), in integers: the same bits everywhere, and
  * those of PIL's BICUBIC, width first (newer versions of PIL take the height first where that is cheaper; the bytes
- * between the two passes then differ). Sides of at most 65535 pixels become at most 16384. out is [height,width,3];
- * scratch is grown as needed, the caller frees its data. Errors: VG_E_DATA (too large), VG_E_NOMEM.
+ * between the two passes then differ). Sides of at most 65535 pixels become at most VG_MAX_STRETCHED. out is
+ * [height,width,3]; scratch is grown as needed, the caller frees its data. Errors: VG_E_DATA (too large), VG_E_NOMEM.
  * Source: vl-gtr-model 1.5 and 7. */
+enum { VG_MAX_STRETCHED = 16384 };
 typedef struct vg_resize_scratch {
     void *data;
     size_t capacity;

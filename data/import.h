@@ -16,7 +16,7 @@
 #include "data/shard_writer.h"
 #include "kernels/base/base.h"
 
-enum { VG_IMPORT_MAX_SPLITS = 16, VG_IMPORT_NAME_BYTES = 64 };
+enum { VG_IMPORT_MAX_SPLITS = 16, VG_IMPORT_NAME_BYTES = VG_SHARD_NAME_BYTES };
 
 /* Zeroed is all defaults. Strings are borrowed for the call. */
 typedef struct vg_import_options {

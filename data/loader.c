@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ERROR_BYTES = 2048, MAX_WORKERS = 256, MAX_SIDE = 1 << 14 };
+enum { ERROR_BYTES = 2048, MAX_WORKERS = 256 };
 
 typedef enum job_state { JOB_FREE, JOB_FILLING, JOB_TAKEN } job_state;
 
@@ -144,7 +144,7 @@ static vg_status spec_check(const vg_loader_spec *spec, const vg_batch *batches,
 {
     const vg_batch_shape *s = &spec->shape;
     VG_CHECK(s->images > 0 && s->phrases > 0 && s->phrases <= VG_LOADER_PHRASES && s->max_targets > 0 && s->side > 0 &&
-                 s->side <= MAX_SIDE && s->text_tokens > 0 && s->text_tokens % 8 == 0,
+                 s->side <= VG_MAX_STRETCHED && s->text_tokens > 0 && s->text_tokens % 8 == 0,
              VG_E_BUG, "a micro-batch of %d images, %d phrases, side %d, %d tokens, %d targets cannot be filled",
              s->images, s->phrases, s->side, s->text_tokens, s->max_targets);
     VG_CHECK(spec->n_sets >= 0 && spec->n_sets <= VG_LOADER_SETS, VG_E_BUG, "a loader has at most %d sets",

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_SIDE_OUT = 1 << 14, MAX_SIDE_IN = 65535, MAX_BETWEEN = 1 << 28 };
+enum { MAX_SIDE_IN = 65535, MAX_BETWEEN = 1 << 28 };
 
 /* ---- weights ---- */
 
@@ -149,11 +149,11 @@ vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int wi
     VG_CHECK(part->x >= 0 && part->y >= 0 && part->width > 0 && part->height > 0 &&
                  part->x + part->width <= image->width && part->y + part->height <= image->height,
              VG_E_BUG, "the part of a picture to stretch lies outside it");
-    VG_CHECK(width > 0 && height > 0 && width <= MAX_SIDE_OUT && height <= MAX_SIDE_OUT &&
+    VG_CHECK(width > 0 && height > 0 && width <= VG_MAX_STRETCHED && height <= VG_MAX_STRETCHED &&
                  image->width <= MAX_SIDE_IN && image->height <= MAX_SIDE_IN &&
                  (int64_t)image->height * width <= MAX_BETWEEN,
              VG_E_DATA, "cannot stretch an image of %d x %d pixels to %d x %d; the sides may be %d and %d pixels",
-             image->width, image->height, width, height, MAX_SIDE_IN, MAX_SIDE_OUT);
+             image->width, image->height, width, height, MAX_SIDE_IN, VG_MAX_STRETCHED);
     plan p;
     VG_TRY(plan_make(&p, scratch, image, part, width, height));
     stretch_sideways(&p, image);

@@ -5,6 +5,7 @@
 
 #include "data/record_list.h"
 #include "data/shard.h"
+#include "data/shard_writer.h"
 #include "data/steady_read_impl.h"
 
 #include <sys/types.h>
@@ -15,13 +16,8 @@
 
 enum {
     VG_SHARD_CHUNK_BYTES = 8 << 20,
-    VG_SHARD_NAME_BYTES = 64,      /* a split or kind, with its NUL */
     VG_SHARD_MAX_NAMES = 4096,     /* splits or kinds in a shard */
     VG_SHARD_HISTORY_BYTES = 1024, /* what was done to a shard, with its NUL */
-    VG_SHARD_MAX_SIDE = 1 << 20,   /* pixels */
-    VG_SHARD_MAX_TEXT = 1 << 16,   /* bytes of a phrase or file name */
-    VG_SHARD_MAX_BOXES = 1 << 16,  /* boxes of a phrase */
-    VG_SHARD_MAX_IMAGE = 1 << 30,  /* encoded bytes */
 };
 
 typedef struct vg_shard_image {

@@ -6,12 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SIDE = 16384 }; /* of what vg_image_resize makes */
-
 vg_status vg_repack_check(int side, int quality)
 {
     if (side == 0) return VG_OK;
-    VG_CHECK(side >= 1 && side <= MAX_SIDE, VG_E_USAGE, "a side of %d pixels; 1 to %d can be made", side, MAX_SIDE);
+    VG_CHECK(side >= 1 && side <= VG_MAX_STRETCHED, VG_E_USAGE, "a side of %d pixels; 1 to %d can be made", side,
+             VG_MAX_STRETCHED);
     VG_CHECK(quality >= 1 && quality <= 100, VG_E_USAGE, "a JPEG quality of %d; it goes from 1 to 100", quality);
     return VG_OK;
 }

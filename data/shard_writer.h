@@ -12,6 +12,15 @@
 
 #include "kernels/base/base.h"
 
+/* What a record holds at most. */
+enum {
+    VG_SHARD_NAME_BYTES = 64,     /* a split or kind, with its NUL */
+    VG_SHARD_MAX_SIDE = 1 << 20,  /* pixels */
+    VG_SHARD_MAX_TEXT = 1 << 16,  /* bytes of a phrase or file name */
+    VG_SHARD_MAX_BOXES = 1 << 16, /* boxes of a phrase */
+    VG_SHARD_MAX_IMAGE = 1 << 30, /* encoded bytes */
+};
+
 /* One phrase of an image, as it goes into a shard. Everything is borrowed. */
 typedef struct vg_new_sentence {
     int64_t sentence_id, ref_id;

@@ -11,9 +11,6 @@
 enum {
     RECORDS_BUDGET_BYTES = 48 << 20,
     IDS_BUDGET_BYTES = 8 << 20,
-    MAX_NAME_BYTES = 63,
-    MAX_TEXT_BYTES = 1 << 16,
-    MAX_BOXES = 1 << 16,
     MAX_SENTENCES = 1 << 16, /* of one image */
 };
 
@@ -166,11 +163,12 @@ static const char *trimmed(const char *text, size_t *n)
 static const char *phrase_fault(const vg_collected_phrase *p, const char *text, size_t text_bytes)
 {
     if (text_bytes == 0 || memchr(text, '\0', text_bytes)) return "its text is empty or holds a NUL";
-    if (text_bytes > MAX_TEXT_BYTES) return "its text has more than 65536 bytes";
+    if (text_bytes > VG_SHARD_MAX_TEXT) return "its text has more than 65536 bytes";
     if (!vg_utf8_valid(text, text_bytes)) return "its text is not UTF-8";
-    if (p->n_boxes > MAX_BOXES) return "it has more than 65536 boxes";
-    if (p->split && (!*p->split || strlen(p->split) > MAX_NAME_BYTES)) return "its split is not 1 to 63 bytes long";
-    return strlen(p->kind) > MAX_NAME_BYTES ? "its kind has more than 63 bytes" : NULL;
+    if (p->n_boxes > VG_SHARD_MAX_BOXES) return "it has more than 65536 boxes";
+    if (p->split && (!*p->split || strlen(p->split) >= VG_SHARD_NAME_BYTES))
+        return "its split is not 1 to 63 bytes long";
+    return strlen(p->kind) >= VG_SHARD_NAME_BYTES ? "its kind has more than 63 bytes" : NULL;
 }
 
 static vg_status id_put(vg_collector *c, const vg_collected_phrase *p)

@@ -1,5 +1,6 @@
 #include "data/import/entity_boxes_impl.h"
 
+#include "data/shard_writer.h"
 #include "data/steady_read_impl.h"
 
 #include <math.h>
@@ -8,7 +9,7 @@
 
 #include <expat.h>
 
-enum { MAX_FILE_BYTES = 1 << 24, MAX_NAMES = 32, MAX_SIDE = 1 << 20, TEXT_BYTES = 32 };
+enum { MAX_FILE_BYTES = 1 << 24, MAX_NAMES = 32, TEXT_BYTES = 32 };
 
 #define MAX_NUMBER 1e15 /* a double that is exact as a whole number */
 
@@ -69,8 +70,8 @@ static void on_text(void *user, const char *text, int n)
 static void on_end(void *user, const char *name)
 {
     reading *r = user;
-    if (strcmp(name, "width") == 0) r->out->width = (int)fmin(number_of(r), MAX_SIDE + 1);
-    if (strcmp(name, "height") == 0) r->out->height = (int)fmin(number_of(r), MAX_SIDE + 1);
+    if (strcmp(name, "width") == 0) r->out->width = (int)fmin(number_of(r), VG_SHARD_MAX_SIDE + 1);
+    if (strcmp(name, "height") == 0) r->out->height = (int)fmin(number_of(r), VG_SHARD_MAX_SIDE + 1);
     if (strcmp(name, "name") == 0 && r->n_names < MAX_NAMES) r->names[r->n_names++] = (int64_t)number_of(r);
     for (size_t i = 0; i < 4; i++)
         if (strcmp(name, box_words[i]) == 0) {
@@ -94,8 +95,8 @@ static vg_status parse(const char *path, const char *bytes, size_t n, reading *r
     VG_CHECK(parsed == XML_STATUS_OK, VG_E_DATA, "%s: line %lu: %s", path, line,
              XML_ErrorString(XML_GetErrorCode(r->parser)));
     const vg_entity_boxes *b = r->out;
-    VG_CHECK(b->width > 0 && b->width <= MAX_SIDE && b->height > 0 && b->height <= MAX_SIDE, VG_E_DATA,
-             "%s: no width and height of the image", path);
+    VG_CHECK(b->width > 0 && b->width <= VG_SHARD_MAX_SIDE && b->height > 0 && b->height <= VG_SHARD_MAX_SIDE,
+             VG_E_DATA, "%s: no width and height of the image", path);
     return VG_OK;
 }
 

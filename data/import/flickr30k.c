@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_KIND_BYTES = 63, PHRASES_OF_IMAGE = 1000 };
+enum { PHRASES_OF_IMAGE = 1000 };
 
 /* Its boxes are whole pixels, inside to the last. */
 #define BOX_SLACK 1.0
@@ -108,7 +108,7 @@ typedef struct mark {
     int64_t entity;
     const char *text;
     size_t text_bytes;
-    char kind[MAX_KIND_BYTES + 1];
+    char kind[VG_SHARD_NAME_BYTES];
 } mark;
 
 /* Takes apart what stands between "[/EN#" and "]": "<entity>/<types> words". */
@@ -119,7 +119,7 @@ static bool mark_read(const char *inside, size_t n, mark *out)
     const char *slash = memchr(inside, '/', n), *blank = memchr(inside, ' ', n);
     if (!slash || !blank || slash > blank || (size_t)(slash - inside) >= sizeof number) return false;
     const size_t kind_bytes = (size_t)(blank - slash - 1);
-    if (slash == inside || kind_bytes > MAX_KIND_BYTES) return false;
+    if (slash == inside || kind_bytes >= VG_SHARD_NAME_BYTES) return false;
     memcpy(number, inside, (size_t)(slash - inside));
     number[slash - inside] = '\0';
     out->entity = strtoll(number, &end, 10);

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { MAX_SIDE = 1 << 20 };
-
 typedef struct walk {
     vg_file_window window;
     vg_import_log *log;
@@ -218,7 +216,7 @@ bool vg_json_int(const json_t *object, const char *key, int64_t *out)
 bool vg_json_side(const json_t *object, const char *key, int *out)
 {
     int64_t side;
-    if (!vg_json_int(object, key, &side) || side < 1 || side > MAX_SIDE) return false;
+    if (!vg_json_int(object, key, &side) || side < 1 || side > VG_SHARD_MAX_SIDE) return false;
     *out = (int)side;
     return true;
 }

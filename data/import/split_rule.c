@@ -10,9 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { MAX_NAME_BYTES = 63 };
-
-typedef char split_name[MAX_NAME_BYTES + 1];
+typedef char split_name[VG_SHARD_NAME_BYTES];
 
 /* An image of the list, by the hash of its id or file name. */
 typedef struct listed {
@@ -48,7 +46,7 @@ static vg_status shares_read(vg_split_rule *rule, const char *shares)
         const size_t n = strcspn(at, "=,");
         char *end = NULL;
         const double share = at[n] == '=' ? strtod(at + n + 1, &end) : -1;
-        const bool good = n >= 1 && n <= MAX_NAME_BYTES && end && end > at + n + 1 && (*end == ',' || !*end) &&
+        const bool good = n >= 1 && n < VG_SHARD_NAME_BYTES && end && end > at + n + 1 && (*end == ',' || !*end) &&
                           share >= 0 && share <= 1;
         VG_CHECK(good, VG_E_USAGE, "--shares: '%s' is not like val=0.05,test=0.05", shares);
         const int row = split_row(rule, at, n);
@@ -78,9 +76,9 @@ static vg_status line_read(vg_split_rule *rule, const char *path, int64_t number
     size_t image = split;
     while (image > 0 && isspace((unsigned char)line[image - 1])) image--;
     if (n == 0) return VG_OK;
-    VG_CHECK(image > 0 && n - split <= MAX_NAME_BYTES && !memchr(line, '\0', n), VG_E_DATA,
+    VG_CHECK(image > 0 && n - split < VG_SHARD_NAME_BYTES && !memchr(line, '\0', n), VG_E_DATA,
              "%s: line %lld is not an image id or file name, white space, and a split of up to %d bytes", path,
-             (long long)number, MAX_NAME_BYTES);
+             (long long)number, VG_SHARD_NAME_BYTES - 1);
     const int row = split_row(rule, line + split, n - split);
     VG_CHECK(row >= 0, VG_E_DATA, "%s: line %lld: more than %d splits", path, (long long)number, VG_IMPORT_MAX_SPLITS);
     VG_TRY(vg_grow(&rule->list, &rule->list_capacity, rule->n_list + 1, sizeof *rule->list));
