@@ -88,12 +88,20 @@ bool vg_checkpoint_ready(const vg_checkpoint_writer *writer);
 
 /* Collective, while a save is under way. Waits for what is not ready, and starts the next part; *saved: it was the
  * last, and *path (may be NULL) is the checkpoint, heap. Errors, on all ranks alike, with older checkpoints intact and
- * the unfinished folder removed: VG_E_STORAGE (disk full, failed fsync, or a later generation writes to this folder),
- * VG_E_NOMEM, VG_E_COMM. */
+ * the unfinished folder removed: VG_E_STORAGE (disk full, failed fsync), VG_E_CONFIG (a later generation has claimed
+ * this folder or writes to it), VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_checkpoint_go_on(vg_checkpoint_writer *writer, bool *saved, char **path);
 
 /* Collective, while a save is under way. Goes on to its end. Errors as for vg_checkpoint_go_on. */
 vg_status vg_checkpoint_finish(vg_checkpoint_writer *writer, char **path);
+
+/* Local, on rank 0, when a run begins or goes on. Takes the folder (made where absent) over: *generation is larger than
+ * all that wrote there before, whose saves are refused from here on. `who` is for their message. Errors: VG_E_STORAGE,
+ * VG_E_NOMEM. */
+vg_status vg_checkpoint_claim(const char *folder, const char *who, uint64_t *generation);
+
+/* Local. Whether that is so still. Errors: VG_E_CONFIG, naming who came after. */
+vg_status vg_checkpoint_still_ours(const char *folder, uint64_t generation);
 
 /* Collective. The checkpoint to go on from: `path` itself when it is one (then it must verify), else the newest in that
  * folder that verifies, with a loud warning for each that does not. Rank 0 decides; the others wait until a slow shared

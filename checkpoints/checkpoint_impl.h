@@ -7,10 +7,10 @@
 
 #define VG_MANIFEST_NAME "manifest.json"
 #define VG_WEIGHTS_NAME  "weights.safetensors"
-/* In a checkpoint that is not committed yet: the generation that writes it. */
+/* In a checkpoint that is not committed yet, and in the folder of all: the generation that writes there. */
 #define VG_MARKER_NAME "generation"
 
-enum { VG_MAX_PIECES = 100000, VG_NAME_BYTES = 64 };
+enum { VG_MAX_PIECES = 100000, VG_NAME_BYTES = 64, VG_WHO_BYTES = 256 };
 
 /* folder/name on the heap, NULL without memory. */
 char *vg_path_join(const char *folder, const char *name);
@@ -59,7 +59,7 @@ bool vg_checkpoint_exists(const char *path);
 /* Deletes a checkpoint or what is left of one, its manifest first. Errors: VG_E_STORAGE. */
 vg_status vg_checkpoint_remove(const char *path);
 
-/* Errors: VG_E_STORAGE when a later generation writes to this folder or has written there. */
+/* Errors: VG_E_CONFIG when a later generation writes to this folder, has written there or has claimed it. */
 vg_status vg_folder_fence(const char *folder, uint64_t generation);
 
 /* Removes what earlier saves left unfinished. */

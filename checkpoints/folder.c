@@ -208,8 +208,66 @@ static uint64_t marked_generation(const char *path)
     return generation;
 }
 
+/* Who took the folder over last, and as what; 0 where nobody did. */
+static uint64_t claimed_generation(const char *folder, char who[VG_WHO_BYTES])
+{
+    char *file = vg_path_join(folder, VG_MARKER_NAME), *text = NULL, *end = NULL;
+    uint64_t generation = 0;
+    who[0] = '\0';
+    if (file && vg_file_read(file, VG_WHO_BYTES + 32, &text, NULL) == VG_OK) {
+        generation = strtoull(text, &end, 10);
+        end += strspn(end, " ");
+        snprintf(who, VG_WHO_BYTES, "%.*s", (int)strcspn(end, "\n"), end);
+    }
+    free(text);
+    free(file);
+    return generation;
+}
+
+static vg_status newest_generation(const char *folder, uint64_t *newest)
+{
+    char who[VG_WHO_BYTES];
+    found *items;
+    size_t n;
+    VG_TRY(look(folder, &items, &n));
+    *newest = claimed_generation(folder, who);
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t theirs = items[i].committed ? items[i].generation : marked_generation(items[i].path);
+        if (theirs > *newest) *newest = theirs;
+    }
+    found_free(items, n);
+    return VG_OK;
+}
+
+vg_status vg_checkpoint_claim(const char *folder, const char *who, uint64_t *generation)
+{
+    char text[VG_WHO_BYTES + 32];
+    uint64_t newest = 0;
+    VG_TRY(vg_make_directories(folder));
+    VG_TRY(newest_generation(folder, &newest));
+    const int n = snprintf(text, sizeof text, "%" PRIu64 " %.*s\n", newest + 1, VG_WHO_BYTES - 1, who);
+    char *file = vg_path_join(folder, VG_MARKER_NAME);
+    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to claim it", folder);
+    const vg_status st = vg_file_write_atomic(file, text, (size_t)n);
+    free(file);
+    if (st == VG_OK) *generation = newest + 1;
+    return st;
+}
+
+vg_status vg_checkpoint_still_ours(const char *folder, uint64_t generation)
+{
+    char who[VG_WHO_BYTES];
+    const uint64_t claimed = claimed_generation(folder, who);
+    VG_CHECK(claimed <= generation, VG_E_CONFIG,
+             "%s: generation %" PRIu64 " (%s) has taken this run over, this is generation %" PRIu64
+             " and stands back without saving",
+             folder, claimed, who, generation);
+    return VG_OK;
+}
+
 vg_status vg_folder_fence(const char *folder, uint64_t generation)
 {
+    VG_TRY(vg_checkpoint_still_ours(folder, generation));
     found *items;
     size_t n;
     vg_status st = VG_OK;
@@ -217,7 +275,7 @@ vg_status vg_folder_fence(const char *folder, uint64_t generation)
     for (size_t i = 0; i < n && st == VG_OK; i++) {
         const uint64_t theirs = items[i].committed ? items[i].generation : marked_generation(items[i].path);
         if (theirs > generation)
-            st = vg_fail(VG_E_STORAGE,
+            st = vg_fail(VG_E_CONFIG,
                          "%s: generation %" PRIu64 " of this run writes here, this is generation %" PRIu64
                          " and stands back; end this older run",
                          items[i].path, theirs, generation);

@@ -85,15 +85,18 @@ static vg_status tell(vg_run *r)
     const bool last = r->stage_step == r->stage->stage->steps;
     r->mark_phrases += r->filled;
     if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return VG_OK;
+    const bool logs = r->step % r->o->run_log_every == 0 || last;
+    const bool hashes = last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0);
+    if (logs || hashes) VG_TRY(vg_run_still_ours(r));
     vg_step_record record;
     fill_record(r, &record, rank_phrases);
     vg_metrics_progress(r->metrics, &record);
-    if (r->step % r->o->run_log_every == 0 || last) {
+    if (logs) {
         vg_metrics_step(r->metrics, &record);
         tell_slow_rank(r);
         set_mark(r);
     }
-    return last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0) ? log_hash(r) : VG_OK;
+    return hashes ? log_hash(r) : VG_OK;
 }
 
 /* ---- evaluation while training ---- */
@@ -473,7 +476,7 @@ static void close_run(vg_run *r)
 
 vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits, const vg_injections *faults)
 {
-    vg_run r = {.comm = comm, .o = options, .generation = 1, .faults = faults};
+    vg_run r = {.comm = comm, .o = options, .faults = faults};
     char *checkpoint = NULL;
     const vg_status st = train(&r, allow_new_bits, &checkpoint);
     if (st != VG_OK) vg_metrics_note(r.metrics, vg_error_text());

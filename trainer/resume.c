@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
@@ -159,10 +160,27 @@ static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)
         r->optimizer_steps = info->optimizer_steps;
         r->skipped = info->skipped_steps;
         r->evaluation_due = vg_checkpoint_number_of(info, EVALUATION_DUE, 0) != 0;
-        r->generation = info->generation + 1;
     }
     vg_checkpoint_info_free(info);
     return st;
+}
+
+/* From here on saves of an earlier start of this run, which may go on somewhere unseen, are refused. Collective. */
+static vg_status claim(vg_run *r, const char *folder)
+{
+    char process[128];
+    const char *job = getenv("VLGTR_JOB");
+    snprintf(process, sizeof process, "process %ld on %s", (long)getpid(), vg_comm_host(r->comm));
+    const bool root = vg_comm_rank(r->comm) == 0;
+    VG_TRY(vg_comm_agree(r->comm, root ? vg_checkpoint_claim(folder, job ? job : process, &r->generation) : VG_OK));
+    return vg_comm_broadcast(r->comm, &r->generation, sizeof r->generation, 0);
+}
+
+vg_status vg_run_still_ours(const vg_run *r)
+{
+    char folder[4096];
+    checkpoints_folder(r, folder);
+    return vg_checkpoint_still_ours(folder, r->generation);
 }
 
 vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint)
@@ -170,6 +188,6 @@ vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint)
     char folder[4096];
     checkpoints_folder(r, folder);
     VG_TRY(vg_checkpoint_choose(r->comm, folder, checkpoint));
-    if (!*checkpoint) return VG_OK;
-    return vg_comm_agree(r->comm, take_over(r, *checkpoint, allow_new_bits));
+    if (*checkpoint) VG_TRY(vg_comm_agree(r->comm, take_over(r, *checkpoint, allow_new_bits)));
+    return claim(r, folder);
 }

@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-COMMUNICATION, SILENCE = 69, 4
+COMMUNICATION, CONFIGURATION, SILENCE = 69, 78, 4
 STEPS = {"schedule.heads.steps": 300, "run.checkpoint_every": 10}
 bad = 0
 
@@ -67,6 +67,25 @@ def ended(bench, what, seen, pattern):
     check("  no process is left", not bench.processes())
 
 
+def taken_over(bench, want):
+    """A start that stood still while a later one went on, as on a host that was cut off for a while: it writes nothing."""
+    options = bench.sets({**STEPS, "run.folder": "zombie", "watch.silence": 0})
+    first = bench.start("train", "run.yaml", *options)
+    running = bench.wait_for_step(12, "zombie", first)
+    first.send_signal(signal.SIGSTOP)
+    bench.must("train", "run.yaml", *options)
+
+    def everything():
+        return {p: p.read_bytes() for p in pathlib.Path(bench.path("zombie")).rglob("*") if p.is_file() and p.name != "log.txt"}
+
+    before = everything()
+    first.send_signal(signal.SIGCONT)
+    code = first.wait(timeout=60)
+    said = pathlib.Path(bench.path("zombie", "log.txt")).read_text().splitlines()[-1]
+    check("an old start wakes up: it writes nothing and says who came after", running and code == CONFIGURATION and
+          everything() == before and "has taken this run over" in said and bench.hashes("zombie") == want, f"{code}: {said}")
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
@@ -83,6 +102,7 @@ def main(vlgtr):
         limits = {f"watch_{phase}": SILENCE for phase in ("silence", "data", "compute", "exchange", "save")}
         code, _, said = disturb(bench, "suspended", 2, suspend(SILENCE + 3), **limits)
         check("a job that was suspended goes on", code == 0 and bench.hashes("suspended") == want, f"{code}: {said[-300:] if code else ''}")
+        taken_over(bench, want)
     return 1 if bad else 0
 
 

@@ -264,7 +264,7 @@ static void an_older_generation_is_fenced_off(void **state)
 {
     fixture *f = *state;
     assert_int_equal(save_step(f, 10, 7, 0, false), VG_OK);
-    assert_int_equal(save_step(f, 20, 6, 0, false), VG_E_STORAGE);
+    assert_int_equal(save_step(f, 20, 6, 0, false), VG_E_CONFIG);
     says("generation 7");
     assert_int_equal(count_listed(), 1);
     assert_int_equal(save_step(f, 20, 7, 0, false), VG_OK);
@@ -273,9 +273,24 @@ static void an_older_generation_is_fenced_off(void **state)
     FILE *marker = fopen("runs/step-00000030/generation", "w");
     fputs("8\n", marker);
     fclose(marker);
-    assert_int_equal(save_step(f, 40, 7, 0, false), VG_E_STORAGE);
+    assert_int_equal(save_step(f, 40, 7, 0, false), VG_E_CONFIG);
     says("generation 8");
     assert_int_equal(access("runs/step-00000030/generation", F_OK), 0);
+}
+
+static void a_run_that_was_taken_over_saves_nothing(void **state)
+{
+    fixture *f = *state;
+    uint64_t first = 0, second = 0;
+    assert_int_equal(vg_checkpoint_claim("runs", "job 1", &first), VG_OK);
+    assert_int_equal(save_step(f, 10, first, 0, false), VG_OK);
+    assert_int_equal(vg_checkpoint_claim("runs", "job 2, restart 1", &second), VG_OK);
+    assert_true(second > first);
+    assert_int_equal(save_step(f, 20, first, 0, false), VG_E_CONFIG); /* before the second one has saved anything */
+    says("job 2, restart 1");
+    assert_int_equal(count_listed(), 1);
+    assert_int_equal(access("runs/step-00000020", F_OK), -1);
+    assert_int_equal(save_step(f, 20, second, 0, false), VG_OK);
 }
 
 static void a_run_that_went_back_is_newer_than_what_it_left_behind(void **state)
@@ -541,6 +556,7 @@ int main(void)
         IN_FOLDER(only_the_newest_are_kept),
         IN_FOLDER(a_full_disk_fails_the_save_and_leaves_the_older_ones),
         IN_FOLDER(an_older_generation_is_fenced_off),
+        IN_FOLDER(a_run_that_was_taken_over_saves_nothing),
         IN_FOLDER(a_run_that_went_back_is_newer_than_what_it_left_behind),
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
