@@ -37,6 +37,9 @@ int vg_comm_local_rank(const vg_comm *comm);
 int vg_comm_local_size(const vg_comm *comm);
 const char *vg_comm_host(const vg_comm *comm);
 
+/* Local. The message-passing library that this was built with, and the one that runs: "Open MPI 4.1.4". */
+void vg_comm_library(char built[64], char running[64]);
+
 /* Local. Rank's part of n floats: whole blocks of `unit`, as even as they go, in rank order; the last block may be
  * short. The ZeRO boundary and the checkpoint's pieces. */
 void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count);

@@ -3,6 +3,7 @@
 #include "dist/comm_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -236,6 +237,18 @@ static vg_status mpi_close(vg_comm *comm)
 static void mpi_abort(vg_comm *comm, int exit_code)
 {
     MPI_Abort(mpi_of(comm)->world, exit_code);
+}
+
+void vg_comm_library(char built[64], char running[64])
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int length = 0, release[3] = {0};
+    snprintf(built, 64, "Open MPI %d.%d.%d", OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION);
+    MPI_Get_library_version(text, &length);
+    if (sscanf(text, "Open MPI v%d.%d.%d", &release[0], &release[1], &release[2]) == 3)
+        snprintf(running, 64, "Open MPI %d.%d.%d", release[0], release[1], release[2]);
+    else
+        snprintf(running, 64, "%.*s", (int)strcspn(text, ",\n"), text);
 }
 
 /* How many neighbours may share memory. */
