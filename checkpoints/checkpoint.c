@@ -228,13 +228,16 @@ static vg_status prepare(vg_checkpoint_writer *w)
     return make_marked(w->path, &w->state);
 }
 
+/* Asked before each file: after a long sleep a successor may have a place of the same name. */
 static vg_status write_and_verify(vg_checkpoint_writer *w, const char *weights, const char *piece)
 {
+    VG_TRY(vg_checkpoint_still_ours(w->folder, w->state.generation));
     if (w->params.n_trainable) {
         VG_TRY(vg_moments_write(piece, &w->params, w->state.compress, w->rank, w->size, &w->own.piece));
         VG_TRY(vg_file_verify(piece, &w->own.piece));
     }
     if (w->rank != 0) return VG_OK;
+    VG_TRY(vg_checkpoint_still_ours(w->folder, w->state.generation));
     VG_TRY(vg_weights_write(weights, &w->params, &w->own.weights));
     return vg_file_verify(weights, &w->own.weights);
 }
@@ -356,7 +359,9 @@ vg_status vg_checkpoint_begin(vg_checkpoint_writer *w, const vg_checkpoint_state
 static vg_status give_up(vg_checkpoint_writer *w, vg_status st)
 {
     char *sentence = vg_copy_string(vg_error_text());
-    if (w->made && vg_checkpoint_remove(w->path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
+    /* in a folder that was taken over, the place may be the successor's by now */
+    const bool ours = w->made && vg_checkpoint_still_ours(w->folder, w->state.generation) == VG_OK;
+    if (ours && vg_checkpoint_remove(w->path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
     vg_fail(st, "%s", sentence ? sentence : "the checkpoint could not be saved");
     free(sentence);
     forget_save(w);

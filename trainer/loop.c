@@ -480,6 +480,7 @@ vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits
     char *checkpoint = NULL;
     const vg_status st = train(&r, allow_new_bits, &checkpoint);
     if (st != VG_OK) vg_metrics_note(r.metrics, vg_error_text());
+    if (st == VG_E_CONFIG) vg_metrics_disown(r.metrics); /* once it trains, a run ends so when it is taken over */
     close_run(&r);
     free(checkpoint);
     return st;

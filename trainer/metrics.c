@@ -298,6 +298,11 @@ void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *v
 
 /* ---- the end ---- */
 
+void vg_metrics_disown(vg_metrics *m)
+{
+    if (m) m->steps = 0;
+}
+
 void vg_metrics_close(vg_metrics *m)
 {
     if (!m) return;

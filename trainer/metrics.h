@@ -30,6 +30,9 @@ typedef struct vg_step_record {
 vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out);
 void vg_metrics_close(vg_metrics *m);
 
+/* The folder belongs to a later start of the run by now: closing leaves metrics.prom as it is. */
+void vg_metrics_disown(vg_metrics *m);
+
 void vg_metrics_step(vg_metrics *m, const vg_step_record *r);
 
 /* A moving bar on a terminal; nothing elsewhere. */
