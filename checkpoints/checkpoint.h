@@ -44,7 +44,7 @@ typedef struct vg_checkpoint_number {
 typedef struct vg_checkpoint_state {
     int64_t step, stage, stage_step, position, optimizer_steps, skipped_steps;
     uint64_t seed;
-    uint64_t generation;            /* of this run: one more than that of the checkpoint it went on from */
+    uint64_t generation;            /* of this run; one that goes on from it has a larger one */
     const char *configuration;      /* the resolved YAML */
     const char *configuration_hash; /* of what decides the bits */
     const char *profile;            /* numerics profile */

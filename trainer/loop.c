@@ -338,8 +338,9 @@ static bool until_reached(const vg_run *r)
 
 static vg_status train_schedule(vg_run *r, const char *checkpoint)
 {
-    if (checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps && r->stage_index + 1 < r->o->n_stages) {
-        r->stage_index++; /* saved at the end of a stage: the next one starts afresh */
+    const bool at_end = checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps;
+    if (at_end && !r->evaluation_due && r->stage_index + 1 < r->o->n_stages) {
+        r->stage_index++; /* saved at the end of a stage, with nothing left to do there: the next one starts afresh */
         r->stage_step = r->optimizer_steps = 0;
         checkpoint = NULL;
     }
