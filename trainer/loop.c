@@ -3,6 +3,7 @@
 #include "trainer/forecast.h"
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
+#include "trainer/trained.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -428,6 +429,17 @@ static vg_status hear_hosts(vg_run *r)
     return vg_comm_gather(r->comm, host, sizeof host, r->pace.hosts);
 }
 
+/* Weights of a new run. Collective. */
+static vg_status start_afresh(vg_run *r)
+{
+    char *path = NULL;
+    if (!*r->o->model_weights) return vg_comm_agree(r->comm, vg_model_init(r->o, r->params));
+    VG_TRY(vg_trained_choose(r->comm, r->o->model_weights, &path));
+    const vg_status st = vg_comm_agree(r->comm, vg_trained_weights(path, r->params));
+    free(path);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "model.weights");
+}
+
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
@@ -440,7 +452,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_watch(r));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
-    if (!*checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_model_init(r->o, r->params)));
+    if (!*checkpoint) VG_TRY(start_afresh(r));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
     vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",

@@ -78,7 +78,7 @@ static vg_status check_selection(const selection *s, int index)
     const char *tower = !*o->vision_weights && any_trains(s, "vision.") ? "vision"
                         : !*o->text_weights && any_trains(s, "text.")   ? "text"
                                                                         : NULL;
-    VG_CHECK(!tower || o->train_allow_from_scratch, VG_E_CONFIG,
+    VG_CHECK(!tower || *o->model_weights || o->train_allow_from_scratch, VG_E_CONFIG,
              "schedule.%d: the %s tower would train from random weights, which goes to NaN or forgets in large models; "
              "set %s.weights, or train.allow_from_scratch: true for small ones",
              index, tower, tower);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 /* A run's folder holds its checkpoints one level down. */
-static vg_status choose(vg_comm *comm, const char *path, char **out)
+vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
 {
     char below[4096];
     struct stat info;
@@ -17,6 +17,12 @@ static vg_status choose(vg_comm *comm, const char *path, char **out)
     VG_TRY(vg_checkpoint_choose(comm, stat(below, &info) == 0 ? below : path, out));
     VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint", path);
     return VG_OK;
+}
+
+vg_status vg_trained_weights(const char *checkpoint, vg_params *params)
+{
+    VG_TRY(vg_checkpoint_load_weights(checkpoint, params));
+    return vg_checkpoint_load_average(checkpoint, params);
 }
 
 static vg_status read_options(const char *path, const char *const *sets, int n_sets, vg_options *out)
@@ -50,8 +56,7 @@ static vg_status open_trained(vg_trained *t)
     VG_TRY(vg_params_new(&t->params));
     VG_TRY(vg_model_declare(&t->options, t->params));
     VG_TRY(vg_params_layout(t->params, NULL, 0));
-    VG_TRY(vg_checkpoint_load_weights(t->path, t->params));
-    VG_TRY(vg_checkpoint_load_average(t->path, t->params));
+    VG_TRY(vg_trained_weights(t->path, t->params));
     VG_TRY(vg_tokenizer_open(t->options.text_tokenizer, &t->tokenizer));
     return compile(t);
 }
@@ -60,7 +65,7 @@ vg_status vg_trained_open(vg_comm *comm, const char *path, const char *device, c
                           vg_trained *out)
 {
     vg_trained t = {0};
-    vg_status st = choose(comm, path, &t.path);
+    vg_status st = vg_trained_choose(comm, path, &t.path);
     if (st == VG_OK) st = vg_comm_agree(comm, read_options(t.path, sets, n_sets, &t.options));
     if (st == VG_OK) st = vg_compute_open(comm, &(vg_compute_spec){.device = device}, &t.compute);
     if (st == VG_OK) st = vg_comm_agree(comm, open_trained(&t));

@@ -16,6 +16,14 @@ typedef struct vg_trained {
     char *path; /* of the checkpoint */
 } vg_trained;
 
+/* The checkpoint that `path` means: itself, or the newest that verifies of a run's folder or a folder of checkpoints;
+ * heap. Collective. Errors: VG_E_USAGE (there is none), VG_E_STORAGE. */
+vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out);
+
+/* Local. Fills the weights from a checkpoint, those of its running average where it kept one. params: the model's,
+ * nothing of it trainable yet. Errors: VG_E_STORAGE. */
+vg_status vg_trained_weights(const char *checkpoint, vg_params *params);
+
 /* Opens `path` (a checkpoint, or a folder of them: the newest that verifies) with `key=value` changes, and compiles the
  * answering program for the options' micro-batch, on `device` as train.device means it. Collective. Errors:
  * VG_E_STORAGE, VG_E_DATA, VG_E_CONFIG. */

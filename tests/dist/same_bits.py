@@ -104,6 +104,11 @@ def main(vlgtr, kills):
         often = bench.hashes("often") == want and len(saves) > 2
         print(f"saved as often as a bound on its overhead allows, after steps {saves}: {'same' if often else 'OTHER'} bits")
         good &= often
+        bench.train(2, {"run.folder": "taken", "model.weights": "r1t1", "schedule.heads.steps": 1, "run.until": "heads",
+                        "train.allow_from_scratch": "false"}, ("--inject", "nan@0,1"))
+        taken = bench.hashes("taken")[1] == want[LAST]
+        print(f"another run starts from these weights: {'same' if taken else 'OTHER'} bits after a step that is skipped")
+        good &= taken
         for trial in range(kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
         good &= keep_average(bench, want[LAST])

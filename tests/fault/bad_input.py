@@ -57,6 +57,7 @@ def configurations(bench):
            "3 ranks", "at most 2")
     expect("random towers", bench.run("train", "run.yaml", "--set", "train.allow_from_scratch=false"), CONFIG,
            "allow_from_scratch")
+    expect("weights that are not there", bench.run("train", "run.yaml", "--set", "model.weights=nowhere", "--set", "run.folder=anew"), USAGE, "nowhere", "no checkpoint")
     expect("unknown verb", bench.run("trian"), USAGE, "did you mean 'train'")
     expect("unknown argument", bench.run("train", "run.yaml", "--sets", "a=1"), USAGE, "--set")
 
