@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What is averaged. */
 typedef struct sources {
@@ -96,11 +97,11 @@ static vg_status make_average(const sources *s, const char *out)
     char *file = vg_path_join(out, VG_WEIGHTS_NAME);
     vg_status st = file ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory for its path", out);
     if (st == VG_OK) st = vg_checkpoint_open(s->paths[s->n - 1], &last);
-    if (st == VG_OK && mkdir(out, 0755) != 0) st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));
     if (st == VG_OK) st = vg_tensor_writer_new(&w);
     if (st == VG_OK) st = write_means(s, file, w, &sum);
     if (st == VG_OK) st = commit(out, last, &sum);
-    vg_tensor_writer_free(w);
+    vg_tensor_writer_free(w); /* with it goes a file that was not finished */
+    if (st != VG_OK) rmdir(out);
     vg_checkpoint_info_free(last);
     free(file);
     return st;
@@ -115,7 +116,10 @@ vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out
         if (st == VG_OK) st = vg_checkpoint_open_weights(paths[k], &s.weights[k]);
     }
     if (st == VG_OK) st = check_alike(&s);
-    if (st == VG_OK) st = make_average(&s, out);
+    if (st == VG_OK && mkdir(out, 0755) != 0)
+        st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));
+    else if (st == VG_OK)
+        st = make_average(&s, out);
     for (int k = 0; s.weights && k < n; k++) vg_tensors_close(s.weights[k]);
     free(s.weights);
     return st == VG_E_DATA ? VG_E_STORAGE : st;

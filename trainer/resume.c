@@ -2,6 +2,7 @@
 #include "trainer/loop_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,9 @@ static vg_status begin_save(vg_run *r)
 bool vg_run_may_save(const vg_run *r)
 {
     const double share = r->o->run_checkpoint_overhead;
-    return share > 0 && !vg_checkpoint_busy(r->writer) && vg_now_s() - r->saving_s >= r->save_stall_s / share;
+    const double least_s = r->failed_saves ? 60 : 0; /* a full disk may be cleared meanwhile */
+    return share > 0 && !vg_checkpoint_busy(r->writer) &&
+           vg_now_s() - r->saving_s >= fmax(least_s, r->save_stall_s / share);
 }
 
 vg_status vg_run_save(vg_run *r)

@@ -425,6 +425,7 @@ static void an_average_is_the_mean_and_answers_only(void **state)
     flip_bit("runs/step-00000020/weights.safetensors", -5);
     assert_int_equal(vg_checkpoint_average(paths, 3, "other"), VG_E_STORAGE);
     says("step-00000020");
+    assert_int_not_equal(access("other", F_OK), 0);
     vg_params_free(params);
 }
 
