@@ -24,15 +24,18 @@ typedef struct history {
 static void open_run(const fixture *f, vg_run *r, vg_batch *batch)
 {
     const vg_batch_shape shape = vg_model_batch_shape(&f->options);
+    static const vg_injections no_faults = {0};
     *r = (vg_run){.o = &f->options,
+                  .faults = &no_faults,
                   .n_leaves = 1,
                   .n_all_leaves = 1,
                   .taken = vg_new0_array(1, sizeof(vg_batch *)),
                   .leaf_sums = vg_new0_array(N_SUMS, sizeof(double)),
                   .key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof(int32_t)),
-                  .rank_counts = vg_new0_array(4, sizeof(int64_t))};
+                  .rank_counts = vg_new0_array(N_COUNTS, sizeof(int64_t))};
     r->compute.backend = backend_under_test(N_THREADS, 0, &r->compute.stream);
     must(vg_comm_open(&r->comm));
+    must(vg_pace_init(&r->pace, vg_comm_size(r->comm)));
     must(vg_batch_init(batch, &shape));
     r->taken[0] = batch;
     must(vg_params_new(&r->params));
@@ -52,6 +55,7 @@ static void close_run(vg_run *r)
     free(r->leaf_sums);
     free(r->key_counts);
     free(r->rank_counts);
+    vg_pace_release(&r->pace);
     must(vg_comm_close(r->comm));
 }
 
