@@ -71,6 +71,7 @@ static void fill_sets(const fixture *f, char sets[][96], const char **pointers, 
                     {"data.phrases", NULL, "phrases"},
                     {"data.max_targets", NULL, "max_targets"},
                     {"train.micro_batch", NULL, "images"},
+                    {"train.global_batch", NULL, "images"},
                     {"train.seed", NULL, "seed"}};
     static const struct {
         const char *option, *key, *when_true, *when_false;
