@@ -76,7 +76,7 @@ bool vg_injected(const vg_injections *injections, vg_fault fault, int rank, int6
     for (int i = 0; i < injections->n; i++) {
         const vg_injection *item = &injections->items[i];
         if (item->fault != fault || item->rank != rank) continue;
-        if (fault == VG_FAULT_slow ? step >= item->step : step == item->step) return true;
+        if (fault == VG_FAULT_nan ? step == item->step : step >= item->step) return true;
     }
     return false;
 }

@@ -196,6 +196,7 @@ static vg_status run_leaves(vg_run *r)
         vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
         VG_TRY(run_leaf(r, r->taken[i], next, r->leaf_sums + (size_t)i * N_SUMS));
     }
+    if (injected(r, VG_FAULT_lag)) slow_down(0.1);
     if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - start_s));
     r->busy_us = (int64_t)(1e6 * (vg_now_s() - start_s));
     return VG_OK;

@@ -39,10 +39,10 @@ def go_on(bench, what, folder, want, ranks, options):
           f"{len(have[0])} hashes, {len(have[1])} evaluations")
 
 
-def stop(bench, what, folder, step, send, want, expected=STOPPED, ranks=2, more={}):
+def stop(bench, what, folder, step, send, want, expected=STOPPED, ranks=2, words=()):
     """Trains until `step`, sends, and goes on."""
     options = {"run.folder": folder, **EVALUATED}
-    process = bench.start("train", "run.yaml", *bench.sets({**options, **more}), ranks=ranks)
+    process = bench.start("train", "run.yaml", *bench.sets(options), *words, ranks=ranks)
     running = bench.wait_for_step(step, folder, process)
     if running:
         send(process)
@@ -128,7 +128,7 @@ def main(vlgtr):
         stop(bench, "USR1 to mpirun", "usr1", 7, usr1, want)
         stop(bench, "TERM to one rank, again and again", "term", 11, term_to_one(bench, 1, 5), want)
         # mpirun itself answers with 1, and hands TERM on a second later: the run must still be under way then
-        stop(bench, "TERM to mpirun", "mpirun", 1, term, want, expected=1, more={"train.check": "true"})
+        stop(bench, "TERM to mpirun", "mpirun", 1, term, want, expected=1, words=("--inject", "lag@0,1"))
         stop(bench, "USR1 while evaluating", "evaluating", 8, usr1, want)
         at_stage_end(bench, want)
         before_main(bench, want)
