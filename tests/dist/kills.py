@@ -17,7 +17,9 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-STEPS_PER_KILL = 8  # so many that the run is not through before its last kill
+# Lives are killed within 1.5 s, and a rank that is a tenth of a second late to every step makes 15 steps of that: the run is
+# not through before its last kill.
+STEPS_PER_KILL, LATE = 16, ("--inject", "lag@0,1")
 GONE_S = 30
 
 
@@ -86,7 +88,7 @@ def main(vlgtr, kills):
         bench.train(1, {"run.folder": "calm", **schedule, "run.checkpoint_every": 1000000})
         want = bench.hashes("calm")[2 * half]
         while sum(done.values()) < kills:
-            process = bench.start("train", "run.yaml", *bench.sets({"run.folder": "killed", **schedule}),
+            process = bench.start("train", "run.yaml", *bench.sets({"run.folder": "killed", **schedule}), *LATE,
                                   ranks=chance.randint(1, 4))
             when = moment(bench, "killed", process, chance)
             if when is None:
