@@ -37,7 +37,8 @@ vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_
 /* The weights of a checkpoint as tensors. Errors: VG_E_STORAGE. */
 vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **out);
 
-/* Each writes one file of a checkpoint. */
+/* Each writes one file of a checkpoint. For the moments, moment1, moment2 and average of params hold the slice of the
+ * rank alone, from its first float on. */
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
 vg_status vg_moments_write(const char *file, const vg_params *params, bool compress, int rank, int n_ranks,
                            vg_file_sum *sum);

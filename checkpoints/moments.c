@@ -102,7 +102,7 @@ static vg_status add_runs(const vg_params *params, int buffer, int64_t first, in
                                      .param = i,
                                      .first = begin - p->offset,
                                      .count = end - begin,
-                                     .values = buffer_of(params, buffer) + begin,
+                                     .values = buffer_of(params, buffer) + (begin - first),
                                      .bytes = (size_t)(end - begin) * sizeof(float)};
     }
     return VG_OK;

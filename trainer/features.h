@@ -56,9 +56,6 @@ typedef struct vg_feature_job {
  */
 vg_status vg_features_provide(const vg_feature_source *source, const vg_feature_job *job, vg_feature_store **out);
 
-/* XXH3 of the names and values of the parameters that begin with `prefix`. */
-uint64_t vg_features_weights_hash(const vg_params *params, const char *prefix);
-
 /* Whether a row is there and is what was put; `scratch` holds a row. */
 bool vg_features_row_is_whole(const vg_feature_store *store, int64_t row, float *scratch);
 

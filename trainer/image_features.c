@@ -1,6 +1,7 @@
 /* The vision tower alone, over every image of a split, into a store. */
 #include "dist/health.h"
 #include "trainer/features.h"
+#include "trainer/weights_hash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static vg_status key_text(const vg_feature_source *s, vg_text *text)
                        "picture: %lld x %lld, %s, decoded in reduced size from %g\ncomputed by: %s\ntype: %s\n",
                        vg_split_name(s->split), (long long)vg_split_image_count(s->split),
                        (unsigned long long)vg_split_hash(s->split),
-                       (unsigned long long)vg_features_weights_hash(s->params, "vision."), (long long)o->vision_patch,
+                       (unsigned long long)vg_weights_hash(s->params, "vision."), (long long)o->vision_patch,
                        (long long)o->vision_width, (long long)o->vision_depth, (long long)o->vision_heads,
                        (long long)o->vision_registers, (long long)o->data_side, (long long)o->data_side,
                        VG_LOADER_PICTURE, o->data_reduced, vg_compute_profile(s->compute), o->features_dtype);

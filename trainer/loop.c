@@ -4,6 +4,7 @@
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
 #include "trainer/trained.h"
+#include "trainer/weights_hash.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -62,7 +63,7 @@ static vg_status log_hash(vg_run *r)
 {
     char text[24];
     VG_TRY(vg_params_fetch(r->params));
-    snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params));
+    snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params, ""));
     vg_metrics_text(r->metrics, r->step, "weights_hash", text);
     return VG_OK;
 }

@@ -158,7 +158,4 @@ vg_status vg_run_evaluate(vg_run *r);
 /* Finds a checkpoint in the run's folder and takes its state over; params must be declared. Collective. */
 vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint);
 
-/* XXH3 of every parameter's name and values, in order of declaration. Local. */
-uint64_t vg_weights_hash(const vg_params *params);
-
 #endif

@@ -1,6 +1,7 @@
 #include "trainer/phrases.h"
 
 #include "dist/health.h"
+#include "trainer/weights_hash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -127,7 +128,7 @@ static vg_status key_text(const vg_feature_source *s, const vg_phrase_table *tab
                        "model: width %lld, depth %lld, heads %lld\n"
                        "tokens: %d at most, %s kept, by tokenizer %016llx\ncomputed by: %s\ntype: fp32\n",
                        vg_split_name(s->split), (long long)table->n_rows, (unsigned long long)table->hash,
-                       (unsigned long long)vg_features_weights_hash(s->params, "text."), (long long)o->text_width,
+                       (unsigned long long)vg_weights_hash(s->params, "text."), (long long)o->text_width,
                        (long long)o->text_depth, (long long)o->text_heads, vg_model_batch_shape(o).text_tokens,
                        o->fusion_text_tokens, (unsigned long long)vg_tokenizer_hash(s->tokenizer),
                        vg_compute_profile(s->compute));

@@ -8,24 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
 #define EVALUATION_DUE "evaluation_due" /* in a manifest: the run stopped before the evaluation of this step */
-
-uint64_t vg_weights_hash(const vg_params *params)
-{
-    XXH3_state_t *state = XXH3_createState();
-    if (!state) return 0;
-    XXH3_64bits_reset(state);
-    for (int i = 0; i < params->n; i++) {
-        const vg_param *p = &params->items[i];
-        XXH3_64bits_update(state, p->name, strlen(p->name));
-        XXH3_64bits_update(state, vg_params_data(params, i), (size_t)p->count * sizeof(float));
-    }
-    const uint64_t hash = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
-    return hash;
-}
 
 static void checkpoints_folder(const vg_run *r, char path[4096])
 {
