@@ -6,7 +6,7 @@
  *
  * The manifest is the commit: it is written last and renamed into place, and a folder without one does not exist.
  *
- *     VG_TRY(vg_checkpoint_writer_open(comm, "run/checkpoints", params, &keep, &writer));
+ *     VG_TRY(vg_checkpoint_writer_open(comm, "run/checkpoints", params, &keep, 2, &writer));
  *     vg_checkpoint_state state = {.step = 30, ...};
  *     VG_TRY(vg_checkpoint_begin(writer, &state));                             at a step boundary; training goes on
  *
@@ -65,9 +65,10 @@ typedef struct vg_checkpoint_writer vg_checkpoint_writer;
 /* Collective. A writer into `folder` for the current layout of params, which must stay until close, with what it will
  * copy into. Of params the weights are the same on all ranks; of the moments, and of the average where one is kept,
  * each rank holds at least its vg_slice_of (comm.h) of the n_trainable floats, in VG_PARAM_BLOCK units. Each save
- * deletes checkpoints beyond the newest `keep` (0 keeps all). Errors, on all ranks alike: VG_E_NOMEM, VG_E_COMM. */
+ * deletes what `keep` does not keep. n_threads copy, as many as compute. Errors, on all ranks alike: VG_E_NOMEM,
+ * VG_E_COMM. */
 vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params,
-                                    const vg_checkpoint_retention *keep, vg_checkpoint_writer **out);
+                                    const vg_checkpoint_retention *keep, int n_threads, vg_checkpoint_writer **out);
 
 /* Local. What a save under way has not committed is left to the next save to clear away. NULL is fine. */
 void vg_checkpoint_writer_close(vg_checkpoint_writer *writer);

@@ -22,7 +22,7 @@ vg_status vg_run_open_saves(vg_run *r)
     const vg_checkpoint_retention keep = {.last = (int)r->o->run_checkpoint_keep,
                                           .every = r->o->run_checkpoint_keep_every,
                                           .best = r->o->run_checkpoint_keep_best};
-    return vg_checkpoint_writer_open(r->comm, folder, r->params, &keep, &r->writer);
+    return vg_checkpoint_writer_open(r->comm, folder, r->params, &keep, r->compute.stream.n_threads, &r->writer);
 }
 
 /* What came of a save, in whichever part of it: a failed one is not the end yet. */

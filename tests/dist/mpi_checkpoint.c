@@ -71,7 +71,7 @@ static void what_is_written_behind_the_training_is_what_began(void **state)
     const vg_checkpoint_state s = fixture_state(10, 1);
     vg_checkpoint_writer *writer = NULL;
     char *path = NULL;
-    assert_int_equal(vg_checkpoint_writer_open(comm, folder, params, &(vg_checkpoint_retention){0}, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(comm, folder, params, &(vg_checkpoint_retention){0}, 1, &writer), VG_OK);
     assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
     for (int64_t i = 0; i < params->n_trainable; i++) /* the next step */
         params->master[i] = params->moment1[i] = params->moment2[i] = params->average[i] = 7;

@@ -471,7 +471,8 @@ static void steps_that_follow_do_not_change_what_is_being_written(void **state)
     const vg_checkpoint_state s = fixture_state(10, 0);
     vg_checkpoint_writer *writer = NULL;
     char *path = NULL;
-    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, 2, &writer),
+                     VG_OK);
     assert_false(vg_checkpoint_busy(writer));
     assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
     assert_true(vg_checkpoint_busy(writer));
@@ -509,7 +510,8 @@ static void a_disk_that_fills_up_behind_the_training_is_told_at_the_end(void **s
     const vg_checkpoint_state s = fixture_state(10, 0);
     const struct rlimit small = {.rlim_cur = 20000, .rlim_max = before.rlim_max};
     vg_checkpoint_writer *writer = NULL;
-    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, &writer), VG_OK);
+    assert_int_equal(vg_checkpoint_writer_open(f->comm, "runs", params, &(vg_checkpoint_retention){0}, 2, &writer),
+                     VG_OK);
     setrlimit(RLIMIT_FSIZE, &small);
     const vg_status began = vg_checkpoint_begin(writer, &s);
     const vg_status ended = began == VG_OK ? save_between_steps(writer, NULL) : began;
