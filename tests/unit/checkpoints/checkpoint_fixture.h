@@ -112,7 +112,7 @@ static inline vg_status fixture_save(vg_comm *comm, const char *folder, const vg
                                      const vg_checkpoint_state *state, int keep, char **path)
 {
     vg_checkpoint_writer *writer = NULL;
-    VG_TRY(vg_checkpoint_writer_open(comm, folder, params, &(vg_checkpoint_retention){.last = keep}, 2, &writer));
+    VG_TRY(vg_checkpoint_writer_open(comm, folder, params, &(vg_checkpoint_retention){.last = keep}, 1, &writer));
     vg_status st = vg_checkpoint_begin(writer, state);
     if (st == VG_OK) st = vg_checkpoint_finish(writer, path);
     vg_checkpoint_writer_close(writer);
