@@ -12,8 +12,8 @@
  *
  * A peer that dies: mpirun ends the whole job about two seconds after a rank died; srun does so only with
  * --kill-on-bad-exit=1 (-K1). A peer that fails where the others do not listen tells them (vg_comm_leave). One that
- * stands still, or a host that is cut off, is noticed at the deadline where there is one (vg_comm_set_deadline), else
- * by mpirun's own keep-alive, eight minutes later by default (see jobs/). */
+ * stands still, or a host that is cut off, is noticed by the watch (dist/health.h) and at the deadline where there is
+ * one (vg_comm_set_deadline); without both by mpirun's own keep-alive, eight minutes later by default (see jobs/). */
 #ifndef VG_DIST_COMM_H
 #define VG_DIST_COMM_H
 

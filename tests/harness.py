@@ -29,6 +29,17 @@ schedule:
 """
 
 
+class Check:
+    """check("what is promised", whether it holds, "what was seen") prints a line; check.bad counts what does not hold."""
+
+    def __init__(self):
+        self.bad = 0
+
+    def __call__(self, what, good, seen=""):
+        self.bad += not good
+        print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+
+
 class Bench:
     def __init__(self, vlgtr, through=()):
         """through: words before the program's, as of tests/emu/run."""

@@ -19,13 +19,7 @@ DATA, STORAGE = 65, 74
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures/images"
 KINDS = ("rgb.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "turned.jpg", "halved.jpg", "grey16.png", "palette.png", "alpha.png")
 FEW = {"schedule.heads.steps": 6, "schedule.blocks.steps": 6, "train.global_batch": 4, "data.cache_mb": 0, "data.max_bad": 0.5}
-faults = 0
-
-
-def check(what, truth, seen=""):
-    global faults
-    print(f"{'ok ' if truth else 'BAD'} {what}{'' if truth else f': {seen}'}", flush=True)
-    faults += not truth
+check = harness.Check()
 
 
 # ---- pictures ----
@@ -132,7 +126,7 @@ def main(vlgtr, library):
         damaged_shard(bench)
         if library:
             failing_reads(bench, os.path.abspath(library))
-    return 1 if faults else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

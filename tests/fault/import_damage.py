@@ -21,13 +21,7 @@ import harness
 DATA, STORAGE, STOPPED = 65, 74, 75
 REGIONS = 270_000  # shards are cut at 131072 sentences, so there are three
 IMPORT = ("shard", "import", "vg", "genome")
-faults = 0
-
-
-def check(what, truth):
-    global faults
-    print(f"{'ok ' if truth else 'BAD'} {what}")
-    faults += not truth
+check = harness.Check()
 
 
 def shards(bench, out):
@@ -165,8 +159,8 @@ def main(vlgtr):
         no_room(bench, whole)
         broken_records(bench)
         absent_images(bench)
-    print(f"{faults} faults")
-    sys.exit(1 if faults else 0)
+    print(f"{check.bad} faults")
+    sys.exit(1 if check.bad else 0)
 
 
 main(sys.argv[1])

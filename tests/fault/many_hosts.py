@@ -24,13 +24,7 @@ SKIPPED, SILENCE = 77, 5
 # What mpirun takes beside that: it notices a cut by its own keep-alive, and ends ranks with seconds between its signals.
 SLACK = 20
 STEPS = {"schedule.heads.steps": 200, "run.checkpoint_every": 10, "watch.silence": SILENCE}
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 class Test:
@@ -108,7 +102,7 @@ def main(vlgtr, *cases):
             began = time.monotonic()
             getattr(test, case)()
             print(f"    {time.monotonic() - began:.1f} s", flush=True)
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

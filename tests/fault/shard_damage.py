@@ -13,13 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 DATA, STORAGE = 65, 74
-faults = 0
-
-
-def check(what, truth, more=""):
-    global faults
-    print(f"{'ok ' if truth else 'BAD'} {what}{more if not truth else ''}")
-    faults += not truth
+check = harness.Check()
 
 
 def line_of(done):
@@ -144,8 +138,8 @@ def main(vlgtr, library=None):
         list_stays(bench)
         if library:  # a sanitizer wants to be loaded first
             io_errors(bench, library)
-    print(f"{faults} faults")
-    return 1 if faults else 0
+    print(f"{check.bad} faults")
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

@@ -17,13 +17,7 @@ import harness
 LAST, STAGE_END, STOPPED = 30, 16, 75
 # Accuracy that tells an average from the weights it is of, at the end of a stage, too.
 EVALUATED = {"run.eval_every": 4, "run.checkpoint_every": 100, "train.average_decay": 0.9, "data.eval_split": "train"}
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 def outcome(bench, folder):
@@ -134,7 +128,7 @@ def main(vlgtr):
         before_main(bench, want)
         evaluation(bench)
         importing(bench)
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

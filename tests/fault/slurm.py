@@ -20,13 +20,7 @@ STEPS = {"schedule.heads.steps": 140, "schedule.blocks.steps": 60, "run.checkpoi
 LONGER = {**STEPS, "schedule.heads.steps": 1440}  # with SLOW, more than two minutes
 SLOW = ["--set", "train.check=true"]
 JOBS = ROOT / "jobs" / "slurm"
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 class Test:
@@ -177,7 +171,7 @@ def main(vlgtr, more=""):
             began = time.monotonic()
             case()
             print(f"    {time.monotonic() - began:.1f} s", flush=True)
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

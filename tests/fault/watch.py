@@ -17,13 +17,7 @@ import harness
 
 COMMUNICATION, CONFIGURATION, SILENCE = 69, 78, 4
 STEPS = {"schedule.heads.steps": 300, "run.checkpoint_every": 10}
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 def disturb(bench, folder, ranks, do, **options):
@@ -103,7 +97,7 @@ def main(vlgtr):
         code, _, said = disturb(bench, "suspended", 2, suspend(SILENCE + 3), **limits)
         check("a job that was suspended goes on", code == 0 and bench.hashes("suspended") == want, f"{code}: {said[-300:] if code else ''}")
         taken_over(bench, want)
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

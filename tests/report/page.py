@@ -18,13 +18,7 @@ import harness
 
 VOID = {"meta", "img", "line"}
 DATA, USAGE = 65, 64
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 class Page(html.parser.HTMLParser):
@@ -108,7 +102,7 @@ def main(vlgtr, screenshot=None):
         check("no run named", bench.run("report").returncode == USAGE)
         if screenshot:
             look(bench, screenshot)
-    return bad > 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

@@ -15,13 +15,7 @@ import harness
 STEPS, RANKS = 12, 2
 COMPLETE = {"ph": str, "pid": int, "tid": int, "name": str, "cat": str, "ts": (int, float), "dur": (int, float)}
 METADATA = {"ph": str, "pid": int, "name": str, "args": dict}
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 def fits(event):
@@ -50,7 +44,7 @@ def main(vlgtr):
         phases = sorted((s for s in mine if s["name"] != "checkpoint"), key=lambda s: s["ts"])
         check(f"rank {rank} does one thing after the other",
               all(abs(a["ts"] + a["dur"] - b["ts"]) < 0.3 for a, b in zip(phases, phases[1:])))
-    return bad > 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

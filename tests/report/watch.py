@@ -15,13 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 LAST, STOPPED = 30, 75
-bad = 0
-
-
-def check(what, good, seen=""):
-    global bad
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}  {seen}", flush=True)
+check = harness.Check()
 
 
 def crc32c(data):
@@ -126,7 +120,7 @@ def main(vlgtr, tools=None):
               and abs(now["vlgtr_loss"] - [r["loss"] for r in records if "loss" in r][-1]) < 1e-6)
         if tools:
             look_with_tools(bench)
-    return bad > 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

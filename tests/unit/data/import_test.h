@@ -13,15 +13,7 @@
 
 #include <cmocka.h>
 
-#define MUST(call)                                            \
-    do {                                                      \
-        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
-    } while (0)
-
-#define ASSERT_SAYS(words)                                                                               \
-    do {                                                                                                 \
-        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
-    } while (0)
+#include "tests/unit/data/must.h"
 
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 

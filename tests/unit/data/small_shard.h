@@ -5,18 +5,9 @@
 
 #include "data/draw.h"
 #include "data/shard_writer.h"
+#include "tests/unit/data/must.h"
 
 #include <stdlib.h>
-
-#define MUST(call)                                            \
-    do {                                                      \
-        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
-    } while (0)
-
-#define ASSERT_SAYS(words)                                                                               \
-    do {                                                                                                 \
-        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
-    } while (0)
 
 static const float small_boxes[3][4] = {{1, 2, 11, 12}, {0, 0, 40, 30}, {5.5F, 6.25F, 25.5F, 16.25F}};
 

@@ -15,15 +15,7 @@
 
 #include <cmocka.h>
 
-#define MUST(call)                                            \
-    do {                                                      \
-        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
-    } while (0)
-
-#define ASSERT_SAYS(words)                                                                               \
-    do {                                                                                                 \
-        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
-    } while (0)
+#include "tests/unit/data/must.h"
 
 static const char *const fixture = FIXTURES "/import";
 

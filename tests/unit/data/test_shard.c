@@ -28,15 +28,7 @@ const char *__lsan_default_suppressions(void)
     return "leak:libfontconfig\nleak:libhdf5";
 }
 
-#define MUST(call)                                            \
-    do {                                                      \
-        if ((call) != VG_OK) fail_msg("%s", vg_error_text()); \
-    } while (0)
-
-#define ASSERT_SAYS(words)                                                                               \
-    do {                                                                                                 \
-        if (!strstr(vg_error_text(), words)) fail_msg("'%s' does not say '%s'", vg_error_text(), words); \
-    } while (0)
+#include "tests/unit/data/must.h"
 
 static const float boxes[3][4] = {{1, 2, 11, 12}, {0, 0, 40, 30}, {5.5F, 6.25F, 25.5F, 16.25F}};
 
