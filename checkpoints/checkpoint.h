@@ -97,11 +97,11 @@ vg_status vg_checkpoint_go_on(vg_checkpoint_writer *writer, bool *saved, char **
 vg_status vg_checkpoint_finish(vg_checkpoint_writer *writer, char **path);
 
 /* Local, on rank 0, when a run begins or goes on. Takes the folder (made where absent) over: *generation is larger than
- * all that wrote there before, whose saves are refused from here on. `who` is for their message. Errors: VG_E_STORAGE,
- * VG_E_NOMEM. */
+ * all that wrote there before, whose saves are refused from here on. Of several that claim it at once, on any hosts,
+ * each gets another one, and the largest stays. `who` is for their message. Errors: VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_checkpoint_claim(const char *folder, const char *who, uint64_t *generation);
 
-/* Local. Whether that is so still. Errors: VG_E_CONFIG, naming who came after. */
+/* Local. Whether that is so still. Errors: VG_E_CONFIG, naming who came after; VG_E_STORAGE where it cannot be told. */
 vg_status vg_checkpoint_still_ours(const char *folder, uint64_t generation);
 
 /* Collective. The checkpoint to go on from: `path` itself when it is one (then it must verify), else the newest in that

@@ -7,8 +7,10 @@
 
 #define VG_MANIFEST_NAME "manifest.json"
 #define VG_WEIGHTS_NAME  "weights.safetensors"
-/* In a checkpoint that is not committed yet, and in the folder of all: the generation that writes there. */
+/* In a checkpoint that is not committed yet: the generation that writes there. */
 #define VG_MARKER_NAME "generation"
+/* In the folder of all: a file for each generation that took it over. */
+#define VG_CLAIMS_NAME "generations"
 
 enum { VG_MAX_PIECES = 100000, VG_NAME_BYTES = 64, VG_WHO_BYTES = 256 };
 

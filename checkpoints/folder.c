@@ -208,29 +208,31 @@ static uint64_t marked_generation(const char *path)
     return generation;
 }
 
-/* Who took the folder over last, and as what; 0 where nobody did. */
-static uint64_t claimed_generation(const char *folder, char who[VG_WHO_BYTES])
+/* A claim is a file in folder/generations whose name is the number. Making it is the claim: of all who try, on whatever
+ * hosts, the file system lets one have the name. None is ever deleted, so no number comes twice. */
+
+/* The newest claim, 0 where there is none. */
+static vg_status newest_claim(const char *claims, uint64_t *newest)
 {
-    char *file = vg_path_join(folder, VG_MARKER_NAME), *text = NULL, *end = NULL;
-    uint64_t generation = 0;
-    who[0] = '\0';
-    if (file && vg_file_read(file, VG_WHO_BYTES + 32, &text, NULL) == VG_OK) {
-        generation = strtoull(text, &end, 10);
-        end += strspn(end, " ");
-        snprintf(who, VG_WHO_BYTES, "%.*s", (int)strcspn(end, "\n"), end);
+    *newest = 0;
+    DIR *dir = opendir(claims);
+    if (!dir && errno == ENOENT) return VG_OK;
+    VG_CHECK(dir, VG_E_STORAGE, "%s: %s", claims, strerror(errno));
+    for (const struct dirent *d; (d = readdir(dir));) {
+        const uint64_t n = all_digits(d->d_name, strlen(d->d_name)) ? strtoull(d->d_name, NULL, 10) : 0;
+        if (n > *newest) *newest = n;
     }
-    free(text);
-    free(file);
-    return generation;
+    closedir(dir);
+    return VG_OK;
 }
 
-static vg_status newest_generation(const char *folder, uint64_t *newest)
+/* Of those that claimed the folder or wrote there. */
+static vg_status newest_generation(const char *folder, const char *claims, uint64_t *newest)
 {
-    char who[VG_WHO_BYTES];
     found *items;
     size_t n;
+    VG_TRY(newest_claim(claims, newest));
     VG_TRY(look(folder, &items, &n));
-    *newest = claimed_generation(folder, who);
     for (size_t i = 0; i < n; i++) {
         const uint64_t theirs = items[i].committed ? items[i].generation : marked_generation(items[i].path);
         if (theirs > *newest) *newest = theirs;
@@ -239,30 +241,71 @@ static vg_status newest_generation(const char *folder, uint64_t *newest)
     return VG_OK;
 }
 
+static char *claim_file(const char *claims, uint64_t generation)
+{
+    char name[VG_NAME_BYTES];
+    snprintf(name, sizeof name, "%" PRIu64, generation);
+    return vg_path_join(claims, name);
+}
+
+/* *taken: somebody else has this generation. */
+static vg_status try_claim(const char *claims, uint64_t generation, const char *who, bool *taken)
+{
+    char *file = claim_file(claims, generation);
+    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to claim it", claims);
+    const int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    *taken = fd < 0 && errno == EEXIST;
+    vg_status st = fd >= 0 || *taken ? VG_OK : vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
+    if (fd >= 0) {
+        if (dprintf(fd, "%.*s\n", VG_WHO_BYTES - 2, who) < 0 || fsync(fd) != 0)
+            st = vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
+        close(fd);
+        if (st == VG_OK) st = vg_sync_directory(claims);
+    }
+    free(file);
+    return st;
+}
+
 vg_status vg_checkpoint_claim(const char *folder, const char *who, uint64_t *generation)
 {
-    char text[VG_WHO_BYTES + 32];
+    char *claims = vg_path_join(folder, VG_CLAIMS_NAME);
+    VG_CHECK(claims, VG_E_NOMEM, "%s: no memory to claim it", folder);
+    vg_status st = vg_make_directories(claims);
     uint64_t newest = 0;
-    VG_TRY(vg_make_directories(folder));
-    VG_TRY(newest_generation(folder, &newest));
-    const int n = snprintf(text, sizeof text, "%" PRIu64 " %.*s\n", newest + 1, VG_WHO_BYTES - 1, who);
-    char *file = vg_path_join(folder, VG_MARKER_NAME);
-    VG_CHECK(file, VG_E_NOMEM, "%s: no memory to claim it", folder);
-    const vg_status st = vg_file_write_atomic(file, text, (size_t)n);
-    free(file);
+    for (bool taken = true; st == VG_OK && taken;) {
+        st = newest_generation(folder, claims, &newest);
+        if (st == VG_OK) st = try_claim(claims, newest + 1, who, &taken);
+    }
+    free(claims);
     if (st == VG_OK) *generation = newest + 1;
     return st;
 }
 
+/* Who claimed a generation, as far as can be told. */
+static void claimed_by(const char *claims, uint64_t generation, char who[VG_WHO_BYTES])
+{
+    char *file = claim_file(claims, generation), *text = NULL;
+    const bool known = file && vg_file_read(file, VG_WHO_BYTES, &text, NULL) == VG_OK && *text;
+    snprintf(who, VG_WHO_BYTES, "%.*s", known ? (int)strcspn(text, "\n") : VG_WHO_BYTES, known ? text : "unknown");
+    free(text);
+    free(file);
+}
+
 vg_status vg_checkpoint_still_ours(const char *folder, uint64_t generation)
 {
-    char who[VG_WHO_BYTES];
-    const uint64_t claimed = claimed_generation(folder, who);
-    VG_CHECK(claimed <= generation, VG_E_CONFIG,
-             "%s: generation %" PRIu64 " (%s) has taken this run over, this is generation %" PRIu64
-             " and stands back without saving",
-             folder, claimed, who, generation);
-    return VG_OK;
+    char *claims = vg_path_join(folder, VG_CLAIMS_NAME), who[VG_WHO_BYTES];
+    VG_CHECK(claims, VG_E_NOMEM, "%s: no memory to look whose it is", folder);
+    uint64_t claimed = 0;
+    vg_status st = newest_claim(claims, &claimed);
+    if (st == VG_OK && claimed > generation) {
+        claimed_by(claims, claimed, who);
+        st = vg_fail(VG_E_CONFIG,
+                     "%s: generation %" PRIu64 " (%s) has taken this run over, this is generation %" PRIu64
+                     " and stands back without saving",
+                     folder, claimed, who, generation);
+    }
+    free(claims);
+    return st;
 }
 
 vg_status vg_folder_fence(const char *folder, uint64_t generation)

@@ -166,7 +166,8 @@ vg_status vg_run_still_ours(const vg_run *r)
 {
     char folder[4096];
     checkpoints_folder(r, folder);
-    return vg_checkpoint_still_ours(folder, r->generation);
+    const vg_status st = vg_checkpoint_still_ours(folder, r->generation);
+    return st == VG_E_STORAGE ? VG_OK : st; /* the saves judge the storage */
 }
 
 vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint)

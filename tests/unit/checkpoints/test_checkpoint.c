@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -293,6 +294,46 @@ static void a_run_that_was_taken_over_saves_nothing(void **state)
     assert_int_equal(save_step(f, 20, second, 0, false), VG_OK);
 }
 
+/* A process that waits for the others and claims the folder; it tells the generation through `out`. */
+static void claim_in_child(int begin, int out)
+{
+    uint64_t generation = 0;
+    char go;
+    if (read(begin, &go, 1) != 0) _exit(1); /* the end of the pipe is for all at once */
+    const bool good = vg_checkpoint_claim("runs", "one of many", &generation) == VG_OK;
+    _exit(good && write(out, &generation, sizeof generation) == sizeof generation ? 0 : 1);
+}
+
+static void of_many_that_claim_at_once_each_gets_another_generation(void **state)
+{
+    enum { MANY = 16 };
+    int begin[2], told[2];
+    uint64_t generations[MANY], newest = 0;
+    (void)state;
+    assert_int_equal(pipe(begin), 0);
+    assert_int_equal(pipe(told), 0);
+    for (int i = 0; i < MANY; i++) {
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child > 0) continue;
+        close(begin[1]);
+        claim_in_child(begin[0], told[1]);
+    }
+    close(begin[1]);
+    close(told[1]);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(read(told[0], &generations[i], sizeof generations[i]), sizeof generations[i]);
+        for (int k = 0; k < i; k++) assert_true(generations[i] != generations[k]);
+        if (generations[i] > newest) newest = generations[i];
+    }
+    for (int i = 0, status; i < MANY; i++) assert_true(wait(&status) > 0 && status == 0);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(vg_checkpoint_still_ours("runs", generations[i]),
+                         generations[i] == newest ? VG_OK : VG_E_CONFIG);
+    close(begin[0]);
+    close(told[0]);
+}
+
 static void a_run_that_went_back_is_newer_than_what_it_left_behind(void **state)
 {
     fixture *f = *state;
@@ -560,6 +601,7 @@ int main(void)
         IN_FOLDER(a_full_disk_fails_the_save_and_leaves_the_older_ones),
         IN_FOLDER(an_older_generation_is_fenced_off),
         IN_FOLDER(a_run_that_was_taken_over_saves_nothing),
+        IN_FOLDER(of_many_that_claim_at_once_each_gets_another_generation),
         IN_FOLDER(a_run_that_went_back_is_newer_than_what_it_left_behind),
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
