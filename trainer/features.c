@@ -1,10 +1,12 @@
 #include "trainer/features.h"
 
+#include "dist/health.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const double TELL_EVERY_S = 60;
+static const double TELL_EVERY_S = 60, ROUND_S = 0.2;
 
 bool vg_features_row_is_whole(const vg_feature_store *store, int64_t row, float *scratch)
 {
@@ -65,6 +67,31 @@ static vg_status begin(const vg_feature_source *s, const vg_feature_job *job, co
     return vg_comm_agree(s->comm, st);
 }
 
+/* This rank's rows for a while. Local. */
+static vg_status put_round(const vg_feature_job *job, bool *more)
+{
+    const double end_s = vg_now_s() + ROUND_S;
+    do {
+        VG_TRY(vg_stop_check());
+        VG_TRY(job->put(job->context, more));
+    } while (*more && vg_now_s() < end_s);
+    return VG_OK;
+}
+
+/* Everyone's rows. The ranks meet after each round, so that what one of them meets, a full disk or a request to stop,
+ * ends the build of all. Collective. */
+static vg_status put_all(const vg_feature_source *s, const vg_feature_job *job)
+{
+    bool more = true;
+    for (int64_t any = 1; any;) {
+        vg_health_phase(s->comm, VG_PHASE_start, -1, -1);
+        VG_TRY(vg_comm_agree(s->comm, more ? put_round(job, &more) : vg_stop_check()));
+        any = more;
+        VG_TRY(vg_comm_max_i64(s->comm, &any, 1));
+    }
+    return VG_OK;
+}
+
 static vg_status build(const vg_feature_source *s, const vg_feature_job *job, const char *path)
 {
     vg_feature_store *store = NULL;
@@ -73,7 +100,11 @@ static vg_status build(const vg_feature_source *s, const vg_feature_job *job, co
                 (long long)job->key.n_rows, (double)vg_feature_store_bytes(&job->key) * 1e-9, path,
                 vg_comm_size(s->comm));
     vg_status st = begin(s, job, path, &store);
-    if (st == VG_OK) st = job->build(job->context, store);
+    if (st == VG_OK) {
+        st = vg_comm_agree(s->comm, job->begin(job->context, store));
+        if (st == VG_OK) st = put_all(s, job);
+        job->end(job->context);
+    }
     VG_KEEP(st, vg_feature_store_close(store));
     st = vg_comm_agree(s->comm, st);
     if (st == VG_OK) {

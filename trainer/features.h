@@ -46,8 +46,11 @@ typedef struct vg_feature_job {
     const char *what; /* "image" or "phrase" */
     const char *kind; /* of them, part of the file's name; empty for the usual one */
     vg_feature_key key;
-    /* Puts those of this rank's rows that are missing. Local. */
-    vg_status (*build)(void *context, vg_feature_store *store);
+    /* Local, each. Finds those of this rank's rows that the store lacks; puts the next few of them, *more: there are
+     * others; gives back what begin made, however far that came. */
+    vg_status (*begin)(void *context, vg_feature_store *store);
+    vg_status (*put)(void *context, bool *more);
+    void (*end)(void *context);
     void *context;
 } vg_feature_job;
 

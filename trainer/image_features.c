@@ -19,7 +19,7 @@ typedef struct walk {
     vg_loader *loader;
     float *scratch;  /* a row */
     int64_t *wanted; /* first images of the micro-batches with a row that is missing */
-    int64_t n_wanted;
+    int64_t n_wanted, n_put;
     vg_feature_progress progress;
 } walk;
 
@@ -105,8 +105,10 @@ static vg_status find_wanted(walk *w)
     w->scratch = vg_new0_array((size_t)vg_features_image_floats(w->source->options), sizeof *w->scratch);
     w->wanted = vg_new0_array((size_t)(n / m / ranks + 1), sizeof *w->wanted);
     VG_CHECK(w->scratch && w->wanted, VG_E_NOMEM, "no memory to compute image features");
-    for (int64_t first = vg_comm_rank(w->source->comm) * m; first < n; first += ranks * m)
+    for (int64_t first = vg_comm_rank(w->source->comm) * m; first < n; first += ranks * m) {
+        VG_TRY(vg_stop_check());
         if (!is_done(w, first)) w->wanted[w->n_wanted++] = first;
+    }
     return VG_OK;
 }
 
@@ -135,35 +137,44 @@ static vg_status put_batch(walk *w, const vg_batch *batch)
     return VG_OK;
 }
 
-static vg_status walk_share(walk *w)
+/* Asks for the micro-batch with place `i` among those wanted. */
+static vg_status want(walk *w, int64_t i)
 {
-    const int64_t m = w->shape.images;
-    for (int64_t i = 0; i < w->n_wanted && i < BATCHES; i++) VG_TRY(vg_loader_want(w->loader, w->wanted[i]));
-    for (int64_t i = 0; i < w->n_wanted; i++) {
-        vg_batch *batch = NULL;
-        VG_TRY(vg_stop_check());
-        vg_health_phase(w->source->comm, VG_PHASE_start, -1, w->wanted[i]);
+    return i < w->n_wanted ? vg_loader_want(w->loader, w->wanted[i]) : VG_OK;
+}
+
+static vg_status begin(void *context, vg_feature_store *store)
+{
+    walk *w = context;
+    w->store = store;
+    w->shape = vg_model_batch_shape(w->source->options);
+    w->shape.phrases = w->shape.max_targets = 1;
+    VG_TRY(find_wanted(w));
+    VG_TRY(open_tower(w));
+    VG_TRY(open_loader(w));
+    for (int64_t i = 0; i < BATCHES; i++) VG_TRY(want(w, i));
+    return VG_OK;
+}
+
+static vg_status put_next(void *context, bool *more)
+{
+    walk *w = context;
+    vg_batch *batch = NULL;
+    if ((*more = w->n_put < w->n_wanted)) {
+        vg_health_phase(w->source->comm, VG_PHASE_start, -1, w->wanted[w->n_put]);
         VG_TRY(vg_loader_take(w->loader, &batch));
         const vg_status st = put_batch(w, batch);
         vg_loader_give_back(w->loader, batch);
         VG_TRY(st);
-        if (i + BATCHES < w->n_wanted) VG_TRY(vg_loader_want(w->loader, w->wanted[i + BATCHES]));
-        vg_features_tell(&w->progress, "image", w->n_wanted * m, m);
+        VG_TRY(want(w, w->n_put++ + BATCHES));
+        vg_features_tell(&w->progress, "image", w->n_wanted * w->shape.images, w->shape.images);
     }
     return VG_OK;
 }
 
-static vg_status build(void *context, vg_feature_store *store)
+static void end(void *context)
 {
-    walk w = {.source = context, .store = store};
-    w.shape = vg_model_batch_shape(w.source->options);
-    w.shape.phrases = w.shape.max_targets = 1;
-    vg_status st = find_wanted(&w);
-    if (st == VG_OK) st = open_tower(&w);
-    if (st == VG_OK) st = open_loader(&w);
-    if (st == VG_OK) st = walk_share(&w);
-    close_walk(&w);
-    return st;
+    close_walk(context);
 }
 
 /* ---- how long it will take ---- */
@@ -205,12 +216,14 @@ vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_stor
 {
     vg_text text = {0};
     vg_status st = vg_comm_agree(source->comm, key_text(source, &text));
-    vg_feature_source mine = *source;
+    walk w = {.source = source};
     const vg_feature_job job = {.what = "image",
                                 .kind = "",
                                 .key = key_of(source->options, vg_split_image_count(source->split), text.data),
-                                .build = build,
-                                .context = &mine};
+                                .begin = begin,
+                                .put = put_next,
+                                .end = end,
+                                .context = &w};
     if (st == VG_OK) st = vg_features_provide(source, &job, out);
     free(text.data);
     return st;

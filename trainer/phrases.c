@@ -52,7 +52,7 @@ typedef struct builder {
     vg_feature_store *store;
     int32_t *token_ids, *token_counts; /* [slots, Lt], [slots] */
     int64_t *rows;                     /* [slots] that are being encoded */
-    int64_t n;
+    int64_t n, next;                   /* so many of them; the first row not looked at */
     vg_feature_progress progress;
 } builder;
 
@@ -86,38 +86,42 @@ static vg_status add_row(builder *b, int64_t row)
     return VG_OK;
 }
 
-static vg_status put_share(builder *b)
+static vg_status begin(void *context, vg_feature_store *store)
 {
-    vg_phrases *p = b->phrases;
-    const int64_t ranks = vg_comm_size(b->source->comm), n = p->table.n_rows;
-    for (int64_t row = vg_comm_rank(b->source->comm); row < n; row += ranks) {
-        if (vg_features_row_is_whole(b->store, row, p->features)) continue;
-        VG_TRY(add_row(b, row));
-        if (b->n < p->slots) continue;
-        VG_TRY(vg_stop_check());
-        vg_health_phase(b->source->comm, VG_PHASE_start, -1, row);
-        VG_TRY(encode_rows(b));
-        vg_features_tell(&b->progress, "phrase", n / ranks, p->slots);
-    }
-    return encode_rows(b);
+    builder *b = context;
+    const size_t slots = (size_t)b->phrases->slots;
+    const size_t tokens = (size_t)vg_model_batch_shape(b->source->options).text_tokens;
+    b->store = store;
+    b->next = vg_comm_rank(b->source->comm);
+    b->token_ids = vg_new0_array(slots * tokens, sizeof *b->token_ids);
+    b->token_counts = vg_new0_array(slots, sizeof *b->token_counts);
+    b->rows = vg_new0_array(slots, sizeof *b->rows);
+    VG_CHECK(b->token_ids && b->token_counts && b->rows, VG_E_NOMEM, "no memory to encode phrases");
+    for (size_t i = 0; i < slots; i++) b->token_counts[i] = 2; /* of slots that no row fills */
+    return VG_OK;
 }
 
-static vg_status build(void *context, vg_feature_store *store)
+/* Those of this rank's next rows that are not there yet: at most a batch of them. */
+static vg_status put_next(void *context, bool *more)
 {
-    builder b = *(builder *)context;
-    const size_t slots = (size_t)b.phrases->slots;
-    const size_t tokens = (size_t)vg_model_batch_shape(b.source->options).text_tokens;
-    b.store = store;
-    b.token_ids = vg_new0_array(slots * tokens, sizeof *b.token_ids);
-    b.token_counts = vg_new0_array(slots, sizeof *b.token_counts);
-    b.rows = vg_new0_array(slots, sizeof *b.rows);
-    vg_status st = b.token_ids && b.token_counts && b.rows ? VG_OK : vg_fail(VG_E_NOMEM, "no memory to encode phrases");
-    for (size_t i = 0; st == VG_OK && i < slots; i++) b.token_counts[i] = 2; /* of slots that no row fills */
-    if (st == VG_OK) st = put_share(&b);
-    free(b.token_ids);
-    free(b.token_counts);
-    free(b.rows);
-    return st;
+    builder *b = context;
+    vg_phrases *p = b->phrases;
+    const int64_t ranks = vg_comm_size(b->source->comm), n = p->table.n_rows;
+    vg_health_phase(b->source->comm, VG_PHASE_start, -1, b->next);
+    for (int64_t i = 0; i < p->slots && b->next < n; i++, b->next += ranks)
+        if (!vg_features_row_is_whole(b->store, b->next, p->features)) VG_TRY(add_row(b, b->next));
+    *more = b->next < n;
+    VG_TRY(encode_rows(b));
+    vg_features_tell(&b->progress, "phrase", n / ranks, p->slots);
+    return VG_OK;
+}
+
+static void end(void *context)
+{
+    builder *b = context;
+    free(b->token_ids);
+    free(b->token_counts);
+    free(b->rows);
 }
 
 static vg_status key_text(const vg_feature_source *s, const vg_phrase_table *table, vg_text *text)
@@ -142,7 +146,9 @@ static vg_status open_store(vg_phrases *p, const vg_feature_source *s, bool swap
     const vg_feature_job job = {.what = "phrase",
                                 .kind = swaps ? "-swapped" : "",
                                 .key = key_of(s->options, p->table.n_rows, text.data),
-                                .build = build,
+                                .begin = begin,
+                                .put = put_next,
+                                .end = end,
                                 .context = &b};
     if (st == VG_OK) st = vg_features_provide(s, &job, &p->store);
     free(text.data);

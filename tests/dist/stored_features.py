@@ -7,7 +7,9 @@ usage: stored_features.py VLGTR [--kills N]    builds that are killed at random 
 import os
 import pathlib
 import random
+import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -94,6 +96,26 @@ def rows_done(path):
         return 0
 
 
+def one_rank_ends_it(bench, what, disturb, code, word):
+    """While two ranks build, something happens to one of them: both leave the build with most of it undone."""
+    folder = what.replace(" ", "-")
+    options = {**STORED, **LARGE, "features.dtype": "bf16", "run.folder": folder}
+    partial = bench.path(folder, "features", "images-train.h5.partial")
+    process = subprocess.Popen(bench.command(2, "train", "run.yaml", *bench.sets(options)), cwd=bench.folder,
+                               env=bench.environment(2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until = time.time() + 60
+    while process.poll() is None and time.time() < until and rows_done(partial) == 0:
+        time.sleep(0.002)
+    disturb(bench.processes()[1])
+    said = process.communicate()[1]
+    done = rows_done(partial) / os.path.getsize(partial)
+    check(process.returncode == code and word in said and done < 0.4, f"{what}: code {process.returncode}, {done:.0%} of the rows were made")
+
+
+def full_disk(pid):
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))
+
+
 def kill_and_go_on(bench, trial, chance):
     """SIGKILL in the middle of a build on some ranks, then the same run on others; larger pictures make it last."""
     large = {**STORED, **LARGE, "run.folder": f"killed{trial}"}
@@ -139,6 +161,8 @@ def main(vlgtr, *more):
         check(hashes == want and "max_gb" in said and not made(said, "image"), "a store above features.max_gb is refused, the step computes: same bits")
         plans = [bench.must("plan", "run.yaml", *bench.sets({**STORED, "features.max_gb": gb})) for gb in (1, 1e-5)]
         check("stage 0 reads image features from a store" in plans[0] and "a store of 0.000 GB is above" in plans[1], "`plan` tells of stores that are made and of one that is refused")
+        one_rank_ends_it(bench, "one rank is asked to stop", lambda pid: os.kill(pid, signal.SIGUSR1), 75, "stopped on request")
+        one_rank_ends_it(bench, "the disk of one rank is full", full_disk, 78, "bf16 needs the store")
         harm(bench, want)
         rounded(bench, want)
         kill(bench, kills)
