@@ -133,6 +133,10 @@ void vg_checkpoint_info_free(vg_checkpoint_info *info);
 /* Local. A number by key, or `otherwise`. */
 double vg_checkpoint_number_of(const vg_checkpoint_info *info, const char *key, double otherwise);
 
+/* Local. The numbers of a checkpoint that is there, in the place of those that it has; by whoever may write to the
+ * folder. Errors: VG_E_STORAGE, with the checkpoint as it was, VG_E_NOMEM, VG_E_BUG (one is not finite). */
+vg_status vg_checkpoint_set_numbers(const char *path, const vg_checkpoint_number *numbers, int n);
+
 /* Local. Fills params->master and ->frozen by name; tensors that params does not know are passed over. Errors:
  * VG_E_STORAGE (unreadable; a parameter is missing or has another shape; params may then be partly filled). */
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);

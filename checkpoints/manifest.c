@@ -280,6 +280,24 @@ vg_status vg_checkpoint_open(const char *path, vg_checkpoint_info **out)
     return st;
 }
 
+vg_status vg_checkpoint_set_numbers(const char *path, const vg_checkpoint_number *numbers, int n)
+{
+    vg_checkpoint_info *info = NULL;
+    VG_TRY(vg_checkpoint_open(path, &info));
+    vg_checkpoint_state state = {.seed = info->seed,
+                                 .generation = info->generation,
+                                 .configuration = info->configuration,
+                                 .configuration_hash = info->configuration_hash,
+                                 .profile = info->profile,
+                                 .numbers = numbers,
+                                 .n_numbers = n};
+    for (int i = 0; i < N_INTEGERS; i++)
+        memcpy((char *)&state + integers[i].in_state, (const char *)info + integers[i].in_info, sizeof(int64_t));
+    const vg_status st = vg_manifest_write(path, &state, info->files, info->n_files);
+    vg_checkpoint_info_free(info);
+    return st;
+}
+
 void vg_checkpoint_info_free(vg_checkpoint_info *info)
 {
     if (!info) return;

@@ -179,7 +179,7 @@ vg_status vg_run_evaluate(vg_run *r)
     r->evaluated_step = e.scores[0].trials ? r->step : 0;
     if (r->metrics) say_scores(r, &e, r->accuracy);
     vg_evaluation_release(&e);
-    return VG_OK;
+    return vg_run_add_accuracy(r);
 }
 
 /* ---- a stage ---- */
@@ -482,6 +482,7 @@ static void close_run(vg_run *r)
     vg_pace_release(&r->pace);
     vg_trace_release(&r->trace);
     free(r->configuration);
+    free(r->newest);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);
     vg_split_close(r->eval_split);

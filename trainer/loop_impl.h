@@ -73,6 +73,8 @@ typedef struct vg_run {
     /* saves, which go on behind the steps */
     vg_checkpoint_writer *writer; /* of this stage */
     int64_t saving_step, failed_saves;
+    char *newest; /* checkpoint of newest_step; NULL: there is none */
+    int64_t newest_step;
     double save_stall_s; /* what the save under way has made the steps wait */
     bool all_ready;      /* all ranks are done with their part of it */
     bool save_due;       /* after this step, in rank 0's opinion */
@@ -152,7 +154,11 @@ vg_status vg_run_save(vg_run *r);
 vg_status vg_run_go_on_saving(vg_run *r);
 vg_status vg_run_finish_save(vg_run *r);
 
-/* Evaluates on data.eval_split, logs, and leaves the result in `out`. Collective. */
+/* Where the checkpoint of this step is there already, its evaluation goes into it. Collective. */
+vg_status vg_run_add_accuracy(vg_run *r);
+
+/* Evaluates on data.eval_split and logs; the result goes into the checkpoint of this step, where there is one already,
+ * or waits for it in r->accuracy. Collective. */
 vg_status vg_run_evaluate(vg_run *r);
 
 /* Finds a checkpoint in the run's folder and takes its state over; params must be declared. Collective. */

@@ -38,6 +38,14 @@ static vg_status judge_save(vg_run *r, vg_status st)
                : VG_OK;
 }
 
+/* Takes the path. */
+static void set_newest(vg_run *r, char *path, int64_t step)
+{
+    free(r->newest);
+    r->newest = path;
+    r->newest_step = step;
+}
+
 static void say_saved(vg_run *r, const char *path)
 {
     r->failed_saves = 0;
@@ -99,7 +107,7 @@ static vg_status go_on(vg_run *r)
     r->save_stall_s += vg_now_s() - start_s;
     if (saved) say_saved(r, path);
     if (saved) vg_trace_add(&r->trace, VG_LANE_SAVING, "checkpoint", r->saving_s, vg_now_s());
-    free(path);
+    if (saved) set_newest(r, path, r->saving_step);
     return judge_save(r, st);
 }
 
@@ -113,6 +121,22 @@ vg_status vg_run_finish_save(vg_run *r)
     if (vg_checkpoint_busy(r->writer)) vg_run_phase(r, VG_PHASE_save);
     while (vg_checkpoint_busy(r->writer)) VG_TRY(go_on(r));
     return VG_OK;
+}
+
+static vg_status add_accuracy(const vg_run *r)
+{
+    const vg_checkpoint_number accuracy = {VG_CHECKPOINT_ACCURACY, r->accuracy};
+    VG_TRY(vg_run_still_ours(r));
+    const vg_status st = vg_checkpoint_set_numbers(r->newest, &accuracy, 1);
+    if (st != VG_E_STORAGE) return st;
+    vg_metrics_say(r->metrics, "warning: %s does not tell its accuracy: %s", r->newest, vg_error_text());
+    return VG_OK;
+}
+
+vg_status vg_run_add_accuracy(vg_run *r)
+{
+    const bool there = r->newest && r->newest_step == r->step && r->evaluated_step == r->step;
+    return vg_comm_agree(r->comm, there && vg_comm_rank(r->comm) == 0 ? add_accuracy(r) : VG_OK);
 }
 
 static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)
@@ -175,6 +199,9 @@ vg_status vg_run_resume(vg_run *r, bool allow_new_bits, char **checkpoint)
     char folder[4096];
     checkpoints_folder(r, folder);
     VG_TRY(vg_checkpoint_choose(r->comm, folder, checkpoint));
-    if (*checkpoint) VG_TRY(vg_comm_agree(r->comm, take_over(r, *checkpoint, allow_new_bits)));
+    if (*checkpoint) {
+        VG_TRY(vg_comm_agree(r->comm, take_over(r, *checkpoint, allow_new_bits)));
+        set_newest(r, vg_copy_string(*checkpoint), r->step);
+    }
     return claim(r, folder);
 }

@@ -4,6 +4,7 @@ and weights and evaluations are those of a run that nobody disturbed.
 
 usage: signals.py VLGTR"""
 
+import json
 import os
 import pathlib
 import signal
@@ -26,11 +27,20 @@ def outcome(bench, folder):
     return bench.hashes(folder), accuracy
 
 
+def manifests(bench, folder):
+    found = sorted(pathlib.Path(bench.path(folder, "checkpoints")).glob("*/manifest.json"))
+    return [json.loads(path.read_text()) for path in found]
+
+
 def go_on(bench, what, folder, want, ranks, options):
     bench.train(ranks, options)
     have = outcome(bench, folder)
     check(f"{what}: the run that goes on ends like the undisturbed one", have == want,
           f"{len(have[0])} hashes, {len(have[1])} evaluations")
+    kept = manifests(bench, folder)
+    check(f"{what}: each checkpoint tells the accuracy of its step", all(
+        m["numbers"] == ({"acc50": have[1][m["step"]]} if m["step"] in have[1] else {}) for m in kept),
+        f"{[(m['step'], m['numbers']) for m in kept]}")
 
 
 def stop(bench, what, folder, step, send, want, expected=STOPPED, ranks=2, words=()):
