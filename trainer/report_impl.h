@@ -2,14 +2,8 @@
 #ifndef VG_TRAINER_REPORT_IMPL_H
 #define VG_TRAINER_REPORT_IMPL_H
 
+#include "trainer/chart.h"
 #include "trainer/report.h"
-
-/* Values over steps, in the order in which they were told. */
-typedef struct vg_curve {
-    const char *key; /* of metrics.def */
-    double *steps, *values;
-    size_t n, capacity;
-} vg_curve;
 
 typedef struct vg_run_records {
     vg_curve *curves; /* [n], a row of metrics.def each */
@@ -21,13 +15,5 @@ typedef struct vg_run_records {
 vg_status vg_run_records_read(const char *run, vg_run_records *out);
 void vg_run_records_release(vg_run_records *records);
 const vg_curve *vg_run_records_find(const vg_run_records *records, const char *key);
-
-/* Appends one chart of the curves named by keys (a NULL ends them) as SVG; nothing where none has two points. log: the
- * values stand on a logarithmic axis. Errors: VG_E_NOMEM. */
-vg_status vg_chart_add(vg_text *page, const vg_run_records *records, const char *title, const char *const *keys,
-                       bool log);
-
-/* Appends text with the characters that HTML takes for its own written out. Errors: VG_E_NOMEM. */
-vg_status vg_html_add(vg_text *page, const char *text);
 
 #endif

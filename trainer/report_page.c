@@ -9,40 +9,26 @@
 
 enum { MAX_TEXT = 1 << 28 };
 
-vg_status vg_html_add(vg_text *page, const char *text)
-{
-    for (; *text; text++) {
-        const char *entity = *text == '<'    ? "&lt;"
-                             : *text == '>'  ? "&gt;"
-                             : *text == '&'  ? "&amp;"
-                             : *text == '\'' ? "&#39;"
-                                             : NULL;
-        VG_TRY(entity ? vg_text_add(page, "%s", entity) : vg_text_add_bytes(page, text, 1));
-    }
-    return VG_OK;
-}
-
 static vg_status add_heading(vg_text *page, const char *text)
 {
     VG_TRY(vg_text_add(page, "<h2>"));
-    VG_TRY(vg_html_add(page, text));
+    VG_TRY(vg_markup_add(page, text));
     return vg_text_add(page, "</h2>\n");
 }
 
 static vg_status add_top(vg_text *page, const char *run)
 {
     VG_TRY(vg_text_add(page, "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>"));
-    VG_TRY(vg_html_add(page, run));
+    VG_TRY(vg_markup_add(page, run));
     VG_TRY(vg_text_add(
         page, "</title><style>\n"
               "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1180px;padding:0 1em;color:#222}\n"
-              "svg{width:560px;max-width:100%%;margin:0 8px 8px 0;font-size:11px;fill:#444}\n"
-              ".grid{stroke:#ddd}.title{font-size:13px;font-weight:600;fill:#222}\n"
+              "svg{width:560px;max-width:100%%;margin:0 8px 8px 0}\n" VG_CHART_STYLE "\n"
               "table{border-collapse:collapse}td,th{padding:2px 14px 2px 0;text-align:right}\n"
               "td:first-child,th:first-child{text-align:left}img{max-width:100%%}\n"
               "pre{background:#f6f6f6;padding:1em;overflow:auto;max-height:40em}\n"
               "</style></head><body>\n<h1>"));
-    VG_TRY(vg_html_add(page, run));
+    VG_TRY(vg_markup_add(page, run));
     return vg_text_add(page, "</h1>\n");
 }
 
@@ -78,7 +64,7 @@ static vg_status add_summary(vg_text *page, const vg_run_records *records)
 static vg_status add_charts(vg_text *page, const vg_run_records *records)
 {
     static const struct {
-        const char *title, *keys[7];
+        const char *title, *keys[VG_CHART_CURVES + 1];
         bool log;
     } charts[] = {
         {"loss and its parts", {"loss", "loss_class", "loss_l1", "loss_giou", "loss_align"}, false},
@@ -91,8 +77,12 @@ static vg_status add_charts(vg_text *page, const vg_run_records *records)
         {"milliseconds that checkpoints made steps wait", {"save_stall_ms"}, false},
     };
     VG_TRY(add_heading(page, "Curves"));
-    for (size_t i = 0; i < sizeof charts / sizeof *charts; i++)
-        VG_TRY(vg_chart_add(page, records, charts[i].title, charts[i].keys, charts[i].log));
+    for (size_t i = 0; i < sizeof charts / sizeof *charts; i++) {
+        vg_chart chart = {.title = charts[i].title, .log_values = charts[i].log};
+        for (const char *const *key = charts[i].keys; *key; key++)
+            chart.curves[chart.n++] = vg_run_records_find(records, *key);
+        VG_TRY(vg_chart_add(page, &chart));
+    }
     return VG_OK;
 }
 
@@ -158,7 +148,7 @@ static vg_status add_tallies(vg_text *page, const tally *tallies, int n)
         const tally *t = &tallies[i];
         const double trials = t->n ? (double)t->n : 1;
         VG_TRY(vg_text_add(page, "<tr><td>"));
-        VG_TRY(vg_html_add(page, t->kind));
+        VG_TRY(vg_markup_add(page, t->kind));
         VG_TRY(vg_text_add(page, "</td><td>%lld</td><td>%.4f</td><td>%.4f</td><td>%.4f</td><td>%.4f</td></tr>\n",
                            (long long)t->n, (double)t->hits[0] / trials, (double)t->hits[1] / trials,
                            (double)t->hits[2] / trials, t->iou / trials));
@@ -231,7 +221,7 @@ static vg_status add_events(vg_text *page, const char *run)
     if (st == VG_OK) st = vg_text_add(page, "<pre>");
     for (char *line = strtok_r(data, "\n", &rest); line && st == VG_OK; line = strtok_r(NULL, "\n", &rest)) {
         if (*line == ' ' || !is_event(line)) continue;
-        st = vg_html_add(page, line);
+        st = vg_markup_add(page, line);
         if (st == VG_OK) st = vg_text_add(page, "\n");
     }
     free(data);
@@ -245,7 +235,7 @@ static vg_status add_configuration(vg_text *page, const char *run)
     VG_TRY(vg_file_read(path, MAX_TEXT, &data, NULL));
     vg_status st = add_heading(page, "Configuration");
     if (st == VG_OK) st = vg_text_add(page, "<pre>");
-    if (st == VG_OK) st = vg_html_add(page, data);
+    if (st == VG_OK) st = vg_markup_add(page, data);
     free(data);
     return st == VG_OK ? vg_text_add(page, "</pre>\n") : st;
 }
