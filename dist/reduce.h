@@ -56,6 +56,17 @@ vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
  * host holds once. Messages between hosts need 2 MiB a rank more. */
 size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
 
+/* What travels in such a sum: a host's ranks give each other slices of their `parts`, equal ranks of the hosts slices
+ * of the host's `nodes`, and the sums go back the same way. 1 and 1 where all ranks have as many leaves, and those of a
+ * rank and of a host are a power of two. */
+typedef struct vg_sum_shape {
+    int mates, hosts; /* ranks of a host that is full, and how many hosts there are */
+    int parts, nodes; /* of the rank and the host that have most */
+} vg_sum_shape;
+
+/* Local. Of n_ranks ranks, host_ranks on a host, for a forecast. */
+vg_sum_shape vg_sum_shape_of(int n_leaves, int n_ranks, int host_ranks);
+
 /* Collective. The same tree over fp64 values, for logged losses: own [count, n] of this rank's leaves in order,
  * total [n] everywhere. */
 vg_status vg_tree_sum_f64(vg_comm *comm, int n_leaves, const double *own, int n, double *total);

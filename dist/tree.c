@@ -77,3 +77,27 @@ void vg_tree_add(const vg_tree_adder *adder, int n_leaves, const vg_tree_node *n
     }
     if (root && n_nodes == 1 && root != at[0]) adder->copy(adder->context, root, at[0], n);
 }
+
+/* What a host's ranks hold together, joined as far as it goes; *parts becomes the most that one of them holds. */
+static int nodes_of_host(int n_leaves, int n_ranks, int first, int end, int *parts)
+{
+    vg_tree_node joined[VG_TREE_DEPTH], held[VG_TREE_DEPTH];
+    int n_joined = 0, n_slots;
+    for (int rank = first; rank < end; rank++) {
+        const int n_held = vg_tree_of_rank(n_leaves, n_ranks, rank, held, &n_slots);
+        for (int i = 0; i < n_held; i++) vg_tree_push(n_leaves, joined, &n_joined, held[i]);
+        if (n_held > *parts) *parts = n_held;
+    }
+    return n_joined;
+}
+
+vg_sum_shape vg_sum_shape_of(int n_leaves, int n_ranks, int host_ranks)
+{
+    vg_sum_shape shape = {.mates = host_ranks < n_ranks ? host_ranks : n_ranks};
+    for (int first = 0; first < n_ranks; first += shape.mates, shape.hosts++) {
+        const int end = first + shape.mates < n_ranks ? first + shape.mates : n_ranks;
+        const int nodes = nodes_of_host(n_leaves, n_ranks, first, end, &shape.parts);
+        if (nodes > shape.nodes) shape.nodes = nodes;
+    }
+    return shape;
+}

@@ -143,27 +143,29 @@ void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
 
 /* ---- between ranks ---- */
 
-/* Each bucket: all ranks of a host give each its slice, equal slices of the hosts are exchanged, and the way back. */
-static double exchange_s(const vg_gpu_step *s, double bytes, double buckets)
+vg_network vg_gpu_network(const vg_gpu *g)
 {
-    const vg_gpu *g = s->gpu;
-    const double near = s->ranks < g->host_gpus ? s->ranks : g->host_gpus, hosts = ceil(s->ranks / near);
-    const double inside = 2 * bytes * (near - 1) / near / (giga * g->near_gb_s * assumed[ASSUMED_near].value);
-    const double between = 2 * (bytes / near) * (hosts - 1) / hosts / (giga * g->far_gb_s * assumed[ASSUMED_far].value);
-    const double collectives = 2 * ((near > 1) + (hosts > 1));
-    return inside + between + buckets * collectives * assumed[ASSUMED_exchange_us].value * micro;
+    return (vg_network){
+        .host_ranks = g->host_gpus,
+        .near = {.beta = giga * g->near_gb_s * assumed[ASSUMED_near].value},
+        .far = {.beta = giga * g->far_gb_s * assumed[ASSUMED_far].value * g->host_gpus},
+        .start_s = assumed[ASSUMED_exchange_us].value * micro,
+    };
 }
 
-/* Buckets leave while the last micro-batch's backward goes on; the last one has nothing to hide behind, nor has the
- * message of flags and losses that follows. */
+/* Buckets leave while the last micro-batch's backward goes on; the message of flags and losses follows. */
 static void add_exchange(vg_gpu_step *s, double bytes)
 {
+    const vg_network network = vg_gpu_network(s->gpu);
+    const vg_sum_shape shape = vg_sum_shape_of(s->ranks * s->leaves, s->ranks, network.host_ranks);
+    const vg_exchange_plan plan = {.bytes = bytes, .bucket_bytes = s->bucket_bytes, .backward_s = s->backward_s};
     if (s->ranks == 1) return;
-    const double buckets = ceil(bytes / s->bucket_bytes);
-    s->exchange_s = exchange_s(s, bytes, buckets);
-    s->hidden_s = fmin(s->exchange_s * (buckets - 1) / buckets, s->backward_s);
+    const vg_exchange exchange = vg_network_exchange(&network, &shape, &plan);
+    s->exchange_s = exchange.total_s;
+    s->hidden_s = exchange.hidden_s;
     s->lines[VG_GPU_EXCHANGE].bytes = bytes;
-    s->lines[VG_GPU_EXCHANGE].expected_s = s->exchange_s - s->hidden_s + assumed[ASSUMED_exchange_us].value * micro;
+    s->lines[VG_GPU_EXCHANGE].expected_s =
+        exchange.total_s - exchange.hidden_s + vg_network_messages_s(&network, &shape);
 }
 
 void vg_gpu_finish(vg_gpu_step *s, double n_trainable)

@@ -11,6 +11,7 @@
 #define VG_TRAINER_GPU_FORECAST_H
 
 #include "kernels/graph.h"
+#include "trainer/network.h"
 
 typedef struct vg_gpu {
     const char *name, *title;
@@ -27,6 +28,9 @@ vg_status vg_gpu_find(const char *name, const vg_gpu **out);
 
 /* Every figure behind a forecast for the device, with its source; heap text, NULL when there is no memory. */
 char *vg_gpu_assumptions(const vg_gpu *gpu);
+
+/* What its ranks exchange gradients on: NVLink and the device's own network, at the shares of them that are reached. */
+vg_network vg_gpu_network(const vg_gpu *gpu);
 
 typedef enum vg_precision { VG_PRECISION_FP32, VG_PRECISION_BF16, VG_PRECISIONS } vg_precision;
 

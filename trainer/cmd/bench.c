@@ -1,6 +1,7 @@
 #include "dist/reduce.h"
 
 #include "trainer/cmd/arguments.h"
+#include "trainer/network.h"
 #include "trainer/vlgtr.h"
 
 #include <math.h>
@@ -101,10 +102,11 @@ static vg_status time_sum(vg_comm *comm, int64_t bytes, double *seconds)
     return st;
 }
 
-static vg_status bench_sums(vg_comm *comm, int64_t max_bytes)
+/* t = alpha + bytes / beta of the sum of gradients. */
+static vg_status bench_sums(vg_comm *comm, int64_t max_bytes, double *alpha, double *beta)
 {
     const bool speaks = vg_comm_rank(comm) == 0;
-    double bytes[MAX_ROWS], seconds[MAX_ROWS], alpha, beta;
+    double bytes[MAX_ROWS], seconds[MAX_ROWS];
     int n = 0;
     if (speaks) printf("gradients: %12s %12s %10s\n", "bytes", "us", "GB/s");
     for (int64_t size = 4096; size <= max_bytes && n < MAX_ROWS; size *= 4, n++) {
@@ -114,17 +116,30 @@ static vg_status bench_sums(vg_comm *comm, int64_t max_bytes)
             printf("           %12lld %12.1f %10.3f\n", (long long)size, 1e6 * seconds[n],
                    1e-9 * bytes[n] / seconds[n]);
     }
-    fit(bytes, seconds, n, &alpha, &beta);
+    fit(bytes, seconds, n, alpha, beta);
     if (speaks)
-        printf("gradients: t = %.1f us + bytes / %.3f GB/s (alpha and beta, fitted to relative errors)\n", 1e6 * alpha,
-               1e-9 * beta);
+        printf("gradients: t = %.1f us + bytes / %.3f GB/s (alpha and beta, fitted to relative errors)\n", 1e6 * *alpha,
+               1e-9 * *beta);
     return VG_OK;
 }
 
-static vg_status bench_comm(vg_comm *comm, int64_t max_bytes)
+/* What lies between the hosts, for `vlgtr plan --network`. What ranks of a host sum among themselves is in it. */
+static vg_status write_network(vg_comm *comm, const char *path, double alpha, double beta)
+{
+    const int host_ranks = vg_comm_local_size(comm), ranks = vg_comm_size(comm);
+    const vg_sum_shape shape = vg_sum_shape_of(ranks, ranks, host_ranks);
+    VG_CHECK(shape.hosts > 1, VG_E_USAGE, "--out: these ranks are on one host; a network is measured between several");
+    VG_CHECK(
+        alpha > 0 && beta > 0, VG_E_COMM,
+        "--out: the times do not grow with the messages as on a network; measure again on hosts without other work");
+    const vg_network network = {.host_ranks = host_ranks, .far = vg_network_fitted(&shape, alpha, 1 / beta)};
+    return vg_comm_rank(comm) == 0 ? vg_network_write(path, &network) : VG_OK;
+}
+
+static vg_status bench_comm(vg_comm *comm, int64_t max_bytes, const char *out)
 {
     measured m = {.comm = comm};
-    double agree_s, counts_s;
+    double agree_s, counts_s, alpha, beta;
     VG_TRY(time_of(&m, agree, &agree_s));
     VG_TRY(time_of(&m, counts, &counts_s));
     if (vg_comm_rank(comm) == 0)
@@ -133,20 +148,21 @@ static vg_status bench_comm(vg_comm *comm, int64_t max_bytes)
                "(the message before a step, %zu bytes a rank)\n",
                vg_comm_size(comm), vg_comm_local_size(comm), vg_comm_host(comm), REPEATS, 1e6 * agree_s, 1e6 * counts_s,
                COUNTS * sizeof(int64_t));
-    return bench_sums(comm, max_bytes);
+    VG_TRY(bench_sums(comm, max_bytes, &alpha, &beta));
+    return out ? vg_comm_agree(comm, write_network(comm, out, alpha, beta)) : VG_OK;
 }
 
 vg_status vg_cmd_bench(vg_context *context, int argc, char **argv)
 {
-    const char *mb = NULL;
+    const char *mb = NULL, *out = NULL;
     int64_t max_mb = 64;
-    const vg_argument table[] = {{.name = "--mb", .text = &mb}};
+    const vg_argument table[] = {{.name = "--mb", .text = &mb}, {.name = "--out", .text = &out}};
     char *words[1];
     int n = 0;
-    VG_TRY(vg_arguments_read(argc, argv, table, 1, words, 1, &n));
+    VG_TRY(vg_arguments_read(argc, argv, table, 2, words, 1, &n));
     VG_TRY(vg_argument_integer("--mb", mb, 1, 4096, &max_mb));
-    VG_CHECK(n == 1 && strcmp(words[0], "comm") == 0, VG_E_USAGE, "vlgtr bench comm [--mb LARGEST]");
+    VG_CHECK(n == 1 && strcmp(words[0], "comm") == 0, VG_E_USAGE, "vlgtr bench comm [--mb LARGEST] [--out NETWORK]");
     VG_CHECK(vg_comm_size(context->comm) > 1, VG_E_USAGE,
              "one rank has nobody to talk to: mpirun -n 2 vlgtr bench comm");
-    return bench_comm(context->comm, max_mb << 20);
+    return bench_comm(context->comm, max_mb << 20, out);
 }

@@ -1,4 +1,5 @@
 #include "trainer/cmd/arguments.h"
+#include "trainer/cmd/plan_scaling.h"
 #include "trainer/features.h"
 #include "trainer/forecast.h"
 #include "trainer/process.h"
@@ -143,24 +144,39 @@ static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, co
     return suggest(o, ranks, &data, memory);
 }
 
+/* The configuration and the ranks are known: one number of them, or many. */
+static vg_status plan_options(vg_context *context, vg_options *o, const vg_scaling_arguments *scaling,
+                              const char *memory_text, const vg_gpu *gpu)
+{
+    int64_t ranks = 1, memory_gb = 0;
+    if (vg_scaling_wanted(scaling)) return vg_scaling_print(o, gpu, scaling);
+    VG_TRY(vg_argument_integer("--ranks", scaling->ranks, 1, VG_MAX_FORECAST_RANKS, &ranks));
+    VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
+    const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
+    return plan(o, (int)ranks, vg_thread_count(context->comm, o->train_threads), memory, gpu);
+}
+
 vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
 {
-    const char *ranks_text = NULL, *memory_text = NULL, *gpu_name = NULL, *side_text = NULL;
+    const char *memory_text = NULL, *gpu_name = NULL, *side_text = NULL;
+    vg_scaling_arguments scaling = {0};
     vg_argument_list sets = {0};
-    const vg_argument table[] = {{.name = "--ranks", .text = &ranks_text},
+    const vg_argument table[] = {{.name = "--ranks", .text = &scaling.ranks},
                                  {.name = "--memory-gb", .text = &memory_text},
                                  {.name = "--gpu", .text = &gpu_name},
                                  {.name = "--side", .text = &side_text},
+                                 {.name = "--network", .text = &scaling.network},
+                                 {.name = "--host-ranks", .text = &scaling.host_ranks},
+                                 {.name = "--step-ms", .text = &scaling.step_ms},
+                                 {.name = "--plot", .text = &scaling.plot},
                                  {.name = "--set", .list = &sets}};
     char *words[1];
     int n_words = 0;
-    int64_t ranks = 1, memory_gb = 0;
     const vg_gpu *gpu = NULL;
     char side[64];
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr plan RUN.yaml");
-    VG_TRY(vg_argument_integer("--ranks", ranks_text, 1, VG_MAX_FORECAST_RANKS, &ranks));
-    VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
     if (gpu_name) VG_TRY(vg_gpu_find(gpu_name, &gpu));
     if (side_text) {
         VG_CHECK(sets.n < VG_MAX_SETS, VG_E_USAGE, "--set: given more than %d times", VG_MAX_SETS - 1);
@@ -169,9 +185,7 @@ vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
     }
     vg_options o;
     VG_TRY(vg_options_read(&o, words[0], sets.items, sets.n));
-    const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
-    const vg_status st = plan(&o, (int)ranks, vg_thread_count(context->comm, o.train_threads), memory, gpu);
+    const vg_status st = plan_options(context, &o, &scaling, memory_text, gpu);
     vg_options_release(&o);
     return st;
 }
