@@ -77,7 +77,7 @@ vg_status vg_comm_barrier(vg_comm *comm);
 vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char *what);
 
 /* Local. How long the collective calls that follow wait for the others; 0, as at first: for ever. Later they fail with
- * VG_E_COMM, and the group is broken. */
+ * VG_E_COMM, and the group is broken. Time in which this process was suspended does not count. */
 void vg_comm_set_deadline(vg_comm *comm, double seconds);
 
 /* Local. Where `status` is a failure of this rank alone that the others do not expect, in a call or in what their

@@ -105,6 +105,20 @@ void vg_comm_set_deadline(vg_comm *comm, double seconds)
     comm->deadline_s = seconds;
 }
 
+vg_patience vg_patience_of(double limit_s)
+{
+    return (vg_patience){.limit_s = limit_s, .looked_s = vg_now_s()};
+}
+
+bool vg_patience_ends(vg_patience *p)
+{
+    enum { ASLEEP_S = 2 }; /* between two rounds, which take microseconds */
+    const double now = vg_now_s(), passed = now - p->looked_s;
+    p->looked_s = now;
+    if (passed < ASLEEP_S) p->waited_s += passed;
+    return p->limit_s > 0 && p->waited_s > p->limit_s;
+}
+
 vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
 {
     vg_comm_break(comm, -1);

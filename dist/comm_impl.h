@@ -65,6 +65,16 @@ vg_status vg_comm_mpi_open(vg_comm *comm);
 /* Local. The rank's own failure, named; one that was agreed on before has its rank already. */
 vg_verdict vg_comm_verdict(const vg_comm *comm, vg_status status);
 
+/* A wait that ends. Time in which this process did not run, as when a scheduler suspends the job, is not waited: the
+ * others could not answer then. */
+typedef struct vg_patience {
+    double limit_s, waited_s, looked_s; /* limit_s 0: none */
+} vg_patience;
+
+/* Local. Begins a wait; whether it has come to its end, asked in every round of it. */
+vg_patience vg_patience_of(double limit_s);
+bool vg_patience_ends(vg_patience *patience);
+
 /* Local. The others did not answer in time: breaks the group. Returns VG_E_COMM. */
 vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s);
 

@@ -43,14 +43,13 @@ static vg_status mpi_failed(const char *call, int code)
 static vg_status finish(vg_comm *comm, int n, MPI_Request *requests)
 {
     enum { LOOK_EVERY = 1024 };
-    const double deadline_s = comm->deadline_s, ends_s = deadline_s > 0 ? vg_now_s() + deadline_s : 0;
+    vg_patience patience = vg_patience_of(comm->deadline_s);
     for (int tests = 1;; tests++) {
         int done;
         VG_MPI(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
         if (done) return VG_OK;
-        if (tests % LOOK_EVERY) continue;
-        VG_TRY(vg_comm_look(comm));
-        if (deadline_s > 0 && vg_now_s() > ends_s) return vg_comm_too_late(comm, "the other ranks", deadline_s);
+        if (vg_patience_ends(&patience)) return vg_comm_too_late(comm, "the other ranks", patience.limit_s);
+        if (tests % LOOK_EVERY == 0) VG_TRY(vg_comm_look(comm));
     }
 }
 

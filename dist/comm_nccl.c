@@ -123,21 +123,21 @@ static vg_status nccl_failed(vg_device_group *group, const char *call, ncclResul
 /* Between two looks at something that is not there yet. Inside a host NCCL itself does not notice a peer's death: the
  * processes are looked at now and then. */
 typedef struct patience {
-    double ends_s;
+    vg_patience time;
     int naps;
 } patience;
 
 static patience patience_of(const vg_device_group *group)
 {
-    return (patience){.ends_s = vg_now_s() + group->device.deadline_s};
+    return (patience){.time = vg_patience_of(group->device.deadline_s)};
 }
 
 static vg_status wait_a_little(vg_device_group *group, patience *p)
 {
     enum { LOOK_EVERY = 256 };
     const struct timespec moment = {.tv_nsec = 20000};
-    if (vg_now_s() > p->ends_s)
-        return abandon(group, vg_comm_too_late(group->comm, "the other ranks' GPUs", group->device.deadline_s));
+    if (vg_patience_ends(&p->time))
+        return abandon(group, vg_comm_too_late(group->comm, "the other ranks' GPUs", p->time.limit_s));
     if (++p->naps % LOOK_EVERY == 0) {
         const vg_status st = vg_comm_look(group->comm);
         if (st != VG_OK) return abandon(group, st);

@@ -1,7 +1,8 @@
 /* Rank 1 leaves without the others' consent, which wait for it. usage: mpi_leave HOW, one of
  *   an exit code, kill   the launcher ends the others
  *   told                 it fails, tells them, and stands still: they end by themselves, and say what it said
- *   stands               it stands still: they end at the deadline */
+ *   stands               it stands still: they end at the deadline
+ *   suspended            all are stopped for longer than the deadline, and go on: nobody leaves */
 #define _POSIX_C_SOURCE 200809L /* kill */
 #include "dist/comm.h"
 
@@ -9,7 +10,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+/* As a scheduler does that wants the cores for another job. */
+static void suspend(const int64_t *processes, int n)
+{
+    const struct timespec while_others_run = {.tv_sec = 3};
+    if (fork() != 0) return;
+    for (int i = 0; i < n; i++) kill((pid_t)processes[i], SIGSTOP);
+    nanosleep(&while_others_run, NULL);
+    for (int i = 0; i < n; i++) kill((pid_t)processes[i], SIGCONT);
+    _exit(0);
+}
+
+static int suspended(vg_comm *comm)
+{
+    enum { MOST_RANKS = 8 };
+    int64_t own = getpid(), all[MOST_RANKS];
+    const struct timespec until_stopped = {.tv_nsec = 500 * 1000 * 1000};
+    if (vg_comm_size(comm) > MOST_RANKS || vg_comm_allgather(comm, &own, sizeof own, all) != VG_OK) return 1;
+    vg_comm_set_deadline(comm, 1);
+    if (vg_comm_rank(comm) == 1) {
+        suspend(all, vg_comm_size(comm));
+        nanosleep(&until_stopped, NULL);
+    }
+    if (vg_comm_barrier(comm) == VG_OK) return vg_comm_close(comm) != VG_OK;
+    fprintf(stderr, "mpi_leave: %s\n", vg_error_text());
+    vg_comm_abort(comm, 1);
+}
 
 static _Noreturn void leave(vg_comm *comm, const char *how)
 {
@@ -23,6 +52,7 @@ int main(int n_words, char **words)
 {
     vg_comm *comm = NULL;
     if (n_words < 2 || vg_comm_open(&comm) != VG_OK || vg_comm_barrier(comm) != VG_OK) return 1;
+    if (strcmp(words[1], "suspended") == 0) return suspended(comm);
     if (vg_comm_rank(comm) == 1) leave(comm, words[1]);
     vg_comm_set_deadline(comm, strcmp(words[1], "stands") == 0 ? 1 : 0);
     const vg_status st = vg_comm_barrier(comm);
