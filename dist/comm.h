@@ -7,8 +7,8 @@
  *     VG_TRY(vg_comm_sum_i64(comm, counts, 2));
  *     VG_TRY(vg_comm_close(comm));
  *
- * `Collective` means: made by all ranks, in the same order, or the job hangs. `Local` calls never wait. All calls come
- * from the thread that opened the group. Buffers are host memory, borrowed for the call.
+ * `Collective` means: made by all ranks, in the same order, or the job hangs. `Local` calls never wait. Calls come
+ * from one thread at a time. Buffers are host memory, borrowed for the call.
  *
  * A peer that dies: mpirun ends the whole job about two seconds after a rank died; srun does so only with
  * --kill-on-bad-exit=1 (-K1). A peer that fails where the others do not listen tells them (vg_comm_leave). One that
@@ -21,8 +21,8 @@
 
 typedef struct vg_comm vg_comm;
 
-/* Collective. Opens the group: MPI (thread level FUNNELED, errors are returned) where OMPI_COMM_WORLD_SIZE, PMI_RANK or
- * PMIX_RANK is set, else a group of one. Tells the log who speaks (vg_log_identify). Once per process.
+/* Collective. Opens the group: MPI (thread level SERIALIZED, errors are returned) where OMPI_COMM_WORLD_SIZE, PMI_RANK
+ * or PMIX_RANK is set, else a group of one. Tells the log who speaks (vg_log_identify). Once per process.
  * VLGTR_WINDOW_RANKS=n lets at most n neighbouring ranks of a host share memory; the others count as on another host
  * (1: none share). Errors: VG_E_COMM, VG_E_CONFIG (that variable; several tasks of an srun without MPI), VG_E_NOMEM. */
 vg_status vg_comm_open(vg_comm **out);

@@ -4,6 +4,8 @@
 
 #include "dist/comm.h"
 
+#include <stdatomic.h>
+
 /* One piece of an exchange. Messages between two ranks meet in the order in which each names them. */
 typedef struct vg_message {
     int peer;
@@ -50,6 +52,7 @@ struct vg_comm {
     const vg_comm_ops *intact; /* what ops was before the group broke */
     int speaker;               /* the rank that prints errors */
     double deadline_s;         /* 0: none */
+    atomic_bool naps;          /* whoever waits leaves the processor to others meanwhile */
     int leader;                /* the group rank of local rank 0: names the host */
     char host[VG_HOST_BYTES];
     struct vg_health *health; /* NULL: no watch */

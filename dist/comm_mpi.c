@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 #include <mpi.h>
 
@@ -39,15 +40,23 @@ static vg_status mpi_failed(const char *call, int code)
 
 /* ---- waiting for the others ---- */
 
+/* MPI gets on only while it is called, so a wait asks again and again. */
+static void nap(void)
+{
+    const struct timespec moment = {.tv_nsec = 100 * 1000};
+    nanosleep(&moment, NULL);
+}
+
 /* Until the requests are through. Meanwhile a rank that left is heard of, and the deadline is kept. */
 static vg_status finish(vg_comm *comm, int n, MPI_Request *requests)
 {
-    enum { LOOK_EVERY = 1024 };
+    enum { NAP_EVERY = 8, LOOK_EVERY = 1024 };
     vg_patience patience = vg_patience_of(comm->deadline_s);
     for (int tests = 1;; tests++) {
         int done;
         VG_MPI(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
         if (done) return VG_OK;
+        if (tests % NAP_EVERY == 0 && atomic_load(&comm->naps)) nap();
         if (vg_patience_ends(&patience)) return vg_comm_too_late(comm, "the other ranks", patience.limit_s);
         if (tests % LOOK_EVERY == 0) VG_TRY(vg_comm_look(comm));
     }
@@ -288,9 +297,9 @@ static vg_status mpi_start(vg_comm *comm)
     VG_TRY(window_ranks(&most));
     VG_MPI(MPI_Initialized(&begun));
     VG_CHECK(!begun, VG_E_BUG, "the process group was opened twice");
-    VG_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level));
-    VG_CHECK(level >= MPI_THREAD_FUNNELED, VG_E_COMM,
-             "this MPI does not allow threads beside it (FUNNELED); use a build that does");
+    VG_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level));
+    VG_CHECK(level >= MPI_THREAD_SERIALIZED, VG_E_COMM,
+             "this MPI does not allow calls of several threads in turn (SERIALIZED); use a build that does");
     mpi_group *g = mpi_of(comm);
     VG_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)); /* inherited by those made from it */
     VG_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &g->world));

@@ -51,26 +51,15 @@ void vg_device_group_close(vg_device_group *group);
 /* Waits until the exchange stream is empty, looking after the peers meanwhile. */
 vg_status vg_device_group_wait(vg_device_group *group);
 
-/* What is summed: n floats (a multiple of 1024) over n_leaves leaves, in buckets that end at bucket_ends (ascending,
- * the last is n). A bucket leaves as soon as the rank's last leaf has completed it. */
-typedef struct vg_device_plan {
-    int64_t n;
-    int n_leaves, n_buckets;
-    const int64_t *bucket_ends; /* borrowed; multiples of 1024 */
-    bool fast;                  /* the library's own all-reduce: other bits for other numbers of ranks */
-    bool sliced;                /* each rank gets its slices of the total alone; not with fast */
-} vg_device_plan;
-
 /* Collective. Bytes of device memory that this rank's reducer needs. Errors: VG_E_NOMEM, VG_E_COMM. */
-vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_device_plan *plan, size_t *bytes);
+vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_sum_plan *plan, size_t *bytes);
 
 /* Local. The same for the fullest of n_ranks ranks, host_ranks on a host: for a forecast. Errors: VG_E_NOMEM. */
-vg_status vg_device_sum_bytes(const vg_device_plan *plan, int n_ranks, int host_ranks, size_t *bytes);
+vg_status vg_device_sum_bytes(const vg_sum_plan *plan, int n_ranks, int host_ranks, size_t *bytes);
 
 /* Collective. `memory` is zeroed device memory of so many bytes, aligned to 64; kept. The ranks' connections are made
  * here. Errors: VG_E_CONFIG (more ranks than leaves), VG_E_NOMEM, VG_E_COMM, VG_E_DEVICE. */
-vg_status vg_device_reducer_new(vg_device_group *group, const vg_device_plan *plan, void *memory,
-                                vg_device_reducer **out);
+vg_status vg_device_reducer_new(vg_device_group *group, const vg_sum_plan *plan, void *memory, vg_device_reducer **out);
 void vg_device_reducer_free(vg_device_reducer *reducer);
 
 /* As in reduce.h; padding that is left alone stays 0 in the total. */

@@ -9,7 +9,7 @@
 
 struct vg_device_reducer {
     vg_device_group *group;
-    vg_device_plan plan;
+    vg_sum_plan plan;
     vg_span *buckets; /* [n_buckets] */
 
     int first, count, next; /* own leaves, and how many are pushed */
@@ -73,20 +73,10 @@ static vg_span group_slice(const vg_device_reducer *r, vg_span bucket, int group
     return vg_span_slice(lane_slice(r, bucket, r->groups.lane), r->groups.n_groups, group);
 }
 
-static int64_t longest_of(const vg_device_plan *plan, const vg_span *buckets, int parts)
-{
-    int64_t longest = 0;
-    for (int b = 0; b < plan->n_buckets; b++) {
-        const int64_t count = vg_span_slice(buckets[b], parts, 0).count;
-        if (count > longest) longest = count;
-    }
-    return longest;
-}
-
 /* Of the slices that the hosts exchange. */
-static int64_t longest_far(const vg_device_plan *plan, const vg_span *buckets, const vg_groups *groups)
+static int64_t longest_far(const vg_sum_plan *plan, const vg_span *buckets, const vg_groups *groups)
 {
-    const vg_span near = {0, longest_of(plan, buckets, groups->n_lanes)};
+    const vg_span near = {0, vg_longest_slice(buckets, plan->n_buckets, groups->n_lanes)};
     return vg_span_slice(near, groups->n_groups, 0).count;
 }
 
@@ -106,7 +96,7 @@ static vg_status scatter_near(vg_device_reducer *r, vg_span bucket)
 {
     const vg_groups *g = &r->groups;
     const vg_span mine = lane_slice(r, bucket, g->lane);
-    const int64_t longest = longest_of(&r->plan, r->buckets, g->n_lanes);
+    const int64_t longest = vg_longest_slice(r->buckets, r->plan.n_buckets, g->n_lanes);
     int n_sends = 0, n_recvs = 0, n_others = 0;
     for (int i = 0; i < g->n_parts; i++) {
         if (g->parts[i].owner == g->lane) {
@@ -139,7 +129,7 @@ static vg_status scatter_far(vg_device_reducer *r, vg_span bucket)
 {
     const vg_groups *g = &r->groups;
     const vg_span lane = lane_slice(r, bucket, g->lane), mine = group_slice(r, bucket, g->group);
-    const int64_t longest = longest_of(&r->plan, r->buckets, g->n_lanes);
+    const int64_t longest = vg_longest_slice(r->buckets, r->plan.n_buckets, g->n_lanes);
     float *staging = r->staging + g->n_parts * longest;
     int n_sends = 0, n_recvs = 0, n_own = 0;
     for (int i = 0; i < g->n_nodes; i++) {
@@ -309,15 +299,6 @@ vg_status vg_device_reducer_gather(vg_device_reducer *r, float *array, int64_t b
 
 /* ---- life ---- */
 
-static void cut_buckets(const vg_device_plan *plan, vg_span *buckets)
-{
-    int64_t first = 0;
-    for (int b = 0; b < plan->n_buckets; b++) {
-        buckets[b] = (vg_span){first, plan->bucket_ends[b] - first};
-        first = plan->bucket_ends[b];
-    }
-}
-
 static int slots_of(int n_leaves, int n_ranks, int rank)
 {
     vg_tree_node nodes[VG_TREE_DEPTH];
@@ -327,9 +308,9 @@ static int slots_of(int n_leaves, int n_ranks, int rank)
 }
 
 /* Beside the buffers: what the ranks of a group, and the groups, bring of the longest bucket. */
-static size_t staging_floats(const vg_device_plan *plan, const vg_span *buckets, const vg_groups *groups)
+static size_t staging_floats(const vg_sum_plan *plan, const vg_span *buckets, const vg_groups *groups)
 {
-    return (size_t)groups->n_parts * (size_t)longest_of(plan, buckets, groups->n_lanes) +
+    return (size_t)groups->n_parts * (size_t)vg_longest_slice(buckets, plan->n_buckets, groups->n_lanes) +
            (size_t)groups->n_nodes * (size_t)longest_far(plan, buckets, groups);
 }
 
@@ -342,19 +323,19 @@ static size_t memory_floats(const vg_device_reducer *r)
 }
 
 /* Leaders and buckets are scratch, [n_ranks] and [n_buckets]. */
-static vg_status forecast_floats(const vg_device_plan *plan, int n_ranks, int host_ranks, int *leaders,
-                                 vg_span *buckets, size_t *floats)
+static vg_status forecast_floats(const vg_sum_plan *plan, int n_ranks, int host_ranks, int *leaders, vg_span *buckets,
+                                 size_t *floats)
 {
     vg_groups groups = {0};
     for (int r = 0; r < n_ranks; r++) leaders[r] = r / host_ranks * host_ranks;
-    cut_buckets(plan, buckets);
+    vg_cut_buckets(plan, buckets);
     const vg_status st = vg_groups_plan(&groups, n_ranks, 0, leaders, plan->n_leaves);
     if (st == VG_OK) *floats += staging_floats(plan, buckets, &groups);
     vg_groups_release(&groups);
     return st;
 }
 
-vg_status vg_device_sum_bytes(const vg_device_plan *plan, int n_ranks, int host_ranks, size_t *bytes)
+vg_status vg_device_sum_bytes(const vg_sum_plan *plan, int n_ranks, int host_ranks, size_t *bytes)
 {
     int *leaders = vg_new0_array((size_t)n_ranks, sizeof *leaders);
     vg_span *buckets = vg_new0_array((size_t)plan->n_buckets, sizeof *buckets);
@@ -390,14 +371,14 @@ static vg_status reducer_fill(vg_device_reducer *r)
     vg_comm *comm = r->group->comm;
     r->buckets = vg_new0_array((size_t)r->plan.n_buckets, sizeof *r->buckets);
     VG_TRY(vg_comm_agree(comm, r->buckets ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the plan of the sum")));
-    cut_buckets(&r->plan, r->buckets);
+    vg_cut_buckets(&r->plan, r->buckets);
     vg_leaves_of(r->plan.n_leaves, comm->size, comm->rank, &r->first, &r->count);
     if (!r->group->ops) return VG_OK;
     VG_TRY(vg_groups_init(&r->groups, comm, r->plan.n_leaves, true));
     return vg_comm_agree(comm, plan_messages(r));
 }
 
-static vg_status check_plan(const vg_comm *comm, const vg_device_plan *plan)
+static vg_status check_plan(const vg_comm *comm, const vg_sum_plan *plan)
 {
     int64_t end = 0;
     for (int b = 0; b < plan->n_buckets; b++) {
@@ -414,7 +395,7 @@ static vg_status check_plan(const vg_comm *comm, const vg_device_plan *plan)
     return VG_OK;
 }
 
-static vg_status reducer_plan(vg_device_group *group, const vg_device_plan *plan, vg_device_reducer **out)
+static vg_status reducer_plan(vg_device_group *group, const vg_sum_plan *plan, vg_device_reducer **out)
 {
     VG_TRY(check_plan(group->comm, plan));
     vg_device_reducer *r = vg_new0(sizeof *r);
@@ -431,7 +412,7 @@ static vg_status reducer_plan(vg_device_group *group, const vg_device_plan *plan
     return VG_OK;
 }
 
-vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_device_plan *plan, size_t *bytes)
+vg_status vg_device_reducer_bytes(vg_device_group *group, const vg_sum_plan *plan, size_t *bytes)
 {
     vg_device_reducer *r = NULL;
     VG_TRY(reducer_plan(group, plan, &r));
@@ -452,8 +433,7 @@ static vg_status connect_ranks(vg_device_reducer *r)
     return vg_device_group_wait(r->group);
 }
 
-vg_status vg_device_reducer_new(vg_device_group *group, const vg_device_plan *plan, void *memory,
-                                vg_device_reducer **out)
+vg_status vg_device_reducer_new(vg_device_group *group, const vg_sum_plan *plan, void *memory, vg_device_reducer **out)
 {
     vg_device_reducer *r = NULL;
     VG_TRY(reducer_plan(group, plan, &r));

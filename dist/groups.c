@@ -13,6 +13,25 @@ vg_span vg_span_slice(vg_span of, int n, int i)
     return s;
 }
 
+void vg_cut_buckets(const vg_sum_plan *plan, vg_span *buckets)
+{
+    int64_t first = 0;
+    for (int b = 0; b < plan->n_buckets; b++) {
+        buckets[b] = (vg_span){first, plan->bucket_ends[b] - first};
+        first = plan->bucket_ends[b];
+    }
+}
+
+int64_t vg_longest_slice(const vg_span *buckets, int n_buckets, int n)
+{
+    int64_t longest = 0;
+    for (int b = 0; b < n_buckets; b++) {
+        const int64_t count = vg_span_slice(buckets[b], n, 0).count;
+        if (count > longest) longest = count;
+    }
+    return longest;
+}
+
 /* Which group each rank is in, [n_ranks], and the counts that follow. `members` is scratch, [n_ranks]. */
 static void find_groups(vg_groups *g, int n_ranks, int rank, const int *leaders, int *group_of, int *members)
 {

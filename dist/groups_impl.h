@@ -35,4 +35,8 @@ enum { VG_SLICE_UNIT = 1024 }; /* floats: slices begin at multiples of it */
 /* Slice i of n of a span. */
 vg_span vg_span_slice(vg_span of, int n, int i);
 
+/* The buckets of a plan, [n_buckets]; and the length of the longest slice, where each is cut in n. */
+void vg_cut_buckets(const vg_sum_plan *plan, vg_span *buckets);
+int64_t vg_longest_slice(const vg_span *buckets, int n_buckets, int n);
+
 #endif

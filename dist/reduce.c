@@ -1,7 +1,9 @@
 /* The canonical sum over memory. Ranks that share a window are a group; without one each rank is a group of its own.
- * A group sums its nodes as far as they are siblings, slice by slice; the groups exchange what is left. */
+ * A group sums its nodes as far as they are siblings, slice by slice; the groups exchange what is left. Buckets are
+ * summed in their order, by a thread behind the caller while that one has leaves to compute. */
 #include "dist/comm_impl.h"
 #include "dist/groups_impl.h"
+#include "dist/worker_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +14,27 @@ enum {
     STAGING = 1 << 19, /* floats on their way from other groups at a time: large messages, and they stay in the cache */
 };
 
+/* When a bucket was dealt with. */
+typedef struct bucket_times {
+    double start_s, end_s;
+} bucket_times;
+
 struct vg_reducer {
     vg_comm *comm;
     int64_t n, stride; /* floats of a total, and from buffer to buffer */
-    int n_leaves;
+    int n_leaves, n_buckets;
+    vg_span *buckets; /* [n_buckets] */
+    vg_sum_fn sum;    /* of what the rank adds up itself, before its last leaf */
+    void *sum_context;
 
     int first, count, next; /* own leaves, and how many are pushed */
     vg_tree_node stack[VG_TREE_DEPTH];
     int depth;
+
+    vg_worker *worker;   /* its jobs are the buckets; NULL: a lone rank has none */
+    int n_complete;      /* buckets that may leave */
+    bool settled;        /* all have come to their end */
+    bucket_times *times; /* [n_buckets] */
 
     vg_window window;
     vg_arena memory; /* own buffers where there is no window */
@@ -60,15 +75,39 @@ float *vg_reducer_leaf(vg_reducer *r)
     return r->buffers + r->depth * r->stride;
 }
 
+/* The joins that a leaf brings, within a span. */
+static void join_leaf(const vg_reducer *r, int leaf, vg_span where, vg_tree_node *stack, int *depth, vg_sum_fn sum)
+{
+    int top = *depth;
+    const vg_tree_node node = {.start = leaf, .slot = *depth};
+    for (int joins = vg_tree_push(r->n_leaves, stack, depth, node); joins > 0; joins--, top--) {
+        float *left = r->buffers + (top - 1) * r->stride + where.first;
+        sum(r->sum_context, left, left, left + r->stride, where.count);
+    }
+}
+
+/* Of several ranks the last leaf joins when its buckets leave. */
+static bool joins_in_buckets(const vg_reducer *r)
+{
+    return r->worker && r->next + 1 == r->count;
+}
+
 void vg_reducer_push(vg_reducer *r, bool empty)
 {
     if (empty) memset(vg_reducer_leaf(r), 0, (size_t)r->n * sizeof(float));
-    const vg_tree_node leaf = {.start = r->first + r->next++, .slot = r->depth};
-    int top = r->depth;
-    for (int joins = vg_tree_push(r->n_leaves, r->stack, &r->depth, leaf); joins > 0; joins--, top--) {
-        float *left = r->buffers + (top - 1) * r->stride;
-        r->adder.sum(r->adder.context, left, left, left + r->stride, r->n);
-    }
+    if (!joins_in_buckets(r)) join_leaf(r, r->first + r->next, (vg_span){0, r->n}, r->stack, &r->depth, r->sum);
+    r->next++;
+}
+
+void vg_reducer_complete(vg_reducer *r, int64_t end)
+{
+    int n = r->n_complete;
+    if (!joins_in_buckets(r)) return;
+    while (n < r->n_buckets && r->buckets[n].first + r->buckets[n].count <= end) n++;
+    if (n == r->n_complete) return;
+    r->n_complete = n;
+    atomic_store(&r->comm->naps, true); /* the processor is busy with what comes next */
+    vg_worker_allow(r->worker, n);
 }
 
 size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank)
@@ -110,75 +149,123 @@ static vg_message message(const vg_reducer *r, int group, float *data, int64_t n
                         .bytes = (size_t)n * sizeof(float)};
 }
 
-/* Each group gets the nodes of all others for its share, and sums them in tree order into the total. */
-static vg_status scatter_round(vg_reducer *r, vg_span own, int64_t round)
+/* What is sent and awaited at a time. */
+typedef struct messages {
+    int n_sends, n_recvs;
+} messages;
+
+/* Each group gets the nodes of all others for its share. from[]: where they lie then, with our own. */
+static void add_scatter(vg_reducer *r, vg_span own, int64_t round, messages *m)
 {
-    const vg_span mine = round_of(r, own, r->groups.group, round);
-    int n_sends = 0, n_recvs = 0, n_own = 0;
-    for (int g = 0; g < r->groups.n_groups; g++) {
-        const vg_span theirs = round_of(r, own, g, round);
+    const vg_groups *g = &r->groups;
+    const vg_span mine = round_of(r, own, g->group, round);
+    int n_own = 0;
+    for (int to = 0; to < g->n_groups; to++) {
+        const vg_span theirs = round_of(r, own, to, round);
         fold_group(r, theirs, NULL);
-        for (int i = 0; i < r->groups.n_own && g != r->groups.group && theirs.count; i++)
-            r->sends[n_sends++] = message(r, g, r->own_at[i] + theirs.first, theirs.count);
+        for (int i = 0; i < g->n_own && to != g->group && theirs.count; i++)
+            r->sends[m->n_sends++] = message(r, to, r->own_at[i] + theirs.first, theirs.count);
     }
-    for (int i = 0; i < r->groups.n_nodes; i++) {
-        const int owner = r->groups.nodes[i].owner;
-        if (owner == r->groups.group) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        const int owner = g->nodes[i].owner;
+        if (owner == g->group) {
             r->from[i] = r->own_at[n_own++] + mine.first;
             continue;
         }
         r->from[i] = r->staging + (i - n_own) * r->step;
-        if (mine.count) r->recvs[n_recvs++] = message(r, owner, r->from[i], mine.count);
+        if (mine.count) r->recvs[m->n_recvs++] = message(r, owner, r->from[i], mine.count);
     }
-    VG_TRY(r->comm->ops->exchange(r->comm, r->sends, n_sends, r->recvs, n_recvs));
+}
+
+/* Each group gives all others the total of its share. */
+static void add_gather(vg_reducer *r, vg_span own, int64_t round, messages *m)
+{
+    const vg_span mine = round_of(r, own, r->groups.group, round);
+    for (int g = 0; g < r->groups.n_groups; g++) {
+        const vg_span theirs = round_of(r, own, g, round);
+        if (g == r->groups.group) continue;
+        if (mine.count) r->sends[m->n_sends++] = message(r, g, r->total + mine.first, mine.count);
+        if (theirs.count) r->recvs[m->n_recvs++] = message(r, g, r->total + theirs.first, theirs.count);
+    }
+}
+
+/* Our share of the total, in tree order, from where the nodes lie. */
+static void add_nodes(vg_reducer *r, vg_span mine)
+{
     for (int64_t done = 0; done < mine.count; done += PIECE) {
         const int64_t left = mine.count - done;
         vg_tree_add(&r->adder, r->n_leaves, r->groups.nodes, r->groups.n_nodes, r->from, left < PIECE ? left : PIECE,
                     r->total + mine.first + done);
         for (int i = 0; i < r->groups.n_nodes; i++) r->from[i] += PIECE;
     }
-    return VG_OK;
 }
 
-static vg_status gather_round(vg_reducer *r, vg_span own, int64_t round)
-{
-    const vg_span mine = round_of(r, own, r->groups.group, round);
-    int n_sends = 0, n_recvs = 0;
-    for (int g = 0; g < r->groups.n_groups; g++) {
-        const vg_span theirs = round_of(r, own, g, round);
-        if (g == r->groups.group) continue;
-        if (mine.count) r->sends[n_sends++] = message(r, g, r->total + mine.first, mine.count);
-        if (theirs.count) r->recvs[n_recvs++] = message(r, g, r->total + theirs.first, theirs.count);
-    }
-    return r->comm->ops->exchange(r->comm, r->sends, n_sends, r->recvs, n_recvs);
-}
-
+/* While the totals of a round are handed out, the nodes of the next one come in. */
 static vg_status sum_slice(vg_reducer *r, vg_span own)
 {
     if (r->groups.n_groups == 1) {
         fold_group(r, own, r->total);
         return VG_OK;
     }
-    const vg_span longest = vg_span_slice(own, r->groups.n_groups, 0);
-    for (int64_t round = 0; round * r->step < longest.count; round++) {
-        VG_TRY(scatter_round(r, own, round));
-        VG_TRY(gather_round(r, own, round));
+    const int64_t longest = vg_span_slice(own, r->groups.n_groups, 0).count;
+    const int64_t rounds = (longest + r->step - 1) / r->step;
+    for (int64_t round = 0; round <= rounds; round++) {
+        messages m = {0};
+        if (round < rounds) add_scatter(r, own, round, &m);
+        if (round > 0) add_gather(r, own, round - 1, &m);
+        VG_TRY(r->comm->ops->exchange(r->comm, r->sends, m.n_sends, r->recvs, m.n_recvs));
+        if (round < rounds) add_nodes(r, round_of(r, own, r->groups.group, round));
     }
     return VG_OK;
+}
+
+/* ---- buckets ---- */
+
+static vg_status sum_bucket(vg_reducer *r, int b)
+{
+    const vg_span bucket = r->buckets[b];
+    vg_tree_node stack[VG_TREE_DEPTH];
+    int depth = r->depth;
+    memcpy(stack, r->stack, sizeof stack);
+    if (r->count) join_leaf(r, r->first + r->count - 1, bucket, stack, &depth, plain_sum);
+    VG_TRY(r->comm->ops->fence(r->comm, &r->window)); /* the host has all of it, and nobody reads the last total */
+    if (r->groups.lane < r->groups.n_lanes)
+        VG_TRY(sum_slice(r, vg_span_slice(bucket, r->groups.n_lanes, r->groups.lane)));
+    return b + 1 < r->n_buckets ? VG_OK : r->comm->ops->fence(r->comm, &r->window); /* the slices of the others */
+}
+
+static vg_status bucket_job(void *reducer, int b)
+{
+    vg_reducer *r = reducer;
+    r->times[b].start_s = vg_now_s();
+    const vg_status st = sum_bucket(r, b);
+    r->times[b].end_s = vg_now_s();
+    return st;
+}
+
+vg_status vg_reducer_settle(vg_reducer *r)
+{
+    if (!r->worker || r->settled) return VG_OK;
+    while (r->next < r->count) vg_reducer_push(r, false);
+    r->settled = true;
+    atomic_store(&r->comm->naps, false);
+    return vg_worker_finish(r->worker, r->n_buckets);
 }
 
 vg_status vg_reducer_finish(vg_reducer *r, const float **total)
 {
     VG_CHECK(r->next == r->count, VG_E_BUG, "%d of the rank's %d leaves were pushed", r->next, r->count);
-    if (r->comm->size > 1) {
-        VG_TRY(r->comm->ops->fence(r->comm, &r->window)); /* all leaves are there, nobody reads the last total */
-        if (r->groups.lane < r->groups.n_lanes)
-            VG_TRY(sum_slice(r, vg_span_slice((vg_span){0, r->n}, r->groups.n_lanes, r->groups.lane)));
-        VG_TRY(r->comm->ops->fence(r->comm, &r->window));
-    }
-    r->next = r->depth = 0;
+    VG_TRY(vg_reducer_settle(r));
+    r->next = r->depth = r->n_complete = 0;
+    r->settled = false;
     *total = r->total;
     return VG_OK;
+}
+
+void vg_reducer_bucket_times(const vg_reducer *r, int bucket, double *start_s, double *end_s)
+{
+    *start_s = r->times[bucket].start_s;
+    *end_s = r->times[bucket].end_s;
 }
 
 /* ---- making the plan ---- */
@@ -213,13 +300,12 @@ static vg_status plan_messages(vg_reducer *r)
 {
     if (r->groups.n_groups == 1) return VG_OK;
     const int others = r->groups.n_nodes - r->groups.n_own, per_group = r->groups.n_own > 1 ? r->groups.n_own : 1;
-    const int64_t longest =
-        vg_span_slice(vg_span_slice((vg_span){0, r->n}, r->groups.n_lanes, 0), r->groups.n_groups, 0).count;
-    const int64_t whole = (int64_t)vg_round_up((size_t)longest, UNIT);
+    const vg_span lane = {0, vg_longest_slice(r->buckets, r->n_buckets, r->groups.n_lanes)};
+    const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->groups.n_groups, 0).count, UNIT);
     r->step = STAGING / r->groups.n_nodes / UNIT * UNIT; /* the same on all ranks, or messages do not match */
     if (r->step < UNIT) r->step = UNIT;
     if (r->step > whole) r->step = whole;
-    r->sends = vg_new0_array((size_t)r->groups.n_groups * (size_t)per_group, sizeof *r->sends);
+    r->sends = vg_new0_array((size_t)r->groups.n_groups * ((size_t)per_group + 1), sizeof *r->sends);
     r->recvs = vg_new0_array((size_t)r->groups.n_groups + (size_t)others, sizeof *r->recvs);
     r->staging = vg_new0_array((size_t)others, (size_t)r->step * sizeof *r->staging);
     VG_CHECK(r->sends && r->recvs && r->staging, VG_E_NOMEM, "no memory for the exchange of the sum");
@@ -248,33 +334,57 @@ static vg_status place_buffers(vg_reducer *r, int n_slots)
     return VG_OK;
 }
 
-static vg_status reducer_fill(vg_reducer *r)
+/* What several ranks need to exchange. Collective. */
+static vg_status plan_exchange(vg_reducer *r)
 {
-    const int size = r->comm->size;
-    vg_tree_node nodes[VG_TREE_DEPTH];
-    int n_slots;
-    vg_tree_of_rank(r->n_leaves, size, r->comm->rank, nodes, &n_slots);
-    vg_leaves_of(r->n_leaves, size, r->comm->rank, &r->first, &r->count);
-    VG_TRY(place_buffers(r, n_slots));
-    if (size == 1) return VG_OK;
     VG_TRY(vg_groups_init(&r->groups, r->comm, r->n_leaves, r->window.of != NULL));
     vg_status st = plan_nodes(r);
     if (st == VG_OK) st = plan_messages(r);
+    if (st == VG_OK) st = vg_worker_start(bucket_job, r, &r->worker);
     return vg_comm_agree(r->comm, st);
 }
 
-vg_status vg_reducer_new(vg_comm *comm, int64_t n, int n_leaves, vg_sum_fn sum, void *context, vg_reducer **out)
+static vg_status reducer_fill(vg_reducer *r)
 {
-    VG_CHECK(n >= 0 && n_leaves >= 1, VG_E_BUG, "a sum of %lld floats over %d leaves", (long long)n, n_leaves);
-    VG_CHECK(comm->size <= n_leaves, VG_E_CONFIG,
+    vg_tree_node nodes[VG_TREE_DEPTH];
+    int n_slots;
+    vg_tree_of_rank(r->n_leaves, r->comm->size, r->comm->rank, nodes, &n_slots);
+    vg_leaves_of(r->n_leaves, r->comm->size, r->comm->rank, &r->first, &r->count);
+    VG_TRY(place_buffers(r, n_slots));
+    return r->comm->size > 1 ? plan_exchange(r) : VG_OK;
+}
+
+static vg_status new_reducer(vg_comm *comm, const vg_sum_plan *plan, vg_reducer **out)
+{
+    vg_reducer *r = *out = vg_new0(sizeof *r);
+    VG_CHECK(r, VG_E_NOMEM, "no memory for the canonical sum");
+    *r = (vg_reducer){.comm = comm,
+                      .n = plan->n,
+                      .stride = (int64_t)vg_round_up((size_t)plan->n, UNIT),
+                      .n_leaves = plan->n_leaves,
+                      .n_buckets = plan->n_buckets};
+    r->buckets = vg_new0_array((size_t)r->n_buckets, sizeof *r->buckets);
+    r->times = vg_new0_array((size_t)r->n_buckets, sizeof *r->times);
+    VG_CHECK(r->buckets && r->times, VG_E_NOMEM, "no memory for %d buckets of gradients", r->n_buckets);
+    vg_cut_buckets(plan, r->buckets);
+    return VG_OK;
+}
+
+vg_status vg_reducer_new(vg_comm *comm, const vg_sum_plan *plan, vg_sum_fn sum, void *context, vg_reducer **out)
+{
+    VG_CHECK(plan->n >= 0 && plan->n_leaves >= 1 && plan->n_buckets >= 1, VG_E_BUG,
+             "a sum of %lld floats over %d leaves in %d buckets", (long long)plan->n, plan->n_leaves, plan->n_buckets);
+    VG_CHECK(comm->size <= plan->n_leaves, VG_E_CONFIG,
              "%d ranks for the %d micro-batches of a step: start at most %d ranks, or raise train.global_batch",
-             comm->size, n_leaves, n_leaves);
-    vg_reducer *r = vg_new0(sizeof *r);
-    vg_status st = r ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the canonical sum");
-    VG_TRY(vg_comm_agree(comm, st));
-    *r = (vg_reducer){.comm = comm, .n = n, .stride = (int64_t)vg_round_up((size_t)n, UNIT), .n_leaves = n_leaves};
-    r->adder = (vg_tree_adder){.sum = sum ? sum : plain_sum, .copy = plain_copy, .context = context};
-    st = reducer_fill(r);
+             comm->size, plan->n_leaves, plan->n_leaves);
+    vg_reducer *r = NULL;
+    vg_status st = vg_comm_agree(comm, new_reducer(comm, plan, &r));
+    if (st == VG_OK) {
+        r->sum = sum ? sum : plain_sum;
+        r->sum_context = context;
+        r->adder = (vg_tree_adder){.sum = plain_sum, .copy = plain_copy};
+        st = reducer_fill(r);
+    }
     if (st != VG_OK) {
         vg_reducer_free(r);
         return st;
@@ -286,9 +396,12 @@ vg_status vg_reducer_new(vg_comm *comm, int64_t n, int n_leaves, vg_sum_fn sum, 
 void vg_reducer_free(vg_reducer *r)
 {
     if (!r) return;
+    vg_worker_free(r->worker);
     r->comm->ops->unshare(r->comm, &r->window);
     vg_arena_release(&r->memory);
     vg_groups_release(&r->groups);
+    free(r->buckets);
+    free(r->times);
     free(r->parts_at);
     free(r->own_at);
     free(r->from);

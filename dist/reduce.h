@@ -11,10 +11,15 @@
  *     vg_reducer_leaves(r, &first, &count);
  *     for (int i = first; i < first + count; i++) {
  *         float *g = vg_reducer_leaf(r);              a place for the gradient of leaf i
- *         ... write g, never its padding ...
+ *         ... write g, never its padding; after each part of the last leaf's backward:
+ *         vg_reducer_complete(r, end);                gradients below `end` are written
  *         vg_reducer_push(r, false);
  *     }
- *     VG_TRY(vg_reducer_finish(r, &total)); */
+ *     VG_TRY(vg_reducer_settle(r));
+ *     VG_TRY(vg_reducer_finish(r, &total));
+ *
+ * A thread of the reducer's own sums the buckets that are complete while the rank goes on computing. From the first
+ * `complete` until `settle` the process group is that thread's: nobody else calls it. */
 #ifndef VG_DIST_REDUCE_H
 #define VG_DIST_REDUCE_H
 
@@ -28,11 +33,21 @@ typedef void (*vg_sum_fn)(void *context, float *dst, const float *a, const float
 /* Local. The leaves of one rank of R. */
 void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count);
 
-/* Collective. A reducer for totals of n floats over n_leaves leaves; comm, sum and context are kept until it is freed.
+/* What is summed: n floats over n_leaves leaves, in buckets that end at bucket_ends (ascending, multiples of 1024 but
+ * for the last, which is n). A bucket leaves as soon as the rank's last leaf has completed it. */
+typedef struct vg_sum_plan {
+    int64_t n;
+    int n_leaves, n_buckets;
+    const int64_t *bucket_ends; /* borrowed */
+    bool fast;                  /* devices only: the library's own all-reduce, whose bits depend on the ranks */
+    bool sliced;                /* devices only: each rank gets its slices of the total alone; not with fast */
+} vg_sum_plan;
+
+/* Collective. A reducer as planned; comm, sum (for what a rank sums itself) and context are kept until it is freed.
  * Buffers are made and zeroed here: a step allocates nothing. Where /dev/shm is too small for the shared window, plain
  * memory and messages take its place, with a warning and the same bits. Errors: VG_E_CONFIG (more ranks than leaves),
  * VG_E_NOMEM, VG_E_COMM. */
-vg_status vg_reducer_new(vg_comm *comm, int64_t n, int n_leaves, vg_sum_fn sum, void *context, vg_reducer **out);
+vg_status vg_reducer_new(vg_comm *comm, const vg_sum_plan *plan, vg_sum_fn sum, void *context, vg_reducer **out);
 
 /* Collective (the window is given back by all). */
 void vg_reducer_free(vg_reducer *reducer);
@@ -47,10 +62,22 @@ float *vg_reducer_leaf(vg_reducer *reducer);
 /* Local. The leaf is written and joins the tree; `empty` makes it a leaf of zeros that nobody computed. */
 void vg_reducer_push(vg_reducer *reducer, bool empty);
 
-/* Collective. After the rank's last leaf: the rest of the tree. *total [n] is the same on all ranks, valid until the
- * next vg_reducer_leaf, and the next step's first leaf follows. Ranks of a host share it: do not write. Errors:
- * VG_E_COMM, VG_E_BUG (a leaf is missing). */
+/* Local and quick. During the rank's last leaf: gradients below `end` are written for good, so that buckets that end
+ * there or before may leave. Not needed: what it leaves out goes with vg_reducer_settle. */
+void vg_reducer_complete(vg_reducer *reducer, int64_t end);
+
+/* Collective. After the rank's last leaf: the rest of the tree. A rank whose leaf failed takes part with whatever lies
+ * there, so that the others do not wait for it; the total is worth nothing then. Errors: VG_E_COMM. */
+vg_status vg_reducer_settle(vg_reducer *reducer);
+
+/* Collective. Settles where that was not done. *total [n] is the same on all ranks, valid until the next
+ * vg_reducer_leaf, and the next step's first leaf follows. Ranks of a host share it: do not write. Errors: VG_E_COMM,
+ * VG_E_BUG (a leaf is missing). */
 vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
+
+/* Local. When a bucket of the last total began to be summed and had come to its end on this rank (vg_now_s). Nothing
+ * is exchanged by a lone rank: both are 0. */
+void vg_reducer_bucket_times(const vg_reducer *reducer, int bucket, double *start_s, double *end_s);
 
 /* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
  * host holds once. Messages between hosts need 2 MiB a rank more. */

@@ -241,11 +241,21 @@ static vg_status run_node(vg_program *p, int i)
 
 /* --- parts of a run --- */
 
+/* Where backward begins. */
+static int first_writer(const vg_program *p)
+{
+    const vg_refs *refs = &p->refs[VG_PLACE_GRADIENT];
+    int node = p->n_nodes;
+    for (size_t i = 0; i < refs->n; i++)
+        if (refs->items[i].node < node) node = refs->items[i].node;
+    return node;
+}
+
 /* The first node behind all that write gradients below `end`: order of completion is order of offsets. */
 static int node_behind(const vg_program *p, int64_t end)
 {
     const vg_refs *refs = &p->refs[VG_PLACE_GRADIENT];
-    int node = 0;
+    int node = first_writer(p);
     for (size_t i = 0; i < refs->n; i++)
         if (p->params->items[refs->items[i].at.index].offset < end && refs->items[i].node >= node)
             node = refs->items[i].node + 1;

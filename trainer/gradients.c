@@ -15,9 +15,10 @@ struct vg_gradients {
     vg_device_reducer *device;
     vg_stream exchange;
     vg_arena memory;
-    int64_t *ends; /* [n_buckets] where buckets end */
+    int64_t *ends; /* [n_buckets + 1] 0, and where buckets end */
     int n_buckets;
-    vg_status status; /* of the host's sums: the first that failed */
+    vg_exchange_times times; /* in host memory */
+    vg_status status;        /* of the host's sums: the first that failed */
 };
 
 static void sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
@@ -42,28 +43,28 @@ static vg_status open_group(vg_gradients *s, vg_comm *comm, double deadline_s)
     return vg_device_group_open(comm, &device, &s->group);
 }
 
-/* A lone rank has nobody to send a bucket to. Where buckets end is heap memory. */
+/* A lone rank has nobody to send a bucket to. Heap memory: where backward begins, which is 0, and where buckets end. */
 static vg_status cut_buckets(const vg_gradients_plan *plan, int n_ranks, int64_t **ends, int *n_buckets)
 {
     const int64_t wanted = (int64_t)(plan->bucket_mb * (1 << 20) / sizeof(float)) / VG_PARAM_BLOCK * VG_PARAM_BLOCK;
     const int64_t whole = n_ranks == 1 || wanted > plan->n ? plan->n : wanted;
     const int64_t each = whole > VG_PARAM_BLOCK ? whole : VG_PARAM_BLOCK;
     const int n = (int)((plan->n + each - 1) / each);
-    *ends = vg_new0_array((size_t)n, sizeof **ends);
+    *ends = vg_new0_array((size_t)n + 1, sizeof **ends);
     VG_CHECK(*ends, VG_E_NOMEM, "no memory for the buckets of the gradients");
-    for (int b = 0; b < n; b++) (*ends)[b] = b + 1 < n ? (b + 1) * each : plan->n;
+    for (int b = 0; b < n; b++) (*ends)[b + 1] = b + 1 < n ? (b + 1) * each : plan->n;
     *n_buckets = n;
     return VG_OK;
 }
 
-static vg_device_plan device_plan(const vg_gradients_plan *plan, const int64_t *ends, int n_buckets)
+static vg_sum_plan sum_plan(const vg_gradients_plan *plan, const int64_t *ends, int n_buckets)
 {
-    return (vg_device_plan){.n = plan->n,
-                            .n_leaves = plan->n_leaves,
-                            .n_buckets = n_buckets,
-                            .bucket_ends = ends,
-                            .fast = plan->fast,
-                            .sliced = plan->sliced};
+    return (vg_sum_plan){.n = plan->n,
+                         .n_leaves = plan->n_leaves,
+                         .n_buckets = n_buckets,
+                         .bucket_ends = ends + 1,
+                         .fast = plan->fast,
+                         .sliced = plan->sliced};
 }
 
 vg_gradients_plan vg_gradients_plan_of(const vg_options *o, int64_t n, bool sliced)
@@ -81,7 +82,7 @@ vg_status vg_gradients_device_bytes(const vg_gradients_plan *plan, int n_ranks, 
     int64_t *ends = NULL;
     int n_buckets = 0;
     VG_TRY(cut_buckets(plan, n_ranks, &ends, &n_buckets));
-    const vg_device_plan sum = device_plan(plan, ends, n_buckets);
+    const vg_sum_plan sum = sum_plan(plan, ends, n_buckets);
     const vg_status st = vg_device_sum_bytes(&sum, n_ranks, host_ranks, bytes);
     free(ends);
     return st;
@@ -90,10 +91,11 @@ vg_status vg_gradients_device_bytes(const vg_gradients_plan *plan, int n_ranks, 
 static vg_status fill(vg_gradients *s, vg_comm *comm, const vg_gradients_plan *plan)
 {
     const vg_device_ops *device = s->compute->backend->device;
-    if (device == &vg_host_device) return vg_reducer_new(comm, plan->n, plan->n_leaves, sum_floats, s, &s->host);
     VG_TRY(vg_comm_agree(comm, cut_buckets(plan, vg_comm_size(comm), &s->ends, &s->n_buckets)));
-    const vg_device_plan sum = device_plan(plan, s->ends, s->n_buckets);
+    const vg_sum_plan sum = sum_plan(plan, s->ends, s->n_buckets);
     size_t bytes = 0;
+    s->times.n_buckets = vg_comm_size(comm) > 1 ? s->n_buckets : 0;
+    if (device == &vg_host_device) return vg_reducer_new(comm, &sum, sum_floats, s, &s->host);
     VG_TRY(open_group(s, comm, plan->deadline_s));
     VG_TRY(vg_device_reducer_bytes(s->group, &sum, &bytes));
     VG_TRY(vg_comm_agree(comm, device->allocate(&s->compute->stream, bytes, &s->memory)));
@@ -127,16 +129,26 @@ void vg_gradients_free(vg_gradients *s)
     free(s);
 }
 
-static vg_status send_complete(void *context, int64_t end)
+static vg_status send_from_device(void *context, int64_t end)
 {
     vg_gradients *s = context;
     return vg_device_reducer_complete(s->device, end);
 }
 
+static vg_status send_from_host(void *context, int64_t end)
+{
+    vg_gradients *s = context;
+    if (end == 0) s->times.backward_start_s = vg_now_s();
+    if (end == s->n) s->times.backward_end_s = vg_now_s();
+    vg_reducer_complete(s->host, end);
+    return VG_OK;
+}
+
 vg_status vg_gradients_follow(vg_gradients *s, vg_program *program)
 {
+    if (s->host) return vg_program_tell(program, s->ends, s->n_buckets + 1, send_from_host, s);
     if (s->n_buckets < 2) return VG_OK;
-    return vg_program_tell(program, s->ends, s->n_buckets, send_complete, s);
+    return vg_program_tell(program, s->ends + 1, s->n_buckets, send_from_device, s);
 }
 
 float *vg_gradients_leaf(vg_gradients *s)
@@ -149,6 +161,26 @@ vg_status vg_gradients_push(vg_gradients *s, bool empty)
     if (s->device) return vg_device_reducer_push(s->device, empty);
     vg_reducer_push(s->host, empty);
     return s->status;
+}
+
+vg_status vg_gradients_settle(vg_gradients *s)
+{
+    if (!s->host) return VG_OK;
+    s->times.settle_start_s = vg_now_s();
+    const vg_status st = vg_reducer_settle(s->host);
+    s->times.settle_end_s = vg_now_s();
+    return st;
+}
+
+bool vg_gradients_times(const vg_gradients *s, vg_exchange_times *times)
+{
+    *times = s->times;
+    return s->host != NULL;
+}
+
+void vg_gradients_bucket_times(const vg_gradients *s, int bucket, double *start_s, double *end_s)
+{
+    vg_reducer_bucket_times(s->host, bucket, start_s, end_s);
 }
 
 vg_status vg_gradients_finish(vg_gradients *s, const float **total)

@@ -55,6 +55,7 @@ static void set_mark(vg_run *r)
 {
     r->mark_s = vg_now_s();
     r->mark_wait_s = r->loader ? vg_loader_stats_get(r->loader).wait_s : 0;
+    r->mark_exchange_s = r->mark_exposed_s = 0;
     r->mark_step = r->step;
     r->mark_phrases = 0;
 }
@@ -80,6 +81,16 @@ static void tell_slow_rank(vg_run *r)
     vg_metrics_number(r->metrics, r->step, "slow_rank", slow.rank);
 }
 
+/* What the exchange of gradients took a step, and what of that did not hide behind backward: where it is known. */
+static void tell_exchange(vg_run *r)
+{
+    const double steps = (double)(r->step - r->mark_step);
+    vg_exchange_times t;
+    if (!vg_gradients_times(r->gradients, &t) || !t.n_buckets) return;
+    vg_metrics_number(r->metrics, r->step, "exchange_ms", 1e3 * r->mark_exchange_s / steps);
+    vg_metrics_number(r->metrics, r->step, "exposed_ms", 1e3 * r->mark_exposed_s / steps);
+}
+
 static vg_status tell(vg_run *r)
 {
     enum { MAX_RANKS = 4096 };
@@ -95,6 +106,7 @@ static vg_status tell(vg_run *r)
     vg_metrics_progress(r->metrics, &record);
     if (logs) {
         vg_metrics_step(r->metrics, &record);
+        tell_exchange(r);
         tell_slow_rank(r);
         set_mark(r);
     }

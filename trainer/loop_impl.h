@@ -94,6 +94,7 @@ typedef struct vg_run {
 
     /* since the last log line */
     double mark_s, mark_wait_s;
+    double mark_exchange_s, mark_exposed_s; /* of gradients, on this rank */
     int64_t mark_step, mark_phrases;
     double start_s;
     int64_t start_step;

@@ -301,9 +301,27 @@ static vg_status judge_step(vg_run *r)
     return VG_OK;
 }
 
-/* The second message: loss sums, non-finite and failed leaves; then the gradients. */
+/* Of the exchange of gradients: when backward and the buckets went on; what it took, and what of that the step waited
+ * for. */
+static void note_exchange(vg_run *r)
+{
+    vg_exchange_times t;
+    if (!vg_gradients_times(r->gradients, &t)) return;
+    if (r->n_leaves) vg_trace_add(&r->trace, VG_LANE_BACKWARD, "backward", t.backward_start_s, t.backward_end_s);
+    for (int b = 0; b < t.n_buckets; b++) {
+        double start_s, end_s;
+        vg_gradients_bucket_times(r->gradients, b, &start_s, &end_s);
+        vg_trace_add(&r->trace, VG_LANE_BUCKETS, "bucket", start_s, end_s);
+        r->mark_exchange_s += end_s - start_s;
+    }
+    r->mark_exposed_s += t.settle_end_s - t.settle_start_s;
+}
+
+/* The rest of the gradients' exchange; then the second message: loss sums, non-finite and failed leaves. */
 static vg_status reduce(vg_run *r, vg_status st, const float **total)
 {
+    VG_TRY(vg_comm_leave(r->comm, vg_gradients_settle(r->gradients)));
+    note_exchange(r);
     if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
     VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
     if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);

@@ -9,13 +9,14 @@ static const char *const lanes[VG_LANES] = {
 #define NAME(name) #name,
     VG_PHASES_OF(NAME)
 #undef NAME
-        "saving behind the steps"};
+        "saving behind the steps",
+    "backward of the last micro-batch", "gradient buckets on their way"};
 
 vg_status vg_trace_open(vg_trace *t, vg_comm *comm, int64_t steps)
 {
-    *t = (vg_trace){.steps = steps, .capacity = (int)steps * SPANS_OF_A_STEP};
+    *t = (vg_trace){.steps = steps, .capacity = (size_t)steps * SPANS_OF_A_STEP};
     if (!steps) return VG_OK;
-    t->spans = vg_new0_array((size_t)t->capacity, sizeof *t->spans);
+    t->spans = vg_new0_array(t->capacity, sizeof *t->spans);
     VG_TRY(vg_comm_agree(
         comm, t->spans ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for a trace of %lld steps", (long long)steps)));
     VG_TRY(vg_comm_barrier(comm));
@@ -31,7 +32,8 @@ void vg_trace_release(vg_trace *t)
 
 void vg_trace_add(vg_trace *t, int lane, const char *name, double start_s, double end_s)
 {
-    if (t->spans && t->n < t->capacity) t->spans[t->n++] = (vg_trace_span){lane, name, start_s, end_s};
+    if (!t->spans || vg_grow(&t->spans, &t->capacity, t->n + 1, sizeof *t->spans) != VG_OK) return;
+    t->spans[t->n++] = (vg_trace_span){lane, name, start_s, end_s};
 }
 
 void vg_trace_phase(vg_trace *t, vg_phase phase, const char *name)
@@ -65,7 +67,7 @@ static vg_status add_lanes(vg_text *out, const vg_comm *comm)
 /* Microseconds since the clocks began. */
 static vg_status add_spans(vg_text *out, const vg_trace *t, int rank)
 {
-    for (int i = 0; i < t->n; i++) {
+    for (size_t i = 0; i < t->n; i++) {
         const vg_trace_span *s = &t->spans[i];
         VG_TRY(vg_text_add(
             out, "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s\",\"cat\":\"%s\",\"ts\":%.1f,\"dur\":%.1f},\n",

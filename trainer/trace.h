@@ -1,5 +1,6 @@
 /* What each rank does when, for chrome://tracing and ui.perfetto.dev: a process for each rank, with a lane for each of
- * its phases and one for checkpoints that are written behind the steps.
+ * its phases, one for checkpoints that are written behind the steps, and two that show which buckets of gradients were
+ * exchanged while backward went on (on CPUs).
  *
  *     VG_TRY(vg_trace_open(&trace, comm, 20));                   20 steps from here on; 0: nothing is recorded
  *     vg_trace_phase(&trace, VG_PHASE_compute, "micro-batches"); ends what went on before
@@ -11,17 +12,17 @@
 
 #include "dist/health.h"
 
-enum { VG_LANE_SAVING = VG_PHASES, VG_LANES };
+enum { VG_LANE_SAVING = VG_PHASES, VG_LANE_BACKWARD, VG_LANE_BUCKETS, VG_LANES };
 
 typedef struct vg_trace_span {
-    int lane; /* a vg_phase, or VG_LANE_SAVING */
+    int lane; /* a vg_phase, or one of those above */
     const char *name;
     double start_s, end_s;
 } vg_trace_span;
 
 typedef struct vg_trace {
     vg_trace_span *spans; /* [capacity] */
-    int n, capacity;
+    size_t n, capacity;
     int64_t steps;
     double start_s;
     vg_trace_span now; /* the phase under way; name NULL: none */
@@ -31,7 +32,7 @@ typedef struct vg_trace {
 vg_status vg_trace_open(vg_trace *trace, vg_comm *comm, int64_t steps);
 void vg_trace_release(vg_trace *trace);
 
-/* Local; names are borrowed for good. What no longer fits is left out. */
+/* Local; names are borrowed for good. What there is no memory for is left out. */
 void vg_trace_phase(vg_trace *trace, vg_phase phase, const char *name);
 void vg_trace_add(vg_trace *trace, int lane, const char *name, double start_s, double end_s);
 

@@ -13,11 +13,11 @@ static const int64_t one_bucket[] = {N}, buckets[] = {BLOCK, 6 * BLOCK, 6 * BLOC
 typedef struct bench {
     vg_device_reducer *reducer;
     vg_arena memory;
-    vg_device_plan plan;
+    vg_sum_plan plan;
     float *leaf, *total; /* [n] of the host */
 } bench;
 
-static bench open_bench(vg_device_plan plan)
+static bench open_bench(vg_sum_plan plan)
 {
     bench b = {.plan = plan, .leaf = vg_new0_array(N, sizeof(float)), .total = vg_new0_array(N, sizeof(float))};
     size_t bytes;
@@ -35,9 +35,9 @@ static void close_bench(bench *b)
     free(b->total);
 }
 
-static vg_device_plan plan_of(int n_leaves, bool several)
+static vg_sum_plan plan_of(int n_leaves, bool several)
 {
-    return (vg_device_plan){
+    return (vg_sum_plan){
         .n = N, .n_leaves = n_leaves, .n_buckets = several ? 4 : 1, .bucket_ends = several ? buckets : one_bucket};
 }
 
@@ -159,7 +159,7 @@ static void two_leaves_in_each_others_place_show_in_the_bits(void **state)
 static void slices_of_all_ranks_make_the_whole(void **state)
 {
     (void)state;
-    vg_device_plan plan = plan_of(12, true);
+    vg_sum_plan plan = plan_of(12, true);
     plan.sliced = true;
     bench b = open_bench(plan);
     vg_arena copy;
@@ -184,7 +184,7 @@ static void slices_of_all_ranks_make_the_whole(void **state)
 static void the_librarys_sum_is_the_same_number(void **state)
 {
     (void)state;
-    vg_device_plan plan = plan_of(7, true);
+    vg_sum_plan plan = plan_of(7, true);
     plan.fast = true;
     bench b = open_bench(plan);
     int first, count;
@@ -209,7 +209,7 @@ static void the_forecast_of_memory_is_what_the_fullest_rank_needs(void **state)
 {
     (void)state;
     for (int k = 0; k < 2 * N_LEAF_COUNTS; k++) {
-        const vg_device_plan plan = plan_of(leaf_counts[k / 2], k % 2);
+        const vg_sum_plan plan = plan_of(leaf_counts[k / 2], k % 2);
         size_t needed, forecast;
         if (plan.n_leaves < vg_comm_size(all.comm)) continue;
         assert_int_equal(vg_device_reducer_bytes(all.group, &plan, &needed), VG_OK);
@@ -223,7 +223,7 @@ static void more_ranks_than_leaves_are_refused_with_the_largest_number(void **st
 {
     (void)state;
     if (vg_comm_size(all.comm) < 3) return;
-    const vg_device_plan plan = plan_of(2, false);
+    const vg_sum_plan plan = plan_of(2, false);
     size_t bytes;
     assert_int_equal(vg_device_reducer_bytes(all.group, &plan, &bytes), VG_E_CONFIG);
     assert_non_null(strstr(vg_error_text(), "at most 2 ranks"));

@@ -23,7 +23,7 @@ static vg_status run_steps(ranks *r, vg_device_reducer *reducer)
 static vg_status steps(ranks *r)
 {
     const int64_t ends[] = {1024, 8192};
-    const vg_device_plan plan = {.n = 8192, .n_leaves = 8, .n_buckets = 2, .bucket_ends = ends};
+    const vg_sum_plan plan = {.n = 8192, .n_leaves = 8, .n_buckets = 2, .bucket_ends = ends};
     size_t bytes;
     vg_arena memory;
     vg_device_reducer *reducer;

@@ -1,12 +1,45 @@
-/* The canonical sum has the same bits on any number of ranks, in one host or several. */
+/* The canonical sum has the same bits on any number of ranks, in one host or several, in one bucket or several. */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "dist/reduce.h"
 #include "leaf_test.h"
 #include "mpi_test.h"
+
+#include <time.h>
 
 static vg_comm *comm;
 
 static const int leaf_counts[] = {1, 2, 3, 5, 8, 12, 16};
 enum { N_LEAF_COUNTS = 7, N = 20 * 1024 + 37, BIG = 3 << 19 };
+
+static const int64_t one_bucket[] = {N}, buckets[] = {1024, 6 * 1024, 6 * 1024, N}, one_big[] = {BIG},
+                     big[] = {1024, 1 << 20, BIG};
+
+static vg_sum_plan plan_of(int n_leaves, bool several)
+{
+    return (vg_sum_plan){
+        .n = N, .n_leaves = n_leaves, .n_buckets = several ? 4 : 1, .bucket_ends = several ? buckets : one_bucket};
+}
+
+static vg_reducer *reducer_of(const vg_sum_plan *plan)
+{
+    vg_reducer *r = NULL;
+    assert_int_equal(vg_reducer_new(comm, plan, NULL, NULL, &r), VG_OK);
+    return r;
+}
+
+/* A leaf arrives piece by piece, as backward would write it. */
+static void write_leaf(vg_reducer *r, int64_t n, int leaf, int step)
+{
+    enum { PIECE = 4000 };
+    float *to = vg_reducer_leaf(r), *all = vg_new0_array((size_t)n, sizeof *all);
+    fill_leaf(all, n, leaf, step);
+    for (int64_t done = 0; done < n; done += PIECE) {
+        const int64_t end = n - done < PIECE ? n : done + PIECE;
+        memcpy(to + done, all + done, (size_t)(end - done) * sizeof *to);
+        vg_reducer_complete(r, end);
+    }
+    free(all);
+}
 
 static const float *run_step(vg_reducer *r, int64_t n, int step, int empty)
 {
@@ -14,7 +47,7 @@ static const float *run_step(vg_reducer *r, int64_t n, int step, int empty)
     const float *total = NULL;
     vg_reducer_leaves(r, &first, &count);
     for (int i = first; i < first + count; i++) {
-        if (i != empty) fill_leaf(vg_reducer_leaf(r), n, i, step);
+        if (i != empty) write_leaf(r, n, i, step);
         vg_reducer_push(r, i == empty);
     }
     assert_int_equal(vg_reducer_finish(r, &total), VG_OK);
@@ -24,11 +57,11 @@ static const float *run_step(vg_reducer *r, int64_t n, int step, int empty)
 static void the_total_has_the_bits_of_the_definition_for_every_leaf_count(void **state)
 {
     (void)state;
-    for (int k = 0; k < N_LEAF_COUNTS; k++) {
-        const int n_leaves = leaf_counts[k];
+    for (int k = 0; k < 2 * N_LEAF_COUNTS; k++) {
+        const int n_leaves = leaf_counts[k / 2];
         if (n_leaves < vg_comm_size(comm)) continue;
-        vg_reducer *r = NULL;
-        assert_int_equal(vg_reducer_new(comm, N, n_leaves, NULL, NULL, &r), VG_OK);
+        const vg_sum_plan plan = plan_of(n_leaves, k % 2);
+        vg_reducer *r = reducer_of(&plan);
         for (int step = 0; step < 3; step++) { /* buffers are used again */
             float *expected = expected_total(n_leaves, N, step, -1, false);
             assert_memory_equal(run_step(r, N, step, -1), expected, N * sizeof(float));
@@ -42,8 +75,8 @@ static void an_empty_leaf_counts_as_zeros(void **state)
 {
     (void)state;
     const int n_leaves = 11;
-    vg_reducer *r = NULL;
-    assert_int_equal(vg_reducer_new(comm, N, n_leaves, NULL, NULL, &r), VG_OK);
+    const vg_sum_plan plan = plan_of(n_leaves, true);
+    vg_reducer *r = reducer_of(&plan);
     run_step(r, N, 0, -1); /* leaves something behind in every buffer */
     float *expected = expected_total(n_leaves, N, 1, 10, false);
     assert_memory_equal(run_step(r, N, 1, 10), expected, N * sizeof(float));
@@ -55,12 +88,15 @@ static void large_totals_are_exchanged_in_rounds(void **state)
 {
     (void)state;
     const int n_leaves = 9;
-    vg_reducer *r = NULL;
-    assert_int_equal(vg_reducer_new(comm, BIG, n_leaves, NULL, NULL, &r), VG_OK);
     float *expected = expected_total(n_leaves, BIG, 0, -1, false);
-    assert_memory_equal(run_step(r, BIG, 0, -1), expected, BIG * sizeof(float));
+    for (int several = 0; several < 2; several++) {
+        const vg_sum_plan plan = {
+            .n = BIG, .n_leaves = n_leaves, .n_buckets = several ? 3 : 1, .bucket_ends = several ? big : one_big};
+        vg_reducer *r = reducer_of(&plan);
+        assert_memory_equal(run_step(r, BIG, 0, -1), expected, BIG * sizeof(float));
+        vg_reducer_free(r);
+    }
     free(expected);
-    vg_reducer_free(r);
 }
 
 static void a_swapped_pair_of_leaves_shows_in_the_bits(void **state)
@@ -76,8 +112,9 @@ static void more_ranks_than_leaves_are_refused_with_the_largest_number(void **st
 {
     (void)state;
     if (vg_comm_size(comm) < 3) return;
+    const vg_sum_plan plan = plan_of(2, false);
     vg_reducer *r = NULL;
-    assert_int_equal(vg_reducer_new(comm, N, 2, NULL, NULL, &r), VG_E_CONFIG);
+    assert_int_equal(vg_reducer_new(comm, &plan, NULL, NULL, &r), VG_E_CONFIG);
     assert_null(r);
     assert_non_null(strstr(vg_error_text(), "at most 2 ranks"));
 }
@@ -86,10 +123,57 @@ static void padding_that_no_leaf_wrote_is_zero_in_the_total(void **state)
 {
     (void)state;
     const int n_leaves = 12;
-    vg_reducer *r = NULL;
-    assert_int_equal(vg_reducer_new(comm, N, n_leaves, NULL, NULL, &r), VG_OK);
+    const vg_sum_plan plan = plan_of(n_leaves, true);
+    vg_reducer *r = reducer_of(&plan);
     const float *total = run_step(r, N - 37, 0, -1);
     for (int i = 0; i < 37; i++) assert_true(total[N - 37 + i] == 0);
+    vg_reducer_free(r);
+}
+
+/* Whether bucket 2 came to its end while this rank computed on for so long, without a call of the group. */
+static int64_t ended_meanwhile(vg_reducer *r, double seconds)
+{
+    const float *total = NULL;
+    double start_s, end_s;
+    const struct timespec more = {.tv_nsec = (long)(1e9 * seconds)};
+    fill_leaf(vg_reducer_leaf(r), N, vg_comm_rank(comm), 0);
+    vg_reducer_complete(r, 6 * 1024);
+    nanosleep(&more, NULL);
+    const double backward_end_s = vg_now_s();
+    vg_reducer_push(r, false);
+    assert_int_equal(vg_reducer_settle(r), VG_OK);
+    assert_int_equal(vg_reducer_finish(r, &total), VG_OK);
+    vg_reducer_bucket_times(r, 2, &start_s, &end_s);
+    return end_s < backward_end_s;
+}
+
+static void buckets_are_summed_while_the_last_leaf_is_computed(void **state)
+{
+    (void)state;
+    if (vg_comm_size(comm) == 1) return;
+    const vg_sum_plan plan = plan_of(vg_comm_size(comm), true);
+    vg_reducer *r = reducer_of(&plan);
+    int64_t missed = 1;
+    for (double seconds = 0.01; missed && seconds < 1; seconds *= 2) { /* others may want the processor, too */
+        missed = !ended_meanwhile(r, seconds);
+        assert_int_equal(vg_comm_max_i64(comm, &missed, 1), VG_OK);
+    }
+    assert_false(missed);
+    vg_reducer_free(r);
+}
+
+static void a_rank_whose_leaf_failed_lets_nobody_wait(void **state)
+{
+    (void)state;
+    const vg_sum_plan plan = plan_of(12, true);
+    vg_reducer *r = reducer_of(&plan);
+    int first, count;
+    vg_reducer_leaves(r, &first, &count);
+    for (int i = first; i < first + count && vg_comm_rank(comm) != 0; i++) {
+        write_leaf(r, N, i, 0);
+        vg_reducer_push(r, false);
+    }
+    assert_int_equal(vg_reducer_settle(r), VG_OK);
     vg_reducer_free(r);
 }
 
@@ -122,6 +206,8 @@ int main(void)
         cmocka_unit_test(a_swapped_pair_of_leaves_shows_in_the_bits),
         cmocka_unit_test(more_ranks_than_leaves_are_refused_with_the_largest_number),
         cmocka_unit_test(padding_that_no_leaf_wrote_is_zero_in_the_total),
+        cmocka_unit_test(buckets_are_summed_while_the_last_leaf_is_computed),
+        cmocka_unit_test(a_rank_whose_leaf_failed_lets_nobody_wait),
         cmocka_unit_test(losses_follow_the_same_tree_in_fp64),
     };
     return mpi_run("reduce", tests, sizeof tests / sizeof *tests, &comm);

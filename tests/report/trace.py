@@ -26,7 +26,7 @@ def fits(event):
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        bench.train(RANKS, {"run.trace_steps": STEPS, "run.checkpoint_every": 4})
+        bench.train(RANKS, {"run.trace_steps": STEPS, "run.checkpoint_every": 4, "train.bucket_mb": 0.02})
         trace = json.loads(pathlib.Path(bench.path("run", "trace.json")).read_text())
     events = trace["traceEvents"]
     check("every event fits the schema", all(map(fits, events)), f"{len(events)} events")
@@ -41,7 +41,13 @@ def main(vlgtr):
               seen["micro-batches"] >= STEPS and seen["update"] >= STEPS - 1 and seen["wait for batches"] >= STEPS, dict(seen))
         check(f"rank {rank} wrote a checkpoint behind its steps",
               any(lanes[rank, s["tid"]].startswith("saving behind") for s in mine))
-        phases = sorted((s for s in mine if s["name"] != "checkpoint"), key=lambda s: s["ts"])
+        backward = [s for s in mine if s["name"] == "backward"]
+        buckets = [s for s in mine if s["name"] == "bucket"]
+        under = [b for b in buckets for w in backward if w["ts"] <= b["ts"] < w["ts"] + w["dur"]]
+        check(f"rank {rank} exchanged buckets of gradients in every step, some while backward went on",
+              len(backward) == STEPS and len(buckets) > STEPS and len(buckets) % STEPS == 0 and under, f"{len(under)} of {len(buckets)}")
+        beside = ("checkpoint", "backward", "bucket")
+        phases = sorted((s for s in mine if s["name"] not in beside), key=lambda s: s["ts"])
         check(f"rank {rank} does one thing after the other",
               all(abs(a["ts"] + a["dur"] - b["ts"]) < 0.3 for a, b in zip(phases, phases[1:])))
     return 1 if check.bad else 0

@@ -96,7 +96,9 @@ static void fit(const double *bytes, const double *seconds, int n, double *alpha
 static vg_status time_sum(vg_comm *comm, int64_t bytes, double *seconds)
 {
     measured m = {.comm = comm, .bytes = bytes};
-    VG_TRY(vg_reducer_new(comm, bytes / (int64_t)sizeof(float), vg_comm_size(comm), NULL, NULL, &m.reducer));
+    const int64_t n = bytes / (int64_t)sizeof(float);
+    const vg_sum_plan plan = {.n = n, .n_leaves = vg_comm_size(comm), .n_buckets = 1, .bucket_ends = &n};
+    VG_TRY(vg_reducer_new(comm, &plan, NULL, NULL, &m.reducer));
     const vg_status st = time_of(&m, gradients, seconds);
     vg_reducer_free(m.reducer);
     return st;

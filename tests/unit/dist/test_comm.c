@@ -62,7 +62,9 @@ static void the_callers_sum_joins_each_pair_once(void **state)
     int calls = 0;
     vg_reducer *r = NULL;
     const float *total;
-    assert_int_equal(vg_reducer_new(*state, 3, 7, ones_sum, &calls, &r), VG_OK);
+    const int64_t end = 3;
+    const vg_sum_plan plan = {.n = 3, .n_leaves = 7, .n_buckets = 1, .bucket_ends = &end};
+    assert_int_equal(vg_reducer_new(*state, &plan, ones_sum, &calls, &r), VG_OK);
     for (int i = 0; i < 7; i++) {
         float *leaf = vg_reducer_leaf(r);
         for (int j = 0; j < 3; j++) leaf[j] = (float)(i + j);
@@ -78,7 +80,9 @@ static void a_missing_leaf_is_noticed(void **state)
 {
     vg_reducer *r = NULL;
     const float *total = NULL;
-    assert_int_equal(vg_reducer_new(*state, 3, 2, NULL, NULL, &r), VG_OK);
+    const int64_t end = 3;
+    const vg_sum_plan plan = {.n = 3, .n_leaves = 2, .n_buckets = 1, .bucket_ends = &end};
+    assert_int_equal(vg_reducer_new(*state, &plan, NULL, NULL, &r), VG_OK);
     vg_reducer_push(r, true);
     assert_int_equal(vg_reducer_finish(r, &total), VG_E_BUG);
     assert_null(total);
