@@ -30,21 +30,32 @@ typedef struct vg_stretch {
     bool mirrored;
 } vg_stretch;
 
-/* What of a picture is wanted. Zeroed: all of it, at full size. */
+/* What of a picture is wanted. Zeroed: all of it, at full size, as RGB. */
 typedef struct vg_decode {
     int width, height;   /* the size the picture must have; 0: any */
     vg_window window;    /* of the stored picture; without a width: the whole */
     double least_pixels; /* a JPEG is decoded at 1/8, 1/4 or 1/2 (the smallest that serves) of its size where that
                             leaves the window so many pixels on either side; 0: never */
+    bool planes;         /* a JPEG that stores brightness and colour apart may be left so, to be stretched so */
     bool partial_ok;     /* as vg_image_decode */
 } vg_decode;
 
-/* Pixels of the window and perhaps around it, and where in them the window lies. Zeroed is empty; used again, its
- * memory is. */
+/* Samples of one kind, a byte each, of the window and around it. A sample of colour mostly covers 2 x 2 pixels. */
+typedef struct vg_plane {
+    uint8_t *samples; /* [height,stride] */
+    size_t stride;    /* at least width + 16 */
+    int width, height;
+    vg_stretch window; /* in these samples */
+} vg_plane;
+
+/* Pixels of the window and perhaps around it, and where in them the window lies; or planes: Y, or Y, Cb and Cr. Zeroed
+ * is empty; used again, its memory is. */
 typedef struct vg_decoded {
     vg_image image;
-    size_t capacity; /* bytes of image.pixels */
+    size_t capacity; /* bytes of image.pixels, which hold the planes where there are some */
     vg_stretch window;
+    vg_plane planes[3];
+    int n_planes; /* 0: the image */
 } vg_decoded;
 
 /* Decodes what is asked for and little more: rows above and below the window, blocks beside it and the finer half of
@@ -69,6 +80,12 @@ vg_status vg_image_resize(const vg_image *image, int width, int height, uint8_t 
  * is x, y, width, height in pixels, inside the picture, perhaps between them. Errors: as above. */
 vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
                            vg_resize_scratch *scratch);
+
+/* The window of what was decoded, stretched; mirrored if asked. Planes are stretched each from its own samples and then
+ * become RGB, which is a third of the work and leaves out that colours are first spread over the pixels they cover and
+ * rounded. Errors: as above. */
+vg_status vg_decoded_stretch(const vg_decoded *decoded, bool mirrored, int width, int height, uint8_t *out,
+                             vg_resize_scratch *scratch);
 
 /* A box to draw: corners in pixels, a colour 0xRRGGBB, and an optional label (may be NULL). */
 typedef struct vg_drawn_box {

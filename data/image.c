@@ -24,11 +24,17 @@ vg_status vg_decode_check(const vg_decode *how, uint64_t width, uint64_t height)
     return VG_OK;
 }
 
-vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height)
+vg_status vg_pixels_check(uint64_t width, uint64_t height)
 {
     VG_CHECK(width > 0 && height > 0 && width <= MAX_PIXELS && width * height <= MAX_PIXELS, VG_E_DATA,
              "the image says it has %llu x %llu pixels; between 1 and 2^28 can be read", (unsigned long long)width,
              (unsigned long long)height);
+    return VG_OK;
+}
+
+vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height)
+{
+    VG_TRY(vg_pixels_check(width, height));
     VG_TRY(vg_grow(&out->image.pixels, &out->capacity, (size_t)(3 * width * height), 1));
     out->image.width = (int)width;
     out->image.height = (int)height;
@@ -133,6 +139,7 @@ static vg_status png_decode(const unsigned char *bytes, size_t n, const vg_decod
     free(c->rows);
     free(c);
     const vg_window *w = &how->window;
+    out->n_planes = 0;
     out->window = w->width ? (vg_stretch){w->x, w->y, w->width, w->height, false}
                            : (vg_stretch){.width = out->image.width, .height = out->image.height};
     return st;

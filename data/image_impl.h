@@ -7,7 +7,10 @@
 /* Whether a picture of this size is the one that is meant. Errors: VG_E_DATA. */
 vg_status vg_decode_check(const vg_decode *how, uint64_t width, uint64_t height);
 
-/* Makes room for width x height pixels, which are not cleared. Errors: VG_E_DATA (more than 2^28), VG_E_NOMEM. */
+/* Whether there are so few pixels, but some, that they can be read. Errors: VG_E_DATA (more than 2^28). */
+vg_status vg_pixels_check(uint64_t width, uint64_t height);
+
+/* Makes room for width x height pixels, which are not cleared. Errors: as vg_pixels_check, VG_E_NOMEM. */
 vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height);
 
 /* As vg_image_decode_part, for a JPEG. */

@@ -1,15 +1,13 @@
 /* JPEG in and out by libjpeg(-turbo), from memory, not trusted. The slow, exact DCT is used both ways, at full size and
  * at halves of it: its bits are the same with and without SIMD. */
-#include "data/image_impl.h"
+#include "data/jpeg_impl.h"
 
 #include <math.h>
 #include <setjmp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jerror.h>
-#include <jpeglib.h>
 
 enum { MAX_JPEG_SCANS = 500, MAX_JPEG_BYTES = 1 << 29 };
 
@@ -86,11 +84,17 @@ static JDIMENSION to_dimension(double x, JDIMENSION most)
     return x < most ? (JDIMENSION)x : most;
 }
 
+/* In pixels of the stored picture. */
+static vg_window wanted_window(const jpeg_reader *r)
+{
+    const vg_window all = {.width = (int)r->info.image_width, .height = (int)r->info.image_height};
+    return r->how->window.width ? r->how->window : all;
+}
+
 static scaled scaled_window(const jpeg_reader *r)
 {
     const struct jpeg_decompress_struct *info = &r->info;
-    const vg_window all = {.width = (int)info->image_width, .height = (int)info->image_height};
-    const vg_window w = r->how->window.width ? r->how->window : all;
+    const vg_window w = wanted_window(r);
     const double by = info->scale_denom;
     scaled s = {.x = w.x / by, .y = w.y / by, .width = w.width / by, .height = w.height / by};
     s.left = (JDIMENSION)s.x;
@@ -128,21 +132,18 @@ static void read_row(jpeg_reader *r, uint8_t *row)
     if (r->inks) cmyk_to_rgb(r->inks, row, (int)r->info.output_width, r->info.saw_Adobe_marker);
 }
 
-static vg_status read_window(jpeg_reader *r, vg_decoded *out)
+static vg_status read_window(jpeg_reader *r, const scaled *s, vg_decoded *out)
 {
     struct jpeg_decompress_struct *info = &r->info;
-    const scaled s = scaled_window(r);
-    VG_CHECK(s.left < s.right && s.top < s.bottom, VG_E_BUG, "the window of a picture lies outside it");
-    const bool all_rows = s.bottom == info->output_height;
-    const JDIMENSION first = crop_rows(info, &s);
-    VG_TRY(vg_decoded_fit(out, info->output_width, s.bottom - s.top));
+    const JDIMENSION first = crop_rows(info, s);
+    VG_TRY(vg_decoded_fit(out, info->output_width, s->bottom - s->top));
     if (info->out_color_space == JCS_CMYK) r->inks = vg_new0_array(info->output_width, 4);
     VG_CHECK(info->out_color_space != JCS_CMYK || r->inks, VG_E_NOMEM, "no memory for a row of a JPEG");
-    if (s.top > 0) jpeg_skip_scanlines(info, s.top);
-    for (JDIMENSION y = s.top; y < s.bottom; y++)
-        read_row(r, out->image.pixels + (size_t)(y - s.top) * (size_t)info->output_width * 3);
-    if (all_rows) jpeg_finish_decompress(info);
-    out->window = (vg_stretch){s.x - first, s.y - s.top, s.width, s.height, false};
+    if (s->top > 0) jpeg_skip_scanlines(info, s->top);
+    for (JDIMENSION y = s->top; y < s->bottom; y++)
+        read_row(r, out->image.pixels + (size_t)(y - s->top) * (size_t)info->output_width * 3);
+    out->n_planes = 0;
+    out->window = (vg_stretch){s->x - first, s->y - s->top, s->width, s->height, false};
     return VG_OK;
 }
 
@@ -156,13 +157,19 @@ static vg_status jpeg_read(jpeg_reader *r, const unsigned char *bytes, size_t n,
     r->info.progress = &r->progress;
     jpeg_mem_src(&r->info, bytes, (unsigned long)n);
     jpeg_read_header(&r->info, TRUE);
-    r->info.out_color_space = r->info.num_components == 4 ? JCS_CMYK : JCS_RGB;
+    r->info.raw_data_out = r->how->planes && vg_jpeg_has_planes(&r->info);
+    if (!r->info.raw_data_out) r->info.out_color_space = r->info.num_components == 4 ? JCS_CMYK : JCS_RGB;
     r->info.dct_method = JDCT_ISLOW;
     VG_TRY(vg_decode_check(r->how, r->info.image_width, r->info.image_height));
     r->info.scale_num = 1;
     r->info.scale_denom = denominator(r->how, &r->info);
     jpeg_start_decompress(&r->info);
-    return read_window(r, out);
+    const scaled s = scaled_window(r);
+    VG_CHECK(s.left < s.right && s.top < s.bottom, VG_E_BUG, "the window of a picture lies outside it");
+    const vg_window w = wanted_window(r);
+    VG_TRY(r->info.raw_data_out ? vg_jpeg_read_planes(&r->info, &w, s.top, s.bottom, out) : read_window(r, &s, out));
+    if (s.bottom == r->info.output_height) jpeg_finish_decompress(&r->info);
+    return VG_OK;
 }
 
 vg_status vg_jpeg_decode(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out)

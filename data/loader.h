@@ -84,8 +84,8 @@ typedef struct vg_loader_spec {
     uint64_t seed;
     bool shuffle;     /* false: sentences in table order (evaluation), and positions past the end are empty slots */
     bool blind;       /* every phrase becomes <s> </s>: a control that shows what the text is worth */
-    double reduced;   /* JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves so many times S pixels; 0:
-                         never */
+    double reduced;   /* JPEGs are stretched as planes (vg_decoded_stretch), decoded at 1/2, 1/4 or 1/8 of their size
+                         where that leaves so many times S pixels; 0: neither */
     bool images_only; /* a sample is an image, its slots stay empty: an epoch has every image once */
     const vg_feature_store
         *features;                 /* a row per image of the split, where shape.image_floats asks for them; kept until
@@ -102,7 +102,7 @@ typedef struct vg_loader_spec {
 } vg_loader_spec;
 
 /* How an image becomes pixels, in words: other words, other pixels. */
-#define VG_LOADER_PICTURE "stretched, bicubic with antialiasing (1)"
+#define VG_LOADER_PICTURE "stretched, bicubic with antialiasing (2)"
 
 /* Samples in an epoch for a split read with P phrases per sample. Local. */
 int64_t vg_loader_epoch_size(const vg_split *split, int phrases);

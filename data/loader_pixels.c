@@ -25,9 +25,7 @@ static vg_status decode_and_stretch(vg_fill_scratch *scratch, size_t n, const vg
                                     int side, uint8_t *out)
 {
     VG_TRY(vg_image_decode_part(scratch->encoded, n, how, &scratch->decoded));
-    vg_stretch part = scratch->decoded.window;
-    part.mirrored = view->mirrored;
-    VG_TRY(vg_image_stretch(&scratch->decoded.image, &part, side, side, out, &scratch->resize));
+    VG_TRY(vg_decoded_stretch(&scratch->decoded, view->mirrored, side, side, out, &scratch->resize));
     if (view->recoloured) vg_recolour(out, (size_t)side * (size_t)side, &view->colours);
     return VG_OK;
 }
@@ -43,6 +41,7 @@ static vg_status read_and_stretch(const vg_filler *f, vg_fill_scratch *scratch, 
                            .height = info.height,
                            .window = view->window,
                            .least_pixels = f->spec.reduced * side,
+                           .planes = f->spec.reduced > 0,
                            .partial_ok = true};
     const vg_status st = decode_and_stretch(scratch, n, &how, view, side, out);
     decoded_trim(&scratch->decoded);

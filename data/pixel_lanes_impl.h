@@ -235,4 +235,70 @@ static void mix(uint8_t *pixels, size_t n, const vg_mix *m)
     vg_pixel_ops_base.mix(pixels + 3 * i, n - i, m);
 }
 
-const vg_pixel_ops OPS = {ROWS, sideways, down, sums, mix};
+/* ---- planes ---- */
+
+/* Samples 2 p and 2 p + 1 of four rows as pairs of 16 bits to a lane of block[p], eight blocks at a time. */
+static inline void fill_lanes(const uint8_t *const rows[4], size_t p, __m128i *to)
+{
+    __m128i r[4];
+    for (int k = 0; k < 4; k++) r[k] = _mm_loadu_si128((const __m128i *)(rows[k] + 2 * p));
+    const __m128i ab[2] = {_mm_unpacklo_epi16(r[0], r[1]), _mm_unpackhi_epi16(r[0], r[1])};
+    const __m128i cd[2] = {_mm_unpacklo_epi16(r[2], r[3]), _mm_unpackhi_epi16(r[2], r[3])};
+    for (int j = 0; j < 4; j++) {
+        const __m128i two = j % 2 ? _mm_unpackhi_epi32(ab[j / 2], cd[j / 2]) : _mm_unpacklo_epi32(ab[j / 2], cd[j / 2]);
+        to[(2 * j) * ROWS] = _mm_unpacklo_epi8(two, _mm_setzero_si128());
+        to[(2 * j + 1) * ROWS] = _mm_unpackhi_epi8(two, _mm_setzero_si128());
+    }
+}
+
+/* Four rows in each lane, where sideways has the channels of one. */
+static void plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void *memory, uint8_t *const *out)
+{
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    wide *block = memory;
+    for (int p = taps->least / 2; 2 * p < taps->end; p += 8)
+        for (int k = 0; k < ROWS; k++) fill_lanes(rows + 4 * (size_t)k, (size_t)p, (__m128i *)(block + p) + k);
+    for (int i = 0; i < taps->n_out; i += 4) {
+        const wide sum = sum_four(block, taps, i);
+        __m128i lanes[ROWS];
+        memcpy(lanes, &sum, sizeof sum);
+        for (int k = 0; k < ROWS; k++) {
+            const __m128i each = _mm_shuffle_epi8(lanes[k], order);
+            int32_t four[4];
+            memcpy(four, &each, sizeof four);
+            for (int r = 0; r < 4; r++) memcpy(out[4 * k + r] + i, &four[r], sizeof *four);
+        }
+    }
+}
+
+static inline __m256i centred(const uint8_t *samples)
+{
+    return _mm256_sub_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)samples)), _mm256_set1_epi16(128));
+}
+
+/* (y, colour) . by in 14 fractional bits, and (also, 1) . more, as bytes. */
+static inline __m128i channel(__m256i y, __m256i colour, __m256i by, __m256i also, __m256i more)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    const __m256i lo = dot_two(_mm256_unpacklo_epi16(y, colour), by, _mm256_unpacklo_epi16(also, one), more);
+    const __m256i hi = dot_two(_mm256_unpackhi_epi16(y, colour), by, _mm256_unpackhi_epi16(also, one), more);
+    const __m256i both = _mm256_packs_epi32(_mm256_srai_epi32(lo, VG_RGB_BITS), _mm256_srai_epi32(hi, VG_RGB_BITS));
+    return _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+}
+
+static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out)
+{
+    const int one = 1 << VG_RGB_BITS, half = 1 << (VG_RGB_BITS - 1);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256i light = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(y + i)));
+        const __m256i u = centred(cb + i), v = centred(cr + i);
+        const planes p = {{channel(light, v, pair_of(one, VG_RED_CR), u, pair_of(0, half)),
+                           channel(light, u, pair_of(one, VG_GREEN_CB), v, pair_of(VG_GREEN_CR, half)),
+                           channel(light, u, pair_of(one, VG_BLUE_CB), v, pair_of(0, half))}};
+        put_together(&p, out + 3 * i);
+    }
+    vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i);
+}
+
+const vg_pixel_ops OPS = {ROWS, sideways, down, sums, mix, 4 * ROWS, plane_sideways, to_rgb};

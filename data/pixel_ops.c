@@ -34,6 +34,27 @@ static void base_down(const uint8_t *rows, const vg_taps *taps, int i, size_t n,
     }
 }
 
+static void base_plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void *block, uint8_t *const *out)
+{
+    (void)block;
+    for (int i = 0; i < taps->n_out; i++) {
+        const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
+        int32_t sum = half;
+        for (int j = 0; j < taps->count[i]; j++) sum += weights[j] * rows[0][taps->first[i] + j];
+        out[0][i] = cut(sum >> VG_WEIGHT_BITS);
+    }
+}
+
+static void base_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out)
+{
+    for (size_t i = 0; i < n; i++, out += 3) {
+        const int32_t light = (y[i] << VG_RGB_BITS) + (1 << (VG_RGB_BITS - 1)), u = cb[i] - 128, v = cr[i] - 128;
+        out[0] = cut((light + VG_RED_CR * v) >> VG_RGB_BITS);
+        out[1] = cut((light + VG_GREEN_CB * u + VG_GREEN_CR * v) >> VG_RGB_BITS);
+        out[2] = cut((light + VG_BLUE_CB * u) >> VG_RGB_BITS);
+    }
+}
+
 static void base_sums(const uint8_t *pixels, size_t n, uint64_t sums[3])
 {
     for (size_t i = 0; i < n; i++)
@@ -50,7 +71,8 @@ static void base_mix(uint8_t *pixels, size_t n, const vg_mix *m)
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_base = {1, base_sideways, base_down, base_sums, base_mix};
+const vg_pixel_ops vg_pixel_ops_base = {1, base_sideways,       base_down,  base_sums, base_mix,
+                                        1, base_plane_sideways, base_to_rgb};
 
 const vg_pixel_ops *vg_pixel_ops_best(void)
 {

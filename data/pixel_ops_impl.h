@@ -17,6 +17,7 @@ typedef struct vg_taps {
     int32_t *high,
         *low;       /* [n_out rounded up to 4, pair_stride]  first weight in the lower half; 0 behind the last pair */
     int32_t *start; /* [n_out rounded up to 4] */
+    double *exact;  /* [stride] the weights of one output while they are found, before they are made to add up to 1 */
     int stride, pair_stride, most_pairs, least, end, n_out;
 } vg_taps;
 
@@ -35,13 +36,22 @@ typedef struct vg_pixel_ops {
     /* Adds up each channel of n pixels. */
     void (*sums)(const uint8_t *pixels, size_t n, uint64_t sums[3]);
     void (*mix)(uint8_t *pixels, size_t n, const vg_mix *mix);
+    int plane_rows; /* that plane_sideways sums at once, at most VG_MOST_PLANE_ROWS */
+    /* As sideways, of single bytes: out[k][n_out rounded up to 4]. 16 bytes may be read behind what has a weight. */
+    void (*plane_sideways)(const uint8_t *const *rows, const vg_taps *taps, void *block, uint8_t *const *out);
+    /* out[n,3] = the RGB of n samples of each kind. */
+    void (*to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out);
 } vg_pixel_ops;
 
-enum { VG_MOST_ROWS = 4 };
+enum { VG_MOST_ROWS = 4, VG_MOST_PLANE_ROWS = 16 };
+
+/* R = Y + 1.402 Cr, G = Y - 0.344136 Cb - 0.714136 Cr, B = Y + 1.772 Cb, where Cb and Cr lie around 128. Source: JFIF
+ * 1.02, in 14 fractional bits. */
+enum { VG_RGB_BITS = 14, VG_RED_CR = 22970, VG_GREEN_CB = -5638, VG_GREEN_CR = -11700, VG_BLUE_CB = 29032 };
 
 static inline size_t vg_block_bytes(int n_in, int pair_stride)
 {
-    return ((size_t)n_in / 2 + (size_t)pair_stride + 2) * 64;
+    return ((size_t)n_in / 2 + (size_t)pair_stride + 10) * 64;
 }
 
 extern const vg_pixel_ops vg_pixel_ops_base;

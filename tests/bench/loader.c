@@ -3,7 +3,7 @@
  *     bench_loader load SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     the loader with every augmentation
  *     bench_loader bare SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     read, decode all of it, stretch; nothing else
  *     bench_loader resize PICTURE SIDE REDUCED                         the stretched pixels on standard output, decoded
- * at the size that data.reduced: REDUCED allows
+ * and stretched as data.reduced: REDUCED has it
  *
  * Prints a JSON object: images, wall_s, cpu_s (user and system, all threads), waits (voluntary switches of all
  * threads). */
@@ -54,7 +54,7 @@ static vg_status load(const work *w)
                                  .shape = shape,
                                  .seed = 1,
                                  .shuffle = true,
-                                 .reduced = 1,
+                                 .reduced = 2,
                                  .stages = &stage,
                                  .n_stages = 1,
                                  .n_workers = w->n_workers,
@@ -140,14 +140,14 @@ static vg_status resize(const char *path, int side, double reduced)
     enum { MOST_BYTES = 1 << 26 };
     char *bytes = NULL;
     size_t n = 0;
-    const vg_decode how = {.least_pixels = reduced * side};
+    const vg_decode how = {.least_pixels = reduced * side, .planes = reduced > 0};
     vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
     uint8_t *out = vg_new0_array((size_t)side * (size_t)side, 3);
     VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
     VG_TRY(vg_file_read(path, MOST_BYTES, &bytes, &n));
     VG_TRY(vg_image_decode_part((const unsigned char *)bytes, n, &how, &decoded));
-    VG_TRY(vg_image_stretch(&decoded.image, &decoded.window, side, side, out, &scratch));
+    VG_TRY(vg_decoded_stretch(&decoded, false, side, side, out, &scratch));
     fwrite(out, 3, (size_t)side * (size_t)side, stdout);
     free(bytes);
     free(out);

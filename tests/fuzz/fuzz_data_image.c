@@ -22,7 +22,16 @@ static void use(const vg_image *image)
     free(bytes);
 }
 
-/* A part that the bytes choose: the same pixels at full size; at any smaller size its window lies inside what came. */
+static void use_decoded(const vg_decoded *decoded)
+{
+    static vg_resize_scratch scratch;
+    uint8_t out[SIDE * SIDE * 3];
+    if (vg_decoded_stretch(decoded, false, SIDE, SIDE, out, &scratch) != VG_OK && decoded->image.width <= 65535)
+        abort();
+}
+
+/* A part that the bytes choose: the same pixels at full size; at any smaller size its window lies inside what came; as
+ * planes it can be stretched. */
 static void use_part(const uint8_t *data, size_t size, const vg_image *whole)
 {
     static vg_decoded part;
@@ -44,6 +53,10 @@ static void use_part(const uint8_t *data, size_t size, const vg_image *whole)
     if (vg_image_decode_part(data, size, &how, &part) != VG_OK) return;
     if (part.window.x + part.window.width > part.image.width || part.window.y + part.window.height > part.image.height)
         abort();
+    how.planes = true;
+    how.least_pixels = last[0] % 2;
+    if (vg_image_decode_part(data, size, &how, &part) != VG_OK) abort();
+    use_decoded(&part);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

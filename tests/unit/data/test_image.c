@@ -303,6 +303,77 @@ static void a_jpeg_is_decoded_smaller_where_that_serves(void **state)
     free(bytes);
 }
 
+/* Planes of a window hold the samples that those of the whole picture have there. */
+static void planes_of_a_part_are_those_of_the_whole(void **state)
+{
+    (void)state;
+    vg_decoded part = {0}, whole = {0};
+    for (size_t k = 0; k < sizeof codings / sizeof *codings; k++)
+        for (int least = 0; least < 40; least += 13) {
+            unsigned long n;
+            unsigned char *bytes = coded(&codings[k], &n);
+            const vg_decode all = {.planes = true};
+            assert_int_equal(vg_image_decode_part(bytes, n, &all, &whole), VG_OK);
+            assert_int_equal(whole.n_planes, codings[k].inks ? 0 : codings[k].grey ? 1 : 3);
+            for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+                const vg_window *w = &windows[i];
+                const vg_decode how = {.window = *w, .planes = true, .least_pixels = least};
+                assert_int_equal(vg_image_decode_part(bytes, n, &how, &part), VG_OK);
+                assert_int_equal(part.n_planes, whole.n_planes);
+                for (int c = 0; c < part.n_planes; c++) {
+                    const vg_plane *p = &part.planes[c], *q = &whole.planes[c];
+                    assert_true(p->window.x >= 0 && p->window.x + p->window.width <= p->width);
+                    assert_true(p->window.y >= 0 && p->window.y + p->window.height <= p->height);
+                    if (p->width != q->width) continue; /* decoded smaller */
+                    const int above = (int)(w->y * (q->window.height / HIGH) - p->window.y);
+                    for (int y = 0; y < p->height; y++)
+                        assert_memory_equal(p->samples + (size_t)y * p->stride,
+                                            q->samples + (size_t)(y + above) * q->stride, (size_t)p->width);
+                }
+            }
+            free(bytes);
+        }
+    vg_image_release(&part.image);
+    vg_image_release(&whole.image);
+}
+
+static double mean_difference(const uint8_t *a, const uint8_t *b, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += abs(a[i] - b[i]);
+    return sum / n;
+}
+
+/* A picture without colour to the bit; with a colour for each pixel but for rounding; the test picture's colours change
+ * from pixel to pixel, so that with one for several pixels there is more between the two. */
+static void stretched_planes_are_the_stretched_picture(void **state)
+{
+    (void)state;
+    enum { SIDE = 48 };
+    static uint8_t by_planes[3 * SIDE * SIDE], by_pixels[3 * SIDE * SIDE];
+    vg_decoded planes = {0}, pixels = {0};
+    vg_resize_scratch scratch = {0};
+    for (size_t k = 0; k < sizeof codings / sizeof *codings; k++)
+        for (int mirrored = 0; mirrored < 2; mirrored++) {
+            unsigned long n;
+            unsigned char *bytes = coded(&codings[k], &n);
+            const coding *c = &codings[k];
+            const vg_decode one = {.window = {33, 16, 121, 100}, .planes = true},
+                            other = {.window = {33, 16, 121, 100}};
+            assert_int_equal(vg_image_decode_part(bytes, n, &one, &planes), VG_OK);
+            assert_int_equal(vg_image_decode_part(bytes, n, &other, &pixels), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&planes, mirrored, SIDE, SIDE, by_planes, &scratch), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&pixels, mirrored, SIDE, SIDE, by_pixels, &scratch), VG_OK);
+            const double most = c->grey || c->inks ? 0 : c->across * c->down == 1 ? 4 : 10;
+            const double off = mean_difference(by_planes, by_pixels, sizeof by_planes);
+            if (off > most) fail_msg("coding %zu is off by %g, at most %g is expected", k, off, most);
+            free(bytes);
+        }
+    vg_image_release(&planes.image);
+    vg_image_release(&pixels.image);
+    free(scratch.data);
+}
+
 static void other_files_are_named_as_such(void **state)
 {
     (void)state;
@@ -326,6 +397,8 @@ int main(void)
         cmocka_unit_test(a_jpeg_with_endless_scans_is_refused),
         cmocka_unit_test(a_part_of_a_jpeg_has_the_pixels_of_the_whole),
         cmocka_unit_test(a_jpeg_is_decoded_smaller_where_that_serves),
+        cmocka_unit_test(planes_of_a_part_are_those_of_the_whole),
+        cmocka_unit_test(stretched_planes_are_the_stretched_picture),
         cmocka_unit_test(other_files_are_named_as_such),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);

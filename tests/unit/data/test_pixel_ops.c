@@ -51,6 +51,41 @@ static void every_set_stretches_alike(void **state)
     vg_image_release(&image);
 }
 
+/* Of planes, for pictures and windows of any size. */
+static void every_set_stretches_planes_alike(void **state)
+{
+    (void)state;
+    static uint8_t out[3][3 * 90 * 90];
+    vg_decoded decoded = {0};
+    vg_resize_scratch scratch = {0};
+    for (int k = 0; k < 200; k++) {
+        uint32_t w[4], v[4];
+        vg_philox((const uint32_t[4]){(uint32_t)k, 3, 0, 0}, (vg_rng_key){{3, 0}}, w);
+        vg_philox((const uint32_t[4]){(uint32_t)k, 4, 0, 0}, (vg_rng_key){{3, 0}}, v);
+        vg_image image = noise(1 + (int)(w[0] % 150), 1 + (int)(w[1] % 150));
+        unsigned char *bytes = NULL;
+        size_t n = 0;
+        assert_int_equal(vg_image_encode_jpeg(&image, 90, &bytes, &n), VG_OK);
+        vg_window window = {(int)(w[2] % (uint32_t)image.width), (int)(w[3] % (uint32_t)image.height), 0, 0};
+        window.width = 1 + (int)(v[0] % (uint32_t)(image.width - window.x));
+        window.height = 1 + (int)(v[1] % (uint32_t)(image.height - window.y));
+        const vg_decode how = {.window = window, .planes = true, .least_pixels = k % 2 ? 20 : 0};
+        assert_int_equal(vg_image_decode_part(bytes, n, &how, &decoded), VG_OK);
+        assert_int_equal(decoded.n_planes, 3);
+        const int width = 1 + (int)(v[2] % 90), height = 1 + (int)(v[3] % 90);
+        for (int s = 0; s < 3; s++) {
+            memset(out[s], 0xa5, sizeof out[s]);
+            setenv("VLGTR_ISA", sets[s], 1);
+            assert_int_equal(vg_decoded_stretch(&decoded, k % 3 == 0, width, height, out[s], &scratch), VG_OK);
+            assert_memory_equal(out[s], out[0], sizeof out[s]);
+        }
+        free(bytes);
+        vg_image_release(&image);
+    }
+    free(scratch.data);
+    vg_image_release(&decoded.image);
+}
+
 static void every_set_recolours_alike(void **state)
 {
     (void)state;
@@ -85,6 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_set_stretches_alike),
+        cmocka_unit_test(every_set_stretches_planes_alike),
         cmocka_unit_test(every_set_recolours_alike),
         cmocka_unit_test(the_variable_lowers_the_set),
     };

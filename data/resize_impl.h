@@ -1,0 +1,24 @@
+/* What stretches share: the weights of an axis, and memory for them. */
+#ifndef VG_DATA_RESIZE_IMPL_H
+#define VG_DATA_RESIZE_IMPL_H
+
+#include "data/draw.h"
+#include "data/pixel_ops_impl.h"
+
+enum { VG_PIECE_BYTES = 64 };
+
+/* Whether a stretch of these sides is within bounds. Errors: VG_E_DATA. */
+vg_status vg_stretch_check(int width_in, int height_in, int width, int height);
+
+/* The next n values of the memory at `at`, from a multiple of VG_PIECE_BYTES on; with `at` NULL they are only counted.
+ */
+void *vg_piece(unsigned char *at, size_t *offset, size_t n, size_t bytes_each);
+
+/* Memory for the weights with which n_out outputs cover a length. */
+void vg_taps_place(vg_taps *taps, double length, int n_out, unsigned char *at, size_t *offset);
+
+/* The weights for the part [from, from + length) of an axis of n_in pixels; only the pixels it touches are read. Pairs
+ * start at a multiple of `even`. */
+void vg_taps_fill(vg_taps *taps, double from, double length, int n_in, bool mirrored, int even);
+
+#endif

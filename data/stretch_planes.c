@@ -1,0 +1,104 @@
+/* The stretch of a picture whose brightness and colours are stored apart: each plane from its own samples, and RGB from
+ * the three at the end. */
+#include "data/resize_impl.h"
+
+#include <string.h>
+
+typedef struct plane_plan {
+    vg_taps across, down;
+    uint8_t *between; /* [plane height,stride], of which the rows that `down` reads are filled */
+    uint8_t *row;     /* [stride] of the picture that comes out */
+} plane_plan;
+
+typedef struct plan {
+    const vg_pixel_ops *ops;
+    size_t stride; /* between the passes; what lies behind the width is never looked at */
+    uint8_t *block;
+    plane_plan planes[3];
+} plan;
+
+static size_t plan_place(plan *p, const vg_decoded *d, int width, int height, unsigned char *at)
+{
+    size_t offset = 0;
+    p->stride = vg_round_up((size_t)width, VG_PIECE_BYTES);
+    for (int k = 0; k < 3; k++) p->planes[k].row = vg_piece(at, &offset, p->stride, 1);
+    for (int k = 0; k < d->n_planes; k++) {
+        vg_taps_place(&p->planes[k].across, d->planes[k].window.width, width, at, &offset);
+        vg_taps_place(&p->planes[k].down, d->planes[k].window.height, height, at, &offset);
+        p->planes[k].between = vg_piece(at, &offset, (size_t)d->planes[k].height * p->stride, 1);
+    }
+    const vg_plane *first = &d->planes[0]; /* is the widest */
+    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, p->planes[0].across.pair_stride), 1);
+    return offset;
+}
+
+static void plane_sideways(const plan *p, const plane_plan *to, const vg_plane *plane)
+{
+    for (int y = to->down.least; y < to->down.end; y += p->ops->plane_rows) {
+        const uint8_t *rows[VG_MOST_PLANE_ROWS];
+        uint8_t *out[VG_MOST_PLANE_ROWS];
+        for (int k = 0; k < p->ops->plane_rows; k++) { /* behind the last row comes the last row again */
+            const size_t row = (size_t)(y + k < to->down.end ? y + k : to->down.end - 1);
+            rows[k] = plane->samples + row * plane->stride;
+            out[k] = to->between + row * p->stride;
+        }
+        p->ops->plane_sideways(rows, &to->across, p->block, out);
+    }
+}
+
+static void weights_find(plane_plan *to, const vg_plane *plane, bool mirrored)
+{
+    const vg_stretch *w = &plane->window;
+    vg_taps_fill(&to->across, w->x, w->width, plane->width, mirrored, 2);
+    vg_taps_fill(&to->down, w->y, w->height, plane->height, false, 1);
+}
+
+static bool same_window(const vg_plane *a, const vg_plane *b)
+{
+    const vg_stretch *v = &a->window, *w = &b->window;
+    return a->width == b->width && a->height == b->height && v->x == w->x && v->y == w->y && v->width == w->width &&
+           v->height == w->height;
+}
+
+static void plane_stretch(plan *p, const vg_decoded *d, int k, bool mirrored)
+{
+    plane_plan *to = &p->planes[k];
+    if (k > 0 && same_window(&d->planes[k], &d->planes[k - 1])) { /* the two colours */
+        to->across = p->planes[k - 1].across;
+        to->down = p->planes[k - 1].down;
+    } else {
+        weights_find(to, &d->planes[k], mirrored);
+    }
+    plane_sideways(p, to, &d->planes[k]);
+}
+
+static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, int height, uint8_t *out,
+                                vg_resize_scratch *scratch)
+{
+    plan p = {.ops = vg_pixel_ops_best()};
+    VG_TRY(vg_stretch_check(d->planes[0].width, d->planes[0].height, width, height));
+    const size_t bytes = plan_place(&p, d, width, height, NULL);
+    VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + VG_PIECE_BYTES, 1));
+    plan_place(&p, d, width, height, (unsigned char *)vg_round_up((size_t)scratch->data, VG_PIECE_BYTES));
+    for (int k = 0; k < d->n_planes; k++) plane_stretch(&p, d, k, mirrored);
+    for (int k = d->n_planes; k < 3; k++) memset(p.planes[k].row, 128, p.stride); /* no colour */
+    for (int y = 0; y < height; y++) {
+        for (int k = 0; k < d->n_planes; k++) {
+            const plane_plan *from = &p.planes[k];
+            const uint8_t *rows = from->between + (size_t)from->down.first[y] * p.stride;
+            p.ops->down(rows, &from->down, y, p.stride, from->row);
+        }
+        p.ops->to_rgb(p.planes[0].row, p.planes[1].row, p.planes[2].row, (size_t)width,
+                      out + 3 * (size_t)y * (size_t)width);
+    }
+    return VG_OK;
+}
+
+vg_status vg_decoded_stretch(const vg_decoded *decoded, bool mirrored, int width, int height, uint8_t *out,
+                             vg_resize_scratch *scratch)
+{
+    vg_stretch part = decoded->window;
+    part.mirrored = mirrored;
+    return decoded->n_planes ? stretch_planes(decoded, mirrored, width, height, out, scratch)
+                             : vg_image_stretch(&decoded->image, &part, width, height, out, scratch);
+}
