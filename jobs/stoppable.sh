@@ -1,19 +1,26 @@
-# Sourced by the job scripts (bash). `stoppable COMMAND...` runs it and returns its exit code. Meanwhile a USR1 to this
-# shell asks the command to stop at a checkpoint; so does TERM, which also sets ended=1: somebody wants the job gone.
+# Sourced by the job scripts (bash). From here on a USR1 to this shell is remembered as a request to stop at a checkpoint,
+# asked=1, and handed on to the command that `stoppable` runs; so is TERM or INT, which also sets ended=1: somebody wants
+# the job gone.
+asked=0
 ended=0
+child=
+trap 'asked=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null' USR1
+trap 'asked=1; ended=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null' TERM INT
+
+# stoppable COMMAND...: runs it and returns its exit code; 75 where a request came before.
 stoppable() {
-    local child code
+    local code
+    [ $asked -eq 0 ] || return 75
     "$@" &
     child=$!
-    trap 'kill -USR1 $child 2>/dev/null' USR1
-    trap 'ended=1; kill -USR1 $child 2>/dev/null' TERM INT
+    [ $asked -eq 0 ] || kill -USR1 "$child" # it came just now
     while
         wait "$child"
         kill -0 "$child" 2>/dev/null
     do :; done # it was a trap that ended the wait
     wait "$child"
     code=$?
-    trap - USR1 TERM INT
+    child=
     return "$code"
 }
 

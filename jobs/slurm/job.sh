@@ -32,6 +32,7 @@ ranks() {
 # gone) and deaths by a signal, unless somebody ended the job or it has come back often enough.
 finish() {
     local code=$1
+    trap - USR1 TERM INT
     if [ "$ended" -eq 0 ] && { [ "$code" -eq 75 ] || [ "$code" -eq 69 ] || [ "$code" -ge 128 ]; }; then
         if [ "$restarts" -ge "$VLGTR_MAX_RESTARTS" ]; then
             echo "job $task: $code after $restarts restarts, VLGTR_MAX_RESTARTS allows no more" >&2

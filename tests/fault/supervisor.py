@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""jobs/mpirun/train between two starts: a request to stop ends it with 75 there, too. mpirun is one that always loses a
+host, and hosts are asked by a command that takes a while.
+
+usage: supervisor.py"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+import harness
+
+STOPPED, COMMUNICATION = 75, 69
+check = harness.Check()
+
+
+def program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def supervise(folder, when, number, **settings):
+    """Starts the supervisor, sends a signal once it has said `when`; exit code, and starts."""
+    starts = folder / "starts"
+    starts.unlink(missing_ok=True)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "VLGTR_REMOTE": str(folder / "on"), **settings}
+    process = subprocess.Popen([ROOT / "jobs/mpirun/train", folder / "hosts", "run.yaml"], env=environment, cwd=folder,
+                               stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if when in line:
+            break
+    time.sleep(0.3)
+    if number:
+        process.send_signal(number)
+    began = time.monotonic()
+    code = process.wait()
+    return code, time.monotonic() - began, len(starts.read_text().splitlines())
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="vlgtr-test-") as name:
+        folder = pathlib.Path(name)
+        (folder / "hosts").write_text("here slots=2\n")
+        program(folder / "mpirun", f"echo start >>{folder}/starts; exit {COMMUNICATION}")
+        program(folder / "on", "sleep 0.7")
+        for number, where, pause in ((signal.SIGTERM, "in the pause before a restart", "20"), (signal.SIGTERM, "while hosts are asked", "0"),
+                                     (signal.SIGUSR1, "in the pause before a restart", "20"), (signal.SIGINT, "while hosts are asked", "0")):
+            code, took, starts = supervise(folder, "starting again", number, VLGTR_PAUSE=pause)
+            check(f"{number.name} {where}", code == STOPPED and took < 5 and starts == 1, f"{code} after {took:.1f} s, {starts} starts")
+        code, _, starts = supervise(folder, "allows no more", 0, VLGTR_PAUSE="0", VLGTR_MAX_RESTARTS="1")
+        check("a run that always loses a host", code == COMMUNICATION and starts == 2, f"{code}, {starts} starts")
+    return 1 if check.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
