@@ -315,8 +315,10 @@ static vg_status write_trace(vg_run *r)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/trace.json", r->o->run_folder);
-    VG_TRY(vg_trace_write(&r->trace, r->comm, path));
-    vg_metrics_say(r->metrics, "%s has the first steps of every rank", path);
+    const vg_status st = vg_trace_write(&r->trace, r->comm, path);
+    if (st == VG_OK) vg_metrics_say(r->metrics, "%s has the first steps of every rank", path);
+    if (st != VG_E_STORAGE) return st;
+    vg_metrics_say(r->metrics, "warning: there is no trace: %s", vg_error_text());
     return VG_OK;
 }
 
@@ -481,7 +483,9 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     r->start_step = r->step;
     VG_TRY(vg_trace_open(&r->trace, r->comm, r->o->run_trace_steps));
     r->start_s = vg_now_s();
-    return train_schedule(r, *checkpoint);
+    vg_status st = train_schedule(r, *checkpoint);
+    if (r->trace.steps && (st == VG_OK || st == VG_E_STOPPED)) VG_KEEP(st, write_trace(r)); /* it was a shorter run */
+    return st;
 }
 
 static void close_run(vg_run *r)

@@ -28,6 +28,9 @@ def main(vlgtr):
         bench.make_data()
         bench.train(RANKS, {"run.trace_steps": STEPS, "run.checkpoint_every": 4, "train.bucket_mb": 0.02})
         trace = json.loads(pathlib.Path(bench.path("run", "trace.json")).read_text())
+        bench.train(1, {"run.folder": "short", "run.trace_steps": 1000, "run.until": "heads"})
+        short = json.loads(pathlib.Path(bench.path("short", "trace.json")).read_text())
+    check("a run shorter than run.trace_steps has all of its steps", sum(e["name"] == "update" for e in short["traceEvents"]) == 16)
     events = trace["traceEvents"]
     check("every event fits the schema", all(map(fits, events)), f"{len(events)} events")
     spans = [e for e in events if e["ph"] == "X"]
