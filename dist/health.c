@@ -279,7 +279,7 @@ static vg_status health_fill(vg_health *h, vg_comm *comm)
     }
     free(hosts);
     bool connected = false;
-    if (st == VG_OK && comm->size > 1) st = vg_health_connect(comm, &h->fds, &connected);
+    if (st == VG_OK && comm->size > 1) st = vg_health_connect(comm, h->limits.silence, &h->fds, &connected);
     if (st == VG_OK && comm->size > 1 && !connected)
         vg_log_root("warning: not all ranks reach rank 0 on %s by TCP; one that falls silent is not noticed",
                     comm->host);

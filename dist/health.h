@@ -27,8 +27,8 @@ typedef struct vg_health_limits {
 } vg_health_limits;
 
 /* Collective. Begins the watch, in phase `start`. The ranks reach rank 0 by TCP, over whatever address of its host
- * answers; where one cannot, all go on with the limits of phases alone, after one warning. Errors: VG_E_COMM,
- * VG_E_NOMEM. */
+ * answers; where one cannot, and goes on so for limits->silence, all go on with the limits of phases alone, after one
+ * warning. Errors: VG_E_COMM, VG_E_NOMEM. */
 vg_status vg_health_watch(vg_comm *comm, const vg_health_limits *limits);
 
 /* Local and quick; without a watch nothing. step (-1: none) and position (in the sample stream; -1: none) are for the

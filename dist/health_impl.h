@@ -19,8 +19,9 @@ typedef struct vg_root_sign {
 } vg_root_sign;
 
 /* Collective. Connects every rank with rank 0: (*fds)[0] on the others, (*fds)[rank] on rank 0, -1 for itself. *all is
- * false, on all ranks alike, where some rank cannot be reached; then there is nothing. */
-vg_status vg_health_connect(vg_comm *comm, int **fds, bool *all);
+ * false, on all ranks alike, where some rank cannot be reached in patience_s, or in the time that trying every address
+ * takes, if that is longer; then there is nothing. */
+vg_status vg_health_connect(vg_comm *comm, double patience_s, int **fds, bool *all);
 void vg_health_disconnect(int **fds, int n); /* Local */
 
 /* Whole messages only, without waiting. receive: 1 for one, 0 for none yet, -1 for an end. */
