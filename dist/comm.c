@@ -198,16 +198,22 @@ static vg_status text_places(const vg_comm *comm, const int64_t *lengths, size_t
     return VG_OK;
 }
 
+vg_status vg_comm_exchange(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs, int n_recvs)
+{
+    VG_TRY(comm->ops->begin(comm, 0, sends, n_sends, recvs, n_recvs));
+    return comm->ops->end(comm, 0);
+}
+
 static vg_status gather_to_root(vg_comm *comm, const void *mine, size_t bytes, const size_t *places, char *joined)
 {
     if (comm->rank != 0) {
         const vg_message send = {.peer = 0, .data = (void *)(uintptr_t)mine, .bytes = bytes};
-        return comm->ops->exchange(comm, &send, bytes > 0, NULL, 0);
+        return vg_comm_exchange(comm, &send, bytes > 0, NULL, 0);
     }
     if (bytes) memcpy(joined, mine, bytes);
     for (int r = 1; r < comm->size; r++) {
         const vg_message recv = {.peer = r, .data = joined + places[r], .bytes = places[r + 1] - places[r]};
-        VG_TRY(comm->ops->exchange(comm, NULL, 0, &recv, recv.bytes > 0));
+        VG_TRY(vg_comm_exchange(comm, NULL, 0, &recv, recv.bytes > 0));
     }
     return VG_OK;
 }

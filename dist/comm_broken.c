@@ -30,10 +30,16 @@ static vg_status broken_gather(vg_comm *comm, const void *mine, size_t bytes, vo
     return VG_E_COMM;
 }
 
-static vg_status broken_exchange(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs,
-                                 int n_recvs)
+static vg_status broken_begin(vg_comm *comm, int exchange, const vg_message *sends, int n_sends,
+                              const vg_message *recvs, int n_recvs)
 {
-    (void)comm, (void)sends, (void)n_sends, (void)recvs, (void)n_recvs;
+    (void)comm, (void)exchange, (void)sends, (void)n_sends, (void)recvs, (void)n_recvs;
+    return VG_E_COMM;
+}
+
+static vg_status broken_end(vg_comm *comm, int exchange)
+{
+    (void)comm, (void)exchange;
     return VG_E_COMM;
 }
 
@@ -62,7 +68,8 @@ static void break_off(vg_comm *comm)
         .broadcast = broken_broadcast,
         .reduce_i64 = broken_reduce_i64,
         .gather = broken_gather,
-        .exchange = broken_exchange,
+        .begin = broken_begin,
+        .end = broken_end,
         .share = broken_share,
         .unshare = broken_window,
         .fence = broken_window,

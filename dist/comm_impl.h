@@ -13,7 +13,7 @@ typedef struct vg_message {
     size_t bytes; /* at most VG_MESSAGE_BYTES */
 } vg_message;
 
-enum { VG_MESSAGE_BYTES = 1 << 30, VG_HOST_BYTES = 64 };
+enum { VG_MESSAGE_BYTES = 1 << 30, VG_HOST_BYTES = 64, VG_EXCHANGES = 8 };
 
 /* Memory that the local ranks share. */
 typedef struct vg_window {
@@ -34,7 +34,11 @@ typedef struct vg_comm_ops {
     vg_status (*broadcast)(vg_comm *comm, void *data, size_t bytes, int root); /* at most VG_MESSAGE_BYTES */
     vg_status (*reduce_i64)(vg_comm *comm, int64_t *x, int n, bool largest);   /* sum or largest */
     vg_status (*gather)(vg_comm *comm, const void *mine, size_t bytes, void *all, bool everywhere);
-    vg_status (*exchange)(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs, int n_recvs);
+    /* Messages on their way, up to VG_EXCHANGES times, told apart by number; the end of one that did not begin comes at
+     * once. */
+    vg_status (*begin)(vg_comm *comm, int exchange, const vg_message *sends, int n_sends, const vg_message *recvs,
+                       int n_recvs);
+    vg_status (*end)(vg_comm *comm, int exchange);
     /* A window with `bytes` of each rank, page-aligned, untouched. window->of stays NULL on all ranks, after one log
      * line, where some host has no room for it. */
     vg_status (*share)(vg_comm *comm, size_t bytes, vg_window *window);
@@ -60,6 +64,9 @@ struct vg_comm {
     void *scratch;            /* grows on first use, so that later steps allocate nothing */
     size_t scratch_bytes;
 };
+
+/* One exchange from begin to end, where no other is on its way. */
+vg_status vg_comm_exchange(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs, int n_recvs);
 
 /* The implementations: they fill a zeroed group. */
 vg_status vg_comm_self_open(vg_comm *comm);

@@ -11,11 +11,17 @@
 
 #include <mpi.h>
 
+/* Of one exchange; grows, so that a step in the middle of a run allocates nothing. */
+typedef struct pending {
+    MPI_Request *items;
+    size_t capacity;
+    int n; /* under way */
+} pending;
+
 typedef struct mpi_group {
     MPI_Comm world, local;
-    MPI_Comm alarm;        /* for what a rank tells without being asked */
-    MPI_Request *requests; /* of one exchange; grows, so that a step in the middle of a run allocates nothing */
-    size_t capacity;
+    MPI_Comm alarm; /* for what a rank tells without being asked */
+    pending exchanges[VG_EXCHANGES];
 } mpi_group;
 
 static mpi_group *mpi_of(const vg_comm *comm)
@@ -101,16 +107,27 @@ static vg_status mpi_gather(vg_comm *comm, const void *mine, size_t bytes, void 
     return VG_OK;
 }
 
-static vg_status mpi_exchange(vg_comm *comm, const vg_message *sends, int n_sends, const vg_message *recvs, int n_recvs)
+static vg_status mpi_begin(vg_comm *comm, int exchange, const vg_message *sends, int n_sends, const vg_message *recvs,
+                           int n_recvs)
 {
     mpi_group *g = mpi_of(comm);
-    VG_TRY(vg_grow(&g->requests, &g->capacity, (size_t)n_sends + (size_t)n_recvs, sizeof *g->requests));
-    MPI_Request *request = g->requests;
+    pending *r = &g->exchanges[exchange];
+    VG_TRY(vg_grow(&r->items, &r->capacity, (size_t)n_sends + (size_t)n_recvs, sizeof *r->items));
+    MPI_Request *request = r->items;
     for (int i = 0; i < n_recvs; i++) /* places first, so that what comes in need not wait */
         VG_MPI(MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, 0, g->world, request++));
     for (int i = 0; i < n_sends; i++)
         VG_MPI(MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, 0, g->world, request++));
-    return finish(comm, n_sends + n_recvs, g->requests);
+    r->n = n_sends + n_recvs;
+    return VG_OK;
+}
+
+static vg_status mpi_end(vg_comm *comm, int exchange)
+{
+    pending *r = &mpi_of(comm)->exchanges[exchange];
+    const int n = r->n;
+    r->n = 0;
+    return finish(comm, n, r->items);
 }
 
 /* ---- without the others' consent ---- */
@@ -233,7 +250,7 @@ static vg_status mpi_fence(vg_comm *comm, vg_window *window)
 static vg_status mpi_close(vg_comm *comm)
 {
     mpi_group *g = mpi_of(comm);
-    free(g->requests);
+    for (int i = 0; i < VG_EXCHANGES; i++) free(g->exchanges[i].items);
     MPI_Comm_free(&g->alarm);
     int code = MPI_Comm_free(&g->local);
     const int world = MPI_Comm_free(&g->world), final = MPI_Finalize();
@@ -317,7 +334,8 @@ vg_status vg_comm_mpi_open(vg_comm *comm)
         .broadcast = mpi_broadcast,
         .reduce_i64 = mpi_reduce_i64,
         .gather = mpi_gather,
-        .exchange = mpi_exchange,
+        .begin = mpi_begin,
+        .end = mpi_end,
         .share = mpi_share,
         .unshare = mpi_unshare,
         .fence = mpi_fence,

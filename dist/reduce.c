@@ -10,8 +10,11 @@
 
 enum {
     UNIT = VG_SLICE_UNIT,
-    PIECE = 8192,      /* floats summed at a time: all sources of a piece stay in the second-level cache */
-    STAGING = 1 << 19, /* floats on their way from other groups at a time: large messages, and they stay in the cache */
+    PIECE = 8192, /* floats summed at a time: all sources of a piece stay in the second-level cache */
+    STAGING =
+        1 << 19,     /* floats on their way from other groups in a round: large messages, and they stay in the cache */
+    SHORT = 1 << 15, /* floats of a message that is hardly slower than its bytes */
+    DEPTH = VG_EXCHANGES / 2, /* rounds on their way at a time */
 };
 
 /* When a bucket was dealt with. */
@@ -45,12 +48,12 @@ struct vg_reducer {
     float **parts_at, **own_at; /* where the groups' parts and own nodes lie */
     float **from;               /* scratch: where the nodes of one sum lie */
     vg_tree_adder adder;
-    float *staging; /* [n_nodes - n_own, step] */
+    float *staging; /* [DEPTH, n_nodes - n_own, step] */
     int64_t step;   /* floats of a node that are exchanged at a time */
     vg_message *sends, *recvs;
 };
 
-static void plain_sum(void *context, float *dst, const float *a, const float *b, int64_t n)
+VG_EACH_CPU static void plain_sum(void *context, float *dst, const float *a, const float *b, int64_t n)
 {
     (void)context;
     for (int64_t i = 0; i < n; i++) dst[i] = a[i] + b[i];
@@ -149,73 +152,87 @@ static vg_message message(const vg_reducer *r, int group, float *data, int64_t n
                         .bytes = (size_t)n * sizeof(float)};
 }
 
-/* What is sent and awaited at a time. */
-typedef struct messages {
-    int n_sends, n_recvs;
-} messages;
+/* Where the other groups' nodes of a round lie when they are here. */
+static float *staging_of(const vg_reducer *r, int64_t round)
+{
+    return r->staging + round % DEPTH * (r->groups.n_nodes - r->groups.n_own) * r->step;
+}
 
-/* Each group gets the nodes of all others for its share. from[]: where they lie then, with our own. */
-static void add_scatter(vg_reducer *r, vg_span own, int64_t round, messages *m)
+/* Each group gets the nodes of all others for its share. */
+static vg_status begin_scatter(vg_reducer *r, vg_span own, int64_t round)
 {
     const vg_groups *g = &r->groups;
     const vg_span mine = round_of(r, own, g->group, round);
-    int n_own = 0;
-    for (int to = 0; to < g->n_groups; to++) {
-        const vg_span theirs = round_of(r, own, to, round);
+    float *to = staging_of(r, round);
+    int n_sends = 0, n_recvs = 0;
+    for (int group = 0; group < g->n_groups; group++) {
+        const vg_span theirs = round_of(r, own, group, round);
         fold_group(r, theirs, NULL);
-        for (int i = 0; i < g->n_own && to != g->group && theirs.count; i++)
-            r->sends[m->n_sends++] = message(r, to, r->own_at[i] + theirs.first, theirs.count);
+        for (int i = 0; i < g->n_own && group != g->group && theirs.count; i++)
+            r->sends[n_sends++] = message(r, group, r->own_at[i] + theirs.first, theirs.count);
     }
     for (int i = 0; i < g->n_nodes; i++) {
-        const int owner = g->nodes[i].owner;
-        if (owner == g->group) {
-            r->from[i] = r->own_at[n_own++] + mine.first;
-            continue;
-        }
-        r->from[i] = r->staging + (i - n_own) * r->step;
-        if (mine.count) r->recvs[m->n_recvs++] = message(r, owner, r->from[i], mine.count);
+        if (g->nodes[i].owner == g->group) continue;
+        if (mine.count) r->recvs[n_recvs++] = message(r, g->nodes[i].owner, to, mine.count);
+        to += r->step;
+    }
+    return r->comm->ops->begin(r->comm, (int)(round % DEPTH), r->sends, n_sends, r->recvs, n_recvs);
+}
+
+/* Our share of the total, in tree order. */
+static void add_nodes(vg_reducer *r, vg_span mine, int64_t round)
+{
+    const vg_groups *g = &r->groups;
+    float *theirs = staging_of(r, round);
+    for (int i = 0, n_own = 0; i < g->n_nodes; i++) {
+        const bool ours = g->nodes[i].owner == g->group;
+        r->from[i] = ours ? r->own_at[n_own++] + mine.first : theirs;
+        if (!ours) theirs += r->step;
+    }
+    for (int64_t done = 0; done < mine.count; done += PIECE) {
+        const int64_t left = mine.count - done;
+        vg_tree_add(&r->adder, r->n_leaves, g->nodes, g->n_nodes, r->from, left < PIECE ? left : PIECE,
+                    r->total + mine.first + done);
+        for (int i = 0; i < g->n_nodes; i++) r->from[i] += PIECE;
     }
 }
 
 /* Each group gives all others the total of its share. */
-static void add_gather(vg_reducer *r, vg_span own, int64_t round, messages *m)
+static vg_status begin_gather(vg_reducer *r, vg_span own, int64_t round)
 {
+    const int exchange = DEPTH + (int)(round % DEPTH);
     const vg_span mine = round_of(r, own, r->groups.group, round);
+    int n_sends = 0, n_recvs = 0;
+    VG_TRY(r->comm->ops->end(r->comm, exchange)); /* of DEPTH rounds before */
     for (int g = 0; g < r->groups.n_groups; g++) {
         const vg_span theirs = round_of(r, own, g, round);
         if (g == r->groups.group) continue;
-        if (mine.count) r->sends[m->n_sends++] = message(r, g, r->total + mine.first, mine.count);
-        if (theirs.count) r->recvs[m->n_recvs++] = message(r, g, r->total + theirs.first, theirs.count);
+        if (mine.count) r->sends[n_sends++] = message(r, g, r->total + mine.first, mine.count);
+        if (theirs.count) r->recvs[n_recvs++] = message(r, g, r->total + theirs.first, theirs.count);
     }
+    return r->comm->ops->begin(r->comm, exchange, r->sends, n_sends, r->recvs, n_recvs);
 }
 
-/* Our share of the total, in tree order, from where the nodes lie. */
-static void add_nodes(vg_reducer *r, vg_span mine)
+/* Several rounds are on their way at a time, so that the link never waits for us. */
+static vg_status exchange_slice(vg_reducer *r, vg_span own)
 {
-    for (int64_t done = 0; done < mine.count; done += PIECE) {
-        const int64_t left = mine.count - done;
-        vg_tree_add(&r->adder, r->n_leaves, r->groups.nodes, r->groups.n_nodes, r->from, left < PIECE ? left : PIECE,
-                    r->total + mine.first + done);
-        for (int i = 0; i < r->groups.n_nodes; i++) r->from[i] += PIECE;
-    }
-}
-
-/* While the totals of a round are handed out, the nodes of the next one come in. */
-static vg_status sum_slice(vg_reducer *r, vg_span own)
-{
-    if (r->groups.n_groups == 1) {
-        fold_group(r, own, r->total);
-        return VG_OK;
-    }
     const int64_t longest = vg_span_slice(own, r->groups.n_groups, 0).count;
     const int64_t rounds = (longest + r->step - 1) / r->step;
-    for (int64_t round = 0; round <= rounds; round++) {
-        messages m = {0};
-        if (round < rounds) add_scatter(r, own, round, &m);
-        if (round > 0) add_gather(r, own, round - 1, &m);
-        VG_TRY(r->comm->ops->exchange(r->comm, r->sends, m.n_sends, r->recvs, m.n_recvs));
-        if (round < rounds) add_nodes(r, round_of(r, own, r->groups.group, round));
+    for (int64_t round = 0; round < rounds && round < DEPTH; round++) VG_TRY(begin_scatter(r, own, round));
+    for (int64_t round = 0; round < rounds; round++) {
+        VG_TRY(r->comm->ops->end(r->comm, (int)(round % DEPTH)));
+        add_nodes(r, round_of(r, own, r->groups.group, round), round);
+        VG_TRY(begin_gather(r, own, round));
+        if (round + DEPTH < rounds) VG_TRY(begin_scatter(r, own, round + DEPTH));
     }
+    for (int i = 0; i < DEPTH; i++) VG_TRY(r->comm->ops->end(r->comm, DEPTH + i));
+    return VG_OK;
+}
+
+static vg_status sum_slice(vg_reducer *r, vg_span own)
+{
+    if (r->groups.n_groups > 1) return exchange_slice(r, own);
+    fold_group(r, own, r->total);
     return VG_OK;
 }
 
@@ -295,6 +312,16 @@ static vg_status plan_nodes(vg_reducer *r)
     return VG_OK;
 }
 
+/* Floats of a node in a round, the same on all ranks, or messages would not match. A short slice makes several rounds,
+ * too, as long as their messages are not too short for the link. */
+static int64_t step_of(const vg_reducer *r, int64_t longest)
+{
+    const int64_t most = STAGING / r->groups.n_nodes / UNIT * UNIT, shared = longest / DEPTH / UNIT * UNIT;
+    const int64_t least = SHORT < longest ? SHORT : longest;
+    const int64_t step = shared < most ? shared : most;
+    return step > least ? step : least > UNIT ? least : UNIT;
+}
+
 /* Room for what the groups exchange. */
 static vg_status plan_messages(vg_reducer *r)
 {
@@ -302,12 +329,10 @@ static vg_status plan_messages(vg_reducer *r)
     const int others = r->groups.n_nodes - r->groups.n_own, per_group = r->groups.n_own > 1 ? r->groups.n_own : 1;
     const vg_span lane = {0, vg_longest_slice(r->buckets, r->n_buckets, r->groups.n_lanes)};
     const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->groups.n_groups, 0).count, UNIT);
-    r->step = STAGING / r->groups.n_nodes / UNIT * UNIT; /* the same on all ranks, or messages do not match */
-    if (r->step < UNIT) r->step = UNIT;
-    if (r->step > whole) r->step = whole;
-    r->sends = vg_new0_array((size_t)r->groups.n_groups * ((size_t)per_group + 1), sizeof *r->sends);
+    r->step = step_of(r, whole);
+    r->sends = vg_new0_array((size_t)r->groups.n_groups * (size_t)per_group, sizeof *r->sends);
     r->recvs = vg_new0_array((size_t)r->groups.n_groups + (size_t)others, sizeof *r->recvs);
-    r->staging = vg_new0_array((size_t)others, (size_t)r->step * sizeof *r->staging);
+    r->staging = vg_new0_array((size_t)(DEPTH * others), (size_t)r->step * sizeof *r->staging);
     VG_CHECK(r->sends && r->recvs && r->staging, VG_E_NOMEM, "no memory for the exchange of the sum");
     return VG_OK;
 }

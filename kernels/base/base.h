@@ -10,7 +10,8 @@
  *
  * status.h  one error type, one sentence      memory.h  checked sizes, the arena     log.h     lines for people
  * clock.h   monotonic seconds                 random.h  counter-based Philox         bf16.h    bfloat16
- * text.h    growing strings, nearest word     file.h    whole files, atomic rename   stop.h    being asked to stop */
+ * text.h    growing strings, nearest word     file.h    whole files, atomic rename   stop.h    being asked to stop
+ * vector.h  loops for each instruction set */
 #ifndef VG_BASE_BASE_H
 #define VG_BASE_BASE_H
 
@@ -23,6 +24,7 @@
 #include "kernels/base/status.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
+#include "kernels/base/vector.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,13 +7,7 @@
 
 enum { BLOCK = VG_PARAM_BLOCK, LANES = 16 };
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define FOR_EACH_CPU __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
-#else
-#define FOR_EACH_CPU
-#endif
-
-FOR_EACH_CPU static void sum_some(float *dst, const float *a, const float *b, int64_t n)
+VG_EACH_CPU static void sum_some(float *dst, const float *a, const float *b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) dst[i] = a[i] + b[i];
 }
@@ -27,7 +21,7 @@ vg_status vg_cpu_sum(vg_stream *stream, float *dst, const float *a, const float 
 }
 
 /* Lane l sums the squares of elements l, l+16, ...; then the lanes are added from first to last. */
-FOR_EACH_CPU static double block_sum_squares(const float *x)
+VG_EACH_CPU static double block_sum_squares(const float *x)
 {
     double lanes[LANES] = {0}, total = 0;
     for (int i = 0; i < BLOCK; i += LANES)
@@ -67,8 +61,8 @@ typedef struct step {
     float beta1, beta2, eps, clip;
 } step;
 
-FOR_EACH_CPU static void block_adamw(step s, float *restrict p, float *restrict m, float *restrict v,
-                                     const float *restrict grad)
+VG_EACH_CPU static void block_adamw(step s, float *restrict p, float *restrict m, float *restrict v,
+                                    const float *restrict grad)
 {
     for (int i = 0; i < BLOCK; i++) {
         const float g = grad[i] * s.clip;
@@ -79,7 +73,7 @@ FOR_EACH_CPU static void block_adamw(step s, float *restrict p, float *restrict 
     }
 }
 
-FOR_EACH_CPU static void block_average(float *restrict average, const float *restrict p, float decay)
+VG_EACH_CPU static void block_average(float *restrict average, const float *restrict p, float decay)
 {
     for (int i = 0; i < BLOCK; i++) average[i] = decay * average[i] + (1.0F - decay) * p[i];
 }
