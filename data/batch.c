@@ -38,12 +38,19 @@ vg_status vg_batch_init(vg_batch *batch, const vg_batch_shape *shape)
     const size_t tokens = (size_t)shape->text_tokens, targets = (size_t)shape->max_targets;
     const size_t features = (size_t)shape->image_floats;
     const buffer buffers[] = {
-        {&made.pixels, {m, s, s, features ? 0 : 3}, 1},      {&made.image_features, {m, features, 1, 1}, sizeof(float)},
-        {&made.images, {m, 1, 1, 1}, sizeof(int64_t)},       {&made.token_ids, {m, p, tokens, 1}, sizeof(int32_t)},
-        {&made.token_counts, {m, p, 1, 1}, sizeof(int32_t)}, {&made.image_index, {m, p, 1, 1}, sizeof(int32_t)},
-        {&made.targets, {m, p, targets, 4}, sizeof(float)},  {&made.n_targets, {m, p, 1, 1}, sizeof(int32_t)},
-        {&made.filled, {m, p, 1, 1}, sizeof(int32_t)},       {&made.keys, {m, p, 4, 1}, sizeof(uint32_t)},
-        {&made.swapped, {m, p, 1, 1}, sizeof(int32_t)},      {&made.sentences, {m, p, 1, 1}, sizeof(int64_t)},
+        {&made.pixels, {m, s, s, features ? 0 : 3}, 1},
+        {&made.image_features, {m, features, 1, 1}, sizeof(float)},
+        {&made.images, {m, 1, 1, 1}, sizeof(int64_t)},
+        {&made.replaced, {m, 1, 1, 1}, sizeof(int32_t)},
+        {&made.token_ids, {m, p, tokens, 1}, sizeof(int32_t)},
+        {&made.token_counts, {m, p, 1, 1}, sizeof(int32_t)},
+        {&made.image_index, {m, p, 1, 1}, sizeof(int32_t)},
+        {&made.targets, {m, p, targets, 4}, sizeof(float)},
+        {&made.n_targets, {m, p, 1, 1}, sizeof(int32_t)},
+        {&made.filled, {m, p, 1, 1}, sizeof(int32_t)},
+        {&made.keys, {m, p, 4, 1}, sizeof(uint32_t)},
+        {&made.swapped, {m, p, 1, 1}, sizeof(int32_t)},
+        {&made.sentences, {m, p, 1, 1}, sizeof(int64_t)},
     };
     const size_t n = sizeof buffers / sizeof *buffers;
     size_t total = 0;

@@ -287,11 +287,7 @@ void vg_loader_give_back(vg_loader *l, vg_batch *batch)
     pthread_mutex_unlock(&l->lock);
 }
 
-vg_loader_stats vg_loader_stats_get(const vg_loader *l)
+double vg_loader_wait_s(const vg_loader *l)
 {
-    vg_filler *f = (vg_filler *)&l->filler; /* the count is the workers' too, so it is read under their lock */
-    pthread_mutex_lock(&f->lock);
-    const int64_t quarantined = f->n_quarantined;
-    pthread_mutex_unlock(&f->lock);
-    return (vg_loader_stats){.wait_s = l->wait_s, .quarantined = quarantined};
+    return l->wait_s;
 }

@@ -43,6 +43,7 @@ typedef struct vg_batch {
     uint8_t *pixels;       /* [m,S,S,3]  RGB; an empty image is all 0. None where features take their place */
     float *image_features; /* [m,F]      an empty image is all 0 */
     int64_t *images;       /* [m]        index of the image in the split, -1 for an empty one */
+    int32_t *replaced;     /* [m]        1 where the position's own sample cannot be decoded */
     int32_t *token_ids;    /* [m*P,Lt]   padded with the tokenizer's pad id; an empty slot is <s> </s> pad.. */
     int32_t *token_counts; /* [m*P]      real tokens, at least 2 */
     int32_t *image_index;  /* [m*P]      i of slot i*P+j */
@@ -98,7 +99,6 @@ typedef struct vg_loader_spec {
     bool pin;            /* each thread stays on one of the processors that the caller's may use, the first on.. */
     int first_processor; /* ..this one, counted among those, and the others on those after it */
     size_t cache_bytes;  /* images stretched as they are, to the full side, kept in memory, first come; same bits */
-    double max_bad;      /* fraction of samples that may be quarantined before the run ends with VG_E_DATA */
 } vg_loader_spec;
 
 /* How an image becomes pixels, in words: other words, other pixels. */
@@ -115,19 +115,16 @@ void vg_loader_close(vg_loader *loader);
  * i). Never blocks; at most VG_LOADER_QUEUE may be queued. Local. Errors: VG_E_BUG when the queue is full. */
 vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
-/* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is quarantined by id:
- * logged once, counted, and replaced by that of the next position in the stream (up to 16 on) when shuffled, else its
- * slots are empty. A JPEG that lacks its end is no such sample. Boxes without an area are left out; of more than T the
- * first T are taken, with one warning. Local. Errors: VG_E_DATA past max_bad, VG_E_STORAGE for an I/O error that lasts
- * (that micro-batch is then gone), VG_E_BUG when nothing is wanted or no buffer was given back. */
+/* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is logged
+ * once by id, marked in `replaced` wherever it comes up, and replaced by that of the next position in the stream (up to
+ * 16 on) when shuffled, else its slots are empty; how many are too many is the caller's to say. A JPEG that lacks its
+ * end is no such sample. Boxes without an area are left out; of more than T the first T are taken, with one warning.
+ * Local. Errors: VG_E_STORAGE for an I/O error that lasts (that micro-batch is then gone), VG_E_BUG when nothing is
+ * wanted or no buffer was given back. */
 vg_status vg_loader_take(vg_loader *loader, vg_batch **out);
 void vg_loader_give_back(vg_loader *loader, vg_batch *batch);
 
-/* Seconds that vg_loader_take waited, and samples quarantined, since the loader was opened. */
-typedef struct vg_loader_stats {
-    double wait_s;
-    int64_t quarantined;
-} vg_loader_stats;
-vg_loader_stats vg_loader_stats_get(const vg_loader *loader);
+/* Seconds that vg_loader_take waited since the loader was opened. */
+double vg_loader_wait_s(const vg_loader *loader);
 
 #endif

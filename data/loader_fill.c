@@ -127,7 +127,7 @@ static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b
 }
 
 /* Positions that are tried behind a bad sample in training. With a hundredth of them bad, none of 16 is good once in
- * 10^32 samples; where all of a small set are bad, max_bad ends the run. */
+ * 10^32 samples; where all of a small set are bad, the slots stay empty. */
 enum { TRIES = 16 };
 
 vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position)
@@ -137,8 +137,11 @@ vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int
     vg_status st = VG_OK;
     vg_sample s;
     for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
-    for (int64_t k = 0; k < tries && st == VG_OK && !usable; k++)
+    b->replaced[i] = 0;
+    for (int64_t k = 0; k < tries && st == VG_OK && !usable; k++) {
         st = sample_fill(f, scratch, b, i, position + k, &s, &usable);
+        if (k == 0) b->replaced[i] = !usable && (f->spec.shuffle || position < f->n_samples);
+    }
     if (!usable) vg_clear_picture(b, i);
     return st == VG_OK && usable ? slots_fill(f, scratch, b, i, &s) : st;
 }

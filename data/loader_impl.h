@@ -7,7 +7,7 @@
 
 #include <pthread.h>
 
-/* What the workers share: the table of samples, the cache and the quarantine. */
+/* What the workers share: the table of samples, the cache and what was told. */
 typedef struct vg_filler {
     vg_loader_spec spec;
     int64_t n_images, n_samples;
@@ -15,8 +15,7 @@ typedef struct vg_filler {
     pthread_mutex_t lock;  /* guards what follows */
     uint8_t **cached;      /* [n_images] stretched pixels; once there they stay until release */
     size_t cache_left_bytes;
-    bool *bad; /* [n_images] told of and counted */
-    int64_t n_quarantined;
+    bool *bad; /* [n_images] told of */
     bool warned_of_targets;
 } vg_filler;
 
@@ -46,7 +45,7 @@ typedef struct vg_sample {
 bool vg_sample_find(const vg_filler *filler, int64_t position, vg_sample *sample);
 
 /* The pixels of an image's view, or its stored features, into place i of the batch; *usable is false for a bad image,
- * which is then counted. Thread-safe. */
+ * which is then told of. Thread-safe. */
 vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view,
                           vg_batch *batch, int i, bool *usable);
 

@@ -60,29 +60,19 @@ static void cache_keep(vg_filler *f, int64_t index, const uint8_t *pixels)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* Counts an image as bad; the sentence of this thread's last error says why. */
-static vg_status quarantine(vg_filler *f, int64_t index)
+/* Tells of a bad image, once; the sentence of this thread's last error says why. */
+static void tell_bad(vg_filler *f, int64_t index)
 {
-    const int64_t n_samples = f->first_sample[index + 1] - f->first_sample[index];
+    vg_image_info info;
     pthread_mutex_lock(&f->lock);
     const bool news = !f->bad[index];
     f->bad[index] = true;
-    if (news) f->n_quarantined += n_samples;
-    const int64_t total = f->n_quarantined;
     pthread_mutex_unlock(&f->lock);
-    if (news) {
-        vg_image_info info;
-        vg_split_image(f->spec.split, index, &info);
-        vg_log_rank(
-            "image %lld (%s) of split %s is left out, here and wherever else it comes up: %s; find all such with "
-            "`vlgtr shard verify`",
-            (long long)info.image_id, info.file_name, vg_split_name(f->spec.split), vg_error_text());
-    }
-    VG_CHECK((double)total <= f->spec.max_bad * (double)f->n_samples, VG_E_DATA,
-             "%lld of %lld samples of split %s cannot be read, more than the allowed fraction of %g; see the lines "
-             "above, mend the shards or raise data.max_bad",
-             (long long)total, (long long)f->n_samples, vg_split_name(f->spec.split), f->spec.max_bad);
-    return VG_OK;
+    if (!news) return;
+    vg_split_image(f->spec.split, index, &info);
+    vg_log_rank("image %lld (%s) of split %s is left out, here and wherever else it comes up: %s; find all such with "
+                "`vlgtr shard verify`",
+                (long long)info.image_id, info.file_name, vg_split_name(f->spec.split), vg_error_text());
 }
 
 static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t index, const vg_view *view, int side,
@@ -107,7 +97,7 @@ static vg_status fill_features(const vg_feature_store *features, int64_t index, 
     return vg_feature_store_read(features, index, out);
 }
 
-/* Whether an image is bad is asked anew each time: the answer belongs to the data, not to what this rank met before. */
+/* Whether an image is bad is asked anew each time: what was met before does not matter. */
 vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, int64_t image, const vg_view *view, vg_batch *b,
                           int i, bool *usable)
 {
@@ -116,7 +106,9 @@ vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, int64_t image,
         floats ? fill_features(f->spec.features, image, b->image_features + i * floats)
                : fill_pixels(f, scratch, image, view, b->shape.side, b->pixels + (size_t)i * pixel_bytes(&b->shape));
     *usable = st == VG_OK;
-    return st == VG_E_DATA ? quarantine(f, image) : st;
+    if (st != VG_E_DATA) return st;
+    tell_bad(f, image);
+    return VG_OK;
 }
 
 void vg_clear_picture(vg_batch *b, int i)

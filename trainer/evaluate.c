@@ -105,7 +105,6 @@ static vg_status open_walk(walk *w)
                                    .tokenizer = s->tokenizer,
                                    .shape = shape,
                                    .n_workers = (int)s->options->data_workers,
-                                   .max_bad = s->options->data_max_bad,
                                    .blind = s->options->data_blind};
     return vg_loader_open(&loader, w->batches, BATCHES, &w->loader);
 }

@@ -84,8 +84,7 @@ static vg_status open_loader(walk *w)
                                  .shape = w->shape,
                                  .images_only = true,
                                  .reduced = s->options->data_reduced,
-                                 .n_workers = (int)s->options->data_workers,
-                                 .max_bad = 1}; /* the training's own loader counts them */
+                                 .n_workers = (int)s->options->data_workers};
     for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&w->batches[i], &w->shape));
     return vg_loader_open(&spec, w->batches, BATCHES, &w->loader);
 }

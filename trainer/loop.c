@@ -23,7 +23,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
 {
     const vg_options *o = r->o;
     const double now = vg_now_s(), elapsed = fmax(now - r->mark_s, 1e-9);
-    const double wait = r->loader ? vg_loader_stats_get(r->loader).wait_s - r->mark_wait_s : 0;
+    const double wait = r->loader ? vg_loader_wait_s(r->loader) - r->mark_wait_s : 0;
     const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
     const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
     for (int i = 0; i < vg_comm_size(r->comm); i++) rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
@@ -54,7 +54,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
 static void set_mark(vg_run *r)
 {
     r->mark_s = vg_now_s();
-    r->mark_wait_s = r->loader ? vg_loader_stats_get(r->loader).wait_s : 0;
+    r->mark_wait_s = r->loader ? vg_loader_wait_s(r->loader) : 0;
     r->mark_exchange_s = r->mark_exposed_s = 0;
     r->mark_step = r->step;
     r->mark_phrases = 0;

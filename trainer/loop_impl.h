@@ -45,6 +45,7 @@ typedef struct vg_run {
     /* the sample stream: this rank's leaves of each step */
     vg_loader *loader;
     vg_feature_store *images; /* of the current stage, where it takes stored features; else NULL */
+    int64_t epoch_samples;    /* of the training split */
     vg_loader_stage stream_stages[VG_MAX_STAGES];
     vg_loader_set stream_sets[VG_MAX_DATA_SETS];
     vg_batch *batches; /* [2 * n_leaves], so that the next step is read while this one is computed */
@@ -65,6 +66,7 @@ typedef struct vg_run {
 
     /* where the run stands: saved in checkpoints */
     int64_t step, stage_index, stage_step, optimizer_steps, skipped;
+    int64_t bad_samples; /* positions of the stream whose sample could not be read */
     bool evaluation_due; /* after this step, and not done yet */
     double accuracy;     /* after evaluated_step, where that is not 0 */
     int64_t evaluated_step;
@@ -87,7 +89,6 @@ typedef struct vg_run {
     int64_t busy_us;      /* what the last step's leaves took on this rank */
     int64_t *rank_counts; /* [ranks, N_COUNTS] */
     int64_t filled, matched;
-    int64_t bad_samples; /* set aside so far, counted by every rank that met them */
     float scales[8];
     double sums[N_SUMS];
     vg_update update; /* what the device made of it */

@@ -22,7 +22,7 @@ typedef struct vg_step_record {
     double wait_ms;                     /* of those, that rank 0 waited for data */
     double eta_s;
     int64_t skipped;     /* steps so far */
-    int64_t bad_samples; /* set aside since the command began, counted by every rank that met them */
+    int64_t bad_samples; /* positions of the stream so far whose sample could not be read */
 } vg_step_record;
 
 /* Opens folder/metrics.jsonl and folder/log.txt for appending, and an event file in folder/tensorboard; records after

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EVALUATION_DUE "evaluation_due" /* in a manifest: the run stopped before the evaluation of this step */
+/* Numbers in a manifest: the run stopped before the evaluation of this step; positions whose sample was bad. */
+#define EVALUATION_DUE "evaluation_due"
+#define BAD_SAMPLES    "bad_samples"
+enum { MOST_NUMBERS = 2 };
 
 static void checkpoints_folder(const vg_run *r, char path[4096])
 {
@@ -54,13 +57,24 @@ static void say_saved(vg_run *r, const char *path)
     vg_metrics_number(r->metrics, r->saving_step, "save_stall_ms", 1e3 * r->save_stall_s);
 }
 
+/* What a checkpoint of this step keeps beside its state; how many those are. */
+static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS])
+{
+    int n = 0;
+    numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
+    if (r->evaluated_step == r->step)
+        numbers[n++] = (vg_checkpoint_number){VG_CHECKPOINT_ACCURACY, r->accuracy};
+    else if (r->evaluation_due)
+        numbers[n++] = (vg_checkpoint_number){EVALUATION_DUE, 1};
+    return n;
+}
+
 static vg_status begin_save(vg_run *r)
 {
     char hash[24];
+    vg_checkpoint_number numbers[MOST_NUMBERS];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     VG_TRY(vg_run_bring_home(r));
-    const vg_checkpoint_number due = {EVALUATION_DUE, 1}, accuracy = {VG_CHECKPOINT_ACCURACY, r->accuracy};
-    const bool evaluated = r->evaluated_step == r->step;
     const vg_checkpoint_state state = {.step = r->step,
                                        .stage = r->stage_index,
                                        .stage_step = r->stage_step,
@@ -72,8 +86,8 @@ static vg_status begin_save(vg_run *r)
                                        .configuration = r->configuration,
                                        .configuration_hash = hash,
                                        .profile = vg_compute_profile(&r->compute),
-                                       .numbers = evaluated ? &accuracy : &due,
-                                       .n_numbers = evaluated || r->evaluation_due};
+                                       .numbers = numbers,
+                                       .n_numbers = numbers_of(r, numbers)};
     return vg_checkpoint_begin(r->writer, &state);
 }
 
@@ -125,9 +139,9 @@ vg_status vg_run_finish_save(vg_run *r)
 
 static vg_status add_accuracy(const vg_run *r)
 {
-    const vg_checkpoint_number accuracy = {VG_CHECKPOINT_ACCURACY, r->accuracy};
+    vg_checkpoint_number numbers[MOST_NUMBERS];
     VG_TRY(vg_run_still_ours(r));
-    const vg_status st = vg_checkpoint_set_numbers(r->newest, &accuracy, 1);
+    const vg_status st = vg_checkpoint_set_numbers(r->newest, numbers, numbers_of(r, numbers));
     if (st != VG_E_STORAGE) return st;
     vg_metrics_say(r->metrics, "warning: %s does not tell its accuracy: %s", r->newest, vg_error_text());
     return VG_OK;
@@ -169,6 +183,7 @@ static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)
         r->stage_step = info->stage_step;
         r->optimizer_steps = info->optimizer_steps;
         r->skipped = info->skipped_steps;
+        r->bad_samples = (int64_t)vg_checkpoint_number_of(info, BAD_SAMPLES, 0);
         r->evaluation_due = vg_checkpoint_number_of(info, EVALUATION_DUE, 0) != 0;
     }
     vg_checkpoint_info_free(info);

@@ -43,6 +43,7 @@ static void count_leaves(const vg_run *r, int64_t counts[N_COUNTS])
 {
     for (int i = 0; i < r->n_leaves; i++) {
         const vg_batch *b = r->taken[i];
+        for (int k = 0; k < b->shape.images; k++) counts[COUNT_BAD] += b->replaced[k];
         for (int s = 0; s < slots_of(b); s++) {
             if (!b->filled[s]) continue;
             counts[COUNT_FILLED]++;
@@ -61,6 +62,21 @@ static void add_pace(vg_run *r)
     }
 }
 
+/* A share of data.max_bad of each epoch that has begun may be bad. Positions decide and not what was met where, so this
+ * ends at the same step whatever the ranks and interruptions, on all ranks. */
+static vg_status judge_bad_samples(const vg_run *r)
+{
+    if (r->bad_samples == 0) return VG_OK;
+    const int64_t last = (r->step + 1) * r->o->train_global_batch - 1, epochs = last / r->epoch_samples + 1;
+    VG_CHECK(
+        (double)r->bad_samples / ((double)epochs * (double)r->epoch_samples) <= r->o->data_max_bad, VG_E_DATA,
+        "step %lld: %lld samples cannot be read in %lld epoch%s of %lld, more than data.max_bad allows, %g of them; "
+        "see the lines above, mend the shards or raise it",
+        (long long)r->step, (long long)r->bad_samples, (long long)epochs, epochs == 1 ? "" : "s",
+        (long long)r->epoch_samples, r->o->data_max_bad);
+    return VG_OK;
+}
+
 /* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
 static vg_status count_step(vg_run *r, vg_status st, bool *stop)
 {
@@ -68,8 +84,7 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
                               [COUNT_FAILED] = st != VG_OK,
                               [COUNT_READY] = vg_checkpoint_ready(r->writer),
                               [COUNT_SAVE] = vg_comm_rank(r->comm) == 0 && vg_run_may_save(r),
-                              [COUNT_BUSY_US] = r->busy_us,
-                              [COUNT_BAD] = r->loader ? vg_loader_stats_get(r->loader).quarantined : 0};
+                              [COUNT_BUSY_US] = r->busy_us};
     if (st == VG_OK) count_leaves(r, mine);
     VG_TRY(vg_comm_allgather(r->comm, mine, sizeof mine, r->rank_counts));
     int64_t total[N_COUNTS] = {0};
@@ -79,11 +94,11 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     add_pace(r);
     r->filled = total[COUNT_FILLED];
     r->matched = total[COUNT_MATCHED];
-    r->bad_samples = total[COUNT_BAD];
+    r->bad_samples += total[COUNT_BAD];
     *stop = total[COUNT_STOP] > 0;
     r->save_due = total[COUNT_SAVE] > 0;
     r->all_ready = total[COUNT_READY] == vg_comm_size(r->comm);
-    return VG_OK;
+    return judge_bad_samples(r);
 }
 
 /* Factors of the gradients, formed once per step: nothing else divides. */

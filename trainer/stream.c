@@ -78,6 +78,7 @@ vg_status vg_run_open_stream(vg_run *r)
 {
     VG_TRY(open_text(r));
     VG_TRY(open_split(r));
+    r->epoch_samples = vg_loader_epoch_size(r->train_split, (int)r->o->data_phrases);
     fill_stages(r);
     return make_batches(r);
 }
@@ -108,7 +109,6 @@ vg_status vg_run_open_loader(vg_run *r)
                                  .n_workers = (int)o->data_workers,
                                  .pin = o->data_pin,
                                  .first_processor = vg_comm_local_rank(r->comm) * (int)o->data_workers,
-                                 .max_bad = o->data_max_bad,
                                  .cache_bytes = (size_t)o->data_cache_mb << 20,
                                  .blind = o->data_blind};
     if (r->loader && r->batches[0].shape.image_floats == spec.shape.image_floats) return VG_OK;

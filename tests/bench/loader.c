@@ -57,8 +57,7 @@ static vg_status load(const work *w)
                                  .reduced = 2,
                                  .stages = &stage,
                                  .n_stages = 1,
-                                 .n_workers = w->n_workers,
-                                 .max_bad = 0};
+                                 .n_workers = w->n_workers};
     vg_batch batches[BATCHES] = {0};
     vg_loader *loader = NULL;
     for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&batches[i], &shape));

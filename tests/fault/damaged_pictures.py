@@ -7,6 +7,7 @@ memory is not limited, for sanitizers load first and take much address space"""
 import json
 import os
 import pathlib
+import re
 import resource
 import struct
 import sys
@@ -99,8 +100,23 @@ def damaged_shard(bench):
     steps = [r for r in bench.records("bad1") if "phrases" in r]
     whole = all(r["phrases"] > 0 for r in steps) and steps[-1]["bad_samples"] >= 1
     check("what replaces them is the same on 1 and 3 ranks", whole and bench.hashes("bad1") == bench.hashes("bad3"))
-    done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": "none", "data.shards": "bad-shards", "data.max_bad": 0}))
-    check("above data.max_bad the run ends", done.returncode == DATA and "data.max_bad" in done.stderr, done.stderr[-400:])
+    too_many(bench)
+
+
+def too_many(bench):
+    """The run ends at one step, however many ranks count and wherever it was taken up."""
+    def ending(folder, ranks, share):
+        done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": folder, "data.shards": "bad-shards", "data.max_bad": share,
+                                                          "run.checkpoint_every": 1, "run.eval_every": 0}), ranks=ranks)
+        told = re.search(r"step (\d+): (\d+) samples cannot be read in \d+ epochs? of (\d+), more than data.max_bad", done.stderr)
+        check(f"above data.max_bad {share:.3g} the run ends, {ranks} ranks", done.returncode == DATA and told, done.stderr[-400:])
+        return told and [int(n) for n in told.groups()]
+
+    step, bad, epoch = ending("none", 1, 0)
+    share = 1.5 * bad / epoch  # that step is allowed, a later one is not
+    ends = [ending("some1", 1, share), ending("some3", 3, share), ending("some1", 2, share)]
+    check("at the same step on 1 and 3 ranks, and once more on 2 from its checkpoint", ends[0] == ends[1] == ends[2] and
+          ends[0][0] > step, (step, ends))
 
 
 # ---- reads that fail ----
