@@ -1,9 +1,9 @@
 #include "trainer/examine.h"
 
-#include "data/shard.h"
 #include "data/tokenizer.h"
 #include "trainer/compute.h"
 #include "trainer/forecast.h"
+#include "trainer/splits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -158,15 +158,15 @@ static void check_storage(doctor *d)
                         : "");
 }
 
-static void check_split(doctor *d, const char *name)
+static void check_split(doctor *d, vg_status (*open)(const vg_options *o, vg_split **out))
 {
-    const vg_options *o = d->o;
     vg_split *split = NULL;
     char fine[200] = "";
     const double start_s = vg_now_s();
-    const vg_status st = vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, name, &split);
+    vg_status st = open(d->o, &split);
+    if (st == VG_OK) st = vg_split_check_images(split);
     if (st == VG_OK)
-        snprintf(fine, sizeof fine, "split '%s': %lld images, %lld sentences, opened in %.1f s", name,
+        snprintf(fine, sizeof fine, "split '%s': %lld images, %lld sentences, opened in %.1f s", vg_split_name(split),
                  (long long)vg_split_image_count(split), (long long)vg_split_sentence_count(split),
                  vg_now_s() - start_s);
     say_status(d, "shards", st, fine);
@@ -184,8 +184,8 @@ static void check_files(doctor *d)
                 access(weights[i], R_OK) == 0 ? "" : ": ", access(weights[i], R_OK) == 0 ? "" : strerror(errno));
     say_status(d, "tokenizer", vg_tokenizer_open(o->text_tokenizer, &tokenizer), o->text_tokenizer);
     vg_tokenizer_close(tokenizer);
-    check_split(d, o->data_train_split);
-    check_split(d, o->data_eval_split);
+    check_split(d, vg_open_train_split);
+    check_split(d, vg_open_eval_split);
 }
 
 static void check_host(doctor *d)

@@ -5,6 +5,7 @@
 #include "trainer/features.h"
 #include "trainer/gradients.h"
 #include "trainer/phrases.h"
+#include "trainer/splits.h"
 #include "trainer/stage.h"
 
 #include <stdio.h>
@@ -35,11 +36,7 @@ static int64_t phrase_count(const vg_options *o, const vg_split *split, bool swa
 vg_forecast_data vg_forecast_data_of(const vg_options *o)
 {
     vg_split *split = NULL;
-    const char *room[VG_MAX_DATA_SETS];
-    int n = 0;
-    const char *const *paths = vg_options_train_paths(o, room, &n);
-    if (vg_split_open_without(paths, n, o->data_train_split, o->data_without, &split) != VG_OK)
-        return (vg_forecast_data){0};
+    if (vg_open_train_split(o, &split) != VG_OK) return (vg_forecast_data){0};
     const vg_forecast_data data = {vg_split_image_count(split), phrase_count(o, split, false),
                                    phrase_count(o, split, true)};
     vg_split_close(split);

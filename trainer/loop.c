@@ -115,14 +115,6 @@ static vg_status tell(vg_run *r)
 
 /* ---- evaluation while training ---- */
 
-static vg_status open_eval(vg_run *r)
-{
-    const vg_options *o = r->o;
-    if (r->eval_split) return VG_OK;
-    return vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split,
-                         &r->eval_split);
-}
-
 static vg_feature_source feature_source(vg_run *r, const vg_split *split)
 {
     return (vg_feature_source){.comm = r->comm,
@@ -169,7 +161,6 @@ static vg_status exchange_average(vg_run *r)
 vg_status vg_run_evaluate(vg_run *r)
 {
     vg_run_phase(r, VG_PHASE_evaluate);
-    VG_TRY(vg_comm_agree(r->comm, open_eval(r)));
     VG_TRY(open_eval_phrases(r));
     const vg_eval_spec spec = {.comm = r->comm,
                                .options = r->o,
@@ -501,7 +492,6 @@ static void close_run(vg_run *r)
     free(r->newest);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);
-    vg_split_close(r->eval_split);
     vg_metrics_close(r->metrics);
 }
 

@@ -37,7 +37,7 @@ typedef struct vg_run {
     vg_compute compute;
     vg_params *params;
     vg_tokenizer *tokenizer;
-    vg_split *train_split, *eval_split; /* eval_split is opened at the first evaluation */
+    vg_split *train_split, *eval_split;
     uint64_t configuration_hash, generation;
     char *configuration; /* the resolved YAML */
     vg_metrics *metrics; /* rank 0 */
@@ -108,7 +108,7 @@ static inline int64_t vg_run_total_steps(const vg_options *o)
     return total;
 }
 
-/* Opens tokenizer and training split, with places for the batches of this rank's leaves. Local. Errors: VG_E_CONFIG,
+/* Opens tokenizer and both splits, with places for the batches of this rank's leaves. Local. Errors: VG_E_CONFIG,
  * VG_E_DATA, VG_E_NOMEM. */
 vg_status vg_run_open_stream(vg_run *r);
 void vg_run_close_stream(vg_run *r);

@@ -1,5 +1,6 @@
 /* The sample stream of a run: tokenizer, split, batches, and the loader that fills them. */
 #include "trainer/loop_impl.h"
+#include "trainer/splits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,21 +18,18 @@ static vg_status open_text(vg_run *r)
     return VG_OK;
 }
 
-static vg_status open_split(vg_run *r)
+/* What is evaluated is looked at now, too, and not when all steps are done. */
+static vg_status open_splits(vg_run *r)
 {
     const vg_options *o = r->o;
-    const char *room[VG_MAX_DATA_SETS];
-    int n = 0;
-    const char *const *paths = vg_options_train_paths(o, room, &n);
-    VG_CHECK(n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
-    VG_TRY(vg_split_open_without(paths, n, o->data_train_split, o->data_without, &r->train_split));
+    VG_TRY(vg_open_train_split(o, &r->train_split));
     VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
              o->data_train_split);
     for (int k = 0; k < o->data_sets.n; k++) {
         const int64_t first = vg_split_first_image(r->train_split, k);
         r->stream_sets[k] = (vg_loader_set){first, vg_split_first_image(r->train_split, k + 1) - first};
     }
-    return VG_OK;
+    return vg_open_eval_split(o, &r->eval_split);
 }
 
 static int n_batches(const vg_run *r)
@@ -77,7 +75,7 @@ static void fill_stages(vg_run *r)
 vg_status vg_run_open_stream(vg_run *r)
 {
     VG_TRY(open_text(r));
-    VG_TRY(open_split(r));
+    VG_TRY(open_splits(r));
     r->epoch_samples = vg_loader_epoch_size(r->train_split, (int)r->o->data_phrases);
     fill_stages(r);
     return make_batches(r);
@@ -125,5 +123,6 @@ void vg_run_close_stream(vg_run *r)
     free(r->batches);
     free(r->taken);
     vg_split_close(r->train_split);
+    vg_split_close(r->eval_split);
     vg_tokenizer_close(r->tokenizer);
 }

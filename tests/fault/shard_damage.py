@@ -81,9 +81,21 @@ def damaged_shards(bench):
     expect("offset beyond the file, train", bench.run("train", "run.yaml", "--set", "data.shards=beyond"), DATA,
            f"image {image['id']}", "outside the shard")
     salvaged(bench, "beyond", 1, lambda n: n > 0)
-    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "without", "data.shards": "beyond", "data.without": "beyond.jsonl",
-                                                      "schedule.heads.steps": 2, "schedule.blocks.steps": 1, "run.eval_every": 0}))
-    check("training leaves out what is listed", "step 3/3" in done.stderr, done.stderr[-400:])
+    short = {"data.without": "beyond.jsonl", "schedule.heads.steps": 2, "schedule.blocks.steps": 1}
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "without", "data.sets": "it=beyond", "schedule.heads.mix": "it=1",
+                                                      "schedule.blocks.mix": "it=1", **short}))
+    check("training leaves out what is listed", done.returncode == 0 and "step 3/3" in done.stderr, done.stderr[-400:])
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "late", "data.shards": "beyond", **short}))
+    expect("evaluation does not, and says so before the first step", done, DATA, "data.eval_split", "filter --without")
+    check("nothing was trained", not os.path.exists(bench.path("late")))
+
+    for what, options, words in (("a cut shard", {"data.shards": "half"}, ("half/", "cut short")),
+                                 ("a folder without shards", {"data.shards": "data"}, ("data",)),
+                                 ("a split that is not there", {"data.eval_split": "absent"}, ("no split 'absent'", "val"))):
+        done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "late", "data.sets": "it=shards", "schedule.heads.mix": "it=1",
+                                                          "schedule.blocks.mix": "it=1", **options}))
+        expect(f"{what} to evaluate on, before the first step", done, DATA, "data.eval_split", *words)
+        check("nothing was trained", not os.path.exists(bench.path("late")))
 
     copied(bench, "width", lambda d: patched(d, ids, 24, struct.pack("<i", -5)))
     expect("negative width", bench.run("shard", "verify", "width"), DATA, f"image {image['id']}", "impossible")

@@ -1,0 +1,31 @@
+#include "trainer/splits.h"
+
+vg_status vg_open_train_split(const vg_options *o, vg_split **out)
+{
+    const char *room[VG_MAX_DATA_SETS];
+    int n = 0;
+    const char *const *paths = vg_options_train_paths(o, room, &n);
+    VG_CHECK(n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
+    return vg_split_open_without(paths, n, o->data_train_split, o->data_without, out);
+}
+
+static vg_status open_whole(const vg_options *o, vg_split **out)
+{
+    VG_TRY(vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n, o->data_eval_split, out));
+    const vg_status st = vg_split_check_images(*out);
+    if (st == VG_OK) return VG_OK;
+    vg_split_close(*out);
+    *out = NULL;
+    return st;
+}
+
+vg_status vg_open_eval_split(const vg_options *o, vg_split **out)
+{
+    VG_CHECK(o->data_shards.n > 0, VG_E_CONFIG,
+             "data.shards names no shards to evaluate on; `vlgtr shard import` makes them");
+    const vg_status st = open_whole(o, out);
+    if (st == VG_OK) return VG_OK;
+    const bool listed = st == VG_E_DATA && *o->data_without; /* perhaps what is at fault is in the list */
+    return vg_fail_at(st, "data.eval_split%s",
+                      listed ? ", which data.without does not serve (`vlgtr shard filter --without` does)" : "");
+}

@@ -1,0 +1,16 @@
+/* The splits that a run configuration names. Local. */
+#ifndef VG_TRAINER_SPLITS_H
+#define VG_TRAINER_SPLITS_H
+
+#include "data/shard.h"
+#include "trainer/options.h"
+
+/* What trains: data.train_split of data.sets, or of data.shards, without the records that data.without lists. Errors:
+ * VG_E_CONFIG (no shards), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */
+vg_status vg_open_train_split(const vg_options *o, vg_split **out);
+
+/* What is evaluated: all of data.eval_split of data.shards, and its images are there. An accuracy is one of every
+ * sentence, so data.without, which may name sentences of this split, does not serve it. Errors: as above. */
+vg_status vg_open_eval_split(const vg_options *o, vg_split **out);
+
+#endif
