@@ -11,7 +11,9 @@ enum {
     ACROSS_SPAN = 2 * VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
     ACROSS_STEPS = 16,             /* of those, as many as stay in the first-level cache */
     BLOCK_FLOATS = 96 * 1024,      /* of A: a good part of the second-level cache */
-    MAX_BLOCK_ROWS = 256
+    MAX_BLOCK_ROWS = 256,
+    STREAM_FLOATS = 512 * 1024, /* of C: a whole second-level cache */
+    LINE_FLOATS = 16
 };
 
 const vg_gemm_isa *vg_gemm_isa_get(void)
@@ -152,11 +154,10 @@ static part part_of(const layout *l, int thread, int n_threads)
 /* What finishing a tile will add to, on its way while the sums are made. */
 static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
 {
-    enum { LINE = 16 };
     for (int64_t r = 0; r < n_rows; r++) {
         const float *at = g->finish.add + vg_gemm_row(g, row + r) * g->n + column;
         __builtin_prefetch(at);
-        __builtin_prefetch(at + LINE);
+        __builtin_prefetch(at + LINE_FLOATS);
     }
 }
 
@@ -212,8 +213,21 @@ static int threads_for(const vg_gemm *g, int n_threads)
     return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
 }
 
-void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
+/* A result that no cache holds until it is read is stored past them: a store would first fetch the line that it writes
+ * over. Vectors must lie inside lines; and lines that are added to are near already. */
+static bool streams(const vg_gemm *g)
 {
+    const vg_gemm_finish *f = &g->finish;
+    const uintptr_t places = (uintptr_t)f->c | (uintptr_t)f->z | (uintptr_t)(g->n * (int64_t)sizeof(float));
+    return g->m * g->n >= STREAM_FLOATS && places % (LINE_FLOATS * sizeof(float)) == 0 && f->c != f->add &&
+           !f->transposed;
+}
+
+void vg_gemm_run(const vg_stream *stream, const vg_gemm *asked, void *workspace)
+{
+    vg_gemm product = *asked;
+    product.finish.streams = streams(asked);
+    const vg_gemm *g = &product;
     const layout l = plan(g, stream->n_threads, workspace);
     const int n_asked = threads_for(g, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();
@@ -230,5 +244,6 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
         const part mine = part_of(&l, thread, n_threads);
         for (int64_t start = 0; start < g->k; start += l.span)
             run_part(g, &l, mine, g->packed ? g->packed : l.b, start, l.threads + (size_t)thread * l.thread_floats);
+        l.isa->settle();
     }
 }

@@ -138,15 +138,44 @@ static inline vf activate(vg_act act, vf z)
     return z;
 }
 
-/* One vector of one row; at is its place in C, count how many lanes are inside. */
-static inline void finish_vector(const vg_gemm_finish *f, vf sum, int64_t at, int64_t column, int count)
+/* Where whole vectors of a result go: past the caches when it streams. */
+static inline void put(bool streams, float *p, vf v, int count)
 {
-    if (f->bias) sum = sum + load_some(f->bias + column, count);
-    if (f->z) store_some(f->z + at, sum, count);
-    const vf y = activate(f->act, sum);
-    const vf scale = f->scale ? load_some(f->scale + column, count) : vf_set(1.0F);
-    const vf add = f->add ? load_some(f->add + at, count) : vf_set(0.0F);
-    store_some(f->c + at, f->scale || f->add ? vf_fma(scale, y, add) : y, count);
+    if (streams && count == VF_LANES)
+        vf_stream(p, v);
+    else
+        store_some(p, v, count);
+}
+
+/* VF_LANES columns of some rows, `count` of them inside; act is known where this is compiled, and the rest is asked
+ * where it costs nothing: what belongs to a column is read once. */
+EACH_WIDTH static inline void finish_columns(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j,
+                                             int count, vg_act act)
+{
+    const vg_gemm_finish f = g->finish;
+    const vf bias = f.bias ? load_some(f.bias + j, count) : vf_set(0.0F);
+    const vf scale = f.scale ? load_some(f.scale + j, count) : vf_set(1.0F);
+    for (int64_t r = 0; r < n_rows; r++, sums += NR) {
+        const int64_t at = vg_gemm_row(g, i + r) * g->n + j;
+        const vf z = vf_load(sums) + bias;
+        if (f.z) put(f.streams, f.z + at, z, count);
+        vf y = activate(act, z);
+        if (f.add)
+            y = vf_fma(scale, y, load_some(f.add + at, count));
+        else if (f.scale)
+            y *= scale;
+        put(f.streams, f.c + at, y, count);
+    }
+}
+
+EACH_WIDTH static inline void finish_act(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j,
+                                         vg_act act)
+{
+    const int n_columns = g->n - j < NR ? (int)(g->n - j) : NR;
+    for (int v = 0; v + VF_LANES <= n_columns; v += VF_LANES)
+        finish_columns(g, sums + v, i, n_rows, j + v, VF_LANES, act);
+    const int whole = n_columns / VF_LANES * VF_LANES;
+    if (whole < n_columns) finish_columns(g, sums + whole, i, n_rows, j + whole, n_columns - whole, act);
 }
 
 /* A square of sums, put down as n_columns rows of n_rows numbers. */
@@ -174,17 +203,15 @@ static void finish_transposed(const vg_gemm *g, const float *sums, int64_t i, in
 
 static void finish(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j)
 {
-    const int n_columns = g->n - j < NR ? (int)(g->n - j) : NR;
     if (g->finish.transposed) {
-        finish_transposed(g, sums, i, n_rows, j, n_columns);
+        finish_transposed(g, sums, i, n_rows, j, g->n - j < NR ? (int)(g->n - j) : NR);
         return;
     }
-    const int whole = n_columns / VF_LANES * VF_LANES;
-    for (int64_t r = 0; r < n_rows; r++, sums += NR) {
-        const int64_t at = vg_gemm_row(g, i + r) * g->n + j;
-        for (int v = 0; v < whole; v += VF_LANES) finish_vector(&g->finish, vf_load(sums + v), at + v, j + v, VF_LANES);
-        if (whole < n_columns)
-            finish_vector(&g->finish, vf_load(sums + whole), at + whole, j + whole, n_columns - whole);
+    switch (g->finish.act) { /* each is compiled by itself */
+    case VG_ACT_NONE: finish_act(g, sums, i, n_rows, j, VG_ACT_NONE); break;
+    case VG_ACT_RELU: finish_act(g, sums, i, n_rows, j, VG_ACT_RELU); break;
+    case VG_ACT_GELU: finish_act(g, sums, i, n_rows, j, VG_ACT_GELU); break;
+    case VG_ACT_SIGMOID: finish_act(g, sums, i, n_rows, j, VG_ACT_SIGMOID); break;
     }
 }
 
