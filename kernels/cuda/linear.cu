@@ -3,11 +3,13 @@
  * - gamma is multiplied into the rows of W and into b before the product. That costs N * K numbers, where a pass over
  *   the result would cost rows * N, and leaves the residual to the epilogue.
  * - gelu and sigmoid are passes over z: the library's gelu is the tanh approximation, ours is exact.
- * - with gamma, the gradient of W waits in the workspace, since dgamma needs it as it is.
+ * - the gradient of W waits in the workspace where many rows are multiplied in chunks, and with gamma, since dgamma
+ *   needs it as it is.
  * What is multiplied is fp32 or bf16, sums and gradients of parameters are fp32, other results either. */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
 
 /* --- gamma and the weight ----------------------------------------------------------------------------------------- */
@@ -130,10 +132,10 @@ extern "C" vg_status vg_cuda_linear_dx(vg_stream *stream, const vg_node *node)
 /* --- the gradients of the parameters ------------------------------------------------------------------------------ */
 
 struct dw_args {
-    const float *product, *w, *b, *gamma, *sums; /* G [N,K]; [N,K]; [N] each. All but gamma may be NULL */
+    const float *product, *w, *b, *gamma, *sums; /* parts of G, each [N,K]; [N,K]; [N]; [N]; parts of [N]. Or NULL */
     float *dw, *db, *dgamma;                     /* any may be NULL */
     int64_t rows;
-    int width;
+    int width, parts, sum_parts; /* parts of G, of sums */
     bool wide, accumulate;
 };
 
@@ -142,14 +144,22 @@ static __forceinline__ __device__ void put(float *to, float x, bool accumulate)
     *to = accumulate ? *to + x : x;
 }
 
-/* Row n of dW, and <W[n], G[n]> where dgamma wants it. */
-template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t row)
+/* The sum of the numbers at x in all parts, in the order of parts. */
+template <int W> static __forceinline__ __device__ pack<W> sum_of_parts(const float *x, int parts, int64_t apart)
 {
-    const float gamma = p.gamma[row];
+    pack<W> sum = load<W>(x);
+#pragma unroll 4
+    for (int i = 1; i < parts; i++) sum = sum + load<W>(x + i * apart);
+    return sum;
+}
+
+/* Row n of dW, and <W[n], G[n]> where dgamma wants it. */
+template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t row, float gamma)
+{
     float along = 0;
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
         const int64_t at = row * p.width + c;
-        pack<W> g = load<W>(p.product + at);
+        pack<W> g = sum_of_parts<W>(p.product + at, p.parts, p.rows * p.width);
         if (p.dgamma) {
             const pack<W> w = load<W>(p.w + at);
             for (int i = 0; i < W; i++) along += w.v[i] * g.v[i];
@@ -161,34 +171,40 @@ template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t
     return warp_sum(along);
 }
 
-/* Outputs of a layer with gamma, a warp each, from its row of G and its sum of dz. Memory bound: G and W are read and
- * dW written once; 12 * N * K bytes. */
-KERNEL(ROW_THREADS, 4) void finish_dw(const struct dw_args p)
+/* Outputs of a layer whose rows were multiplied in parts, or that has a gamma: a warp each, from its rows of G and its
+ * sums of dz. Memory bound: the parts of G and, for dgamma, W are read and dW is written once; 4 * N * K bytes each. */
+KERNEL(ROW_THREADS) void finish_dw(const struct dw_args p)
 {
     const int64_t row = row_of_warp();
     if (row >= p.rows) return;
-    const float along = !p.product ? 0.0F : p.wide ? dw_row<4>(p, row) : dw_row<1>(p, row);
+    const float gamma = p.gamma ? p.gamma[row] : 1.0F;
+    const float along = !p.product ? 0.0F : p.wide ? dw_row<4>(p, row, gamma) : dw_row<1>(p, row, gamma);
     if (lane_of_warp() > 0) return;
-    if (p.db) put(p.db + row, p.gamma[row] * p.sums[row], p.accumulate);
-    if (p.dgamma) put(p.dgamma + row, along + (p.b ? p.b[row] * p.sums[row] : 0.0F), p.accumulate);
+    const float sum = p.sums ? sum_of_parts<1>(p.sums + row, p.sum_parts, p.rows).v[0] : 0.0F;
+    if (p.db) put(p.db + row, gamma * sum, p.accumulate);
+    if (p.dgamma) put(p.dgamma + row, along + (p.b ? p.b[row] * sum : 0.0F), p.accumulate);
 }
 KERNEL_ENTRY(finish_dw, struct dw_args)
 
-/* Where things lie in the workspace behind that of the product. */
+/* How rows are divided, and where things lie in the workspace behind that of the product. */
 struct dw_space {
-    float *sums, *product; /* [N], [N,K] */
+    int64_t chunks, parts; /* row_chunks.h */
+    float *sums, *product; /* parts of [N], of [N,K] */
     void *partial;         /* of the column sums */
 };
 
 static size_t dw_space_of(const vg_node *node, struct dw_space *out)
 {
-    const int64_t rows = vg_shape_rows(&node->in[0].shape), n = vg_shape_last(&node->in[0].shape);
+    const int64_t rows = vg_shape_rows(&node->in[0].shape), n = vg_shape_last(&node->in[0].shape),
+                  k = vg_shape_last(&node->in[1].shape);
     unsigned char *memory = (unsigned char *)node->workspace;
     size_t at = VG_MATMUL_WORKSPACE_BYTES;
+    out->chunks = vg_row_chunks(rows, n, k);
+    out->parts = vg_row_parts(rows, n, k);
     out->sums = (float *)(memory + at);
-    at += floats_bytes(n);
+    at += floats_bytes(out->parts * n);
     out->product = (float *)(memory + at);
-    if (node->in[4].shape.rank) at += floats_bytes(n * vg_shape_last(&node->in[1].shape));
+    if (node->in[4].shape.rank || out->parts > 1) at += floats_bytes(out->parts * n * k);
     out->partial = memory + at;
     return at + vg_cuda_column_sums_workspace(rows, n);
 }
@@ -223,29 +239,51 @@ static void add_to(vg_stream *stream, float *to, const float *x, int64_t n)
     vg_cuda_column_sums(stream, &sums, NULL);
 }
 
-/* G = dz^T x into `product`, added to what is there where that is dW and node->accumulate; sums of dz into `sums`.
- * Either may be NULL. */
-static vg_status multiply(vg_stream *stream, const vg_node *node, float *product, float *sums, void *partial)
+/* G = dz^T x of `chunks` chunks of `rows` rows from row `first` on, one behind the other, and their sums of dz, which
+ * may be NULL; `summed` becomes whether those were made. */
+static vg_status multiply_chunks(vg_stream *stream, const vg_node *node, int64_t first, int64_t rows, int64_t chunks,
+                                 bool add, float *g, float *sums, bool *summed)
 {
     const vg_operand *dz = &node->in[0], *x = &node->in[1];
-    vg_matmul g = {};
-    g.m = vg_shape_last(&dz->shape);
-    g.n = vg_shape_last(&x->shape);
-    g.k = vg_shape_rows(&dz->shape);
-    g.factors = dz->dtype;
-    g.a = dz->data;
-    g.b = x->data;
-    g.a_transposed = true;
-    g.c = node->accumulate && product == node->out[0].data ? product : NULL;
-    g.d = product;
-    g.a_sums = sums;
-    bool summed = false;
-    if (product) VG_TRY(vg_cuda_matmul(stream, &g, node->workspace, &summed));
-    if (sums && !summed) sum_rows_of(stream, dz, sums, partial);
+    vg_matmul product = {};
+    product.m = vg_shape_last(&dz->shape);
+    product.n = vg_shape_last(&x->shape);
+    product.k = rows;
+    product.batch = chunks;
+    product.factors = dz->dtype;
+    product.a = (const unsigned char *)dz->data + (size_t)(first * product.m) * vg_dtype_bytes(dz->dtype);
+    product.b = (const unsigned char *)x->data + (size_t)(first * product.n) * vg_dtype_bytes(x->dtype);
+    product.a_transposed = true;
+    product.c = add ? g : NULL;
+    product.d = g;
+    product.a_sums = sums;
+    return vg_cuda_matmul(stream, &product, node->workspace, summed);
+}
+
+/* The parts of G into `product`, added to it where that is dW and node->accumulate; the parts of the sums of dz into
+ * `sums`: how many those are becomes *sum_parts. Either may be NULL. */
+static vg_status multiply(vg_stream *stream, const vg_node *node, const struct dw_space *space, float *product,
+                          float *sums, int *sum_parts)
+{
+    const vg_operand *dz = &node->in[0];
+    const int64_t rows = vg_shape_rows(&dz->shape), n = vg_shape_last(&dz->shape), chunks = space->chunks,
+                  of_chunk = rows / chunks, left = rows % chunks;
+    const bool add = node->accumulate && product == node->out[0].data;
+    bool summed = false, left_summed = true;
+    if (product) {
+        VG_TRY(multiply_chunks(stream, node, 0, of_chunk, chunks, add, product, sums, &summed));
+        if (left > 0)
+            VG_TRY(multiply_chunks(stream, node, rows - left, left, 1, false,
+                                   product + chunks * n * vg_shape_last(&node->in[1].shape),
+                                   sums ? sums + chunks * n : NULL, &left_summed));
+    }
+    *sum_parts = summed && left_summed ? (int)space->parts : 1;
+    if (sums && !(summed && left_summed)) sum_rows_of(stream, dz, sums, space->partial);
     return VG_OK;
 }
 
-static void finish(vg_stream *stream, const vg_node *node, const float *product, const float *sums)
+static void finish(vg_stream *stream, const vg_node *node, const struct dw_space *space, const float *product,
+                   const float *sums, int sum_parts)
 {
     const vg_operand *in = node->in, *out = node->out;
     struct dw_args p = {};
@@ -259,6 +297,8 @@ static void finish(vg_stream *stream, const vg_node *node, const float *product,
     p.dgamma = (float *)out[2].data;
     p.rows = vg_shape_last(&in[0].shape);
     p.width = (int)vg_shape_last(&in[1].shape);
+    p.parts = (int)space->parts;
+    p.sum_parts = sum_parts;
     p.accumulate = node->accumulate;
     p.wide = is_wide(p.width, p.product, p.w, p.dw);
     LAUNCH(finish_dw, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
@@ -270,11 +310,13 @@ extern "C" vg_status vg_cuda_linear_dw(vg_stream *stream, const vg_node *node)
     float *dw = (float *)node->out[0].data, *db = (float *)node->out[1].data, *dgamma = (float *)node->out[2].data;
     struct dw_space space;
     dw_space_of(node, &space);
-    float *product = gamma && (dw || dgamma) ? space.product : dw;
-    float *sums = !db && !(dgamma && b) ? NULL : gamma || node->accumulate ? space.sums : db;
-    VG_TRY(multiply(stream, node, product, sums, space.partial));
-    if (gamma)
-        finish(stream, node, product, sums);
+    const bool finished = gamma || (dw && space.parts > 1); /* by a pass over G */
+    float *product = !dw && !dgamma ? NULL : finished ? space.product : dw;
+    float *sums = !db && !(dgamma && b) ? NULL : finished || node->accumulate ? space.sums : db;
+    int sum_parts = 1;
+    VG_TRY(multiply(stream, node, &space, product, sums, &sum_parts));
+    if (finished)
+        finish(stream, node, &space, product, sums, sum_parts);
     else if (sums && sums != db)
         add_to(stream, db, sums, vg_shape_last(&node->in[0].shape));
     return VG_CUDA_LAUNCHED("linear_dw");

@@ -7,7 +7,7 @@
 
 /* All that the choice of an algorithm hangs on. Compared byte for byte: there are no gaps. */
 typedef struct problem {
-    int64_t m, n, k;
+    int64_t m, n, k, batch;
     int32_t factors, sums, a_transposed, b_transposed, adds, epilogue; /* the first two are a cudaDataType_t */
     uint32_t alignment[4];                                             /* bytes, of a, b, c and d */
 } problem;
@@ -70,6 +70,7 @@ static problem problem_of(const vg_matmul *product)
     return (problem){.m = product->m,
                      .n = product->n,
                      .k = product->k,
+                     .batch = product->batch > 1 ? product->batch : 1,
                      .factors = type_of(product->factors),
                      .sums = type_of(product->sums),
                      .a_transposed = product->a_transposed,
@@ -84,13 +85,19 @@ static problem problem_of(const vg_matmul *product)
 
 #define SET_OPERATION(name, value) \
     VG_CUDA_BLAS(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_##name, &(value), sizeof(value)))
+#define SET_LAYOUT(of, name, value) \
+    VG_CUDA_BLAS(cublasLtMatrixLayoutSetAttribute(of, CUBLASLT_MATRIX_LAYOUT_##name, &(value), sizeof(value)))
 #define SET_PREFERENCE(name, value) \
     VG_CUDA_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##name, &(value), sizeof(value)))
 
-/* The layout of a row-major [rows,columns] tensor. */
-static vg_status layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t rows, int64_t columns)
+/* The layout of row-major [rows,columns] tensors, one behind the other. */
+static vg_status layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t batch, int64_t rows, int64_t columns)
 {
+    const int32_t count = (int32_t)batch;
+    const int64_t apart = rows * columns;
     VG_CUDA_BLAS(cublasLtMatrixLayoutCreate(out, (cudaDataType_t)type, (uint64_t)columns, (uint64_t)rows, columns));
+    SET_LAYOUT(*out, BATCH_COUNT, count);
+    SET_LAYOUT(*out, STRIDED_BATCH_OFFSET, apart);
     return VG_OK;
 }
 
@@ -111,9 +118,12 @@ static vg_status describe(plan *p)
     SET_OPERATION(TRANSA, first);
     SET_OPERATION(TRANSB, second);
     SET_OPERATION(EPILOGUE, of->epilogue);
-    VG_TRY(layout(&p->first, of->factors, of->b_transposed ? of->n : of->k, of->b_transposed ? of->k : of->n));
-    VG_TRY(layout(&p->second, of->factors, of->a_transposed ? of->k : of->m, of->a_transposed ? of->m : of->k));
-    return layout(&p->result, of->sums, of->m, of->n);
+    if (of->epilogue == CUBLASLT_EPILOGUE_BGRADB) SET_OPERATION(BIAS_BATCH_STRIDE, of->m);
+    VG_TRY(
+        layout(&p->first, of->factors, of->batch, of->b_transposed ? of->n : of->k, of->b_transposed ? of->k : of->n));
+    VG_TRY(
+        layout(&p->second, of->factors, of->batch, of->a_transposed ? of->k : of->m, of->a_transposed ? of->m : of->k));
+    return layout(&p->result, of->sums, of->batch, of->m, of->n);
 }
 
 static vg_status limit(cublasLtMatmulPreference_t preference, const problem *of)

@@ -17,9 +17,11 @@ extern "C" {
 /* What is set apart for cuBLASLt in a node's workspace; its algorithms that do not split sums rarely want any. */
 enum { VG_MATMUL_WORKSPACE_BYTES = 4 << 20 };
 
-/* d = relu(A B + c + bias), row-major. A is stored as [m,k], or [k,m] when a_transposed; B as [k,n] or [n,k]. */
+/* d = relu(A B + c + bias), row-major. A is stored as [m,k], or [k,m] when a_transposed; B as [k,n] or [n,k].
+ * With `batch` above 1 that many products at once, without c, bias and relu: all that one reads and writes lies right
+ * behind what the one before does. */
 typedef struct vg_matmul {
-    int64_t m, n, k;
+    int64_t m, n, k, batch; /* batch 0: one */
     vg_dtype factors, sums; /* element types, fp32 or bf16: of a and b; of c, bias and d, fp32 where a and b are */
     const void *a, *b;
     bool a_transposed, b_transposed, relu;

@@ -34,7 +34,8 @@ struct product {
     int32_t pointer_mode, transpose_a, transpose_b;
     uint32_t epilogue;
     void *bias;
-    int32_t bias_type; /* -1: that of D */
+    int64_t bias_stride; /* between the biases of a batch */
+    int32_t bias_type;   /* -1: that of D */
 };
 
 struct preference {
@@ -76,6 +77,7 @@ const std::vector<field> PRODUCT = {
     FIELD(CUBLASLT_MATMUL_DESC_TRANSB, product, transpose_b),
     FIELD(CUBLASLT_MATMUL_DESC_EPILOGUE, product, epilogue),
     FIELD(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product, bias),
+    FIELD(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, product, bias_stride),
     FIELD(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, product, bias_type),
 };
 const std::vector<field> PREFERENCE = {
@@ -214,6 +216,17 @@ bool uses_bias(const problem &q)
     return has(q, CUBLASLT_EPILOGUE_BIAS) || sums_gradient(q);
 }
 
+/* The bias, or the sums of a gradient, of one product of a batch, and where they begin: in bytes. */
+size_t bias_bytes(const problem &q)
+{
+    return (size_t)(has(q, CUBLASLT_EPILOGUE_BGRADB) ? q.n : q.m) * element_bytes(q.d);
+}
+
+size_t bias_at(const problem &q, int64_t batch)
+{
+    return (size_t)(batch * q.p.bias_stride) * element_bytes(q.d);
+}
+
 /* One operand in memory. */
 struct place {
     const char *name;
@@ -240,8 +253,7 @@ std::vector<place> places(const call &x)
                               {"B", x.b, span_bytes(q.b), align[1]},
                               {"D", x.d, span_bytes(q.d), align[3]}};
     if (x.beta != 0) all.push_back({"C", x.c, span_bytes(q.c), align[2]});
-    const int64_t bias_count = has(q, CUBLASLT_EPILOGUE_BGRADB) ? q.n : q.m;
-    if (uses_bias(q)) all.push_back({"bias", q.p.bias, (size_t)bias_count * element_bytes(q.d), 1});
+    if (uses_bias(q)) all.push_back({"bias", q.p.bias, bias_at(q, q.d.batches - 1) + bias_bytes(q), 1});
     if (x.workspace_bytes > 0) all.push_back({"workspace", x.workspace, x.workspace_bytes, 256});
     return all;
 }
@@ -277,26 +289,26 @@ elements view(const void *data, const layout &l, bool transposed, int64_t batch)
     return {at, l.type == CUDA_R_16BF, transposed ? l.leading : 1, transposed ? 1 : l.leading};
 }
 
-float finish(const call &x, float sum, int64_t i, int64_t j, const elements &c)
+float finish(const call &x, float sum, int64_t i, int64_t j, const elements &c, const char *bias)
 {
     const problem &q = x.q;
     const bool bf16 = q.d.type == CUDA_R_16BF;
     float y = x.alpha * sum;
     if (x.beta != 0) y += x.beta * c.at(i, j);
-    if (has(q, CUBLASLT_EPILOGUE_BIAS)) y += elements{(const char *)q.p.bias, bf16, 1, 0}.at(i, 0);
+    if (has(q, CUBLASLT_EPILOGUE_BIAS)) y += elements{bias, bf16, 1, 0}.at(i, 0);
     if (has(q, CUBLASLT_EPILOGUE_RELU)) y = y < 0 ? 0 : y;
     if (has(q, CUBLASLT_EPILOGUE_GELU)) y = gelu(y);
     return y;
 }
 
 /* Sums of op(A) over its columns or of op(B) over its rows. */
-void sum_gradient(const problem &q, const elements &a, const elements &b)
+void sum_gradient(const problem &q, const elements &a, const elements &b, char *bias)
 {
     const bool of_a = has(q, CUBLASLT_EPILOGUE_BGRADA);
     for (int64_t i = 0; i < (of_a ? q.m : q.n); i++) {
         float sum = 0;
         for (int64_t k = 0; k < q.k; k++) sum += of_a ? a.at(i, k) : b.at(k, i);
-        put((char *)q.p.bias, q.d.type == CUDA_R_16BF, i, sum);
+        put(bias, q.d.type == CUDA_R_16BF, i, sum);
     }
 }
 
@@ -319,12 +331,13 @@ void compute_batch(const call &x, int64_t batch)
     const elements a = view(x.a, q.a, q.p.transpose_a != CUBLAS_OP_N, batch);
     const elements b = view(x.b, q.b, q.p.transpose_b != CUBLAS_OP_N, batch);
     const elements c = view(x.c, q.c, false, batch), d = view(x.d, q.d, false, batch);
+    char *bias = (char *)q.p.bias + bias_at(q, batch);
     std::vector<float> sums((size_t)(q.m * q.n));
     multiply(x, a, b, sums);
     for (int64_t j = 0; j < q.n; j++)
         for (int64_t i = 0; i < q.m; i++)
-            put((char *)d.data, d.bf16, i + j * d.column, finish(x, sums[(size_t)(i + j * q.m)], i, j, c));
-    if (sums_gradient(q)) sum_gradient(q, a, b);
+            put((char *)d.data, d.bf16, i + j * d.column, finish(x, sums[(size_t)(i + j * q.m)], i, j, c, bias));
+    if (sums_gradient(q)) sum_gradient(q, a, b, bias);
 }
 
 /* Every column of a matrix, for check mode. */
@@ -343,15 +356,16 @@ void check_reads(const call &x)
     each_column(x.a, q.a, reads);
     each_column(x.b, q.b, reads);
     if (x.beta != 0) each_column(x.c, q.c, reads);
-    if (has(q, CUBLASLT_EPILOGUE_BIAS)) reads(q.p.bias, (size_t)q.m * element_bytes(q.d));
+    for (int64_t batch = 0; has(q, CUBLASLT_EPILOGUE_BIAS) && batch < q.d.batches; batch++)
+        reads((const char *)q.p.bias + bias_at(q, batch), bias_bytes(q));
 }
 
 void note_writes(const call &x)
 {
     const problem &q = x.q;
     each_column(x.d, q.d, heap_wrote);
-    if (sums_gradient(q))
-        heap_wrote(q.p.bias, (size_t)(has(q, CUBLASLT_EPILOGUE_BGRADA) ? q.m : q.n) * element_bytes(q.d));
+    for (int64_t batch = 0; sums_gradient(q) && batch < q.d.batches; batch++)
+        heap_wrote((char *)q.p.bias + bias_at(q, batch), bias_bytes(q));
 }
 
 /* The workspace is written too: whoever else keeps something there shall see it. */
@@ -450,8 +464,9 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
 cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t p, size_t, cublasComputeType_t compute,
                                                cudaDataType_t scale)
 {
-    inside<product>(p) = {
-        compute, scale, CUBLASLT_POINTER_MODE_HOST, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr, -1};
+    inside<product>(p) = {compute,     scale,       CUBLASLT_POINTER_MODE_HOST,
+                          CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT,
+                          nullptr,     0,           -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -121,13 +121,15 @@ static setup set_up(product p)
     s.a = new_matrix(p.ta ? p.k : p.m, p.ta ? p.m : p.k, p.padding, p.batches, p.bf16_in);
     s.b = new_matrix(p.tb ? p.n : p.k, p.tb ? p.k : p.n, p.padding, p.batches, p.bf16_in);
     s.d = new_matrix(p.m, p.n, p.padding, p.batches, p.bf16_out);
-    s.bias = new_matrix(n_bias, 1, 0, 1, p.bf16_out);
+    s.bias = new_matrix(n_bias, 1, 0, p.batches, p.bf16_out);
     BLAS(cublasLtCreate(&s.handle));
     BLAS(cublasLtMatmulDescCreate(&s.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
     BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
     BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &p.epilogue, sizeof p.epilogue));
     BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &s.bias.device, sizeof(void *)));
+    const int64_t bias_stride = n_bias;
+    BLAS(cublasLtMatmulDescSetAttribute(s.desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, &bias_stride, 8));
     const uint64_t workspace_bytes = WORKSPACE_BYTES;
     BLAS(cublasLtMatmulPreferenceCreate(&s.preference));
     BLAS(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
@@ -166,7 +168,7 @@ static double expected(const setup *s, const matrix *before, int batch, int i, i
     y = (double)p->alpha * y + (double)p->beta * at(before, batch, i, j);
     if (p->epilogue == CUBLASLT_EPILOGUE_BIAS || p->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS ||
         p->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS)
-        y += at(&s->bias, 0, i, 0);
+        y += at(&s->bias, batch, i, 0);
     if (p->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS) y = fmax(y, 0);
     if (p->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS) y = gelu(y);
     return y;
@@ -183,12 +185,13 @@ static void expect_gradient(const setup *s)
 {
     const bool of_a = s->p.epilogue == CUBLASLT_EPILOGUE_BGRADA;
     download(&s->bias);
-    for (int i = 0; i < s->bias.rows; i++) {
+    for (int n = 0; n < s->p.batches * s->bias.rows; n++) {
+        const int batch = n / s->bias.rows, i = n % s->bias.rows;
         double sum = 0;
         for (int k = 0; k < s->p.k; k++)
-            sum += of_a ? (s->p.ta ? at(&s->a, 0, k, i) : at(&s->a, 0, i, k))
-                        : (s->p.tb ? at(&s->b, 0, i, k) : at(&s->b, 0, k, i));
-        NEED(is_near(at(&s->bias, 0, i, 0), sum, &s->p));
+            sum += of_a ? (s->p.ta ? at(&s->a, batch, k, i) : at(&s->a, batch, i, k))
+                        : (s->p.tb ? at(&s->b, batch, i, k) : at(&s->b, batch, k, i));
+        NEED(is_near(at(&s->bias, batch, i, 0), sum, &s->p));
     }
 }
 
@@ -224,6 +227,8 @@ static void every_product(void)
         {64, 40, 96, true, false, false, false, CUBLASLT_EPILOGUE_GELU_BIAS, 1, 0, 1, 0},
         {36, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADA, 1, 0, 1, 0},
         {36, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADB, 1, 0, 1, 0},
+        {36, 20, 50, false, true, false, false, CUBLASLT_EPILOGUE_BGRADB, 1, 0, 3, 0},
+        {64, 40, 32, true, false, false, false, CUBLASLT_EPILOGUE_BIAS, 1, 0, 2, 0},
         {48, 24, 80, true, false, true, false, none, 1, 0, 1, 0},
         {48, 24, 80, true, false, true, true, CUBLASLT_EPILOGUE_BIAS, 1, 0, 1, 0},
     };

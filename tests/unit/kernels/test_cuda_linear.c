@@ -8,6 +8,9 @@ typedef struct layer {
 
 static const layer layers[] = {{1, 1, 1}, {37, 2, 5}, {5, 45, 50}, {130, 64, 36}, {300, 4, 64}};
 enum { N_LAYERS = sizeof layers / sizeof *layers };
+/* So many rows that the gradient of W takes them in chunks: with rows left, ragged and not, and without. */
+static const layer tall[] = {{2051, 5, 7}, {3074, 12, 8}, {4096, 8, 4}, {2048, 3, 130}};
+enum { N_TALL = sizeof tall / sizeof *tall };
 
 enum { X, W, B, GAMMA, RES };
 
@@ -86,12 +89,17 @@ static vg_node weight_gradient(test_memory *m, layer l, int wanted, bool gamma, 
     return n;
 }
 
+static layer any_layer(int k)
+{
+    return k < N_LAYERS ? layers[k] : tall[k - N_LAYERS];
+}
+
 static void gradients_of_the_parameters(void **state)
 {
     (void)state;
-    for (int k = 0; k < N_LAYERS * 6; k++) {
+    for (int k = 0; k < (N_LAYERS + N_TALL) * 6; k++) {
         test_memory m = {0};
-        const layer l = layers[k / 6];
+        const layer l = any_layer(k / 6);
         vg_node n = weight_gradient(&m, l, 1 + k % 6 / 2, false, false);
         n.accumulate = k % 2;
         cuda_matches_cpu(&m, &n, 4, l.rows);
@@ -102,14 +110,65 @@ static void gradients_of_the_parameters(void **state)
 static void gradients_of_the_parameters_with_gamma(void **state)
 {
     (void)state;
-    for (int k = 0; k < 2 * 28; k++) {
+    for (int k = 0; k < 4 * 28; k++) {
         test_memory m = {0};
-        const layer l = layers[k % N_LAYERS];
+        const layer l = any_layer(k % (N_LAYERS + N_TALL)); /* 28 ways and 9 layers have no common divisor */
         vg_node n = weight_gradient(&m, l, 1 + k / 4 % 7, true, k & 2);
         n.accumulate = k & 1;
         cuda_matches_cpu(&m, &n, 4, l.rows * l.k); /* dgamma sums both ways */
         release(&m);
     }
+}
+
+/* Whole numbers, of dz times a power of two that differs from chunk to chunk: every sum in a chunk is exact in any
+ * order, a sum of chunks is not. */
+static void fill_chunks(const vg_node *n, int64_t chunk)
+{
+    static const float scales[] = {0x1p0F, 0x1p-15F, 0x1p9F, 0x1p-7F};
+    for (int i = 0; i < 2; i++) {
+        float *x = n->in[i].data;
+        const int64_t width = vg_shape_last(&n->in[i].shape);
+        for (int64_t k = 0; k < vg_shape_count(&n->in[i].shape); k++)
+            x[k] = (float)((int)(random_word(9 + (uint64_t)i, (uint32_t)k) % 17) - 8) *
+                   (i == 0 ? scales[k / width / chunk] : 1.0F);
+    }
+}
+
+/* Adds what a chunk gives to sums [n,k] and [n], exactly; all in one fp32 rounding. */
+static void add_chunk(const vg_node *n, int64_t first, int64_t end, float *dw, float *db)
+{
+    const int64_t N = n->in[0].shape.dim[1], K = n->in[1].shape.dim[1];
+    const float *dz = n->in[0].data, *x = n->in[1].data;
+    for (int64_t i = 0; i < N; i++) {
+        double sum = 0;
+        for (int64_t r = first; r < end; r++) sum += (double)dz[r * N + i];
+        db[i] += (float)sum;
+        for (int64_t j = 0; j < K; j++) {
+            sum = 0;
+            for (int64_t r = first; r < end; r++) sum += (double)dz[r * N + i] * (double)x[r * K + j];
+            dw[i * K + j] += (float)sum;
+        }
+    }
+}
+
+static void chunks_of_rows_are_added_in_their_order(void **state)
+{
+    (void)state;
+    enum { CHUNK = 1024, CHUNKS = 3, ROWS = CHUNK * CHUNKS + 2, N = 12, K = 8 };
+    test_memory m = {0};
+    const vg_node node = weight_gradient(&m, (layer){ROWS, N, K}, 3, false, false);
+    float dw[N * K] = {0}, db[N] = {0}, backwards[N * K] = {0}, db_backwards[N] = {0};
+    fill_chunks(&node, CHUNK);
+    for (int c = 0; c <= CHUNKS; c++) {
+        const int64_t back = CHUNKS - c;
+        add_chunk(&node, c * CHUNK, c < CHUNKS ? (c + 1) * CHUNK : ROWS, dw, db);
+        add_chunk(&node, back * CHUNK, back < CHUNKS ? (back + 1) * CHUNK : ROWS, backwards, db_backwards);
+    }
+    cuda_run(&node);
+    assert_memory_equal(node.out[0].data, dw, sizeof dw);
+    assert_memory_equal(node.out[1].data, db, sizeof db);
+    assert_memory_not_equal(dw, backwards, sizeof dw); /* or the order would not show */
+    release(&m);
 }
 
 /* What a library that may split long sums would not give. */
@@ -153,6 +212,7 @@ int main(void)
         cmocka_unit_test(dx_with_gamma_and_other_contributions),
         cmocka_unit_test(gradients_of_the_parameters),
         cmocka_unit_test(gradients_of_the_parameters_with_gamma),
+        cmocka_unit_test(chunks_of_rows_are_added_in_their_order),
         cmocka_unit_test(a_row_has_the_same_bits_alone),
         cmocka_unit_test(slopes_of_every_activation),
     };
