@@ -1,11 +1,12 @@
 /* What a program costs: floating-point operations of the products (a multiply-add is 2) and bytes that must move, by
  * the cost rules of ops.def; and what it took, as measured. */
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/program_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { TILE = 64 };
+enum { QUERY_TILE = 64 };
 
 static double operand_bytes(const vg_operand *o)
 {
@@ -30,23 +31,21 @@ static vg_cost cost_embed(const vg_node *n)
     return (vg_cost){.bytes = 4 * operand_bytes(&n->out[0])};
 }
 
-static double tiles(double rows, double columns)
-{
-    return ceil(rows / TILE) * ceil(columns / TILE);
-}
-
-/* linear, linear_dx: the rows of x or dz against W. linear_dw: the columns of dz against those of x. */
+/* linear, linear_dx: the rows of x or dz against W. linear_dw: the columns of dz against those of x, a chunk of rows at
+ * a time. */
 static vg_cost cost_linear(const vg_node *n)
 {
     vg_cost cost = cost_bytes(n);
-    const double rows = (double)vg_shape_rows(&n->in[0].shape);
-    const double inner = (double)vg_shape_last(&n->in[0].shape), last = (double)vg_shape_last(&n->in[1].shape);
+    const int64_t rows = vg_shape_rows(&n->in[0].shape), inner = vg_shape_last(&n->in[0].shape),
+                  last = vg_shape_last(&n->in[1].shape);
     if (n->op != VG_OP_linear_dw) {
-        cost.flops = 2 * rows * (double)vg_shape_count(&n->in[1].shape);
-        cost.pieces = tiles(rows, n->op == VG_OP_linear ? (double)n->in[1].shape.dim[0] : last);
+        cost.flops = 2 * (double)rows * (double)vg_shape_count(&n->in[1].shape);
+        cost.pieces = (double)vg_product_tiles(rows, n->op == VG_OP_linear ? n->in[1].shape.dim[0] : last);
     } else if (n->out[0].shape.rank || n->out[2].shape.rank) {
-        cost.flops = 2 * rows * inner * last;
-        cost.pieces = tiles(inner, last); /* each sums all rows */
+        const double parts = (double)vg_row_parts(rows, inner, last), results = (double)inner * (double)last;
+        cost.flops = 2 * (double)rows * results;
+        cost.pieces = (double)(vg_row_chunks(rows, inner, last) * vg_product_tiles(inner, last));
+        cost.partial = parts > 1 ? parts * results * sizeof(float) : 0;
     }
     return cost;
 }
@@ -63,9 +62,77 @@ static vg_cost cost_attention(const vg_node *n)
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
                      .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1),
-                     .pieces =
-                         ceil((double)q->shape.dim[1] / TILE) * (double)q->shape.dim[0] * n->attr.attention.heads};
+                     .pieces = ceil((double)q->shape.dim[1] / QUERY_TILE) * (double)q->shape.dim[0] *
+                               n->attr.attention.heads};
 }
+
+/* --- kernels of the CUDA backend, a node; tests/claims/gpu_bytes counts them --- */
+
+/* Passes down the columns, 128 rows to one, until one is left. */
+static int column_passes(int64_t rows)
+{
+    enum { CHUNK = 128 };
+    int passes = 1;
+    for (; rows > CHUNK; rows = (rows + CHUNK - 1) / CHUNK) passes++;
+    return passes;
+}
+
+static int linear_kernels(const vg_node *n)
+{
+    const vg_act act = n->attr.linear.act;
+    return 1 + (n->in[3].shape.rank > 0) + (act == VG_ACT_GELU || act == VG_ACT_SIGMOID);
+}
+
+static int linear_dw_kernels(const vg_node *n)
+{
+    const vg_operand *dz = &n->in[0], *dw = &n->out[0], *db = &n->out[1], *dgamma = &n->out[2];
+    const int64_t rows = vg_shape_rows(&dz->shape), inner = vg_shape_last(&dz->shape),
+                  last = vg_shape_last(&n->in[1].shape);
+    const bool product = dw->shape.rank || dgamma->shape.rank, gamma = n->in[4].shape.rank > 0;
+    const bool in_parts = dw->shape.rank && vg_row_parts(rows, inner, last) > 1;
+    const bool left = rows % vg_row_chunks(rows, inner, last) > 0;
+    const bool pass = gamma || in_parts || (db->shape.rank && n->accumulate);
+    return (product ? 1 + left : column_passes(rows)) + pass;
+}
+
+static int attention_grad_kernels(const vg_node *n)
+{
+    const vg_operand *out = n->out; /* dq, dk, dv, dk2, dv2, dbias; and delta */
+    return 1 + (out[0].shape.rank > 0) + (out[1].shape.rank || out[2].shape.rank) +
+           (out[3].shape.rank || out[4].shape.rank) + (out[5].shape.rank > 0);
+}
+
+static int layernorm_grad_kernels(const vg_node *n)
+{
+    enum { CHUNK = 32 };
+    const int64_t chunks = (vg_shape_rows(&n->in[0].shape) + CHUNK - 1) / CHUNK;
+    return 1 + (n->out[1].shape.rank || n->out[2].shape.rank ? column_passes(chunks) : 0);
+}
+
+static int embed_grad_kernels(const vg_node *n)
+{
+    const vg_operand *out = n->out; /* tables of words and of positions, the row of the type */
+    return 2 * (out[0].shape.rank > 0) + 2 * (out[1].shape.rank > 0) +
+           (out[2].shape.rank ? column_passes(vg_shape_rows(&n->in[0].shape)) : 0);
+}
+
+static int kernels_of(const vg_node *n)
+{
+    enum { ALIGN_LOSS = 4 };
+    switch (n->op) {
+    case VG_OP_linear: return linear_kernels(n);
+    case VG_OP_linear_dx: return 1 + (n->in[2].shape.rank > 0);
+    case VG_OP_linear_dw: return linear_dw_kernels(n);
+    case VG_OP_attention_grad: return attention_grad_kernels(n);
+    case VG_OP_layernorm_grad: return layernorm_grad_kernels(n);
+    case VG_OP_text_embed_grad: return embed_grad_kernels(n);
+    case VG_OP_sum_rows: return column_passes(vg_shape_count(&n->in[0].shape) / vg_shape_count(&n->out[0].shape));
+    case VG_OP_align_loss: return ALIGN_LOSS;
+    default: return 1;
+    }
+}
+
+/* --- the cost of a program --- */
 
 static vg_cost (*const rules[VG_OP_COUNT])(const vg_node *n) = {
 #define VG_OP(name, n_in, n_out, shape, grad, cost) [VG_OP_##name] = cost,
@@ -78,6 +145,7 @@ void vg_program_each_cost(const vg_program *p, void (*each)(void *context, vg_op
 {
     for (int i = 0; i < p->n_nodes; i++) {
         vg_cost cost = rules[p->nodes[i].op](&p->nodes[i]);
+        cost.kernels = kernels_of(&p->nodes[i]);
         cost.bf16 = p->nodes[i].in[0].dtype == VG_BF16;
         each(context, p->nodes[i].op, &cost);
     }
@@ -90,6 +158,8 @@ static void add_cost(void *context, vg_op op, const vg_cost *cost)
     total->flops += cost->flops;
     total->bytes += cost->bytes;
     total->pieces += cost->pieces;
+    total->partial += cost->partial;
+    total->kernels += cost->kernels;
 }
 
 vg_cost vg_program_cost(const vg_program *p)

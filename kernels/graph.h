@@ -177,13 +177,15 @@ vg_status vg_program_wait(vg_program *program);
 void vg_program_record(vg_program *program, bool on);
 
 /* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
- * and bytes that must move, of one run. pieces: into how much of a product's or an attention's work a device can divide
- * it among its processors, 0 for what is bound by memory: 64 x 64 tiles of a product's result; 64 queries of a head. */
+ * and bytes that must move, of one run; and how the GPU goes about it.
+ *   pieces    into how much of a product's or an attention's work a device can divide it among its processors, 0 for
+ * what is bound by memory: 64 x 64 tiles of a product's result, for each chunk of rows; 64 queries of a head partial
+ * bytes of partial results, which one kernel writes and the next one reads kernels   that are started */
 typedef struct vg_cost {
-    double flops, bytes, pieces;
+    double flops, bytes, pieces, partial, kernels;
     bool bf16; /* of a node: it multiplies bf16 */
 } vg_cost;
-vg_cost vg_program_cost(const vg_program *program); /* pieces: of all its nodes */
+vg_cost vg_program_cost(const vg_program *program); /* the sums over its nodes */
 
 /* Calls `each` for every node in the order of a run. */
 void vg_program_each_cost(const vg_program *program, void (*each)(void *context, vg_op op, const vg_cost *cost),

@@ -128,17 +128,18 @@ void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
     const double compute = cost->flops / peak_flops(s->gpu, cost->bf16), moves = memory_s(s->gpu, cost->bytes);
     const double share = part == VG_GPU_MEMORY ? 1 : reached_share(s, part, cost->bf16);
     const double busy = busy_share(s->gpu, cost->pieces), moved = moves / assumed[ASSUMED_memory].value;
-    const double expected = fmax(compute / (share * busy), moved);
+    const double partial = memory_s(s->gpu, cost->partial) / assumed[ASSUMED_memory].value; /* one way */
+    const double expected = fmax(compute / (share * busy), moved + partial) + partial;
     vg_gpu_line *line = &s->lines[part];
-    line->kernels += s->leaves;
+    line->kernels += cost->kernels * s->leaves;
     line->flops += cost->flops * s->leaves;
-    line->bytes += cost->bytes * s->leaves;
+    line->bytes += (cost->bytes + 2 * cost->partial) * s->leaves;
     line->peak_s += fmax(compute, moves) * s->leaves;
     line->reached_s += fmax(compute / share, moved) * s->leaves;
     line->expected_s += expected * s->leaves;
     /* Attention's scores are computed again in backward: one product of five that no model asks for. */
     s->model_flops += cost->flops * s->leaves * (op == VG_OP_attention_grad ? 0.8 : 1);
-    if (op >= VG_OP_act_grad) s->backward_s += expected + assumed[ASSUMED_start_us].value * micro;
+    if (op >= VG_OP_act_grad) s->backward_s += expected + cost->kernels * assumed[ASSUMED_start_us].value * micro;
 }
 
 /* ---- between ranks ---- */

@@ -5,7 +5,8 @@ usage: gpu_bytes.py BUILD SCRATCH [--record]
 
 A line a operation: kernels launched, KB that must move (each input and output once), KB that come from and go to
 memory as often as a block asks (what a block comes back to is in its cache), and both as a ratio; last, the sectors of
-32 bytes that the warps' accesses take over the fewest that would do. Products are cuBLASLt's and not counted."""
+32 bytes that the warps' accesses take over the fewest that would do. Products are cuBLASLt's and not counted. The kernels
+are as many as the forecast counts (kernels/cost.c)."""
 
 import json
 import os
@@ -48,8 +49,9 @@ def measure(build, scratch, operation, precision):
         sys.exit(f"{operation} {precision}: {run.stdout}{run.stderr}ended with {run.returncode}, or counted nothing")
     launches = [json.loads(line) for line in counters.read_text().splitlines()]
     sides = [launch[side] for launch in launches for side in ("read", "written")]
-    floor, moved = float(run.stdout), SECTOR * sum(s["fetched"] for s in sides)
-    return {"kernels": len(launches), "floor_kb": floor / 1e3, "moved_kb": moved / 1e3, "moved": moved / floor,
+    floor, priced = map(float, run.stdout.split())
+    moved = SECTOR * sum(s["fetched"] for s in sides)
+    return {"kernels": len(launches), "priced": priced, "floor_kb": floor / 1e3, "moved_kb": moved / 1e3, "moved": moved / floor,
             "sectors": sum(s["sectors"] for s in sides) / sum(s["least"] for s in sides)}
 
 
@@ -67,6 +69,8 @@ def main(build, scratch, record):
     bad = [f"{o} {p}: {m['moved']:.2f} of the floor moved, {m['sectors']:.2f} of the sectors that would do"
            for (o, p), m in measured.items()
            if (m["moved"] > MOST_MOVED and o not in BOUND_OTHERWISE) or (m["sectors"] > MOST_SECTORS and o not in SMALL)]
+    bad += [f"{o} {p}: {m['kernels']} kernels, the forecast counts {m['priced']:.0f}" for (o, p), m in measured.items()
+            if m["kernels"] != m["priced"]]
     known = TABLE.read_text().splitlines() if TABLE.exists() else []
     bad += [f"not in the table: {x}" for x in lines if x not in known]
     bad += [f"only in the table: {x}" for x in known if x not in lines]

@@ -1,8 +1,8 @@
 #define _DEFAULT_SOURCE /* setenv */
 /* emu_bytes OPERATION PRECISION: runs the largest node of an operation in a training step on the device, and prints the
- * bytes that it must move by the rules of ops.def: each input once, each output once. What it does move is counted by
- * the emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes compares. The step is that of the strong preset, everything
- * trains, with fewer layers and tokens. */
+ * bytes that it must move by the rules of ops.def, each input once, each output once, and the kernels that the forecast
+ * takes it for. What it does move and start is counted by the emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes
+ * compares. The step is that of the strong preset, everything trains, with fewer layers and tokens. */
 #include "kernels/program_impl.h"
 #include "tests/device_test.h"
 #include "trainer/stage.h"
@@ -85,7 +85,7 @@ static vg_status prepare(step *s)
 typedef struct search {
     vg_op op;
     int at, best;
-    double bytes;
+    double bytes, kernels;
 } search;
 
 static void look(void *context, vg_op op, const vg_cost *cost)
@@ -93,6 +93,7 @@ static void look(void *context, vg_op op, const vg_cost *cost)
     search *s = context;
     if (op == s->op && cost->bytes > s->bytes) {
         s->bytes = cost->bytes;
+        s->kernels = cost->kernels;
         s->best = s->at;
     }
     s->at++;
@@ -112,7 +113,7 @@ static vg_status run(const vg_backend *backend, vg_stream *stream, const char *n
     vg_program_each_cost(s.stage->train, look, &found);
     VG_CHECK(found.best >= 0, VG_E_BUG, "the step has no '%s'", name);
     VG_TRY(run_node_on(backend, stream, &s.stage->train->nodes[found.best]));
-    printf("%.0f\n", found.bytes);
+    printf("%.0f %.0f\n", found.bytes, found.kernels);
     vg_stage_leave(s.stage);
     vg_params_free(s.params);
     vg_batch_release(&s.batch);

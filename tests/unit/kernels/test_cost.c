@@ -49,12 +49,13 @@ static void a_product_costs_two_operations_a_term(void **state)
     assert_true(cost.flops == 2 * 35 * 11 * 3);
     assert_true(cost.bytes == 4 * (35 * 3 + 11 * 3 + 35 * 11)); /* z is not written: no gradient reads it */
     assert_true(cost.pieces == 1);
+    assert_true(cost.kernels == 2); /* the GPU's gelu is a pass of its own */
 }
 
 /* What vg_program_each_cost saw of linear layers and their gradients. */
 typedef struct seen {
     int n;
-    double pieces[VG_OP_COUNT], flops;
+    double pieces[VG_OP_COUNT], flops, partial, kernels;
 } seen;
 
 static void see(void *context, vg_op op, const vg_cost *cost)
@@ -63,6 +64,8 @@ static void see(void *context, vg_op op, const vg_cost *cost)
     s->n++;
     s->pieces[op] = cost->pieces;
     s->flops += cost->flops;
+    s->partial += cost->partial;
+    s->kernels += cost->kernels;
 }
 
 static bool all_train(const void *context, int param)
@@ -89,10 +92,12 @@ static void work_divides_into_tiles(void **state)
     if (vg_graph_plan(g, vg_backend_cpu(), 1, &f->program) != VG_OK) fail_msg("%s", vg_error_text());
     seen s = {0};
     vg_program_each_cost(f->program, see, &s);
-    assert_int_equal(s.n, 6);                         /* two layers, the loss, dW of both and dx between them */
-    assert_true(s.pieces[VG_OP_linear] == 35 * 1);    /* the last one: 2 columns */
-    assert_true(s.pieces[VG_OP_linear_dx] == 35 * 2); /* 65 columns */
-    assert_true(s.pieces[VG_OP_linear_dw] == 2 * 3);  /* 65 x 130: each sums all rows */
+    assert_int_equal(s.n, 6);                            /* two layers, the loss, dW of both and dx between them */
+    assert_true(s.pieces[VG_OP_linear] == 35 * 1);       /* the last one: 2 columns */
+    assert_true(s.pieces[VG_OP_linear_dx] == 35 * 2);    /* 65 columns */
+    assert_true(s.pieces[VG_OP_linear_dw] == 2 * 3 * 2); /* 65 x 130, in two chunks of 1100 rows */
+    assert_true(s.partial == 4 * 2.0 * (65 * 130 + 2 * 65));
+    assert_true(s.kernels == 2 + 1 + 1 + 2 * 2); /* products and the loss; after dW its parts are summed */
     assert_true(s.pieces[VG_OP_detr_loss] == 0);
     assert_true(s.flops == 2 * 2200.0 * (2 * 65 * 130 + 3 * 65 * 2));
 }
