@@ -70,19 +70,19 @@ static void count(vg_leak_search *s, const vg_leak_item *item, int64_t n_sentenc
     r->by_pixels += item->like_looks != VG_LEAK_NONE;
 }
 
-/* A line of the list: the training sentences of the image, and why. */
-static vg_status leak_add(vg_leak_search *s, const vg_shard *shard, const vg_leak_item *item)
+/* A line of the list: the training sentences of the image, and why. Sentences stand in the order of images, as items
+ * do; *at is where to look for those of the image, and then where those of the next ones begin. */
+static vg_status leak_add(vg_leak_search *s, const vg_shard *shard, const vg_leak_item *item, size_t *at)
 {
     const vg_shard_tables *t = &shard->tables;
     vg_record_line line = {
         .image_id = item->image_id, .file_name = t->text + t->images[item->row].name_offset, .shard = shard->path};
     vg_text why = {0};
     vg_status st = VG_OK;
-    for (size_t i = 0; i < t->n_sentences && st == VG_OK; i++) {
-        const vg_shard_sentence *sentence = &t->sentences[i];
-        if (sentence->image == (int64_t)item->row && strcmp(t->splits[sentence->split], s->train) == 0)
-            st = vg_record_line_add(&line, sentence->record);
-    }
+    while (*at < t->n_sentences && t->sentences[*at].image < (int64_t)item->row) ++*at;
+    for (; *at < t->n_sentences && t->sentences[*at].image == (int64_t)item->row && st == VG_OK; ++*at)
+        if (strcmp(t->splits[t->sentences[*at].split], s->train) == 0)
+            st = vg_record_line_add(&line, t->sentences[*at].record);
     count(s, item, (int64_t)line.n_records);
     if (st == VG_OK) st = likeness_add(s, item, &why);
     line.reason = why.data;
@@ -100,12 +100,13 @@ static vg_status shard_tell(vg_leak_search *s, size_t *at)
 {
     const uint32_t number = s->items[*at].shard;
     vg_shard *shard = NULL;
+    size_t sentence = 0;
     vg_status st = VG_OK;
     for (; *at < s->n_items && s->items[*at].shard == number && st == VG_OK; ++*at) {
         const vg_leak_item *item = &s->items[*at];
         if (!item->is_train || !vg_leak_is_found(item)) continue;
         if (!shard) st = vg_shard_open(s->list.path[number], &shard);
-        if (st == VG_OK) st = leak_add(s, shard, item);
+        if (st == VG_OK) st = leak_add(s, shard, item, &sentence);
     }
     vg_shard_close(shard);
     return st;

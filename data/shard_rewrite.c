@@ -1,5 +1,6 @@
 /* Shards into shards: merged, cut to another size, with a part of a split renamed, a part left out, or smaller images.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "data/progress.h"
 #include "data/shard_history_impl.h"
 #include "data/shard_repack_impl.h"
@@ -10,8 +11,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { USUAL_SHARD_BYTES = 256 << 20, WINDOW = 64 }; /* images in memory at a time */
+enum {
+    USUAL_SHARD_BYTES = 256 << 20,
+    WINDOW = 64,              /* images in memory at a time */
+    WINDOW_BYTES = 256 << 20, /* of them as they are stored, or one larger image */
+};
 
 /* An image of the window. */
 typedef struct window_slot {
@@ -33,6 +39,7 @@ typedef struct rewriter {
     const vg_shard *shard;            /* that is read */
     window_slot slots[WINDOW];
     size_t n_slots;
+    uint64_t window_bytes;
     size_t *kept; /* sentences of the window that stay */
     size_t n_kept, kept_capacity;
     vg_new_sentence *sentences; /* of the image at hand */
@@ -50,10 +57,15 @@ static bool same_origin(const vg_shard_origin *a, const vg_shard_origin *b)
            strcmp(a->history, b->history) == 0;
 }
 
+static vg_status path_add(const rewriter *r, int64_t number, vg_text *path)
+{
+    return vg_text_add(path, "%s/%s-%05lld.h5", r->spec->out, r->spec->name, (long long)number);
+}
+
 static vg_status shard_begin(rewriter *r, const vg_shard_origin *origin)
 {
     vg_text path = {0};
-    VG_TRY(vg_text_add(&path, "%s/%s-%05lld.h5", r->spec->out, r->spec->name, (long long)r->report->shards));
+    VG_TRY(path_add(r, r->report->shards, &path));
     const vg_status st = vg_shard_writer_open(path.data, origin->source, origin->split_by, &r->writer);
     free(path.data);
     if (st == VG_OK) vg_shard_writer_history(r->writer, origin->history);
@@ -69,6 +81,17 @@ static vg_status shard_end(rewriter *r)
     r->writer = NULL;
     r->report->shards++;
     return vg_shard_writer_close(writer, 0);
+}
+
+/* Some of the shards would be read as all of them. */
+static void shards_remove(const rewriter *r)
+{
+    vg_text path = {0};
+    for (int64_t number = 0; number < r->report->shards; number++) {
+        path.length = 0;
+        if (path_add(r, number, &path) == VG_OK) (void)unlink(path.data);
+    }
+    free(path.data);
 }
 
 /* A writer for n more bytes of the shard that is read: what a shard says of where it comes from holds for all of it. */
@@ -172,23 +195,27 @@ static void slot_read(void *context, size_t i)
 
 static vg_status window_write(rewriter *r)
 {
-    vg_status st = VG_OK;
-    vg_work_on_each(r->n_slots, vg_processors(), slot_read, r);
+    vg_status st = vg_stop_check();
+    if (st == VG_OK) vg_work_on_each(r->n_slots, vg_processors(), slot_read, r);
     for (size_t i = 0; i < r->n_slots; i++) {
         window_slot *slot = &r->slots[i];
         if (st == VG_OK && slot->status != VG_OK)
             st = vg_fail(slot->status, "%s", slot->why ? slot->why : "no memory for what is wrong");
         if (st == VG_OK) st = slot_write(r, slot);
         free(slot->why);
-        slot->why = NULL;
+        free(slot->image.bytes);
+        *slot = (window_slot){0};
     }
     r->n_slots = r->n_kept = 0;
+    r->window_bytes = 0;
     return st;
 }
 
 /* A place in the window for an image whose sentences are [first, end), of which some stay. */
 static vg_status slot_add(rewriter *r, size_t row, size_t first, size_t end)
 {
+    const uint64_t bytes = r->shard->tables.images[row].length;
+    if (r->n_slots == WINDOW || (r->n_slots > 0 && r->window_bytes + bytes > WINDOW_BYTES)) VG_TRY(window_write(r));
     const size_t begin = r->n_kept;
     for (size_t i = first; i < end; i++) {
         if (r->spec->where && !vg_where_holds(&r->where, r->shard, i)) continue;
@@ -200,7 +227,8 @@ static vg_status slot_add(rewriter *r, size_t row, size_t first, size_t end)
     slot->row = row;
     slot->first = begin;
     slot->end = r->n_kept;
-    return r->n_slots == WINDOW ? window_write(r) : VG_OK;
+    r->window_bytes += bytes;
+    return VG_OK;
 }
 
 static vg_status shard_copy(rewriter *r, const char *path)
@@ -272,7 +300,7 @@ vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_r
     *report = (vg_shard_rewrite_report){0};
     const vg_status st = rewrite(r);
     vg_shard_writer_abandon(r->writer);
-    for (int i = 0; i < WINDOW; i++) free(r->slots[i].image.bytes);
+    if (st != VG_OK) shards_remove(r);
     free(r->kept);
     free(r->sentences);
     free(r->boxes);

@@ -213,6 +213,11 @@ bool vg_json_int(const json_t *object, const char *key, int64_t *out)
     return true;
 }
 
+bool vg_json_maybe_int(const json_t *object, const char *key, int64_t *out)
+{
+    return !json_object_get(object, key) || vg_json_int(object, key, out);
+}
+
 bool vg_json_side(const json_t *object, const char *key, int *out)
 {
     int64_t side;

@@ -22,6 +22,9 @@ vg_status vg_json_items(const char *path, vg_import_log *log, vg_json_array *arr
 /* A member that is an integer; false where it is none, and *out is untouched. */
 bool vg_json_int(const json_t *object, const char *key, int64_t *out);
 
+/* The same of a member that need not be there: false only where there is something else. */
+bool vg_json_maybe_int(const json_t *object, const char *key, int64_t *out);
+
 /* Width or height of an image: a whole number of pixels from 1 to 2^20; false where it is none. */
 bool vg_json_side(const json_t *object, const char *key, int *out);
 

@@ -68,6 +68,7 @@ static vg_status phrase_read(jsonl *j, const json_t *from, int64_t image_id, con
 {
     const json_t *text = json_object_get(from, "phrase"), *kind = json_object_get(from, "kind");
     const char *fault = json_is_string(text) ? NULL : "no phrase, a string";
+    if (!fault && kind && !json_is_string(kind)) fault = "its kind is no string";
     vg_collected_phrase p = {.image_id = image_id,
                              .sentence_id = vg_collector_count(j->collector) + 1,
                              .place = place,
@@ -75,9 +76,10 @@ static vg_status phrase_read(jsonl *j, const json_t *from, int64_t image_id, con
                              .text_bytes = json_string_length(text),
                              .split = split,
                              .kind = json_is_string(kind) ? json_string_value(kind) : ""};
-    (void)vg_json_int(from, "id", &p.sentence_id);
+    bool numbers = vg_json_maybe_int(from, "id", &p.sentence_id);
     p.ref_id = p.sentence_id;
-    (void)vg_json_int(from, "ref_id", &p.ref_id);
+    numbers = vg_json_maybe_int(from, "ref_id", &p.ref_id) && numbers;
+    if (!fault && !numbers) fault = "id or ref_id is no whole number";
     if (!fault) VG_TRY(boxes_read(j, from, &p.n_boxes, &fault));
     if (fault) return vg_import_reject(j->log, 1, "%s: %s", place, fault);
     p.boxes = (const double(*)[4])j->boxes;
@@ -103,9 +105,10 @@ static const char *image_read(const json_t *line, vg_collected_image *image)
     *image = (vg_collected_image){.file_name = json_string_value(name)};
     if (!image->file_name || !*image->file_name) return "no image, the name of its file";
     image->image_id = id_of_name(image->file_name);
-    (void)vg_json_int(line, "image_id", &image->image_id);
-    (void)vg_json_int(line, "coco_id", &image->coco_id);
-    (void)vg_json_int(line, "flickr_id", &image->flickr_id);
+    if (!vg_json_maybe_int(line, "image_id", &image->image_id) ||
+        !vg_json_maybe_int(line, "coco_id", &image->coco_id) ||
+        !vg_json_maybe_int(line, "flickr_id", &image->flickr_id))
+        return "image_id, coco_id or flickr_id is no whole number";
     if (!side_read(line, "width", &image->width) || !side_read(line, "height", &image->height))
         return "width or height is not a whole number of pixels";
     if ((image->width > 0) != (image->height > 0)) return "of width and height only one is there";
@@ -119,6 +122,7 @@ static vg_status line_read(jsonl *j, const json_t *line, const char *place)
     vg_collected_image image;
     const char *fault = json_is_object(line) ? image_read(line, &image) : "not a JSON object";
     if (!fault && phrases && !json_is_array(phrases)) fault = "phrases is no list";
+    if (!fault && split && !json_is_string(split)) fault = "its split is no string";
     if (fault)
         return vg_import_reject(j->log, json_is_array(phrases) ? json_array_size(phrases) : 1, "%s: %s", place, fault);
     VG_TRY(vg_collector_image(j->collector, &image));

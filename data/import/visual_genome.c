@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Its boxes were drawn by hand on pictures that were shown smaller. */
+/* Its boxes were drawn by hand, past the edge of the picture too: the readers of the set that others use (DenseCap's
+ * preprocess.py and what follows it) clamp every box. A box that is further out is for another picture. */
 #define BOX_SLACK 10.0
 
 typedef struct genome {

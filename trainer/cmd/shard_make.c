@@ -10,6 +10,7 @@ enum { MOST_ARGUMENTS = 16, MOST_WORDS = VG_MOST_SHARD_PATHS + 1 };
 static vg_status rewrite(const vg_shard_rewrite_spec *spec)
 {
     vg_shard_rewrite_report report;
+    vg_stop_on_signals();
     VG_TRY(vg_shard_rewrite(spec, &report));
     printf("%lld shards, %lld images, %lld sentences", (long long)report.shards, (long long)report.images,
            (long long)report.sentences);

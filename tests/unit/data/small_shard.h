@@ -4,9 +4,11 @@
 #define VG_TESTS_SMALL_SHARD_H
 
 #include "data/draw.h"
+#include "data/shard_impl.h"
 #include "data/shard_writer.h"
 #include "tests/unit/data/must.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const float small_boxes[3][4] = {{1, 2, 11, 12}, {0, 0, 40, 30}, {5.5F, 6.25F, 25.5F, 16.25F}};
@@ -60,6 +62,23 @@ static inline void small_shard(const char *path)
     MUST(vg_shard_writer_close(w, 0));
     free(seven);
     free(eight);
+}
+
+/* Turns a bit of the bytes of image `row`. */
+static inline void image_damage(const char *path, size_t row)
+{
+    vg_shard *shard = NULL;
+    MUST(vg_shard_open(path, &shard));
+    const vg_shard_image *image = &shard->tables.images[row];
+    const uint64_t at = shard->chunk_at[image->offset / shard->tables.chunk_bytes] +
+                        image->offset % shard->tables.chunk_bytes + image->length / 2;
+    vg_shard_close(shard);
+    FILE *file = fopen(path, "r+b");
+    assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+    const int byte = fgetc(file);
+    assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+    assert_int_equal(fputc(byte ^ 8, file), byte ^ 8);
+    assert_int_equal(fclose(file), 0);
 }
 
 #endif

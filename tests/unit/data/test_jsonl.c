@@ -80,11 +80,16 @@ static void each_broken_line_is_set_aside(void **state)
         "five.jpg: No such file or directory",
         "its file name '../one.jpg' leads out of the folder",
         "broken.jsonl line 24: of width and height only one is there",
-        "broken.jsonl line 25: ",
+        "broken.jsonl line 25: its split is no string",
+        "broken.jsonl line 26: id or ref_id is no whole number",
+        "broken.jsonl line 27: id or ref_id is no whole number",
+        "broken.jsonl line 28: its kind is no string",
+        "broken.jsonl line 29: image_id, coco_id or flickr_id is no whole number",
+        "broken.jsonl line 30: ",
     };
     assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
     assert_split(&report, "train", 2, 3, 3);
-    assert_int_equal(report.bad_sentences, 22);
+    assert_int_equal(report.bad_sentences, 27);
     vg_import_report_release(&report);
     const vg_import_options strict = {.images = PICTURES, .max_bad = 1, .strict = true};
     assert_int_equal(vg_import("jsonl", LINES "/broken.jsonl", *state, &strict, &report), VG_E_DATA);

@@ -166,6 +166,20 @@ static void records_of_different_origin_share_no_shard(void **state)
     vg_shard_close(shard);
 }
 
+/* The first new shard is finished when the second old one turns out to be damaged. */
+static void an_error_leaves_no_new_shard(void **state)
+{
+    const char *from[] = {path_in(*state, "a.h5"), path_in(*state, "b.h5")}, *out = path_in(*state, "out");
+    const vg_shard_rewrite_spec spec = {.paths = from, .n_paths = 2, .out = out, .name = "new", .shard_bytes = 1};
+    vg_shard_rewrite_report report;
+    small_shard(from[0]);
+    small_shard(from[1]);
+    image_damage(from[1], 1);
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_DATA);
+    assert_int_equal(report.shards, 2);
+    assert_int_equal(remove(out), 0);
+}
+
 static void a_history_forgets_its_oldest_lines(void **state)
 {
     char history[VG_SHARD_HISTORY_BYTES] = "", line[VG_SHARD_HISTORY_BYTES];
@@ -193,15 +207,11 @@ static void a_history_forgets_its_oldest_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_SCRATCH(a_condition_keeps_some_sentences),
-        IN_SCRATCH(images_without_sentences_go),
-        IN_SCRATCH(listed_records_are_left_out),
-        IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
-        IN_SCRATCH(equal_input_makes_equal_files),
-        cmocka_unit_test(a_box_stays_inside_and_is_not_empty),
-        cmocka_unit_test(impossible_sizes_are_refused),
-        IN_SCRATCH(records_of_different_origin_share_no_shard),
-        cmocka_unit_test(a_history_forgets_its_oldest_lines),
+        IN_SCRATCH(a_condition_keeps_some_sentences),   IN_SCRATCH(images_without_sentences_go),
+        IN_SCRATCH(listed_records_are_left_out),        IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
+        IN_SCRATCH(equal_input_makes_equal_files),      cmocka_unit_test(a_box_stays_inside_and_is_not_empty),
+        cmocka_unit_test(impossible_sizes_are_refused), IN_SCRATCH(records_of_different_origin_share_no_shard),
+        IN_SCRATCH(an_error_leaves_no_new_shard),       cmocka_unit_test(a_history_forgets_its_oldest_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,23 +43,6 @@ static void table_change(const char *path, const char *table, hid_t type, const 
     H5Pclose(access);
 }
 
-/* Turns a bit of the bytes of image `row`. */
-static void image_damage(const char *path, size_t row)
-{
-    vg_shard *shard = NULL;
-    unsigned char byte = 0;
-    MUST(vg_shard_open(path, &shard));
-    const vg_shard_image *image = &shard->tables.images[row];
-    const off_t at = (off_t)(shard->chunk_at[image->offset / shard->tables.chunk_bytes] +
-                             image->offset % shard->tables.chunk_bytes + image->length / 2);
-    vg_shard_close(shard);
-    const int fd = open(path, O_RDWR);
-    assert_int_equal(pread(fd, &byte, 1, at), 1);
-    byte ^= 8;
-    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-    close(fd);
-}
-
 /* What is left of a shard without the records that a report lists. */
 static vg_shard *opened_without(const char *path, const vg_shard_verify_report *report)
 {
