@@ -56,7 +56,7 @@ vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered)
 /* Reads a file and compares. Errors: VG_E_STORAGE. */
 vg_status vg_file_verify(const char *file, const vg_file_sum *sum);
 
-/* Whether `path` has a manifest. */
+/* Whether `path` has a manifest; also where that cannot be told: it is not taken for what an unfinished save left. */
 bool vg_checkpoint_exists(const char *path);
 
 /* Deletes a checkpoint or what is left of one, its manifest first. Errors: VG_E_STORAGE. */

@@ -33,7 +33,7 @@ static bool is_checkpoint_name(const char *name)
 bool vg_checkpoint_exists(const char *path)
 {
     char *file = vg_path_join(path, VG_MANIFEST_NAME);
-    const bool there = file && access(file, F_OK) == 0;
+    const bool there = file && (access(file, F_OK) == 0 || !vg_file_absent(errno));
     free(file);
     return there;
 }
@@ -106,7 +106,7 @@ static vg_status look(const char *folder, found **out, size_t *n_out)
     }
     VG_CHECK(dir, VG_E_STORAGE, "%s: %s", folder, strerror(errno));
     vg_status st = VG_OK;
-    for (const struct dirent *d; st == VG_OK && (d = readdir(dir));)
+    for (const struct dirent *d; st == VG_OK && (d = vg_folder_next(dir, folder, &st));)
         if (is_checkpoint_name(d->d_name)) st = add_found(folder, d->d_name, &items, &n, &capacity);
     closedir(dir);
     if (st != VG_OK) {
@@ -155,7 +155,7 @@ vg_status vg_checkpoint_remove(const char *path)
     free(manifest);
     DIR *dir = st == VG_OK ? opendir(path) : NULL;
     if (st == VG_OK && !dir) return vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    for (const struct dirent *d; st == VG_OK && (d = readdir(dir));) {
+    for (const struct dirent *d; st == VG_OK && (d = vg_folder_next(dir, path, &st));) {
         if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
         if (unlinkat(dirfd(dir), d->d_name, 0) != 0)
             st = vg_fail(VG_E_STORAGE, "%s/%s: %s", path, d->d_name, strerror(errno));
@@ -218,12 +218,13 @@ static vg_status newest_claim(const char *claims, uint64_t *newest)
     DIR *dir = opendir(claims);
     if (!dir && errno == ENOENT) return VG_OK;
     VG_CHECK(dir, VG_E_STORAGE, "%s: %s", claims, strerror(errno));
-    for (const struct dirent *d; (d = readdir(dir));) {
+    vg_status st = VG_OK;
+    for (const struct dirent *d; (d = vg_folder_next(dir, claims, &st));) {
         const uint64_t n = all_digits(d->d_name, strlen(d->d_name)) ? strtoull(d->d_name, NULL, 10) : 0;
         if (n > *newest) *newest = n;
     }
     closedir(dir);
-    return VG_OK;
+    return st;
 }
 
 /* Of those that claimed the folder or wrote there. */

@@ -64,7 +64,8 @@ static vg_status read_at(const tensor_file *f, uint64_t at, void *out, size_t by
     for (size_t done = 0; done < bytes;) {
         const ssize_t n = pread(f->fd, to + done, bytes - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR) continue;
-        VG_CHECK(n >= 0, VG_E_DATA, "%s: %s at byte %llu", f->path, strerror(errno), (unsigned long long)(at + done));
+        VG_CHECK(n >= 0, vg_file_fault(errno), "%s: %s at byte %llu", f->path, strerror(errno),
+                 (unsigned long long)(at + done));
         VG_CHECK(n > 0, VG_E_DATA, "%s: ends at byte %llu; it changed while it was read", f->path,
                  (unsigned long long)(at + done));
         done += (size_t)n;
@@ -221,7 +222,7 @@ static vg_status add_file(vg_tensors *t, const char *path)
     VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", path);
     tensor_file *f = &t->files[t->n_files++];
     *f = (tensor_file){.path = copy, .fd = open(path, O_RDONLY | O_CLOEXEC)};
-    VG_CHECK(f->fd >= 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+    VG_CHECK(f->fd >= 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
     struct stat info;
     VG_CHECK(fstat(f->fd, &info) == 0 && S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
     f->bytes = (uint64_t)info.st_size;
@@ -304,11 +305,13 @@ static bool ends_with(const char *text, const char *end)
 static vg_status only_file(const char *folder, char *name)
 {
     DIR *dir = opendir(folder);
-    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
+    VG_CHECK(dir, vg_file_fault(errno), "%s: %s", folder, strerror(errno));
     int found = 0;
-    for (const struct dirent *d; (d = readdir(dir));)
+    vg_status st = VG_OK;
+    for (const struct dirent *d; (d = vg_folder_next(dir, folder, &st));)
         if (ends_with(d->d_name, ".safetensors") && found++ == 0) snprintf(name, NAME_MAX + 1, "%s", d->d_name);
     closedir(dir);
+    VG_TRY(st);
     VG_CHECK(found == 1, VG_E_DATA, "%s: holds %d .safetensors files and none is called model.safetensors; name one",
              folder, found);
     return VG_OK;
@@ -342,7 +345,7 @@ static vg_status tensors_fill(vg_tensors *t, const char *path)
 {
     char picked[PATH_MAX];
     struct stat info;
-    VG_CHECK(stat(path, &info) == 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+    VG_CHECK(stat(path, &info) == 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
     if (S_ISDIR(info.st_mode)) {
         VG_TRY(pick_in_folder(path, picked));
         path = picked;

@@ -189,8 +189,8 @@ static vg_status table_find(hid_t file, const char *path, const char *name, hid_
 static vg_status lies_inside(const char *path, uint64_t at, uint64_t bytes)
 {
     struct stat info;
-    VG_CHECK(stat(path, &info) == 0 && at <= (uint64_t)info.st_size && bytes <= (uint64_t)info.st_size - at, VG_E_DATA,
-             "%s is cut short", path);
+    VG_CHECK(stat(path, &info) == 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
+    VG_CHECK(at <= (uint64_t)info.st_size && bytes <= (uint64_t)info.st_size - at, VG_E_DATA, "%s is cut short", path);
     return VG_OK;
 }
 

@@ -111,7 +111,7 @@ static vg_status kept_fill(const vg_shard_maker *m, vg_kept_record *kept, const 
         boxes_merge(&kept->sentences[i], kept->boxes + (kept->sentences[i].boxes - kept->boxes));
     const bool is_there = stat(from->path, &info) == 0;
     kept->size = is_there && info.st_size > 0 ? (uint64_t)info.st_size : 0;
-    kept->absent = m->options->allow_absent && !is_there && (errno == ENOENT || errno == ENOTDIR);
+    kept->absent = m->options->allow_absent && !is_there && vg_file_absent(errno);
     return VG_OK;
 }
 
@@ -429,6 +429,8 @@ vg_status vg_shard_maker_finish(vg_shard_maker *m)
     vg_status st = shard_path(m, &path);
     if (st == VG_OK && stat(path.data, &info) == 0) /* readers of the folder would take it along */
         st = vg_fail(VG_E_DATA, "%s is left of an earlier import; remove it and those after it", path.data);
+    else if (st == VG_OK && !vg_file_absent(errno))
+        st = vg_fail(vg_file_fault(errno), "%s: %s", path.data, strerror(errno));
     free(path.data);
     return st;
 }

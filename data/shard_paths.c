@@ -33,9 +33,9 @@ static vg_status folder_list(const char *folder, vg_shard_paths *list)
 {
     const size_t first = list->n;
     DIR *dir = opendir(folder);
-    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
+    VG_CHECK(dir, vg_file_fault(errno), "%s: %s", folder, strerror(errno));
     vg_status st = VG_OK;
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
+    for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder, &st));) {
         const char *dot = strrchr(entry->d_name, '.');
         if (dot && dot != entry->d_name && strcmp(dot, ".h5") == 0) st = paths_add(list, folder, entry->d_name);
     }
@@ -50,7 +50,7 @@ vg_status vg_shard_paths_find(const char *const *paths, int n_paths, vg_shard_pa
 {
     for (int i = 0; i < n_paths; i++) {
         struct stat info;
-        VG_CHECK(stat(paths[i], &info) == 0, VG_E_DATA, "%s: %s", paths[i], strerror(errno));
+        VG_CHECK(stat(paths[i], &info) == 0, vg_file_fault(errno), "%s: %s", paths[i], strerror(errno));
         VG_TRY(S_ISDIR(info.st_mode) ? folder_list(paths[i], list) : paths_add(list, NULL, paths[i]));
     }
     VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");

@@ -11,7 +11,7 @@
 
 bool vg_steady_may_pass(int error)
 {
-    return error == EIO || error == ESTALE || error == ETIMEDOUT || error == EAGAIN;
+    return vg_file_fault(error) == VG_E_STORAGE;
 }
 
 void vg_steady_wait(int tried)

@@ -388,8 +388,10 @@ vg_status vg_options_read(vg_options *o, const char *path, const char *const *se
     if (!path) return vg_options_parse(o, "", 0, "configuration", sets, n_sets);
     char *text = NULL;
     size_t n = 0;
-    VG_CHECK(vg_file_read(path, MAX_BYTES, &text, &n) == VG_OK, VG_E_CONFIG, "%s", vg_error_text());
-    const vg_status st = vg_options_parse(o, text, n, path, sets, n_sets);
+    vg_status st = vg_file_read(path, MAX_BYTES, &text, &n);
+    VG_CHECK(st != VG_E_DATA, VG_E_CONFIG, "%s", vg_error_text());
+    VG_TRY(st);
+    st = vg_options_parse(o, text, n, path, sets, n_sets);
     free(text);
     return st;
 }

@@ -3,6 +3,7 @@
 #include "checkpoints/checkpoint.h"
 #include "trainer/process.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@ vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
     char below[4096];
     struct stat info;
     snprintf(below, sizeof below, "%s/checkpoints", path);
-    VG_TRY(vg_checkpoint_choose(comm, stat(below, &info) == 0 ? below : path, out));
+    const bool is_run = stat(below, &info) == 0 || !vg_file_absent(errno);
+    VG_TRY(vg_checkpoint_choose(comm, is_run ? below : path, out));
     VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint", path);
     return VG_OK;
 }

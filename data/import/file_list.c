@@ -2,6 +2,7 @@
 #include "data/import/file_list_impl.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,8 +34,9 @@ vg_status vg_file_list_find(vg_file_list *list, const char *folder, bool (*wante
 {
     vg_status st = VG_OK;
     DIR *dir = opendir(folder);
-    if (!dir) return VG_OK;
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));)
+    if (!dir && vg_file_fault(errno) == VG_E_DATA) return VG_OK;
+    VG_CHECK(dir, VG_E_STORAGE, "%s: %s", folder, strerror(errno));
+    for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder, &st));)
         if (wanted(entry->d_name, user)) st = entry_add(list, folder, entry->d_name);
     closedir(dir);
     if (list->n > 0) qsort(list->path, list->n, sizeof *list->path, by_name);

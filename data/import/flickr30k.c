@@ -223,11 +223,11 @@ static vg_status images_list(flickr *f)
     vg_text folder = {0};
     VG_TRY(vg_text_add(&folder, "%s/Sentences", f->root));
     DIR *dir = opendir(folder.data);
-    vg_status st =
-        dir ? VG_OK
-            : vg_fail(VG_E_DATA, "%s: %s; name the folder with Sentences and Annotations of Flickr30k Entities",
-                      folder.data, strerror(errno));
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
+    vg_status st = dir ? VG_OK
+                       : vg_fail(vg_file_fault(errno),
+                                 "%s: %s; name the folder with Sentences and Annotations of Flickr30k Entities",
+                                 folder.data, strerror(errno));
+    for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder.data, &st));) {
         char *end = NULL;
         const long long id = strtoll(entry->d_name, &end, 10);
         if (id <= 0 || id > INT64_MAX / (2 * PHRASES_OF_IMAGE) || strcmp(end, ".txt") != 0) continue;

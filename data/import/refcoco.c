@@ -260,8 +260,8 @@ static vg_status split_by_choose(const char *folder, const char *set, vg_text *s
     bool usual = false;
     vg_status st = VG_OK;
     DIR *dir = opendir(folder);
-    VG_CHECK(dir, VG_E_DATA, "%s: %s", folder, strerror(errno));
-    for (const struct dirent *entry; st == VG_OK && (entry = readdir(dir));) {
+    VG_CHECK(dir, vg_file_fault(errno), "%s: %s", folder, strerror(errno));
+    for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder, &st));) {
         size_t n;
         const char *name = split_by_of(entry->d_name, &n);
         if (n == 0) continue;

@@ -14,13 +14,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+vg_status vg_file_fault(int error)
+{
+    return error == EIO || error == ESTALE || error == ETIMEDOUT || error == EAGAIN ? VG_E_STORAGE : VG_E_DATA;
+}
+
+bool vg_file_absent(int error)
+{
+    return error == ENOENT || error == ENOTDIR;
+}
+
+const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *status)
+{
+    errno = 0;
+    const struct dirent *entry = readdir(dir);
+    if (!entry && errno) *status = vg_fail(VG_E_STORAGE, "%s: %s", folder, strerror(errno));
+    return entry;
+}
+
 static vg_status read_all(int fd, const char *path, size_t size, char *data)
 {
     size_t done = 0;
     while (done < size) {
         const ssize_t n = read(fd, data + done, size - done);
         if (n < 0 && errno == EINTR) continue;
-        VG_CHECK(n >= 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+        VG_CHECK(n >= 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
         VG_CHECK(n > 0, VG_E_DATA, "%s: ended after %zu of %zu bytes; it changed while it was read", path, done, size);
         done += (size_t)n;
     }
@@ -30,7 +48,7 @@ static vg_status read_all(int fd, const char *path, size_t size, char *data)
 vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    VG_CHECK(fd >= 0, VG_E_DATA, "%s: %s", path, strerror(errno));
+    VG_CHECK(fd >= 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
     struct stat info;
     char *bytes = NULL;
     vg_status st = VG_OK;

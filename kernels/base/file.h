@@ -1,13 +1,27 @@
-/* Whole files. Reading says what is wrong with the input (VG_E_DATA); writing what is wrong with the storage. */
+/* Whole files and folders. Reading tells what is wrong with the input (VG_E_DATA) from what is wrong with the storage.
+ */
 #ifndef VG_BASE_FILE_H
 #define VG_BASE_FILE_H
 
 #include "kernels/base/status.h"
 
+#include <dirent.h>
+#include <stdbool.h>
 #include <stddef.h>
 
+/* Whose fault it is that a file or folder could not be opened, looked at or read, by errno: VG_E_STORAGE (EIO, ESTALE,
+ * a time-out: it may pass), else VG_E_DATA (absent, not allowed). */
+vg_status vg_file_fault(int error);
+
+/* Whether errno says that nothing has this name, and not that it could not be looked at. */
+bool vg_file_absent(int error);
+
+/* The next entry of a folder; NULL behind the last one and where it cannot be read, with the sentence and *status
+ * VG_E_STORAGE. */
+const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *status);
+
 /* Reads a file of at most max_bytes into heap memory with a NUL behind it (not counted in *size; size may be NULL).
- * The caller frees *data. Errors: VG_E_DATA (absent, unreadable, too large), VG_E_NOMEM. */
+ * The caller frees *data. Errors: VG_E_DATA (absent, not allowed, too large), VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size);
 
 /* Writes path so that it is whole or absent: a temporary name beside it, fsync, rename, fsync of the directory.

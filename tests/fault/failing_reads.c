@@ -1,6 +1,9 @@
 /* Loaded before the C library: pread of a shard fails with EIO. FAIL_EVERY=n: each n-th read fails once; 0: every one
- * does, from the FAIL_AFTER-th on. FAIL_OPENS=n: of opening shards the first n fail with ESTALE. */
+ * does, from the FAIL_AFTER-th on. FAIL_OPENS=n: of opening shards the first n fail with ESTALE. FAIL_LOOK=text: who
+ * looks at a path that ends so (stat, access, opendir) gets EIO. FAIL_LIST=n: so does who reads the n-th entry of a
+ * folder. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -16,7 +20,15 @@ typedef ssize_t read_at(int fd, void *to, size_t n, off_t offset);
 
 typedef int open_file(const char *path, int flags, ...);
 
-static atomic_long n_reads, n_opens;
+typedef int look_at(const char *path, struct stat *info);
+
+typedef int may_access(const char *path, int mode);
+
+typedef DIR *open_folder(const char *path);
+
+typedef struct dirent *next_entry(DIR *folder);
+
+static atomic_long n_reads, n_opens, n_entries;
 
 static long from_environment(const char *name)
 {
@@ -95,4 +107,50 @@ int open64(const char *path, int flags, ...)
     const int mode = mode_of(flags, rest);
     va_end(rest);
     return open_or_fail("open64", path, flags, mode);
+}
+
+static int looks_bad(const char *path)
+{
+    const char *end = getenv("FAIL_LOOK");
+    const size_t n = strlen(path), m = end ? strlen(end) : 0;
+    if (m == 0 || n < m || strcmp(path + n - m, end) != 0) return 0;
+    errno = EIO;
+    return 1;
+}
+
+int stat(const char *path, struct stat *info)
+{
+    look_at *real;
+    void *found = dlsym(RTLD_NEXT, "stat");
+    memcpy(&real, &found, sizeof real);
+    return looks_bad(path) ? -1 : real(path, info);
+}
+
+int access(const char *path, int mode)
+{
+    may_access *real;
+    void *found = dlsym(RTLD_NEXT, "access");
+    memcpy(&real, &found, sizeof real);
+    return looks_bad(path) ? -1 : real(path, mode);
+}
+
+DIR *opendir(const char *path)
+{
+    open_folder *real;
+    void *found = dlsym(RTLD_NEXT, "opendir");
+    memcpy(&real, &found, sizeof real);
+    return looks_bad(path) ? NULL : real(path);
+}
+
+struct dirent *readdir(DIR *folder)
+{
+    next_entry *real;
+    void *found = dlsym(RTLD_NEXT, "readdir");
+    memcpy(&real, &found, sizeof real);
+    const long fails = from_environment("FAIL_LIST");
+    if (fails && atomic_fetch_add(&n_entries, 1) + 1 >= fails) {
+        errno = EIO;
+        return NULL;
+    }
+    return real(folder);
 }

@@ -123,21 +123,43 @@ def list_stays(bench):
 # --- I/O errors ---
 
 
+def failing(bench, library, how, *words):
+    how = {"LD_PRELOAD": os.path.abspath(library), "FAIL_AFTER": 10**9, **how}
+    os.environ.update({name: str(value) for name, value in how.items()})
+    done = bench.run(*words)
+    for name in how:
+        del os.environ[name]
+    return done
+
+
+def io_errors_of_names(bench, library):
+    """Files and folders that cannot be looked at: not the data's fault, nor absent."""
+    bench.must("train", "run.yaml", *bench.sets({"run.folder": "went", "run.until": "heads", "run.checkpoint_every": 8}))
+    kept = sorted(p.name for p in pathlib.Path(bench.path("went", "checkpoints")).glob("step-*"))
+    go_on = ["train", "run.yaml", *bench.sets({"run.folder": "went", "run.checkpoint_every": 8})]
+    for what, how, words in (("a folder of shards", {"FAIL_LOOK": "shards"}, ["shard", "inspect", "shards"]),
+                             ("the shards in it", {"FAIL_LIST": 2}, ["shard", "inspect", "shards"]),
+                             ("the checkpoints", {"FAIL_LOOK": "/checkpoints"}, go_on),
+                             ("those in their folder", {"FAIL_LIST": 10}, go_on),
+                             ("an annotation's folder", {"FAIL_LOOK": "data/synth"}, ["shard", "import", "refer", "data/synth", "other"])):
+        done = failing(bench, library, how, *words)
+        expect(f"{what} cannot be looked at", done, STORAGE, "Input/output error")
+    done = failing(bench, library, {"FAIL_LOOK": f"{kept[-1]}/manifest.json"}, *go_on)
+    check("a checkpoint whose manifest cannot be looked at is neither taken for unfinished nor deleted", done.returncode == 0
+          and f"resumed from went/checkpoints/{kept[-1]}" in done.stderr and os.path.exists(bench.path("went", "checkpoints", kept[-1])),
+          f"{done.returncode} {kept} {line_of(done)}")
+
+
 def io_errors(bench, library):
     """Reads that fail for good, from the n-th on: while the shard is opened, and while its images are read. Files that the
     first n times cannot be opened."""
     codes, listed = {}, []
     for n in (0, 3, 5, 9, 14, 30):
-        os.environ.update(LD_PRELOAD=os.path.abspath(library), FAIL_EVERY="0", FAIL_AFTER=str(n))
-        codes[n] = bench.run("shard", "verify", "shards", "--quarantine", "eio.jsonl").returncode
-        for name in ("LD_PRELOAD", "FAIL_EVERY", "FAIL_AFTER"):
-            del os.environ[name]
+        done = failing(bench, library, {"FAIL_EVERY": 0, "FAIL_AFTER": n}, "shard", "verify", "shards", "--quarantine", "eio.jsonl")
+        codes[n] = done.returncode
         listed += [n] if os.path.exists(bench.path("eio.jsonl")) else []
     for n, code in ((2, 0), (1000, STORAGE)):
-        os.environ.update(LD_PRELOAD=os.path.abspath(library), FAIL_AFTER=str(10**9), FAIL_OPENS=str(n))
-        done = bench.run("shard", "verify", "shards")
-        for name in ("LD_PRELOAD", "FAIL_AFTER", "FAIL_OPENS"):
-            del os.environ[name]
+        done = failing(bench, library, {"FAIL_OPENS": n}, "shard", "verify", "shards")
         check(f"a shard that {n} times cannot be opened for ESTALE ends it with {code}", done.returncode == code, done.stderr[-400:])
     check(f"EIO is the storage's fault wherever it begins, and nothing is listed for it: {codes}",
           set(codes.values()) == {STORAGE} and not listed)
@@ -150,6 +172,7 @@ def main(vlgtr, library=None):
         list_stays(bench)
         if library:  # a sanitizer wants to be loaded first
             io_errors(bench, library)
+            io_errors_of_names(bench, library)
     print(f"{check.bad} faults")
     return 1 if check.bad else 0
 
