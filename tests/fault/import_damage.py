@@ -142,7 +142,7 @@ def broken_records(bench):
 
 def absent_images(bench):
     """Shards of annotations alone are whole, and refused by a training."""
-    verified, trained = bench.run("shard", "verify", "whole"), bench.run("train", "run.yaml", "--set", "data.shards=whole")
+    verified, trained = bench.run("shard", "verify", "whole"), bench.run("train", "run.yaml", *bench.sets({"data.shards": "whole", "data.eval_split": "train"}))
     check(f"absent images, verify: {verified.stdout.strip()}", verified.returncode == 0 and "images absent" in verified.stdout)
     check(f"absent images, train: {lines_of(trained)}", trained.returncode == DATA and len(lines_of(trained)) == 1
           and "are absent; import the set again with its images" in trained.stderr)
