@@ -68,6 +68,14 @@ def gpus(bench):
     check("a slower network takes longer", rows(slow)[1][4] > rows(fast)[1][4] > 0)
 
 
+def hosts(bench):
+    """Without a GPU to plan for, the plan is a CPU's, and says so."""
+    fp32, bf16 = (bench.must("plan", "run.yaml", "--ranks", "2", "--set", f"train.precision={p}").splitlines() for p in ("fp32", "bf16"))
+    planned = [[line for line in plan if line.startswith("  activations")] for plan in (fp32, bf16)]
+    check("a plan for bf16 without --gpu is one for a CPU in fp32", "in fp32" in fp32[0] and "--gpu" in bf16[0]
+          and bf16[1] == fp32[0] and planned[0] == planned[1] and planned[0], bf16[:2])
+
+
 def bad_input(bench):
     bench.write("half.json", '{"host_ranks": 1, "message_us": 5}')
     good = ["--ranks", "1..4", "--network", "10gbe", "--step-ms", "80,120"]
@@ -98,6 +106,7 @@ def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         tables(bench, measured(bench))
         gpus(bench)
+        hosts(bench)
         bad_input(bench)
     return 1 if check.bad else 0
 

@@ -132,8 +132,8 @@ static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, co
              (long long)leaves, (long long)leaves);
     const vg_forecast_data data = vg_forecast_data_of(o);
     VG_TRY(vg_forecast(o, ranks, &data, gpu, f));
-    printf("%d ranks, %lld micro-batches of %lld images a step; figures are for one rank\n", ranks, (long long)leaves,
-           (long long)o->train_micro_batch);
+    printf("%d ranks, %lld micro-batches of %lld images a step; figures are for one rank%s\n", ranks, (long long)leaves,
+           (long long)o->train_micro_batch, gpu ? "" : " on a CPU, in fp32");
     if (!data.images) printf("the shards are not there yet: kept images and phrases are not counted\n");
     for (int i = 0; i < o->n_stages; i++) {
         print_stage(o, i, &f[i]);
@@ -142,6 +142,17 @@ static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, co
     VG_TRY(print_stores(o, f, &data, n_threads));
     if (gpu) return print_assumptions(gpu);
     return suggest(o, ranks, &data, memory);
+}
+
+/* Without a GPU to plan for, the plan is that of a CPU, which has no bf16. */
+static vg_status plan_host(const vg_options *o, int ranks, int n_threads, size_t memory)
+{
+    char fp32[] = "fp32";
+    vg_options host = *o;
+    host.train_precision = fp32;
+    if (vg_options_bf16(o))
+        printf("train.precision: bf16 is for GPUs: add --gpu NAME to plan for them, in both precisions\n");
+    return plan(&host, ranks, n_threads, memory, NULL);
 }
 
 /* The configuration and the ranks are known: one number of them, or many. */
@@ -154,7 +165,8 @@ static vg_status plan_options(vg_context *context, vg_options *o, const vg_scali
     VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
     const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
-    return plan(o, (int)ranks, vg_thread_count(context->comm, o->train_threads), memory, gpu);
+    const int n_threads = vg_thread_count(context->comm, o->train_threads);
+    return gpu ? plan(o, (int)ranks, n_threads, memory, gpu) : plan_host(o, (int)ranks, n_threads, memory);
 }
 
 vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
