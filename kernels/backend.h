@@ -16,6 +16,12 @@ typedef enum vg_op {
     VG_OP_COUNT
 } vg_op;
 
+/* Whether it is of the second part of ops.def, which gradients are made of. */
+static inline bool vg_op_is_backward(vg_op op)
+{
+    return op >= VG_OP_act_grad;
+}
+
 typedef enum vg_act { VG_ACT_NONE, VG_ACT_RELU, VG_ACT_GELU, VG_ACT_SIGMOID } vg_act;
 
 enum { VG_MAX_IN = 12, VG_MAX_OUT = 12 };

@@ -92,6 +92,11 @@ static vg_status fill_device(const vg_options *o, const vg_params *params, const
     return VG_OK;
 }
 
+static void add_backward(void *context, vg_op op, const vg_cost *cost)
+{
+    if (vg_op_is_backward(op)) *(double *)context += cost->flops;
+}
+
 static void fill(const vg_options *o, const vg_params *params, const vg_stage_run *run, int ranks,
                  const vg_forecast_data *data, vg_stage_forecast *f)
 {
@@ -118,6 +123,7 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->saving = vg_checkpoint_writer_bytes(params, ranks, 0);
     f->step_flops = vg_program_cost(run->train).flops * leaves;
     f->step_bytes = vg_program_cost(run->train).bytes * leaves;
+    vg_program_each_cost(run->train, add_backward, &f->backward_flops);
     f->n_trainable = (double)params->n_trainable;
     f->n_parameters = (double)(params->n_trainable + params->n_frozen);
 }

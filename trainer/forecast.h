@@ -27,6 +27,7 @@ typedef struct vg_stage_forecast {
     size_t images_wanted; /* the image store that is asked for; more than images_on_disk where it is refused */
     double phrases_flops; /* to compute that store */
     double step_flops, step_bytes;
+    double backward_flops; /* of one micro-batch, whose work in all is step_flops over the step's micro-batches */
     double n_trainable, n_parameters;
     int gradient_buffers;             /* of the fullest rank */
     vg_gpu_step gpu[VG_PRECISIONS];   /* filled where a GPU is named, whatever precision the run has */

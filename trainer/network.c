@@ -130,8 +130,9 @@ vg_exchange vg_network_exchange(const vg_network *n, const vg_sum_shape *shape, 
     const double buckets = ceil(plan->bytes / plan->bucket_bytes), each = plan->bytes / buckets;
     if (shape->mates * shape->hosts < 2 || buckets < 1) return (vg_exchange){0};
     const double there = way_s(n, shape, shape->parts, shape->nodes, each), back = way_s(n, shape, 1, 1, each);
-    const double hideable = (buckets - 1) * (plan->sliced ? there : there + back);
-    return (vg_exchange){.total_s = buckets * (there + back), .hidden_s = fmin(hideable, plan->backward_s)};
+    const double hideable = plan->sliced ? there : there + back;
+    return (vg_exchange){.total_s = buckets * (there + back),
+                         .hidden_s = (buckets - 1) * fmin(hideable, plan->backward_s / buckets)};
 }
 
 double vg_network_messages_s(const vg_network *n, const vg_sum_shape *shape)

@@ -47,8 +47,8 @@ typedef struct vg_exchange {
     double total_s, hidden_s;
 } vg_exchange;
 
-/* The sum of the gradients, bucket by bucket, by the algorithm of dist/reduce.h. The last bucket has nothing to hide
- * behind. */
+/* The sum of the gradients, bucket by bucket, by the algorithm of dist/reduce.h. Backward completes them at even times;
+ * before the first there is nothing to exchange, and the last has nothing to hide behind. */
 vg_exchange vg_network_exchange(const vg_network *network, const vg_sum_shape *shape, const vg_exchange_plan *plan);
 
 /* The step's two small messages: every rank's counts and losses to every other one, which devices wait for once. */

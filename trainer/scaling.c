@@ -48,6 +48,7 @@ vg_status vg_workloads_measured(const vg_options *o, const double *step_s, int h
     for (int i = 0; i < o->n_stages; i++) {
         out[i] = workload_of(o, &f[i]);
         out[i].leaf_s = step_s[i] / count;
+        if (f[i].step_flops > 0) out[i].exchange.backward_s = out[i].leaf_s * f[i].backward_flops / f[i].step_flops;
     }
     return VG_OK;
 }

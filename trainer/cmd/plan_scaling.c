@@ -247,7 +247,7 @@ vg_status vg_scaling_print(const vg_options *o, const vg_gpu *gpu, const vg_scal
         s.rank_leaves * s.counts.ranks[s.counts.n - 1] <= MOST_LEAVES, VG_E_CONFIG,
         "%lld micro-batches on each of %d ranks are more than %d; begin with more ranks, or raise train.micro_batch",
         (long long)s.rank_leaves, s.counts.ranks[s.counts.n - 1], MOST_LEAVES);
-    printf("%d ranks a host\n", s.network.host_ranks);
+    printf("ranks of a host: %d\n", s.network.host_ranks);
     for (int i = 0; i < o->n_stages; i++) print_stage(&s, i);
     VG_TRY(print_sources(gpu, a->network));
     return a->plot ? write_plot(&s, a->plot) : VG_OK;
