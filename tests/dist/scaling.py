@@ -30,7 +30,7 @@ def rows(text):
 
 def measured(bench):
     bench.environment = lambda ranks=0, of=bench.environment: {**of(ranks), "VLGTR_WINDOW_RANKS": "1"}
-    bench.must("bench", "comm", "--mb", "1", "--out", "net.json", ranks=2)
+    bench.must("bench", "comm", "--mb", "8", "--out", "net.json", ranks=2)
     net = json.loads(pathlib.Path(bench.path("net.json")).read_text())
     check("two hosts are measured", net["host_ranks"] == 1 and net["message_us"] >= 0 and net["host_gb_s"] > 0, net)
     return net

@@ -130,7 +130,7 @@ static void print_row(const vg_scaling *r)
 static void print_stage(const scaler *s, int stage)
 {
     const vg_workload *load = &s->loads[stage];
-    printf("stage %d '%s': %.1f MB of gradients; a micro-batch computes for %.2f ms, the update takes %.2f; at most "
+    printf("stage %d '%s': %.3f MB of gradients; a micro-batch computes for %.2f ms, the update takes %.2f; at most "
            "%.2f ms of exchange hide behind backward\n",
            stage, s->o->schedule[stage].name, load->exchange.bytes * 1e-6, load->leaf_s * 1e3, load->update_s * 1e3,
            load->exchange.backward_s * 1e3);
