@@ -149,8 +149,10 @@ static void print_stage(const scaler *s, int stage)
 static vg_status print_sources(const vg_gpu *gpu, const char *network)
 {
     char *text = NULL;
-    printf("\nA forecast from a model: messages of n bytes take alpha + n / beta, those of a rank one after the other; "
-           "what the loader\nneeds to bring the images is not in it. The network:\n");
+    printf("\nA forecast from a model: a message of n bytes takes alpha + n / beta, those of a rank go one after the "
+           "other.\n"
+           "What the loader needs to bring the images is not in it%s. The network:\n",
+           gpu ? "" : ", nor what processors spend on an exchange while they compute");
     if (network) {
         text = vg_network_source(network);
         VG_CHECK(text, VG_E_NOMEM, "no memory for the figures of the network");
