@@ -12,7 +12,7 @@ import tempfile
 
 
 def available():
-    if os.geteuid() != 0 or not all(shutil.which(p) for p in ("ip", "unshare", "nsenter")):
+    if os.geteuid() != 0 or not all(shutil.which(p) for p in ("ip", "tc", "unshare", "nsenter")):
         return False
     name = f"vlgtr-try-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
@@ -76,6 +76,13 @@ exec nsenter --net=/run/netns/{self.run_name}-$host unshare --uts --mount -- bas
     @staticmethod
     def ip(*words):
         subprocess.run(["ip", *words], check=True)
+
+    def shape(self, megabits):
+        """What every host sends leaves at this rate; 0: as fast as it comes."""
+        for host in self.names:
+            link = ["qdisc", "replace", "dev", "eth0", "root"]
+            how = ["tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "100ms"] if megabits else ["pfifo", "limit", "1000"]
+            subprocess.run(["tc", "-n", self.space(host), *link, *how], check=True)
 
     def start(self, host, words, **options):
         return subprocess.Popen([self.agent, host, *(f"'{w}'" for w in words)], **options)
