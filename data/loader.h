@@ -66,6 +66,8 @@ void vg_batch_release(vg_batch *batch);
 typedef struct vg_loader_stage {
     int64_t first_position;
     vg_augment augment;
+    int views; /* fixed ones of each image, of (seed, image, number) and drawn for all its phrases in the split; a
+                  sample has that of its epoch. 0: one of (seed, position) for the phrases of the sample */
     int weights[VG_LOADER_SETS]; /* of the sets it draws from (vg_sampler_mix); all 0: the whole split as one */
     int sides[VG_LOADER_SIDES];  /* of pictures, one for each step_images positions; at most the loader's S */
     int n_sides;                 /* 0: S alone */
@@ -87,11 +89,12 @@ typedef struct vg_loader_spec {
     bool blind;       /* every phrase becomes <s> </s>: a control that shows what the text is worth */
     double reduced;   /* JPEGs are stretched as planes (vg_decoded_stretch), decoded at 1/2, 1/4 or 1/8 of their size
                          where that leaves so many times S pixels; 0: neither */
-    bool images_only; /* a sample is an image, its slots stay empty: an epoch has every image once */
-    const vg_feature_store
-        *features;                 /* a row per image of the split, where shape.image_floats asks for them; kept until
-                                      vg_loader_close. An image without a row counts as one that cannot be decoded */
-    const vg_loader_stage *stages; /* by position; none: pictures as they are */
+    bool images_only; /* a sample is an image, or a view of one where its stage has fixed ones; its slots stay empty,
+                         and an epoch has every image once, with its views one after the other */
+    const vg_feature_store *features; /* a row per image of the split, or per view, where shape.image_floats asks for
+                                         them; kept until vg_loader_close. An image without a row counts as one that
+                                         cannot be decoded */
+    const vg_loader_stage *stages;    /* by position; none: pictures as they are */
     int n_stages;
     const vg_loader_set *sets; /* that stages give weights to */
     int n_sets;

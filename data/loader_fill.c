@@ -11,6 +11,7 @@ void vg_fill_scratch_release(vg_fill_scratch *scratch)
     vg_image_release(&scratch->decoded.image);
     free(scratch->resize.data);
     free(scratch->mirrored.data);
+    free(scratch->seen);
 }
 
 /* ---- slots ---- */
@@ -120,10 +121,10 @@ static vg_status slots_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b,
 static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position, vg_sample *s,
                              bool *usable)
 {
-    *usable = vg_sample_find(f, position, s);
+    VG_TRY(vg_sample_find(f, scratch, position, s, usable));
     if (!*usable) return VG_OK;
     b->images[i] = s->image;
-    return vg_fill_picture(f, scratch, s->image, &s->view, b, i, usable);
+    return vg_fill_picture(f, scratch, s, b, i, usable);
 }
 
 /* Positions that are tried behind a bad sample in training. With a hundredth of them bad, none of 16 is good once in

@@ -25,7 +25,9 @@ typedef struct vg_fill_scratch {
     size_t encoded_capacity;
     vg_decoded decoded;
     vg_resize_scratch resize;
-    vg_text mirrored; /* a phrase */
+    vg_text mirrored;     /* a phrase */
+    vg_seen_phrase *seen; /* for which a view is drawn */
+    size_t seen_capacity;
 } vg_fill_scratch;
 
 vg_status vg_filler_init(vg_filler *filler, const vg_loader_spec *spec);
@@ -39,15 +41,17 @@ typedef struct vg_sample {
     int64_t sentences[VG_LOADER_PHRASES];
     int n_phrases;
     vg_view view;
+    int64_t row; /* of its stored features */
 } vg_sample;
 
-/* False for a position behind the end of a split that is read in its own order. */
-bool vg_sample_find(const vg_filler *filler, int64_t position, vg_sample *sample);
+/* *found is false for a position behind the end of a split that is read in its own order. Errors: VG_E_NOMEM. */
+vg_status vg_sample_find(const vg_filler *filler, vg_fill_scratch *scratch, int64_t position, vg_sample *sample,
+                         bool *found);
 
-/* The pixels of an image's view, or its stored features, into place i of the batch; *usable is false for a bad image,
+/* The pixels of a sample's view, or its stored features, into place i of the batch; *usable is false for a bad image,
  * which is then told of. Thread-safe. */
-vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, int64_t image, const vg_view *view,
-                          vg_batch *batch, int i, bool *usable);
+vg_status vg_fill_picture(vg_filler *filler, vg_fill_scratch *scratch, const vg_sample *sample, vg_batch *batch, int i,
+                          bool *usable);
 
 /* No image at place i. */
 void vg_clear_picture(vg_batch *batch, int i);

@@ -91,23 +91,22 @@ static vg_status fill_pixels(vg_filler *f, vg_fill_scratch *scratch, int64_t ind
     return VG_OK;
 }
 
-static vg_status fill_features(const vg_feature_store *features, int64_t index, float *out)
+static vg_status fill_features(const vg_feature_store *features, int64_t row, float *out)
 {
-    VG_CHECK(vg_feature_store_has(features, index), VG_E_DATA, "it could not be read when its features were stored");
-    return vg_feature_store_read(features, index, out);
+    VG_CHECK(vg_feature_store_has(features, row), VG_E_DATA, "it could not be read when its features were stored");
+    return vg_feature_store_read(features, row, out);
 }
 
 /* Whether an image is bad is asked anew each time: what was met before does not matter. */
-vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, int64_t image, const vg_view *view, vg_batch *b,
-                          int i, bool *usable)
+vg_status vg_fill_picture(vg_filler *f, vg_fill_scratch *scratch, const vg_sample *s, vg_batch *b, int i, bool *usable)
 {
     const int64_t floats = b->shape.image_floats;
-    const vg_status st =
-        floats ? fill_features(f->spec.features, image, b->image_features + i * floats)
-               : fill_pixels(f, scratch, image, view, b->shape.side, b->pixels + (size_t)i * pixel_bytes(&b->shape));
+    const vg_status st = floats ? fill_features(f->spec.features, s->row, b->image_features + i * floats)
+                                : fill_pixels(f, scratch, s->image, &s->view, b->shape.side,
+                                              b->pixels + (size_t)i * pixel_bytes(&b->shape));
     *usable = st == VG_OK;
     if (st != VG_E_DATA) return st;
-    tell_bad(f, image);
+    tell_bad(f, s->image);
     return VG_OK;
 }
 

@@ -14,9 +14,15 @@ static int64_t samples_of_image(const vg_split *split, int64_t image, int phrase
     return (info.n_sentences + phrases - 1) / phrases;
 }
 
+/* Rows that an image has in a store of features. */
+static int64_t rows_of(const vg_loader_stage *stage)
+{
+    return stage && stage->views > 1 ? stage->views : 1;
+}
+
 static int64_t samples_wanted(const vg_loader_spec *spec, int64_t image)
 {
-    return spec->images_only ? 1 : samples_of_image(spec->split, image, spec->shape.phrases);
+    return spec->images_only ? rows_of(spec->stages) : samples_of_image(spec->split, image, spec->shape.phrases);
 }
 
 int64_t vg_loader_epoch_size(const vg_split *split, int phrases)
@@ -159,25 +165,40 @@ static void find_phrases(const vg_filler *f, vg_place place, vg_sample *s)
                              : first + j);
 }
 
-static void find_view(const vg_filler *f, int64_t position, vg_sample *s)
+/* Phrases of the image, or of the sample alone, with the boxes they mean. */
+static vg_status see(const vg_filler *f, vg_fill_scratch *scratch, const vg_sample *s, bool all, vg_seen_picture *out)
 {
-    const vg_loader_stage *stage = stage_at(f, position);
-    s->view = vg_view_plain(s->info.width, s->info.height);
-    if (!stage) return;
-    vg_seen_phrase phrases[VG_LOADER_PHRASES];
-    for (int j = 0; j < s->n_phrases; j++) {
+    const int n = all ? s->info.n_sentences : s->n_phrases;
+    VG_TRY(vg_grow(&scratch->seen, &scratch->seen_capacity, (size_t)n, sizeof *scratch->seen));
+    for (int j = 0; j < n; j++) {
         vg_sentence sentence;
-        vg_split_sentence(f->spec.split, s->sentences[j], &sentence);
-        phrases[j] = (vg_seen_phrase){sentence.text, sentence.text_bytes, sentence.boxes, sentence.n_boxes};
+        vg_split_sentence(f->spec.split, all ? s->info.first_sentence + j : s->sentences[j], &sentence);
+        scratch->seen[j] = (vg_seen_phrase){sentence.text, sentence.text_bytes, sentence.boxes, sentence.n_boxes};
     }
-    const vg_seen_picture picture = {s->info.width, s->info.height, phrases, s->n_phrases};
-    s->view = vg_view_draw(&stage->augment, f->spec.seed, (uint64_t)position, &picture);
+    *out = (vg_seen_picture){s->info.width, s->info.height, scratch->seen, n};
+    return VG_OK;
 }
 
-bool vg_sample_find(const vg_filler *f, int64_t position, vg_sample *s)
+/* Of a stage with fixed views the image and the number of the view stand where else the position stands. */
+static vg_status find_view(const vg_filler *f, vg_fill_scratch *scratch, int64_t position, vg_place place, vg_sample *s)
 {
-    if (!f->spec.shuffle && position >= f->n_samples) return false;
-    find_phrases(f, place_at(f, position), s);
-    find_view(f, position, s);
-    return true;
+    const vg_loader_stage *stage = stage_at(f, position);
+    const int64_t rows = rows_of(stage);
+    const int64_t number = f->spec.images_only ? place.sample - f->first_sample[s->image] : place.epoch % rows;
+    vg_seen_picture picture;
+    s->view = vg_view_plain(s->info.width, s->info.height);
+    s->row = s->image * rows + number;
+    if (!stage) return VG_OK;
+    VG_TRY(see(f, scratch, s, stage->views > 0, &picture));
+    s->view = vg_view_draw(&stage->augment, f->spec.seed, (uint64_t)(stage->views > 0 ? s->row : position), &picture);
+    return VG_OK;
+}
+
+vg_status vg_sample_find(const vg_filler *f, vg_fill_scratch *scratch, int64_t position, vg_sample *s, bool *found)
+{
+    *found = f->spec.shuffle || position < f->n_samples;
+    if (!*found) return VG_OK;
+    const vg_place place = place_at(f, position);
+    find_phrases(f, place, s);
+    return find_view(f, scratch, position, place, s);
 }

@@ -17,16 +17,17 @@ typedef struct vg_feature_source {
     vg_compute *compute;
     const vg_tokenizer *tokenizer;
     const vg_split *split;
+    const vg_loader_stage *views; /* whose fixed views of images are wanted; NULL: images as they are */
 } vg_feature_source;
 
-/* Features of every image of the split, by its index; an image that cannot be decoded has no row. Takes the store in
- * features.folder where it fits; else all ranks build it, at the step's own shapes, on the parameters' layout of now.
- * *out stays NULL, with a line that says why, where the store would be larger than features.max_gb or cannot be
- * written. Collective. Errors: VG_E_STOPPED (a signal; the next call goes on with what is there), VG_E_CONFIG (a bf16
- * store that cannot be had), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM, VG_E_DEVICE. */
+/* Features of every image of the split, by its index, or of its views one after the other; an image that cannot be
+ * decoded has no row. Takes the store in features.folder where it fits; else all ranks build it, at the step's own
+ * shapes, on the parameters' layout of now. *out stays NULL, with a line that says why, where the store would be larger
+ * than features.max_gb or cannot be written. Collective. Errors: VG_E_STOPPED (a signal; the next call goes on with
+ * what is there), VG_E_CONFIG (a bf16 store that cannot be had), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM, VG_E_DEVICE. */
 vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_store **out);
 
-/* Bytes of that store for n images, and floats of a row. */
+/* Bytes of that store for n images or views, and floats of a row. */
 size_t vg_features_image_bytes(const vg_options *o, int64_t n_images);
 int64_t vg_features_image_floats(const vg_options *o);
 

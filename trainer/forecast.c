@@ -58,7 +58,7 @@ static size_t batch_bytes(const vg_batch_shape *s)
     const size_t slots = (size_t)s->images * (size_t)s->phrases;
     const size_t slot = (size_t)s->text_tokens * 4 + (size_t)s->max_targets * 16 + 5 * 4 + 16 + 8;
     const size_t pixels = (size_t)s->side * (size_t)s->side * 3, features = (size_t)s->image_floats * sizeof(float);
-    return (size_t)s->images * ((features ? features : pixels) + sizeof(int64_t)) + slots * slot;
+    return (size_t)s->images * ((features ? features : pixels) + sizeof(int64_t) + sizeof(int32_t)) + slots * slot;
 }
 
 static size_t loader_bytes(const vg_options *o, const vg_batch_shape *s, int leaves, const vg_forecast_data *data)
@@ -72,6 +72,14 @@ static size_t loader_bytes(const vg_options *o, const vg_batch_shape *s, int lea
 static int gradient_buffers(size_t bytes, int64_t n)
 {
     return n ? (int)(bytes / ((size_t)n * sizeof(float))) : 0;
+}
+
+/* Of a store of image features in this stage. */
+static int64_t image_rows(const vg_options *o, const vg_stage *stage, const vg_params *params,
+                          const vg_forecast_data *data)
+{
+    const int views = vg_stage_views(o, stage, params);
+    return data->images * (views ? views : 1);
 }
 
 /* The ranks that a forecast is for. */
@@ -119,7 +127,8 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     if (f->phrases_on_disk)
         f->phrases_flops =
             vg_program_cost(run->text).flops * (double)phrases / (double)(o->train_micro_batch * o->data_phrases);
-    f->images_on_disk = run->shape.image_floats ? vg_features_image_bytes(o, data->images) : 0;
+    f->image_rows = image_rows(o, run->stage, params, data);
+    f->images_on_disk = run->shape.image_floats ? vg_features_image_bytes(o, f->image_rows) : 0;
     f->saving = vg_checkpoint_writer_bytes(params, ranks, 0);
     f->step_flops = vg_program_cost(run->train).flops * leaves;
     f->step_bytes = vg_program_cost(run->train).bytes * leaves;
@@ -131,8 +140,8 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
 /* Bytes of the store of image features that a stage asks for. */
 static size_t wanted_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)
 {
-    const bool wants = vg_stage_wants_images(o, &o->schedule[stage], params);
-    return wants ? vg_features_image_bytes(o, data->images) : 0;
+    const vg_stage *s = &o->schedule[stage];
+    return vg_stage_wants_images(o, s, params) ? vg_features_image_bytes(o, image_rows(o, s, params, data)) : 0;
 }
 
 static bool stores_images(const vg_options *o, int stage, const vg_params *params, const vg_forecast_data *data)

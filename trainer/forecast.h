@@ -12,13 +12,14 @@ enum { VG_MAX_FORECAST_RANKS = 65536 };
 
 /* One stage on the fullest rank, in bytes. */
 typedef struct vg_stage_forecast {
-    size_t weights;   /* all parameters, fp32, and the running average where one is kept */
-    size_t moments;   /* of what trains */
-    size_t gradients; /* buffers of the canonical sum */
-    size_t arena;     /* activations and scratch */
-    size_t constants; /* packed frozen weights, position tables */
-    size_t batches;   /* loader buffers and the cache of decoded images, as far as the split fills it */
-    size_t phrases;   /* kept phrase features */
+    size_t weights;     /* all parameters, fp32, and the running average where one is kept */
+    size_t moments;     /* of what trains */
+    size_t gradients;   /* buffers of the canonical sum */
+    size_t arena;       /* activations and scratch */
+    size_t constants;   /* packed frozen weights, position tables */
+    size_t batches;     /* loader buffers and the cache of decoded images, as far as the split fills it */
+    size_t phrases;     /* kept phrase features */
+    int64_t image_rows; /* images, or their fixed views */
     size_t images_on_disk, phrases_on_disk; /* stores of features, of all ranks; 0: none */
     size_t saving;                          /* copy that checkpoints are written from, of rank 0 */
     size_t device;                          /* of all this, what lies in the memory of a GPU; 0 on the CPU */

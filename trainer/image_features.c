@@ -13,6 +13,8 @@ typedef struct walk {
     const vg_feature_source *source;
     vg_feature_store *store;
     vg_batch_shape shape;
+    vg_loader_stage views; /* from the first position on */
+    int64_t n_rows;
     vg_program *tower;
     vg_arena arena;
     vg_batch batches[BATCHES];
@@ -29,24 +31,39 @@ int64_t vg_features_image_floats(const vg_options *o)
     return grid * grid * o->vision_width;
 }
 
-static vg_feature_key key_of(const vg_options *o, int64_t n_images, const char *text)
+static int64_t rows_of(const vg_feature_source *s)
+{
+    return vg_split_image_count(s->split) * (s->views ? s->views->views : 1);
+}
+
+static vg_feature_key key_of(const vg_options *o, int64_t n_rows, const char *text)
 {
     return (vg_feature_key){.text = text,
-                            .n_rows = n_images,
+                            .n_rows = n_rows,
                             .row_floats = vg_features_image_floats(o),
                             .bf16 = strcmp(o->features_dtype, "bf16") == 0};
 }
 
-size_t vg_features_image_bytes(const vg_options *o, int64_t n_images)
+size_t vg_features_image_bytes(const vg_options *o, int64_t n_rows)
 {
-    const vg_feature_key key = key_of(o, n_images, "");
+    const vg_feature_key key = key_of(o, n_rows, "");
     return vg_feature_store_bytes(&key);
+}
+
+/* What the views follow from beside the pictures; nothing where there are none. */
+static vg_status views_text(const vg_feature_source *s, vg_text *text)
+{
+    if (!s->views) return VG_OK;
+    const vg_augment *a = &s->views->augment;
+    return vg_text_add(text, "views: %d of seed %lld, crop %g keeping %g, flip %g, colour %g%s\n", s->views->views,
+                       (long long)s->options->train_seed, a->crop, a->crop_keep, a->flip, a->colour,
+                       a->colour_safe ? " where safe" : "");
 }
 
 static vg_status key_text(const vg_feature_source *s, vg_text *text)
 {
     const vg_options *o = s->options;
-    return vg_text_add(text,
+    VG_TRY(vg_text_add(text,
                        "features: image\nsplit: %s, %lld images, data %016llx\nweights: vision %016llx\n"
                        "model: patch %lld, width %lld, depth %lld, heads %lld, registers %lld\n"
                        "picture: %lld x %lld, %s, decoded in reduced size from %g\ncomputed by: %s\ntype: %s\n",
@@ -55,7 +72,8 @@ static vg_status key_text(const vg_feature_source *s, vg_text *text)
                        (unsigned long long)vg_weights_hash(s->params, "vision."), (long long)o->vision_patch,
                        (long long)o->vision_width, (long long)o->vision_depth, (long long)o->vision_heads,
                        (long long)o->vision_registers, (long long)o->data_side, (long long)o->data_side,
-                       VG_LOADER_PICTURE, o->data_reduced, vg_compute_profile(s->compute), o->features_dtype);
+                       VG_LOADER_PICTURE, o->data_reduced, vg_compute_profile(s->compute), o->features_dtype));
+    return views_text(s, text);
 }
 
 /* ---- opening ---- */
@@ -83,6 +101,9 @@ static vg_status open_loader(walk *w)
                                  .tokenizer = s->tokenizer,
                                  .shape = w->shape,
                                  .images_only = true,
+                                 .seed = (uint64_t)s->options->train_seed,
+                                 .stages = &w->views,
+                                 .n_stages = s->views != NULL,
                                  .reduced = s->options->data_reduced,
                                  .n_workers = (int)s->options->data_workers};
     for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&w->batches[i], &w->shape));
@@ -91,15 +112,14 @@ static vg_status open_loader(walk *w)
 
 static bool is_done(const walk *w, int64_t first)
 {
-    const int64_t n = vg_split_image_count(w->source->split);
-    for (int64_t i = first; i < n && i < first + w->shape.images; i++)
+    for (int64_t i = first; i < w->n_rows && i < first + w->shape.images; i++)
         if (!vg_features_row_is_whole(w->store, i, w->scratch)) return false;
     return true;
 }
 
 static vg_status find_wanted(walk *w)
 {
-    const int64_t n = vg_split_image_count(w->source->split), m = w->shape.images;
+    const int64_t n = w->n_rows, m = w->shape.images;
     const int64_t ranks = vg_comm_size(w->source->comm);
     w->scratch = vg_new0_array((size_t)vg_features_image_floats(w->source->options), sizeof *w->scratch);
     w->wanted = vg_new0_array((size_t)(n / m / ranks + 1), sizeof *w->wanted);
@@ -132,7 +152,7 @@ static vg_status put_batch(walk *w, const vg_batch *batch)
     const float *rows = vg_program_output(w->tower, "image_features", NULL);
     const int64_t floats = vg_features_image_floats(w->source->options);
     for (int i = 0; i < batch->shape.images; i++)
-        if (batch->images[i] >= 0) VG_TRY(vg_feature_store_put(w->store, batch->images[i], rows + i * floats));
+        if (batch->images[i] >= 0) VG_TRY(vg_feature_store_put(w->store, batch->first_position + i, rows + i * floats));
     return VG_OK;
 }
 
@@ -215,10 +235,12 @@ vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_stor
 {
     vg_text text = {0};
     vg_status st = vg_comm_agree(source->comm, key_text(source, &text));
-    walk w = {.source = source};
+    walk w = {.source = source, .n_rows = rows_of(source)};
+    if (source->views) w.views = *source->views;
+    w.views.first_position = 0;
     const vg_feature_job job = {.what = "image",
                                 .kind = "",
-                                .key = key_of(source->options, vg_split_image_count(source->split), text.data),
+                                .key = key_of(source->options, rows_of(source), text.data),
                                 .begin = begin,
                                 .put = put_next,
                                 .end = end,

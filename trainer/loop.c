@@ -213,7 +213,9 @@ void vg_run_leave_stage(vg_run *r)
 static vg_status open_images(vg_run *r)
 {
     if (!vg_stage_wants_images(r->o, &r->o->schedule[r->stage_index], r->params)) return VG_OK;
-    const vg_feature_source source = feature_source(r, r->train_split);
+    const vg_loader_stage *stage = &r->stream_stages[r->stage_index];
+    vg_feature_source source = feature_source(r, r->train_split);
+    if (stage->views) source.views = stage;
     return vg_features_of_images(&source, &r->images);
 }
 
@@ -408,12 +410,12 @@ static vg_status open_run(vg_run *r)
     VG_TRY(vg_options_hash(r->o, &r->configuration_hash));
     VG_TRY(vg_options_print(r->o, &yaml));
     r->configuration = yaml.data;
-    VG_TRY(vg_run_open_stream(r));
-    VG_TRY(make_room(r));
     VG_TRY(vg_params_new(&r->params));
     r->params->keep_average = r->o->train_average_decay > 0;
     VG_TRY(vg_model_declare(r->o, r->params));
-    return vg_params_layout(r->params, NULL, 0);
+    VG_TRY(vg_params_layout(r->params, NULL, 0));
+    VG_TRY(vg_run_open_stream(r));
+    return make_room(r);
 }
 
 /* Files of rank 0: the resolved configuration, metrics and log. */

@@ -108,8 +108,8 @@ static inline int64_t vg_run_total_steps(const vg_options *o)
     return total;
 }
 
-/* Opens tokenizer and both splits, with places for the batches of this rank's leaves. Local. Errors: VG_E_CONFIG,
- * VG_E_DATA, VG_E_NOMEM. */
+/* Opens tokenizer and both splits, with places for the batches of this rank's leaves; the parameters are declared.
+ * Local. Errors: VG_E_CONFIG, VG_E_DATA, VG_E_NOMEM. */
 vg_status vg_run_open_stream(vg_run *r);
 void vg_run_close_stream(vg_run *r);
 

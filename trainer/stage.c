@@ -104,11 +104,22 @@ bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
     return strcmp(o->features_phrases, "off") != 0 && !text_trains(o, stage);
 }
 
+static bool augments(const vg_stage *stage)
+{
+    return stage->crop > 0 || stage->flip > 0 || stage->colour > 0;
+}
+
+int vg_stage_views(const vg_options *o, const vg_stage *stage, const vg_params *params)
+{
+    const selection s = {o, stage, params};
+    return augments(stage) && !any_trains(&s, "vision.") ? (int)o->features_views : 0;
+}
+
 bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
 {
     const selection s = {o, stage, params};
-    const bool plain = stage->crop <= 0 && stage->flip <= 0 && stage->colour <= 0 && stage->sides.n == 0;
-    return strcmp(o->features_images, "disk") == 0 && plain && !any_trains(&s, "vision.");
+    const bool fixed = !augments(stage) || vg_stage_views(o, stage, params) > 0;
+    return strcmp(o->features_images, "disk") == 0 && fixed && stage->sides.n == 0 && !any_trains(&s, "vision.");
 }
 
 /* ---- programs ---- */

@@ -72,8 +72,12 @@ double vg_stage_course(const vg_stage *stage, int64_t step);
 /* Whether the stage keeps phrase features instead of encoding phrases in every step. */
 bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage);
 
+/* Fixed views of each image in the stage: features.views where it augments and nothing of the vision tower trains, else
+ * 0. */
+int vg_stage_views(const vg_options *o, const vg_stage *stage, const vg_params *params);
+
 /* Whether the stage may take image features from a store: the options ask for it, nothing of the vision tower
- * trains, and pictures are taken as they are. */
+ * trains, and pictures are of one size and taken as they are or in fixed views. */
 bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params);
 
 #endif

@@ -65,6 +65,7 @@ static void fill_stages(vg_run *r)
                                                             .flip = s->flip,
                                                             .colour = s->colour,
                                                             .colour_safe = s->colour_safe}};
+        r->stream_stages[i].views = vg_stage_views(r->o, s, r->params);
         fill_weights(r->o, s, r->stream_stages[i].weights);
         r->stream_stages[i].n_sides = vg_options_sides(r->o, s, r->stream_stages[i].sides);
         r->stream_stages[i].step_images = r->o->train_global_batch;

@@ -88,6 +88,18 @@ def rounded(bench, want):
     check(done.returncode == 78 and "bf16 needs the store" in done.stderr, "a bf16 store that is refused ends the run with code 78")
 
 
+def views(bench, want):
+    """Augmented pictures in fixed views: the bits of a store are those of augmenting in every step."""
+    fixed = {"schedule.0.crop": 0.5, "schedule.0.flip": 0.5, "schedule.0.colour": 0.5, "features.views": 2}
+    hashes = train(bench, "views-none", **fixed)[0]
+    stored, said = train(bench, "views", 2, **fixed, **STORED)
+    anew = train(bench, "views-anew", **{**fixed, **STORED, "features.views": 0})
+    check(stored == hashes and made(said, "image"), "two views of each augmented image, in a store: same bits")
+    check(hashes != want and anew[0] != hashes and not made(anew[1], "image"), "others than of plain pictures, or of new views each time")
+    sizes = [os.path.getsize(bench.path(folder, "features", "images-train.h5")) for folder in ("r1", "views")]
+    check(1.9 < sizes[1] / sizes[0] < 2.1, f"the store has twice the size: {sizes[1]} bytes for {sizes[0]}")
+
+
 def rows_done(path):
     """Bytes of the file that are not 0, as a measure of how far a build is."""
     try:
@@ -163,6 +175,7 @@ def main(vlgtr, *more):
         check("stage 0 reads image features from a store" in plans[0] and "a store of 0.000 GB is above" in plans[1], "`plan` tells of stores that are made and of one that is refused")
         one_rank_ends_it(bench, "one rank is asked to stop", lambda pid: os.kill(pid, signal.SIGUSR1), 75, "stopped on request")
         one_rank_ends_it(bench, "the disk of one rank is full", full_disk, 78, "bf16 needs the store")
+        views(bench, want)
         harm(bench, want)
         rounded(bench, want)
         kill(bench, kills)

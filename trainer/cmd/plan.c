@@ -102,8 +102,7 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
 }
 
 /* Stores of features that stages would make: the size of each, and how long this host computes at it. */
-static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, const vg_forecast_data *data,
-                              int n_threads)
+static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, int n_threads)
 {
     vg_feature_pace pace = {0};
     for (int i = 0; i < o->n_stages; i++) {
@@ -115,7 +114,7 @@ static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, c
         if (f[i].images_on_disk)
             printf("stage %d reads image features from a store: %.3f GB on disk (features.max_gb: %g), made in about "
                    "%.0f s by this host alone\n",
-                   i, (double)f[i].images_on_disk * 1e-9, o->features_max_gb, pace.image_s * (double)data->images);
+                   i, (double)f[i].images_on_disk * 1e-9, o->features_max_gb, pace.image_s * (double)f[i].image_rows);
         if (f[i].phrases_on_disk)
             printf("stage %d reads phrase features from a store: %.3f GB on disk, made in about %.0f s\n", i,
                    (double)f[i].phrases_on_disk * 1e-9, f[i].phrases_flops / pace.flops_per_s);
@@ -139,7 +138,7 @@ static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, co
         print_stage(o, i, &f[i]);
         if (gpu) print_gpu(o, &f[i]);
     }
-    VG_TRY(print_stores(o, f, &data, n_threads));
+    VG_TRY(print_stores(o, f, n_threads));
     if (gpu) return print_assumptions(gpu);
     return suggest(o, ranks, &data, memory);
 }

@@ -394,6 +394,42 @@ static void stages_begin_at_their_position(void **state)
     assert_bits_do_not_depend_on_how_it_is_run(b);
 }
 
+/* The rows of a store, in order; then the stream, in which a sample has the view of its epoch, whichever phrases it
+ * asks for. */
+static void fixed_views_come_epoch_by_epoch(void **state)
+{
+    enum { VIEWS = 3, PIXELS = 14 * 14 * 3 };
+    static uint8_t rows[IMAGES * VIEWS][PIXELS];
+    bench *b = *state;
+    const vg_loader_stage fixed = {.augment = {.crop = 1, .colour = 1, .crop_keep = 0.5}, .views = VIEWS};
+    b->spec.stages = &fixed;
+    b->spec.n_stages = 1;
+    b->spec.shuffle = false;
+    b->spec.images_only = true;
+    bench_open(b);
+    for (int first = 0; first < IMAGES * VIEWS; first += 3) {
+        vg_batch *batch = want_and_take(b, first);
+        for (int i = 0; i < 3; i++) assert_int_equal(batch->images[i], (first + i) / VIEWS);
+        memcpy(rows[first], batch->pixels, sizeof rows[0] * 3);
+        vg_loader_give_back(b->loader, batch);
+    }
+    for (int k = 0; k < IMAGES; k++) assert_memory_not_equal(rows[VIEWS * k], rows[VIEWS * k + 1], PIXELS);
+    bench_close(b);
+    b->spec.shuffle = true;
+    b->spec.images_only = false;
+    bench_open(b);
+    for (int position = 0; position < 14 * 2 * VIEWS; position += 3) {
+        vg_batch *batch = want_and_take(b, position);
+        for (int i = 0; i < 3; i++) {
+            const int64_t row = batch->images[i] * VIEWS + (position + i) / 14 % VIEWS;
+            assert_memory_equal(batch->pixels + (size_t)i * PIXELS, rows[row], PIXELS);
+        }
+        vg_loader_give_back(b->loader, batch);
+    }
+    bench_close(b);
+    assert_bits_do_not_depend_on_how_it_is_run(b);
+}
+
 /* Box and phrase move with the picture; a phrase without a side to it keeps its words. */
 static void a_mirrored_picture_has_mirrored_boxes_and_phrases(void **state)
 {
@@ -819,6 +855,7 @@ int main(void)
         CASE(keys_hold_the_whole_position),
         CASE(bits_do_not_depend_on_threads_cache_or_how_far_ahead),
         CASE(stages_begin_at_their_position),
+        CASE(fixed_views_come_epoch_by_epoch),
         CASE(a_mirrored_picture_has_mirrored_boxes_and_phrases),
         CASE(batches_of_a_step_have_one_side),
         CASE(a_cached_image_is_read_once),
