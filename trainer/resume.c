@@ -61,7 +61,7 @@ static void say_saved(vg_run *r, const char *path)
 static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS])
 {
     int n = 0;
-    numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
+    if (r->bad_samples) numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
     if (r->evaluated_step == r->step)
         numbers[n++] = (vg_checkpoint_number){VG_CHECKPOINT_ACCURACY, r->accuracy};
     else if (r->evaluation_due)
