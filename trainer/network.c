@@ -57,19 +57,25 @@ static vg_status read_fields(const char *path, const json_t *file, vg_network *o
     return VG_OK;
 }
 
-static vg_status read_file(const char *path, vg_network *out)
+vg_status vg_network_parse(const char *data, size_t size, const char *path, vg_network *out)
 {
-    enum { MOST_BYTES = 1 << 16 };
-    char *data = NULL;
-    size_t n = 0;
     json_error_t error;
-    VG_TRY(vg_file_read(path, MOST_BYTES, &data, &n));
-    json_t *file = json_loadb(data, n, 0, &error);
+    json_t *file = json_loadb(data, size, 0, &error);
     vg_status st = json_is_object(file) ? VG_OK
                                         : vg_fail(VG_E_DATA, "%s: not a file of `vlgtr bench comm --out`: %s", path,
                                                   file ? "no JSON object" : error.text);
     if (st == VG_OK) st = read_fields(path, file, out);
     json_decref(file);
+    return st;
+}
+
+static vg_status read_file(const char *path, vg_network *out)
+{
+    enum { MOST_BYTES = 1 << 16 };
+    char *data = NULL;
+    size_t n = 0;
+    VG_TRY(vg_file_read(path, MOST_BYTES, &data, &n));
+    const vg_status st = vg_network_parse(data, n, path, out);
     free(data);
     return st;
 }

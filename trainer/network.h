@@ -27,6 +27,9 @@ typedef struct vg_network {
  * --out`). */
 vg_status vg_network_read(const char *name, vg_network *out);
 
+/* The same from the bytes of such a file, which errors call `path`. */
+vg_status vg_network_parse(const char *data, size_t size, const char *path, vg_network *out);
+
 /* Where the figures of a named network come from, or that a file's are measured; heap text, NULL without memory. */
 char *vg_network_source(const char *name);
 

@@ -2,8 +2,6 @@
 
 #include "trainer/forecast.h"
 
-#include <string.h>
-
 /* The stages of a run with `leaves` micro-batches a step, by a rank alone. */
 static vg_status forecast_alone(const vg_options *o, const vg_gpu *gpu, int leaves, vg_stage_forecast *out)
 {
@@ -22,7 +20,7 @@ static vg_workload workload_of(const vg_options *o, const vg_stage_forecast *f)
 
 vg_status vg_workloads_on_gpu(const vg_options *o, const vg_gpu *gpu, vg_workload *out)
 {
-    const vg_precision precision = strcmp(o->train_precision, "bf16") == 0 ? VG_PRECISION_BF16 : VG_PRECISION_FP32;
+    const vg_precision precision = vg_options_bf16(o) ? VG_PRECISION_BF16 : VG_PRECISION_FP32;
     vg_stage_forecast one[VG_MAX_STAGES], two[VG_MAX_STAGES];
     VG_TRY(forecast_alone(o, gpu, 1, one));
     VG_TRY(forecast_alone(o, gpu, 2, two));
