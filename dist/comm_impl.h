@@ -6,7 +6,8 @@
 
 #include <stdatomic.h>
 
-/* One piece of an exchange. Messages between two ranks meet in the order in which each names them. */
+/* One piece of an exchange. Messages between two ranks under one number of an exchange meet in the order in which each
+ * names them. */
 typedef struct vg_message {
     int peer;
     void *data;

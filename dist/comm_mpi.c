@@ -115,9 +115,9 @@ static vg_status mpi_begin(vg_comm *comm, int exchange, const vg_message *sends,
     VG_TRY(vg_grow(&r->items, &r->capacity, (size_t)n_sends + (size_t)n_recvs, sizeof *r->items));
     MPI_Request *request = r->items;
     for (int i = 0; i < n_recvs; i++) /* places first, so that what comes in need not wait */
-        VG_MPI(MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, 0, g->world, request++));
+        VG_MPI(MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, exchange, g->world, request++));
     for (int i = 0; i < n_sends; i++)
-        VG_MPI(MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, 0, g->world, request++));
+        VG_MPI(MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, exchange, g->world, request++));
     r->n = n_sends + n_recvs;
     return VG_OK;
 }

@@ -22,6 +22,12 @@ typedef struct bucket_times {
     double start_s, end_s;
 } bucket_times;
 
+/* What groups exchange at a time: of each one's share of a slice of a bucket, `step` floats behind the first `skip`. */
+typedef struct exchange_round {
+    int bucket;
+    int64_t skip;
+} exchange_round;
+
 struct vg_reducer {
     vg_comm *comm;
     int64_t n, stride; /* floats of a total, and from buffer to buffer */
@@ -34,10 +40,10 @@ struct vg_reducer {
     vg_tree_node stack[VG_TREE_DEPTH];
     int depth;
 
-    vg_worker *worker;   /* its jobs are the buckets; NULL: a lone rank has none */
-    int n_complete;      /* buckets that may leave */
-    bool settled;        /* all have come to their end */
-    bucket_times *times; /* [n_buckets] */
+    vg_worker *worker;     /* its jobs are the buckets; NULL: a lone rank has none */
+    atomic_int n_complete; /* buckets that may leave */
+    bool settled;          /* all have come to their end */
+    bucket_times *times;   /* [n_buckets] */
 
     vg_window window;
     vg_arena memory; /* own buffers where there is no window */
@@ -48,8 +54,11 @@ struct vg_reducer {
     float **parts_at, **own_at; /* where the groups' parts and own nodes lie */
     float **from;               /* scratch: where the nodes of one sum lie */
     vg_tree_adder adder;
-    float *staging; /* [DEPTH, n_nodes - n_own, step] */
-    int64_t step;   /* floats of a node that are exchanged at a time */
+    float *staging;         /* [DEPTH, n_nodes - n_own, step] */
+    int64_t step;           /* floats of a node that are exchanged at a time */
+    exchange_round *rounds; /* [n_rounds] in the order of buckets */
+    int n_rounds;
+    int n_prepared, n_begun, n_summed; /* buckets, and rounds, of this step so far */
     vg_message *sends, *recvs;
 };
 
@@ -104,11 +113,12 @@ void vg_reducer_push(vg_reducer *r, bool empty)
 
 void vg_reducer_complete(vg_reducer *r, int64_t end)
 {
-    int n = r->n_complete;
+    const int before = atomic_load(&r->n_complete);
+    int n = before;
     if (!joins_in_buckets(r)) return;
     while (n < r->n_buckets && r->buckets[n].first + r->buckets[n].count <= end) n++;
-    if (n == r->n_complete) return;
-    r->n_complete = n;
+    if (n == before) return;
+    atomic_store(&r->n_complete, n);
     atomic_store(&r->comm->naps, true); /* the processor is busy with what comes next */
     vg_worker_allow(r->worker, n);
 }
@@ -135,11 +145,18 @@ static void fold_group(vg_reducer *r, vg_span where, float *root)
     }
 }
 
-/* What of a group's share of our slice is dealt with in one round. */
-static vg_span round_of(const vg_reducer *r, vg_span own, int group, int64_t round)
+/* Our slice of a bucket; none where there are more of us than lanes. */
+static vg_span lane_of(const vg_reducer *r, int bucket)
 {
-    vg_span s = vg_span_slice(own, r->groups.n_groups, group);
-    const int64_t skip = round * r->step < s.count ? round * r->step : s.count;
+    const vg_groups *g = &r->groups;
+    return g->lane < g->n_lanes ? vg_span_slice(r->buckets[bucket], g->n_lanes, g->lane) : (vg_span){0, 0};
+}
+
+/* What of a group's share of our slice is dealt with in round k. */
+static vg_span share_of(const vg_reducer *r, int k, int group)
+{
+    vg_span s = vg_span_slice(lane_of(r, r->rounds[k].bucket), r->groups.n_groups, group);
+    const int64_t skip = r->rounds[k].skip < s.count ? r->rounds[k].skip : s.count;
     s.first += skip;
     s.count = s.count - skip < r->step ? s.count - skip : r->step;
     return s;
@@ -153,37 +170,38 @@ static vg_message message(const vg_reducer *r, int group, float *data, int64_t n
 }
 
 /* Where the other groups' nodes of a round lie when they are here. */
-static float *staging_of(const vg_reducer *r, int64_t round)
+static float *staging_of(const vg_reducer *r, int k)
 {
-    return r->staging + round % DEPTH * (r->groups.n_nodes - r->groups.n_own) * r->step;
+    return r->staging + (int64_t)(k % DEPTH) * (r->groups.n_nodes - r->groups.n_own) * r->step;
 }
 
 /* Each group gets the nodes of all others for its share. */
-static vg_status begin_scatter(vg_reducer *r, vg_span own, int64_t round)
+static vg_status begin_scatter(vg_reducer *r, int k)
 {
     const vg_groups *g = &r->groups;
-    const vg_span mine = round_of(r, own, g->group, round);
-    float *to = staging_of(r, round);
+    const int64_t mine = share_of(r, k, g->group).count;
+    float *to = staging_of(r, k);
     int n_sends = 0, n_recvs = 0;
     for (int group = 0; group < g->n_groups; group++) {
-        const vg_span theirs = round_of(r, own, group, round);
+        const vg_span theirs = share_of(r, k, group);
         fold_group(r, theirs, NULL);
         for (int i = 0; i < g->n_own && group != g->group && theirs.count; i++)
             r->sends[n_sends++] = message(r, group, r->own_at[i] + theirs.first, theirs.count);
     }
     for (int i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i].owner == g->group) continue;
-        if (mine.count) r->recvs[n_recvs++] = message(r, g->nodes[i].owner, to, mine.count);
+        if (mine) r->recvs[n_recvs++] = message(r, g->nodes[i].owner, to, mine);
         to += r->step;
     }
-    return r->comm->ops->begin(r->comm, (int)(round % DEPTH), r->sends, n_sends, r->recvs, n_recvs);
+    return r->comm->ops->begin(r->comm, k % DEPTH, r->sends, n_sends, r->recvs, n_recvs);
 }
 
 /* Our share of the total, in tree order. */
-static void add_nodes(vg_reducer *r, vg_span mine, int64_t round)
+static void add_nodes(vg_reducer *r, int k)
 {
     const vg_groups *g = &r->groups;
-    float *theirs = staging_of(r, round);
+    const vg_span mine = share_of(r, k, g->group);
+    float *theirs = staging_of(r, k);
     for (int i = 0, n_own = 0; i < g->n_nodes; i++) {
         const bool ours = g->nodes[i].owner == g->group;
         r->from[i] = ours ? r->own_at[n_own++] + mine.first : theirs;
@@ -198,14 +216,14 @@ static void add_nodes(vg_reducer *r, vg_span mine, int64_t round)
 }
 
 /* Each group gives all others the total of its share. */
-static vg_status begin_gather(vg_reducer *r, vg_span own, int64_t round)
+static vg_status begin_gather(vg_reducer *r, int k)
 {
-    const int exchange = DEPTH + (int)(round % DEPTH);
-    const vg_span mine = round_of(r, own, r->groups.group, round);
+    const int exchange = DEPTH + k % DEPTH;
+    const vg_span mine = share_of(r, k, r->groups.group);
     int n_sends = 0, n_recvs = 0;
     VG_TRY(r->comm->ops->end(r->comm, exchange)); /* of DEPTH rounds before */
     for (int g = 0; g < r->groups.n_groups; g++) {
-        const vg_span theirs = round_of(r, own, g, round);
+        const vg_span theirs = share_of(r, k, g);
         if (g == r->groups.group) continue;
         if (mine.count) r->sends[n_sends++] = message(r, g, r->total + mine.first, mine.count);
         if (theirs.count) r->recvs[n_recvs++] = message(r, g, r->total + theirs.first, theirs.count);
@@ -213,42 +231,56 @@ static vg_status begin_gather(vg_reducer *r, vg_span own, int64_t round)
     return r->comm->ops->begin(r->comm, exchange, r->sends, n_sends, r->recvs, n_recvs);
 }
 
-/* Several rounds are on their way at a time, so that the link never waits for us. */
-static vg_status exchange_slice(vg_reducer *r, vg_span own)
-{
-    const int64_t longest = vg_span_slice(own, r->groups.n_groups, 0).count;
-    const int64_t rounds = (longest + r->step - 1) / r->step;
-    for (int64_t round = 0; round < rounds && round < DEPTH; round++) VG_TRY(begin_scatter(r, own, round));
-    for (int64_t round = 0; round < rounds; round++) {
-        VG_TRY(r->comm->ops->end(r->comm, (int)(round % DEPTH)));
-        add_nodes(r, round_of(r, own, r->groups.group, round), round);
-        VG_TRY(begin_gather(r, own, round));
-        if (round + DEPTH < rounds) VG_TRY(begin_scatter(r, own, round + DEPTH));
-    }
-    for (int i = 0; i < DEPTH; i++) VG_TRY(r->comm->ops->end(r->comm, DEPTH + i));
-    return VG_OK;
-}
-
-static vg_status sum_slice(vg_reducer *r, vg_span own)
-{
-    if (r->groups.n_groups > 1) return exchange_slice(r, own);
-    fold_group(r, own, r->total);
-    return VG_OK;
-}
-
 /* ---- buckets ---- */
+
+static vg_status fence(vg_reducer *r)
+{
+    return r->comm->ops->fence(r->comm, &r->window);
+}
+
+/* Joins the rank's last leaf. Then the host has all of a bucket, and nobody reads the last total. */
+static vg_status prepare_bucket(vg_reducer *r, int b)
+{
+    for (; r->n_prepared <= b; r->n_prepared++) {
+        vg_tree_node stack[VG_TREE_DEPTH];
+        int depth = r->depth;
+        memcpy(stack, r->stack, sizeof stack);
+        if (r->count) join_leaf(r, r->first + r->count - 1, r->buckets[r->n_prepared], stack, &depth, plain_sum);
+        VG_TRY(fence(r));
+    }
+    return VG_OK;
+}
+
+/* Whether a round may leave while round k is waited for. Others of the host would be waited for if it were of a bucket
+ * that is not complete everywhere. */
+static bool may_leave(vg_reducer *r, int round, int k)
+{
+    if (round >= r->n_rounds || round >= k + DEPTH) return false;
+    const int bucket = r->rounds[round].bucket;
+    return bucket <= r->rounds[k].bucket || (r->groups.n_mates == 1 && bucket < atomic_load(&r->n_complete));
+}
+
+/* Several rounds are on their way at a time, of more than one bucket, so that the link never waits for us. */
+static vg_status sum_round(vg_reducer *r, int k)
+{
+    for (; may_leave(r, r->n_begun, k); r->n_begun++) {
+        VG_TRY(prepare_bucket(r, r->rounds[r->n_begun].bucket));
+        VG_TRY(begin_scatter(r, r->n_begun));
+    }
+    VG_TRY(r->comm->ops->end(r->comm, k % DEPTH));
+    add_nodes(r, k);
+    return begin_gather(r, k);
+}
 
 static vg_status sum_bucket(vg_reducer *r, int b)
 {
-    const vg_span bucket = r->buckets[b];
-    vg_tree_node stack[VG_TREE_DEPTH];
-    int depth = r->depth;
-    memcpy(stack, r->stack, sizeof stack);
-    if (r->count) join_leaf(r, r->first + r->count - 1, bucket, stack, &depth, plain_sum);
-    VG_TRY(r->comm->ops->fence(r->comm, &r->window)); /* the host has all of it, and nobody reads the last total */
-    if (r->groups.lane < r->groups.n_lanes)
-        VG_TRY(sum_slice(r, vg_span_slice(bucket, r->groups.n_lanes, r->groups.lane)));
-    return b + 1 < r->n_buckets ? VG_OK : r->comm->ops->fence(r->comm, &r->window); /* the slices of the others */
+    VG_TRY(prepare_bucket(r, b));
+    if (r->groups.n_groups == 1) fold_group(r, lane_of(r, b), r->total);
+    for (; r->n_summed < r->n_rounds && r->rounds[r->n_summed].bucket == b; r->n_summed++)
+        VG_TRY(sum_round(r, r->n_summed));
+    if (b + 1 < r->n_buckets) return VG_OK;
+    for (int i = DEPTH; i < 2 * DEPTH; i++) VG_TRY(r->comm->ops->end(r->comm, i));
+    return fence(r); /* the slices of the others */
 }
 
 static vg_status bucket_job(void *reducer, int b)
@@ -265,6 +297,7 @@ vg_status vg_reducer_settle(vg_reducer *r)
     if (!r->worker || r->settled) return VG_OK;
     while (r->next < r->count) vg_reducer_push(r, false);
     r->settled = true;
+    atomic_store(&r->n_complete, r->n_buckets);
     atomic_store(&r->comm->naps, false);
     return vg_worker_finish(r->worker, r->n_buckets);
 }
@@ -273,7 +306,8 @@ vg_status vg_reducer_finish(vg_reducer *r, const float **total)
 {
     VG_CHECK(r->next == r->count, VG_E_BUG, "%d of the rank's %d leaves were pushed", r->next, r->count);
     VG_TRY(vg_reducer_settle(r));
-    r->next = r->depth = r->n_complete = 0;
+    r->next = r->depth = r->n_prepared = r->n_begun = r->n_summed = 0;
+    atomic_store(&r->n_complete, 0);
     r->settled = false;
     *total = r->total;
     return VG_OK;
@@ -322,6 +356,18 @@ static int64_t step_of(const vg_reducer *r, int64_t longest)
     return step > least ? step : least > UNIT ? least : UNIT;
 }
 
+/* The rounds of our slices, or their number where there is no room yet. */
+static int cut_rounds(const vg_reducer *r, exchange_round *rounds)
+{
+    int n = 0;
+    for (int b = 0; b < r->n_buckets; b++) {
+        const int64_t longest = vg_span_slice(lane_of(r, b), r->groups.n_groups, 0).count;
+        for (int64_t skip = 0; skip < longest; skip += r->step, n++)
+            if (rounds) rounds[n] = (exchange_round){b, skip};
+    }
+    return n;
+}
+
 /* Room for what the groups exchange. */
 static vg_status plan_messages(vg_reducer *r)
 {
@@ -330,10 +376,13 @@ static vg_status plan_messages(vg_reducer *r)
     const vg_span lane = {0, vg_longest_slice(r->buckets, r->n_buckets, r->groups.n_lanes)};
     const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->groups.n_groups, 0).count, UNIT);
     r->step = step_of(r, whole);
+    r->n_rounds = cut_rounds(r, NULL);
+    r->rounds = vg_new0_array((size_t)r->n_rounds, sizeof *r->rounds);
     r->sends = vg_new0_array((size_t)r->groups.n_groups * (size_t)per_group, sizeof *r->sends);
     r->recvs = vg_new0_array((size_t)r->groups.n_groups + (size_t)others, sizeof *r->recvs);
     r->staging = vg_new0_array((size_t)(DEPTH * others), (size_t)r->step * sizeof *r->staging);
-    VG_CHECK(r->sends && r->recvs && r->staging, VG_E_NOMEM, "no memory for the exchange of the sum");
+    VG_CHECK(r->rounds && r->sends && r->recvs && r->staging, VG_E_NOMEM, "no memory for the exchange of the sum");
+    cut_rounds(r, r->rounds);
     return VG_OK;
 }
 
@@ -434,6 +483,7 @@ void vg_reducer_free(vg_reducer *r)
     free(r->adder.at);
     free(r->adder.between);
     free(r->staging);
+    free(r->rounds);
     free(r->sends);
     free(r->recvs);
     free(r);
