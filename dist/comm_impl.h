@@ -14,7 +14,7 @@ typedef struct vg_message {
     size_t bytes; /* at most VG_MESSAGE_BYTES */
 } vg_message;
 
-enum { VG_MESSAGE_BYTES = 1 << 30, VG_HOST_BYTES = 64, VG_EXCHANGES = 8 };
+enum { VG_MESSAGE_BYTES = 1 << 30, VG_HOST_BYTES = 64, VG_EXCHANGES = 16 };
 
 /* Memory that the local ranks share. */
 typedef struct vg_window {

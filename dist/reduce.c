@@ -1,5 +1,6 @@
 /* The canonical sum over memory. Ranks that share a window are a group; without one each rank is a group of its own.
- * A group sums its nodes as far as they are siblings, slice by slice; the groups exchange what is left. Buckets are
+ * A group sums its nodes as far as they are siblings, slice by slice; the groups exchange what is left, each to sum its
+ * share and hand it round, or (two groups) all of it. Buckets are
  * summed in their order, by a thread behind the caller while that one has leaves to compute. */
 #include "dist/comm_impl.h"
 #include "dist/groups_impl.h"
@@ -55,6 +56,7 @@ struct vg_reducer {
     float **from;               /* scratch: where the nodes of one sum lie */
     vg_tree_adder adder;
     float *staging;         /* [DEPTH, n_nodes - n_own, step] */
+    int n_shares;           /* of a slice: one for each group that sums; 1: every group sums all of it */
     int64_t step;           /* floats of a node that are exchanged at a time */
     exchange_round *rounds; /* [n_rounds] in the order of buckets */
     int n_rounds;
@@ -155,7 +157,7 @@ static vg_span lane_of(const vg_reducer *r, int bucket)
 /* What of a group's share of our slice is dealt with in round k. */
 static vg_span share_of(const vg_reducer *r, int k, int group)
 {
-    vg_span s = vg_span_slice(lane_of(r, r->rounds[k].bucket), r->groups.n_groups, group);
+    vg_span s = vg_span_slice(lane_of(r, r->rounds[k].bucket), r->n_shares, r->n_shares > 1 ? group : 0);
     const int64_t skip = r->rounds[k].skip < s.count ? r->rounds[k].skip : s.count;
     s.first += skip;
     s.count = s.count - skip < r->step ? s.count - skip : r->step;
@@ -184,7 +186,7 @@ static vg_status begin_scatter(vg_reducer *r, int k)
     int n_sends = 0, n_recvs = 0;
     for (int group = 0; group < g->n_groups; group++) {
         const vg_span theirs = share_of(r, k, group);
-        fold_group(r, theirs, NULL);
+        if (r->n_shares > 1 || group == g->group) fold_group(r, theirs, NULL); /* once */
         for (int i = 0; i < g->n_own && group != g->group && theirs.count; i++)
             r->sends[n_sends++] = message(r, group, r->own_at[i] + theirs.first, theirs.count);
     }
@@ -221,6 +223,7 @@ static vg_status begin_gather(vg_reducer *r, int k)
     const int exchange = DEPTH + k % DEPTH;
     const vg_span mine = share_of(r, k, r->groups.group);
     int n_sends = 0, n_recvs = 0;
+    if (r->n_shares == 1) return VG_OK;           /* all have summed all of it */
     VG_TRY(r->comm->ops->end(r->comm, exchange)); /* of DEPTH rounds before */
     for (int g = 0; g < r->groups.n_groups; g++) {
         const vg_span theirs = share_of(r, k, g);
@@ -356,12 +359,18 @@ static int64_t step_of(const vg_reducer *r, int64_t longest)
     return step > least ? step : least > UNIT ? least : UNIT;
 }
 
+/* Two groups with a node each send as many bytes when they give each other all of it, and nobody waits for totals. */
+static int shares_of(const vg_groups *groups)
+{
+    return groups->n_groups == 2 && groups->n_nodes == 2 ? 1 : groups->n_groups;
+}
+
 /* The rounds of our slices, or their number where there is no room yet. */
 static int cut_rounds(const vg_reducer *r, exchange_round *rounds)
 {
     int n = 0;
     for (int b = 0; b < r->n_buckets; b++) {
-        const int64_t longest = vg_span_slice(lane_of(r, b), r->groups.n_groups, 0).count;
+        const int64_t longest = vg_span_slice(lane_of(r, b), r->n_shares, 0).count;
         for (int64_t skip = 0; skip < longest; skip += r->step, n++)
             if (rounds) rounds[n] = (exchange_round){b, skip};
     }
@@ -374,7 +383,8 @@ static vg_status plan_messages(vg_reducer *r)
     if (r->groups.n_groups == 1) return VG_OK;
     const int others = r->groups.n_nodes - r->groups.n_own, per_group = r->groups.n_own > 1 ? r->groups.n_own : 1;
     const vg_span lane = {0, vg_longest_slice(r->buckets, r->n_buckets, r->groups.n_lanes)};
-    const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->groups.n_groups, 0).count, UNIT);
+    r->n_shares = shares_of(&r->groups);
+    const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->n_shares, 0).count, UNIT);
     r->step = step_of(r, whole);
     r->n_rounds = cut_rounds(r, NULL);
     r->rounds = vg_new0_array((size_t)r->n_rounds, sizeof *r->rounds);

@@ -80,7 +80,7 @@ vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
 void vg_reducer_bucket_times(const vg_reducer *reducer, int bucket, double *start_s, double *end_s);
 
 /* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
- * host holds once. Messages between hosts need 8 MiB a rank more. */
+ * host holds once. Messages between hosts need 16 MiB a rank more. */
 size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
 
 /* What travels in such a sum: a host's ranks give each other slices of their `parts`, equal ranks of the hosts slices

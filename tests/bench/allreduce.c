@@ -203,10 +203,12 @@ static double median_of(const double *values, int n)
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-/* A round of those that take part. */
+/* A round of those that take part, every other time from the last to the first: a connection remembers what went
+ * before. */
 static void hold_round(contest *c, const bool *takes_part, double times[CONTESTANTS][MAX_ROUNDS], int round)
 {
-    for (int i = 0; i < CONTESTANTS; i++) {
+    for (int place = 0; place < CONTESTANTS; place++) {
+        const int i = round % 2 ? CONTESTANTS - 1 - place : place;
         if (!takes_part[i]) continue;
         write_gradient(c, &contestants[i]);
         times[i][round] = time_of(c, &contestants[i]);
