@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#define VG_GPU_ASSUMED(name, value, unit, kind, source)
+#define VG_GPU_ASSUMED(name, value, unit, source)
 #define VG_GPU(name, ...) {#name, __VA_ARGS__},
 static const vg_gpu gpus[] = {
 #include "trainer/devices.def"
@@ -17,17 +17,17 @@ static const char names[] =
 #undef VG_GPU_ASSUMED
 
 #define VG_GPU(...)
-#define VG_GPU_ASSUMED(name, value, unit, kind, source) ASSUMED_##name,
+#define VG_GPU_ASSUMED(name, value, unit, source) ASSUMED_##name,
 enum {
 #include "trainer/devices.def"
     N_ASSUMED,
     N_GPUS = sizeof gpus / sizeof *gpus
 };
 #undef VG_GPU_ASSUMED
-#define VG_GPU_ASSUMED(name, value, unit, kind, source) {value, unit, #kind, source},
+#define VG_GPU_ASSUMED(name, value, unit, source) {value, unit, source},
 static const struct {
     double value;
-    const char *unit, *kind, *source;
+    const char *unit, *source;
 } assumed[N_ASSUMED] = {
 #include "trainer/devices.def"
 };
@@ -61,8 +61,8 @@ char *vg_gpu_assumptions(const vg_gpu *g)
                 "  products in bf16   %5.3g of the bf16 peak\n  attention in bf16  %5.3g of the bf16 peak\n    %s\n",
                 g->bf16_products, g->bf16_attention, g->sources);
     for (int i = 0; i < N_ASSUMED; i++)
-        vg_text_add(&text, "  %-18s %5.3g %s\n    %s: %s\n", what[i], assumed[i].value, assumed[i].unit,
-                    assumed[i].kind, assumed[i].source);
+        vg_text_add(&text, "  %-18s %5.3g %s\n    measured: %s\n", what[i], assumed[i].value, assumed[i].unit,
+                    assumed[i].source);
     return text.data;
 }
 

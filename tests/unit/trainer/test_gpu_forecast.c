@@ -195,8 +195,8 @@ static void every_assumption_is_listed_with_its_source(void **state)
                                         "arXiv 2402.13499",
                                         "40 us",
                                         "67.0 in fp32",
-                                        "MEASURED: Spector et al. 2025",
-                                        "MEASURED: Luo et al.",
+                                        "measured: Spector et al. 2025",
+                                        "measured: Luo et al.",
                                         "NVIDIA H100 data sheet"};
     const vg_gpu *gpu = NULL;
     assert_int_equal(vg_gpu_find("h100", &gpu), VG_OK);
