@@ -49,7 +49,6 @@ class Bench:
     def __init__(self, build):
         self.build = build.resolve()
         self.commands, self.objects, self.links = {}, {}, {}  # the first two by mode and source
-        self.unbroken = {}  # by source, what the compiler makes of it in check mode
         for entry in json.loads((self.build / "compile_commands.json").read_text()):
             words = shlex.split(entry["command"])
             output = words[words.index("-o") + 1]
@@ -101,8 +100,6 @@ class Bench:
             out = self.compiled(folder, mode, source)
             if not out:
                 return "does not compile"
-            if mode == "check" and out.read_bytes() == self.unbroken.get(source):
-                return "is not in the code"
             library = self.plug_in(folder, mode, source, out)
             for order in orders:
                 for command in self.tests_of(source):
@@ -148,11 +145,13 @@ class Bench:
     def try_unbroken(self, source):
         """ctest runs kernels as they are in all orders: here it is seen that they pass when compiled in the same way."""
         with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            verdict = self.verdict(folder, source, everything=False)
-            if source.suffix == ".cu":
-                self.unbroken[source] = (folder / "check.o").read_bytes()
-            return verdict
+            return self.verdict(pathlib.Path(name), source, everything=False)
+
+    def is_in_the_code(self, folder, source, broken, text):
+        """Whether the compiler makes something else of the unbroken text, in the same place: its path is in the object."""
+        object_of_mutant = (folder / "check.o").read_bytes()
+        broken.write_text(text)
+        return self.compiled(folder, "check", source).read_bytes() != object_of_mutant
 
     def try_site(self, source, site, text):
         with tempfile.TemporaryDirectory() as name:
@@ -160,7 +159,10 @@ class Bench:
             broken = folder / site.function.file.relative_to(ROOT)
             broken.parent.mkdir(parents=True)
             broken.write_text(text[:site.start] + site.text + text[site.end:])
-            return self.verdict(folder, source)
+            verdict = self.verdict(folder, source)
+            if verdict == "survived" and source.suffix == ".cu" and not self.is_in_the_code(folder, source, broken, text):
+                return "is not in the code"
+            return verdict
 
 
 def operations_of(source):

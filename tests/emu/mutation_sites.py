@@ -16,7 +16,9 @@ Site = collections.namedtuple("Site", "function operator start end text")  # tex
 def name_of(site, texts):
     """Survives edits elsewhere in the file: "layernorm.cu layernorm_row index: [c] -> [(c) + 1] #2"."""
     before = texts[site.function.file][site.start:site.end]
-    same = [s for s in sites_of(site.function, texts) if (s.operator, s.text) == (site.operator, site.text)]
+    all_of = host_functions_of if site.function.file.suffix == ".c" else functions_of
+    overloads = [f for f in all_of(site.function.file, texts[site.function.file]) if f.name == site.function.name]
+    same = [s for f in overloads for s in sites_of(f, texts) if (s.operator, s.text) == (site.operator, site.text)]
     change = " ".join(f"{before} -> {site.text}".split())
     return f"{site.function.file.name} {site.function.name} {site.operator}: {change} #{same.index(site) + 1}"
 

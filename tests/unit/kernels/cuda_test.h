@@ -15,6 +15,7 @@
 #ifndef VG_TESTS_CUDA_TEST_H
 #define VG_TESTS_CUDA_TEST_H
 
+#include "kernels/base/bf16.h"
 #include "tests/device_test.h"
 #include "tests/unit/kernels/kernel_test.h"
 
@@ -71,6 +72,19 @@ static inline void cuda_matches_cpu(test_memory *m, const vg_node *node, double 
     cuda_run(node);
     for (int k = 0; k < node->n_out; k++)
         if (node->out[k].data) assert_operand_near(&node->out[k], &cpu.out[k], c, n);
+}
+
+/* A copy of x in bf16; x is rounded to the same values. */
+static inline vg_operand rounded(test_memory *m, vg_operand *x)
+{
+    const int64_t n = vg_shape_count(&x->shape);
+    const vg_operand copy = {.data = hold(m, (size_t)n * sizeof(vg_bf16)), .dtype = VG_BF16, .shape = x->shape};
+    for (int64_t i = 0; i < n; i++) {
+        const vg_bf16 value = vg_bf16_from(((const float *)x->data)[i]);
+        ((vg_bf16 *)copy.data)[i] = value;
+        ((float *)x->data)[i] = vg_bf16_to_float(value);
+    }
+    return copy;
 }
 
 /* Puts an operand one float behind the begin of a larger piece of memory: as out[1], which the kernel does not know,

@@ -153,19 +153,6 @@ static void forward_is_the_cpus(void **state)
     }
 }
 
-/* A copy of x in bf16; x is rounded to the same values. */
-static vg_operand rounded(test_memory *m, vg_operand *x)
-{
-    const int64_t n = vg_shape_count(&x->shape);
-    const vg_operand copy = {.data = hold(m, (size_t)n * sizeof(vg_bf16)), .dtype = VG_BF16, .shape = x->shape};
-    for (int64_t i = 0; i < n; i++) {
-        const vg_bf16 value = vg_bf16_from(((const float *)x->data)[i]);
-        ((vg_bf16 *)copy.data)[i] = value;
-        ((float *)x->data)[i] = vg_bf16_to_float(value);
-    }
-    return copy;
-}
-
 /* The node with bf16 inputs and result; the inputs of the node itself are rounded to the same values. */
 static vg_node of_bf16(test_memory *m, vg_node *n)
 {

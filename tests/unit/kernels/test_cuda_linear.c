@@ -120,6 +120,49 @@ static void gradients_of_the_parameters_with_gamma(void **state)
     }
 }
 
+/* On the device x (and dz) of a node are bf16, on the CPU fp32 of the same values: their products are exact in fp32. */
+static void bf16_matches_cpu(test_memory *m, const vg_node *node, int n_factors, int64_t n)
+{
+    vg_node cpu = fresh_outputs(m, node), device = *node;
+    for (int k = 0; k < node->n_out; k++)
+        if (node->out[k].data) memcpy(cpu.out[k].data, node->out[k].data, operand_bytes(&node->out[k]));
+    for (int i = 0; i < n_factors; i++) device.in[i] = rounded(m, &cpu.in[i]);
+    run_node(&cpu, 1);
+    cuda_run(&device);
+    for (int k = 0; k < node->n_out; k++)
+        if (node->out[k].data) assert_operand_near(&device.out[k], &cpu.out[k], 4, n);
+}
+
+static void parameters_of_bf16_layers(void **state)
+{
+    (void)state;
+    for (int k = 0; k < (N_LAYERS + N_TALL) * 4; k++) {
+        test_memory m = {0};
+        const layer l = any_layer(k / 4);
+        vg_node n = weight_gradient(&m, l, k & 1 ? 7 : 3, k & 1, k & 1);
+        n.accumulate = k & 2;
+        bf16_matches_cpu(&m, &n, 2, k & 1 ? l.rows * l.k : l.rows);
+        release(&m);
+    }
+}
+
+/* Powers of two, so that gamma W is exact in bf16 too. */
+static void gamma_of_a_bf16_layer(void **state)
+{
+    (void)state;
+    for (int k = 0; k < N_LAYERS * 2; k++) {
+        test_memory m = {0};
+        const layer l = layers[k / 2];
+        vg_node n = forward(&m, l, VG_ACT_NONE, k & 1);
+        rounded(&m, &n.in[W]);
+        n.in[GAMMA] = random_operand(&m, VG_SHAPE(l.n), 4);
+        for (int64_t i = 0; i < l.n; i++)
+            ((float *)n.in[GAMMA].data)[i] = ldexpf(i % 2 ? -1.0F : 1.0F, (int)(i % 5) - 2);
+        bf16_matches_cpu(&m, &n, 1, l.k);
+        release(&m);
+    }
+}
+
 /* Whole numbers, of dz times a power of two that differs from chunk to chunk: every sum in a chunk is exact in any
  * order, a sum of chunks is not. */
 static void fill_chunks(const vg_node *n, int64_t chunk)
@@ -212,6 +255,8 @@ int main(void)
         cmocka_unit_test(dx_with_gamma_and_other_contributions),
         cmocka_unit_test(gradients_of_the_parameters),
         cmocka_unit_test(gradients_of_the_parameters_with_gamma),
+        cmocka_unit_test(parameters_of_bf16_layers),
+        cmocka_unit_test(gamma_of_a_bf16_layer),
         cmocka_unit_test(chunks_of_rows_are_added_in_their_order),
         cmocka_unit_test(a_row_has_the_same_bits_alone),
         cmocka_unit_test(slopes_of_every_activation),
