@@ -84,8 +84,8 @@ void vg_reducer_bucket_times(const vg_reducer *reducer, int bucket, double *star
 size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
 
 /* What travels in such a sum: a host's ranks give each other slices of their `parts`, equal ranks of the hosts slices
- * of the host's `nodes`, and the sums go back the same way. 1 and 1 where all ranks have as many leaves, and those of a
- * rank and of a host are a power of two. */
+ * of the host's `nodes`, and the sums go back the same way (two hosts may give each other all instead: as many bytes).
+ * 1 and 1 where all ranks have as many leaves, and those of a rank and of a host are a power of two. */
 typedef struct vg_sum_shape {
     int mates, hosts; /* ranks of a host that is full, and how many hosts there are */
     int parts, nodes; /* of the rank and the host that have most */
