@@ -40,7 +40,8 @@ typedef union vg_attr {
     } patchify;
     struct {
         vg_act act;
-    } linear; /* also act_grad */
+        float dropout; /* of act_grad alone */
+    } linear;          /* also act_grad */
     struct {
         float eps;
     } layernorm;

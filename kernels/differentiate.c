@@ -137,6 +137,26 @@ static int take(backward *b, int value)
     return sum;
 }
 
+/* The dropout that alone reads what a ReLU layer puts out, or NULL. Where it left something positive, both let the
+ * gradient pass: act_grad does the two at once, without making the mask again and without what was before it. */
+static const vg_graph_node *dropout_of_relu(const backward *b, int y)
+{
+    const vg_graph *g = b->g;
+    const vg_graph_node *reader = NULL;
+    int n_readers = 0;
+    bool is_relu = false;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const vg_graph_node *n = &g->nodes[i];
+        is_relu = is_relu || (n->op == VG_OP_linear && n->out[0] == y && n->attr.linear.act == VG_ACT_RELU);
+        for (int j = 0; j < VG_MAX_IN; j++)
+            if (n->in[j] == y) {
+                reader = n;
+                n_readers++;
+            }
+    }
+    return is_relu && n_readers == 1 && reader->op == VG_OP_dropout && !reader->in[2] ? reader : NULL;
+}
+
 /* --- gradient rules: n is a forward node, dy the gradient of its first output --- */
 
 static void grad_none(backward *b, const vg_graph_node *n, int dy)
@@ -151,11 +171,13 @@ static void grad_linear(backward *b, const vg_graph_node *n, int dy)
     enum { X, W, B, GAMMA, RES };
     const int *in = n->in;
     const vg_act act = n->attr.linear.act;
+    const vg_graph_node *dropout = dropout_of_relu(b, n->out[0]);
     int dz = dy;
     if (act != VG_ACT_NONE && (needed(b, in[X]) || needed(b, in[W]) || needed(b, in[B]))) {
         dz = new_like(b, dy);
-        const int seen = act == VG_ACT_GELU ? n->out[1] : n->out[0];
-        emit(b, (vg_graph_node){.op = VG_OP_act_grad, .attr = n->attr, .in = {dy, seen}, .out = {dz}});
+        const int seen = act == VG_ACT_GELU ? n->out[1] : dropout ? dropout->out[0] : n->out[0];
+        const vg_attr attr = {.linear = {act, dropout ? dropout->attr.dropout.p : 0.0F}};
+        emit(b, (vg_graph_node){.op = VG_OP_act_grad, .attr = attr, .in = {dy, seen}, .out = {dz}});
     }
     if (needed(b, in[W]) || needed(b, in[B]) || needed(b, in[GAMMA])) {
         vg_graph_node dw = {.op = VG_OP_linear_dw, .attr = n->attr, .in = {dz, in[X]}};
@@ -302,6 +324,10 @@ static void grad_dropout(backward *b, const vg_graph_node *n, int dy)
 {
     give(b, n->in[2], dy);
     if (!needed(b, n->in[0])) return;
+    if (dropout_of_relu(b, n->in[0])) {
+        give(b, n->in[0], dy); /* the layer before does both */
+        return;
+    }
     const int dx = new_like(b, n->in[0]);
     emit(b, (vg_graph_node){.op = VG_OP_dropout, .attr = n->attr, .in = {dy, n->in[1]}, .out = {dx}});
     give(b, n->in[0], dx);

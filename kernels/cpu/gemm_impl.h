@@ -71,8 +71,8 @@ typedef struct vg_gemm_isa {
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
     void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
     void (*settle)(void); /* after the last finish of a thread: others see what streamed */
-    /* dz = dy * act'(y_or_z), n elements */
-    void (*act_grad)(vg_act act, const float *dy, const float *y_or_z, float *dz, int64_t n);
+    /* dz = dy * scale * act'(y_or_z), n elements */
+    void (*act_grad)(vg_act act, float scale, const float *dy, const float *y_or_z, float *dz, int64_t n);
 } vg_gemm_isa;
 
 extern const vg_gemm_isa vg_gemm_openblas, vg_gemm_avx2, vg_gemm_avx512;

@@ -226,14 +226,16 @@ static inline vf slope_times(vg_act act, vf dy, vf x)
     return dy;
 }
 
-static void act_grad(vg_act act, const float *dy, const float *y_or_z, float *dz, int64_t n)
+static void act_grad(vg_act act, float scale, const float *dy, const float *y_or_z, float *dz, int64_t n)
 {
     const int64_t whole = n / VF_LANES * VF_LANES;
     for (int64_t i = 0; i < whole; i += VF_LANES)
-        vf_store(dz + i, slope_times(act, vf_load(dy + i), vf_load(y_or_z + i)));
+        vf_store(dz + i, slope_times(act, vf_load(dy + i) * vf_set(scale), vf_load(y_or_z + i)));
     const int rest = (int)(n - whole);
     if (rest)
-        store_some(dz + whole, slope_times(act, load_some(dy + whole, rest), load_some(y_or_z + whole, rest)), rest);
+        store_some(dz + whole,
+                   slope_times(act, load_some(dy + whole, rest) * vf_set(scale), load_some(y_or_z + whole, rest)),
+                   rest);
 }
 
 #endif

@@ -10,6 +10,7 @@ struct activation_args {
     void *out;
     int64_t n;
     vg_act act;
+    float scale; /* of the gradient */
     bool bf16, wide;
 };
 
@@ -35,7 +36,7 @@ template <int W, class T> static __device__ void activate(const struct activatio
 {
     pack<W> x = load<W>((const T *)p.x + i);
     const pack<W> dy = p.dy ? load<W>((const T *)p.dy + i) : pack<W>{};
-    for (int k = 0; k < W; k++) x.v[k] = p.dy ? dy.v[k] * slope(p.act, x.v[k]) : activated(p.act, x.v[k]);
+    for (int k = 0; k < W; k++) x.v[k] = p.dy ? dy.v[k] * p.scale * slope(p.act, x.v[k]) : activated(p.act, x.v[k]);
     store<W>((T *)p.out + i, x);
 }
 
@@ -64,13 +65,13 @@ static void activate_all(vg_stream *stream, struct activation_args p)
 
 extern "C" void vg_cuda_activate(vg_stream *stream, vg_act act, const vg_operand *z, const vg_operand *y)
 {
-    activate_all(stream, {NULL, z->data, y->data, vg_shape_count(&z->shape), act, is_bf16(z), false});
+    activate_all(stream, {NULL, z->data, y->data, vg_shape_count(&z->shape), act, 1.0F, is_bf16(z), false});
 }
 
 extern "C" vg_status vg_cuda_act_grad(vg_stream *stream, const vg_node *node)
 {
     const vg_operand *dy = &node->in[0];
     activate_all(stream, {dy->data, node->in[1].data, node->out[0].data, vg_shape_count(&dy->shape),
-                          node->attr.linear.act, is_bf16(dy), false});
+                          node->attr.linear.act, 1.0F / (1.0F - node->attr.linear.dropout), is_bf16(dy), false});
     return VG_CUDA_LAUNCHED("act_grad");
 }

@@ -166,7 +166,7 @@ static inline vg_status ref_act_grad(vg_stream *s, const vg_node *n)
         if (n->attr.linear.act == VG_ACT_SIGMOID) slope = v * (1 - v);
         if (n->attr.linear.act == VG_ACT_GELU)
             slope = 0.5 * (1 + erf(v / sqrt(2.0))) + v * exp(-0.5 * v * v) / sqrt(2 * 3.14159265358979323846);
-        ref_out(n, 0)[i] = (float)(ref_in(n, 0)[i] * slope);
+        ref_out(n, 0)[i] = (float)(ref_in(n, 0)[i] * slope / (1 - (double)n->attr.linear.dropout));
     }
     return VG_OK;
 }

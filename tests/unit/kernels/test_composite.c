@@ -128,8 +128,10 @@ static vg_value decoder_layer(vg_graph *g, int layer, vg_value t, vg_value query
     a.key = (vg_rng_key){{5, (uint32_t)layer}};
     snprintf(name, sizeof name, "%s.norm2", scope);
     t = norm(g, name, vg_graph_attention(g, &a), t);
-    snprintf(name, sizeof name, "%s.ffn", scope);
-    return vg_graph_dropout(g, linear(g, name, t, C, VG_ACT_RELU), t, keys(g), dropout, (vg_rng_key){{6, 6}});
+    snprintf(name, sizeof name, "%s.ffn1", scope);
+    const vg_value h = drop(g, linear(g, name, t, 2 * C, VG_ACT_RELU), 7);
+    snprintf(name, sizeof name, "%s.ffn2", scope);
+    return vg_graph_dropout(g, linear(g, name, h, C, VG_ACT_RELU), t, keys(g), dropout, (vg_rng_key){{6, 6}});
 }
 
 static void losses(vg_graph *g, vg_value h, vg_value image, vg_value words, vg_value index)
@@ -206,6 +208,20 @@ static void gradients_are_finite_differences(void **state)
     trial_open(&t, model, train_all, NULL, vg_backend_cpu(), 1);
     bind_inputs(t.program);
     trial_check_gradients(&t, weights, 1e-3, 5e-3);
+    trial_close(&t);
+}
+
+static void a_mask_right_after_relu_is_not_made_again(void **state)
+{
+    (void)state;
+    trial t;
+    trial_open(&t, model, train_all, NULL, vg_backend_cpu(), 1);
+    int n_at_once = 0;
+    for (int i = 0; i < t.program->n_nodes; i++) {
+        const vg_node *node = &t.program->nodes[i];
+        n_at_once += node->op == VG_OP_act_grad && node->attr.linear.dropout > 0;
+    }
+    assert_int_equal(n_at_once, LAYERS); /* not where a residual came in between */
     trial_close(&t);
 }
 
@@ -295,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_finite_differences),
+        cmocka_unit_test(a_mask_right_after_relu_is_not_made_again),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(kernels_write_all_they_promise_and_leave_their_inputs_alone),
         cmocka_unit_test(any_subset_has_the_gradients_of_the_full_set),

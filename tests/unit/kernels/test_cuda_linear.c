@@ -238,7 +238,10 @@ static void slopes_of_every_activation(void **state)
     for (int k = 0; k < 30; k++) {
         test_memory m = {0};
         const vg_shape shape = VG_SHAPE(lengths[k / 6]);
-        vg_node n = {.op = VG_OP_act_grad, .n_in = 2, .n_out = 1, .attr.linear = {(vg_act)(VG_ACT_RELU + k % 3)}};
+        vg_node n = {.op = VG_OP_act_grad,
+                     .n_in = 2,
+                     .n_out = 1,
+                     .attr.linear = {(vg_act)(VG_ACT_RELU + k % 3), k % 2 ? 0.2F : 0}};
         for (int i = 0; i < 2; i++) n.in[i] = random_operand(&m, shape, (uint64_t)i);
         n.out[0] = blank_operand(&m, VG_F32, shape);
         if (k / 3 % 2) misalign(&m, &n, &n.in[0]);

@@ -336,10 +336,12 @@ static void act_grad_is_dy_times_the_slope(void **state)
             vg_node node = {.op = VG_OP_act_grad,
                             .in = {operand(dy, VG_SHAPE(COUNT)), operand(x, VG_SHAPE(COUNT))},
                             .out = {operand(dz, VG_SHAPE(COUNT))},
-                            .attr.linear.act = act};
+                            .attr.linear = {act, act == VG_ACT_RELU ? 0.2F : 0}};
+            const double share = 1 - (double)node.attr.linear.dropout;
             run(&node, 2);
             for (int i = 0; i < COUNT; i++)
-                assert_near(dz + i, (double)dy[i] * slope(act, (double)x[i]), 3e-6 * fmax(1, fabs((double)x[i])));
+                assert_near(dz + i, (double)dy[i] * slope(act, (double)x[i]) / share,
+                            3e-6 * fmax(1, fabs((double)x[i])));
             memcpy(again, dz, COUNT * sizeof(float));
             memcpy(dz, dy, COUNT * sizeof(float));
             node.in[0].data = dz; /* in place, other thread count */
