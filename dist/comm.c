@@ -126,8 +126,10 @@ vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char
     if (st == VG_OK && comm->rank == 0 && bytes) memcpy(theirs, data, bytes);
     if (st == VG_OK) st = vg_comm_broadcast(comm, theirs, (size_t)size, 0);
     if (st == VG_OK && ((size_t)size != bytes || memcmp(theirs, data, bytes) != 0))
-        st = vg_fail(VG_E_COMM, "%s differs from that of rank 0; start all ranks from the same build on like machines",
-                     what);
+        st = vg_fail(
+            VG_E_COMM,
+            "%s differs from that of rank 0; all ranks need the same build, configuration and data, on like machines",
+            what);
     free(theirs);
     return vg_comm_agree(comm, st);
 }

@@ -37,8 +37,8 @@ int vg_comm_local_rank(const vg_comm *comm);
 int vg_comm_local_size(const vg_comm *comm);
 const char *vg_comm_host(const vg_comm *comm);
 
-/* Local. The message-passing library that this was built with, and the one that runs: "Open MPI 4.1.4". */
-void vg_comm_library(char built[64], char running[64]);
+/* Local. The message-passing library. */
+void vg_comm_library(vg_library *out);
 
 /* Local. Rank's part of n floats: whole blocks of `unit`, as even as they go, in rank order; the last block may be
  * short. The ZeRO boundary and the checkpoint's pieces. */
@@ -73,7 +73,7 @@ vg_status vg_comm_gather_text(vg_comm *comm, const void *mine, size_t bytes, cha
 vg_status vg_comm_barrier(vg_comm *comm);
 
 /* Collective. Compares data[bytes] (a numerics profile, a hash) with that of rank 0. Errors: VG_E_COMM, on all ranks,
- * naming `what` and the first rank that differs. */
+ * naming `what`, which all need alike, and the first rank that differs. */
 vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char *what);
 
 /* Local. How long the collective calls that follow wait for the others; 0, as at first: for ever. Later they fail with

@@ -264,16 +264,19 @@ static void mpi_abort(vg_comm *comm, int exit_code)
     MPI_Abort(mpi_of(comm)->world, exit_code);
 }
 
-void vg_comm_library(char built[64], char running[64])
+void vg_comm_library(vg_library *out)
 {
     char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int length = 0, release[3] = {0};
-    snprintf(built, 64, "Open MPI %d.%d.%d", OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION);
+    *out = (vg_library){.what = "mpi"};
+    snprintf(out->built, sizeof out->built, "Open MPI %d.%d.%d", OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION,
+             OMPI_RELEASE_VERSION);
     MPI_Get_library_version(text, &length);
     if (sscanf(text, "Open MPI v%d.%d.%d", &release[0], &release[1], &release[2]) == 3)
-        snprintf(running, 64, "Open MPI %d.%d.%d", release[0], release[1], release[2]);
+        snprintf(out->running, sizeof out->running, "Open MPI %d.%d.%d", release[0], release[1], release[2]);
     else
-        snprintf(running, 64, "%.*s", (int)strcspn(text, ",\n"), text);
+        snprintf(out->running, sizeof out->running, "%.*s", (int)strcspn(text, ",\n"), text);
+    out->fits = strcmp(out->built, out->running) == 0;
 }
 
 /* How many neighbours may share memory. */

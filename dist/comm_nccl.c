@@ -313,3 +313,20 @@ vg_status vg_device_nccl_open(vg_device_group *group)
     if (st != VG_OK) nccl_close(group);
     return st;
 }
+
+/* ---- which it is ---- */
+
+static void version_text(int version, char text[64])
+{
+    snprintf(text, 64, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+}
+
+bool vg_device_library(vg_library *out)
+{
+    int version = 0;
+    *out = (vg_library){.what = "nccl"};
+    version_text(NCCL_VERSION_CODE, out->built);
+    if (ncclGetVersion(&version) == ncclSuccess) version_text(version, out->running);
+    out->fits = version == NCCL_VERSION_CODE;
+    return true;
+}

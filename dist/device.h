@@ -77,6 +77,9 @@ vg_status vg_device_reducer_finish(vg_device_reducer *reducer, float **total);
 /* Whether the ranks have slices: not so for a lone rank, whatever the plan says. */
 bool vg_device_reducer_is_sliced(const vg_device_reducer *reducer);
 
+/* Local. The library that GPUs of several ranks exchange by; false where this build has none. */
+bool vg_device_library(vg_library *out);
+
 /* The slice of a bucket that this rank owns: all buckets cut alike, so that the work on slices is even at any time. */
 void vg_device_reducer_slice(const vg_device_reducer *reducer, int bucket, int64_t *first, int64_t *count);
 

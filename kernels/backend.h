@@ -170,6 +170,8 @@ typedef struct vg_adamw {
     const vg_update *update;
 } vg_adamw;
 
+enum { VG_MAX_LIBRARIES = 4 };
+
 typedef struct vg_backend {
     const char *name;
     const vg_device_ops *device;
@@ -188,6 +190,8 @@ typedef struct vg_backend {
     vg_status (*to_bf16)(vg_stream *stream, vg_bf16 *to, const float *from, int64_t n);
     /* Numerics profile: instruction set path or architecture, and library versions. Bits hold within it. */
     const char *(*profile)(const vg_stream *stream);
+    /* Local, without a device too. The libraries it calls; returns how many. NULL: none that could be another one. */
+    int (*libraries)(vg_library out[VG_MAX_LIBRARIES]);
 } vg_backend;
 
 /* Operands that a backend with to_bf16 takes in bf16; bit i stands for input or output i. Those of the tied set have

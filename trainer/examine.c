@@ -1,8 +1,11 @@
 #include "trainer/examine.h"
 
 #include "data/tokenizer.h"
+#include "dist/device.h"
+#include "kernels/backend.h"
 #include "trainer/compute.h"
 #include "trainer/forecast.h"
+#include "trainer/process.h"
 #include "trainer/splits.h"
 
 #include <errno.h>
@@ -58,13 +61,18 @@ static double largest(const doctor *d, size_t offset)
 
 /* ---- one host ---- */
 
-static void check_library(doctor *d)
+static void check_libraries(doctor *d)
 {
-    char built[64], running[64];
-    vg_comm_library(built, running);
-    const bool same = strcmp(built, running) == 0;
-    say(d, same ? OK : WARN, "mpi", same ? "%s" : "%s runs, the program was built with %s; build it again on this host",
-        running, built);
+    vg_library all[VG_MAX_LIBRARIES + 2];
+    const vg_backend *cuda = vg_backend_find("cuda");
+    int n = 0;
+    vg_comm_library(&all[n++]);
+    if (cuda) n += cuda->libraries(all + n);
+    n += vg_device_library(&all[n]);
+    for (int i = 0; i < n; i++)
+        say(d, all[i].fits ? OK : WARN, all[i].what,
+            all[i].fits ? "%s" : "%s is here, the program was built for %s: install that, or build again",
+            all[i].running, all[i].built);
 }
 
 static void check_memory(doctor *d)
@@ -190,7 +198,7 @@ static void check_files(doctor *d)
 
 static void check_host(doctor *d)
 {
-    check_library(d);
+    check_libraries(d);
     check_memory(d);
     check_shared_memory(d);
     check_limit(d, "files", RLIMIT_NOFILE, 1024, "ulimit -n 4096");
@@ -267,6 +275,7 @@ vg_status vg_doctor(vg_comm *comm, const vg_options *options)
     const vg_status forecast = vg_forecast(options, vg_comm_size(comm), &unknown, NULL, d.stages);
     if (forecast != VG_OK) say(&d, FAIL, "run", "%s", vg_error_text());
     if (forecast == VG_OK && first) check_host(&d);
+    say_status(&d, "program", vg_same_program(comm), "every rank runs the same one");
     vg_status st = check_clock(&d);
     if (st == VG_OK) st = check_device(&d);
     if (st == VG_OK && !first) d.failures = 0; /* its host's first rank counts */

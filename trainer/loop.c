@@ -448,13 +448,22 @@ static vg_status start_afresh(vg_run *r)
     return st == VG_OK ? VG_OK : vg_fail_at(st, "model.weights");
 }
 
+static vg_status same_data(const vg_run *r)
+{
+    const uint64_t hashes[] = {vg_split_hash(r->train_split), vg_split_hash(r->eval_split)};
+    VG_TRY(vg_comm_same(r->comm, &hashes[0], sizeof hashes[0], "the data of data.train_split"));
+    return vg_comm_same(r->comm, &hashes[1], sizeof hashes[1], "the data of data.eval_split");
+}
+
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
+    VG_TRY(vg_same_program(r->comm));
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
     VG_TRY(hear_hosts(r));
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads, vg_options_bf16(r->o)};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
+    VG_TRY(same_data(r));
     VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));

@@ -18,6 +18,7 @@
 #include "kernels/base/bf16.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
+#include "kernels/base/library.h"
 #include "kernels/base/log.h"
 #include "kernels/base/memory.h"
 #include "kernels/base/random.h"

@@ -75,6 +75,7 @@ const vg_backend *vg_backend_cuda(void)
         .adamw = vg_cuda_adamw,
         .to_bf16 = vg_cuda_to_bf16,
         .profile = vg_cuda_profile,
+        .libraries = vg_cuda_libraries,
     };
     return &cuda;
 }

@@ -23,6 +23,7 @@ typedef struct vg_cuda {
 
 extern const vg_device_ops vg_cuda_device;
 const char *vg_cuda_profile(const vg_stream *stream);
+int vg_cuda_libraries(vg_library out[VG_MAX_LIBRARIES]);
 void vg_matmul_plans_free(struct vg_matmul_plans *plans);
 
 static inline cudaStream_t vg_cuda_queue(const vg_stream *stream)

@@ -218,6 +218,32 @@ const char *vg_cuda_profile(const vg_stream *stream)
     return stream->cuda->profile;
 }
 
+static void version_text(const char *name, int version, char text[64])
+{
+    if (version > 0)
+        snprintf(text, 64, "%s %d.%d", name, version / 1000, version / 10 % 100);
+    else
+        snprintf(text, 64, "no %s", name);
+}
+
+/* A driver does for every runtime of its own major version. */
+int vg_cuda_libraries(vg_library out[VG_MAX_LIBRARIES])
+{
+    int driver = 0, runtime = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+    if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
+    out[0] = (vg_library){.what = "driver", .fits = driver / 1000 >= CUDART_VERSION / 1000};
+    out[1] = (vg_library){.what = "cuda", .fits = runtime == CUDART_VERSION};
+    out[2] = (vg_library){.what = "cublas", .fits = cublasLtGetVersion() == CUBLAS_VERSION};
+    version_text("CUDA", CUDART_VERSION, out[0].built);
+    version_text("driver for CUDA", driver, out[0].running);
+    version_text("CUDA", CUDART_VERSION, out[1].built);
+    version_text("CUDA", runtime, out[1].running);
+    snprintf(out[2].built, sizeof out[2].built, "cuBLASLt %d", CUBLAS_VERSION);
+    snprintf(out[2].running, sizeof out[2].running, "cuBLASLt %zu", cublasLtGetVersion());
+    return 3;
+}
+
 static vg_status room(vg_stream *stream, size_t *free_bytes)
 {
     size_t total = 0;

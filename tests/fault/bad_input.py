@@ -10,12 +10,13 @@ import pickle
 import resource
 import shutil
 import struct
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-USAGE, DATA, STORAGE, CONFIG = 64, 65, 74, 78
+USAGE, DATA, COMMUNICATION, STORAGE, CONFIG = 64, 65, 69, 74, 78
 faults = 0
 
 
@@ -206,10 +207,28 @@ def full_disk(bench):
     expect("disk full too often", done, STORAGE, "saves in a row failed")
 
 
+def ranks_that_differ(bench):
+    """Two ranks of which one runs another program, or finds other data under the same name."""
+    other = pathlib.Path(bench.path("other"))
+    other.mkdir()
+    program = other / "vlgtr"
+    program.write_bytes(pathlib.Path(bench.vlgtr[-1]).read_bytes() + b"another one")
+    program.chmod(0o755)
+    with harness.Bench(bench.vlgtr[-1]) as more:
+        more.make_data(train=41)
+        for what, second, word in (("program", [program], "the program differs"),
+                                   ("data", ["-wdir", more.folder, bench.vlgtr[-1]], "data.train_split differs")):
+            train = ["train", "run.yaml", "--set", f"run.folder={bench.path('parted')}"]
+            words = ["mpirun", "--oversubscribe", "-n", "1", bench.vlgtr[-1], *train, ":", "-n", "1", *map(str, second), *train]
+            done = subprocess.run(words, cwd=bench.folder, env=bench.environment(2), capture_output=True, text=True, timeout=60)
+            expect(f"another {what} on one rank", done, COMMUNICATION, "rank 1 on", word, "all ranks need the same")
+    check("nothing was trained", not os.path.exists(bench.path("parted")))
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, datasets, shards, weights, checkpoints, full_disk):
+        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, ranks_that_differ):
             part(bench)
     print(f"{faults} faults")
     return 1 if faults else 0

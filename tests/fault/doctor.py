@@ -20,7 +20,7 @@ def examine(bench, what, code, failures, ranks=0, **options):
     done = bench.run("doctor", "run.yaml", *words, ranks=ranks)
     lines = [line.split() for line in done.stdout.splitlines()]
     good = (done.returncode == code and [line[2] for line in lines if line[0] == "FAIL"] == failures
-            and {"mpi", "memory", "/dev/shm", "shards", "storage", "clock", "device"} <= {line[2] for line in lines}
+            and {"mpi", "program", "memory", "/dev/shm", "shards", "storage", "clock", "device"} <= {line[2] for line in lines}
             and not list(pathlib.Path(bench.folder).rglob("doctor.*")))
     bad += not good
     print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}, {len(lines)} lines, failed: "
