@@ -24,7 +24,7 @@ static inline bool vg_op_is_backward(vg_op op)
 
 typedef enum vg_act { VG_ACT_NONE, VG_ACT_RELU, VG_ACT_GELU, VG_ACT_SIGMOID } vg_act;
 
-enum { VG_MAX_IN = 12, VG_MAX_OUT = 12 };
+enum { VG_MAX_IN = 16, VG_MAX_OUT = 16 };
 
 /* A tensor at run time. An absent operand is all zero: data NULL, rank 0 (present ones have a rank of 1 or more). */
 typedef struct vg_operand {
@@ -56,6 +56,9 @@ typedef union vg_attr {
         float dropout;
         vg_rng_key key;
     } attention;
+    struct {
+        int heads;
+    } heads; /* heads_expand, heads_contract, heads_dw */
     struct {
         int32_t pad;
     } embed;

@@ -4,6 +4,12 @@
 #include <assert.h>
 #include <math.h>
 
+/* Output i of the newest node. */
+static vg_value output_of_last(const vg_graph *g, int i)
+{
+    return g->status == VG_OK ? (vg_value){g->nodes[g->n_nodes - 1].out[i]} : VG_NONE;
+}
+
 /* A position table [1,P,C], as files have it, seen as [P,C]. */
 static vg_value as_table(vg_graph *g, vg_value pos)
 {
@@ -73,12 +79,25 @@ vg_value vg_graph_attention(vg_graph *g, const vg_attention *a)
                                         .v_col = a->v_col,
                                         .k2_col = a->k2_col,
                                         .v2_col = a->v2_col,
-                                        .scale = (float)(1 / sqrt((double)a->head_size)),
+                                        .scale = a->scale > 0 ? a->scale : (float)(1 / sqrt((double)a->head_size)),
                                         .mask_second = a->mask_second,
                                         .dropout = a->dropout,
                                         .key = a->key}};
-    return vg_graph_apply(g, VG_OP_attention, attr,
-                          (vg_value[]){a->q, a->k, a->v, a->k2, a->v2, a->counts, a->bias, a->index, a->keys}, 9);
+    const vg_value o =
+        vg_graph_apply(g, VG_OP_attention, attr,
+                       (vg_value[]){a->q, a->k, a->v, a->k2, a->v2, a->counts, a->bias, a->index, a->keys}, 9);
+    if (a->sums) *a->sums = output_of_last(g, 2);
+    return o;
+}
+
+vg_value vg_graph_heads_expand(vg_graph *g, vg_value x, vg_value w, vg_value b, int heads)
+{
+    return vg_graph_apply(g, VG_OP_heads_expand, (vg_attr){.heads = {heads}}, (vg_value[]){x, w, b}, 3);
+}
+
+vg_value vg_graph_heads_contract(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_value sums, int heads)
+{
+    return vg_graph_apply(g, VG_OP_heads_contract, (vg_attr){.heads = {heads}}, (vg_value[]){x, w, b, sums}, 4);
 }
 
 vg_value vg_graph_vit_tokens(vg_graph *g, vg_value patches, vg_value pos, vg_value cls, vg_value reg)
@@ -112,12 +131,6 @@ vg_value vg_graph_dropout(vg_graph *g, vg_value x, vg_value res, vg_value keys, 
 {
     if (p == 0) return res.id ? vg_graph_add(g, x, res) : x;
     return vg_graph_apply(g, VG_OP_dropout, (vg_attr){.dropout = {p, key}}, (vg_value[]){x, keys, res}, 3);
-}
-
-/* Output i of the newest node. */
-static vg_value output_of_last(const vg_graph *g, int i)
-{
-    return g->status == VG_OK ? (vg_value){g->nodes[g->n_nodes - 1].out[i]} : VG_NONE;
 }
 
 void vg_graph_detr_loss(vg_graph *g, const vg_detr_loss *loss)

@@ -50,6 +50,20 @@ static vg_cost cost_linear(const vg_node *n)
     return cost;
 }
 
+/* Per head, D columns of x or a against its rows of W: the same work in each of the three. */
+static vg_cost cost_heads(const vg_node *n)
+{
+    vg_cost cost = cost_bytes(n);
+    const bool contract = n->op == VG_OP_heads_contract, dw = n->op == VG_OP_heads_dw;
+    const vg_shape *x = &n->in[0].shape, *w = &n->in[1].shape;
+    const int64_t heads = n->attr.heads.heads, rows = vg_shape_rows(x) / (contract ? heads : 1);
+    const int64_t size = (contract ? w->dim[0] : vg_shape_last(x)) / heads, width = vg_shape_last(w);
+    cost.flops = 2 * (double)(rows * heads) * (double)(size * width);
+    cost.pieces =
+        (double)(heads * (dw ? vg_product_tiles(size, width) : vg_product_tiles(rows, contract ? size : width)));
+    return cost;
+}
+
 /* Two products forward; backward those two again (the scores are not kept) and three more. */
 static vg_cost cost_attention(const vg_node *n)
 {
@@ -60,8 +74,9 @@ static vg_cost cost_attention(const vg_node *n)
     const double keys = (double)(k->shape.dim[1] + (k2->shape.rank ? k2->shape.dim[1] : 0));
     const double rows = 2 * queries + 2 * (double)vg_shape_rows(&k->shape) +
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
+    const double added = backward ? operand_bytes(&n->in[14]) + operand_bytes(&n->in[15]) : 0;
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
-                     .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1),
+                     .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1) + added,
                      .pieces = ceil((double)q->shape.dim[1] / QUERY_TILE) * (double)q->shape.dim[0] *
                                n->attr.attention.heads};
 }

@@ -5,6 +5,7 @@
  * place, the first use of each element with =, later ones with +=. */
 #include "kernels/graph_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -250,31 +251,95 @@ static void check_columns(backward *b, const vg_graph_node *n, int value, const 
                                      b->g->scopes[n->scope]));
 }
 
-static void grad_attention(backward *b, const vg_graph_node *n, int dy)
+/* Gradients of q, k, v, k2 and v2. Operands that lie side by side in one tensor share its gradient; one that has all
+ * columns of its tensor has a gradient of its own, even where another reads the same ones. */
+static void new_gradients_of_operands(backward *b, const vg_graph_node *n, vg_graph_node *grad)
 {
-    enum { N_OPERANDS = 5, BIAS = 6, LSE = 1 };
+    enum { N_OPERANDS = 5 };
+    const int64_t width = (int64_t)n->attr.attention.heads * n->attr.attention.head_size;
     const int columns[N_OPERANDS] = {n->attr.attention.q_col, n->attr.attention.k_col, n->attr.attention.v_col,
                                      n->attr.attention.k2_col, n->attr.attention.v2_col};
+    for (int i = 0; i < N_OPERANDS; i++) {
+        if (!needed(b, n->in[i])) continue;
+        const bool whole = vg_shape_last(&b->g->values[n->in[i]].shape) == width;
+        for (int j = 0; j < i && !whole; j++)
+            if (n->in[j] == n->in[i]) grad->out[i] = grad->out[j];
+        if (grad->out[i]) continue;
+        if (!whole) check_columns(b, n, n->in[i], columns);
+        grad->out[i] = new_like(b, n->in[i]);
+    }
+}
+
+static void grad_attention(backward *b, const vg_graph_node *n, int dy)
+{
+    enum { K = 1, V = 2, N_OPERANDS = 5, BIAS = 6, LSE = 1, SUMS = 2, ACC_K = 14 };
     vg_graph_node grad = {.op = VG_OP_attention_grad, .attr = n->attr, .in = {dy}};
     memcpy(&grad.in[1], n->in, 9 * sizeof *n->in);
     grad.in[10] = n->out[0];
     grad.in[11] = n->out[LSE];
-    for (int i = 0; i < N_OPERANDS; i++) {
-        if (!needed(b, n->in[i])) continue;
-        for (int j = 0; j < i; j++)
-            if (n->in[j] == n->in[i]) grad.out[i] = grad.out[j];
-        if (grad.out[i]) continue;
-        check_columns(b, n, n->in[i], columns);
-        grad.out[i] = new_like(b, n->in[i]);
+    grad.in[13] = b->gradient[n->out[SUMS]];
+    grad.in[12] = grad.in[13] ? n->out[SUMS] : 0;
+    new_gradients_of_operands(b, n, &grad);
+    for (int i = K; i <= V; i++) { /* long ones, which many layers read: they are added up on the way */
+        bool shared = !grad.out[i];
+        for (int j = 0; j < N_OPERANDS; j++) shared = shared || (j != i && grad.out[j] == grad.out[i]);
+        if (!shared) grad.in[ACC_K + i - K] = take(b, n->in[i]);
     }
     if (needed(b, n->in[BIAS])) grad.out[5] = new_like(b, n->in[BIAS]);
     emit(b, grad);
     for (int i = 0; i < N_OPERANDS; i++) {
         bool given = false;
-        for (int j = 0; j < i; j++) given = given || n->in[j] == n->in[i];
+        for (int j = 0; j < i; j++) given = given || grad.out[j] == grad.out[i];
         if (!given) give(b, n->in[i], grad.out[i]);
     }
     give(b, n->in[BIAS], grad.out[5]);
+}
+
+/* The gradient of s [B,1,Q*H] of a forward node, which nobody reads. */
+static int zeros_for_s(backward *b, const vg_graph_node *n)
+{
+    char name[48];
+    snprintf(name, sizeof name, "zeros.%zu", b->g->n_nodes);
+    const vg_shape y = b->g->values[n->out[0]].shape, shape = VG_SHAPE(y.dim[0], 1, y.dim[1]);
+    float *data = vg_new0_array((size_t)vg_shape_count(&shape), sizeof *data);
+    if (!data) vg_graph_blame(b->g, vg_fail(VG_E_NOMEM, "no memory for a gradient that is 0"));
+    const int zeros = data ? vg_graph_const(b->g, name, shape, data).id : 0;
+    free(data);
+    return zeros;
+}
+
+static void grad_heads_expand(backward *b, const vg_graph_node *n, int dy)
+{
+    enum { X, W, B };
+    const int *in = n->in;
+    if (needed(b, in[W]) || needed(b, in[B])) {
+        const int s = needed(b, in[B]) ? zeros_for_s(b, n) : 0;
+        emit(b, (vg_graph_node){.op = VG_OP_heads_dw,
+                                .attr = n->attr,
+                                .in = {in[X], dy, s},
+                                .out = {new_parameter_gradient(b, in[W]), new_parameter_gradient(b, in[B])}});
+    }
+    if (!needed(b, in[X])) return;
+    const int dx = new_like(b, in[X]);
+    emit(b, (vg_graph_node){.op = VG_OP_heads_contract, .attr = n->attr, .in = {dy, in[W]}, .out = {dx}});
+    give(b, in[X], dx);
+}
+
+static void grad_heads_contract(backward *b, const vg_graph_node *n, int dy)
+{
+    enum { X, W, B, S };
+    const int *in = n->in;
+    if (needed(b, in[W]) || needed(b, in[B]))
+        emit(b, (vg_graph_node){.op = VG_OP_heads_dw,
+                                .attr = n->attr,
+                                .in = {dy, in[X], in[S]},
+                                .out = {new_parameter_gradient(b, in[W]), new_parameter_gradient(b, in[B])}});
+    if (!needed(b, in[X]) && !needed(b, in[S])) return;
+    const int dx = new_like(b, in[X]), ds = in[B] && needed(b, in[S]) ? new_like(b, in[S]) : 0;
+    emit(b, (vg_graph_node){
+                .op = VG_OP_heads_expand, .attr = n->attr, .in = {dy, in[W], ds ? in[B] : 0}, .out = {dx, ds}});
+    give(b, in[X], dx);
+    give(b, in[S], ds);
 }
 
 static void grad_vit_tokens(backward *b, const vg_graph_node *n, int dy)
@@ -374,7 +439,9 @@ static vg_status find_needed(backward *b, vg_trainable trainable, const void *co
     for (size_t i = 0; i < g->n_nodes; i++) {
         bool any = false;
         for (int j = 0; j < VG_MAX_IN; j++) any = any || needed(b, g->nodes[i].in[j]);
-        if (any && rules[g->nodes[i].op] != grad_none) b->needed[g->nodes[i].out[0]] = true;
+        if (!any || rules[g->nodes[i].op] == grad_none) continue;
+        b->needed[g->nodes[i].out[0]] = true;
+        if (g->nodes[i].op == VG_OP_attention) b->needed[g->nodes[i].out[2]] = true; /* sums */
     }
     return VG_OK;
 }

@@ -80,10 +80,22 @@ typedef struct vg_attention {
     int heads, head_size;
     int q_col, k_col, v_col, k2_col, v2_col;
     bool mask_second;
+    float scale;   /* 0: head_size^-0.5 */
     float dropout; /* needs keys when above 0 */
     vg_rng_key key;
-} vg_attention; /* scale is head_size^-0.5 */
+    vg_value *sums; /* gets the sums [B,H,Nq] of the probabilities after dropout, where not NULL */
+} vg_attention;
 vg_value vg_graph_attention(vg_graph *g, const vg_attention *a);
+
+/* Many keys for few queries need not be projected: the heads of the queries become rows of one wide head that reads the
+ * keys as they are, and what it reads from the values is projected head by head afterwards. With x [B,Q,H*D], rows of
+ * keys y [N,C] and W [H*D,C],
+ *     x_h (y W_h^T + b_h)^T = (x_h W_h) y^T + a constant of the row, which a softmax does not see;
+ *     P (y W_h^T + b_h)     = (P y) W_h^T + (sum of P) b_h.
+ * expand: x_h W_h as row q*H + h of [B,Q*H,C]; b_h has a gradient, which is 0. contract: [B,Q*H,C] to [B,Q,H*D]; sums
+ * [B,1,Q*H] of attention, or VG_NONE where they are 1. Source: DeepSeek-V2 (2024), section 2.1.2. */
+vg_value vg_graph_heads_expand(vg_graph *g, vg_value x, vg_value w, vg_value b, int heads);
+vg_value vg_graph_heads_contract(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_value sums, int heads);
 
 vg_value vg_graph_vit_tokens(vg_graph *g, vg_value patches, vg_value pos, vg_value cls, vg_value reg);
 vg_value vg_graph_text_embed(vg_graph *g, vg_value ids, vg_value counts, vg_value word, vg_value pos, vg_value type);

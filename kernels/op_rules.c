@@ -169,6 +169,31 @@ static const char *shape_attention(vg_shaping *s)
     FITS(s->attr->attention.dropout == 0 || s->in[KEYS], "dropout needs keys");
     output(s, 0, VG_F32, VG_SHAPE(B, Nq, H * D));
     output(s, 1, VG_F32, VG_SHAPE(B, H, Nq));
+    output(s, 2, VG_F32, VG_SHAPE(B, H, Nq));
+    return NULL;
+}
+
+static const char *shape_heads_expand(vg_shaping *s)
+{
+    OPERANDS("ffF");
+    const int64_t H = s->attr->heads.heads, B = dim(s, 0, 0), Q = dim(s, 0, 1), width = dim(s, 0, 2);
+    FITS(rank(s, 0) == 3 && H > 0 && width % H == 0, "x must be [B,Q,H*D]");
+    FITS(rank(s, 1) == 2 && dim(s, 1, 0) == width, "W must be [H*D,C]");
+    FITS(is_shaped(s, 2, VG_SHAPE(width)), "the bias must be [H*D]");
+    output(s, 0, VG_F32, VG_SHAPE(B, Q * H, dim(s, 1, 1)));
+    if (s->in[2]) output(s, 1, VG_F32, VG_SHAPE(B, 1, Q * H));
+    return NULL;
+}
+
+static const char *shape_heads_contract(vg_shaping *s)
+{
+    OPERANDS("ffFF");
+    const int64_t H = s->attr->heads.heads, B = dim(s, 0, 0), rows = dim(s, 0, 1), width = dim(s, 1, 0);
+    FITS(rank(s, 0) == 3 && H > 0 && rows % H == 0, "x must be [B,Q*H,C]");
+    FITS(rank(s, 1) == 2 && width % H == 0 && dim(s, 1, 1) == dim(s, 0, 2), "W must be [H*D,C]");
+    FITS(is_shaped(s, 2, VG_SHAPE(width)), "the bias must be [H*D]");
+    FITS(is_shaped(s, 3, VG_SHAPE(B, 1, rows)), "s must be [B,1,Q*H]");
+    output(s, 0, VG_F32, VG_SHAPE(B, rows / H, width));
     return NULL;
 }
 
@@ -220,7 +245,7 @@ static const char *shape_concat(vg_shaping *s)
 
 static const char *shape_stack(vg_shaping *s)
 {
-    OPERANDS("fFFFFFFFFFFF");
+    OPERANDS("fFFFFFFFFFFFFFFF");
     vg_shape y = {.rank = rank(s, 0) + 1};
     FITS(y.rank <= VG_MAX_RANK, "the parts have too many axes to be stacked");
     for (int i = 0; i < rank(s, 0); i++) y.dim[i + 1] = dim(s, 0, i);
@@ -329,7 +354,8 @@ unsigned vg_op_optional_outputs(vg_op op)
     switch (op) {
     case VG_OP_linear: return 1u << 1;                        /* z */
     case VG_OP_layernorm: return 1u << 1 | 1u << 2 | 1u << 3; /* mean, rstd, sum */
-    case VG_OP_attention: return 1u << 1;                     /* lse */
+    case VG_OP_attention: return 1u << 1 | 1u << 2;           /* lse, sums */
+    case VG_OP_heads_expand: return 1u << 1;                  /* s */
     default: return 0;
     }
 }
@@ -338,7 +364,8 @@ unsigned vg_op_parameter_outputs(vg_op op)
 {
     switch (op) {
     case VG_OP_align_loss: return 1u << 3 | 1u << 4; /* dscale, dshift */
-    case VG_OP_linear_dw: return ~0u;
+    case VG_OP_linear_dw:
+    case VG_OP_heads_dw: return ~0u;
     case VG_OP_layernorm_grad: return 1u << 1 | 1u << 2; /* dgamma, dbeta */
     case VG_OP_sum_rows: return 1u;
     case VG_OP_vit_tokens_grad: return 1u << 1 | 1u << 2 | 1u << 3; /* dpos, dcls, dreg */

@@ -18,6 +18,8 @@ vg_bf16_operands vg_op_bf16_operands(vg_op op, bool closes_block)
     case VG_OP_add_rows: return (vg_bf16_operands){.tied = {BIT(0), BIT(0)}};
     case VG_OP_repeat: return (vg_bf16_operands){.loose = {0, BIT(0)}};
     case VG_OP_attention: return (vg_bf16_operands){.tied = {0x1f, BIT(0)}}; /* q, k, v, k2, v2; o */
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract: return (vg_bf16_operands){.tied = {0, BIT(0)}, .loose = {BIT(0), 0}};
     case VG_OP_slice_tokens:
     case VG_OP_concat_tokens:
     case VG_OP_concat_tokens_grad:
@@ -30,7 +32,9 @@ vg_bf16_operands vg_op_bf16_operands(vg_op op, bool closes_block)
     case VG_OP_linear_dw: return (vg_bf16_operands){.loose = {BIT(0) | BIT(1), 0}};
     case VG_OP_layernorm_grad: return (vg_bf16_operands){.tied = {BIT(0) | BIT(5), BIT(0)}, .loose = {BIT(1), 0}};
     case VG_OP_attention_grad:
-        return (vg_bf16_operands){.tied = {0x3f | BIT(10), 0x1f}}; /* do, q .. v2, o; dq .. dv2 */
+        return (vg_bf16_operands){
+            .tied = {0x3f | BIT(10) | BIT(14) | BIT(15), 0x1f}}; /* do, q .. v2, o, acc_k, acc_v; dq .. dv2 */
+    case VG_OP_heads_dw: return (vg_bf16_operands){.loose = {BIT(0) | BIT(1), 0}};
     case VG_OP_sum_rows: return (vg_bf16_operands){.loose = {BIT(0), 0}};
     case VG_OP_vit_tokens_grad: return (vg_bf16_operands){.tied = {BIT(0), BIT(0)}};
     case VG_OP_text_embed_grad: return (vg_bf16_operands){.loose = {BIT(0), 0}};
@@ -41,7 +45,15 @@ vg_bf16_operands vg_op_bf16_operands(vg_op op, bool closes_block)
 /* Inputs that a product multiplies, without the weight. */
 static unsigned multiplied(vg_op op)
 {
-    return op == VG_OP_linear || op == VG_OP_linear_dx ? 1 : op == VG_OP_linear_dw ? 3 : 0;
+    switch (op) {
+    case VG_OP_linear:
+    case VG_OP_linear_dx:
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract: return BIT(0);
+    case VG_OP_linear_dw:
+    case VG_OP_heads_dw: return BIT(0) | BIT(1);
+    default: return 0;
+    }
 }
 
 /* Sets of values that have one type among them, as a forest. */
@@ -115,10 +127,11 @@ static int in_bf16(vg_graph *g, int value, int *casts)
  * what it is added to. */
 static void lower_product(vg_graph *g, vg_graph_node *n, int *casts)
 {
-    const int gamma = n->op == VG_OP_linear ? n->in[3] : n->in[2];
+    const int gamma = n->op == VG_OP_linear ? n->in[3] : n->op == VG_OP_linear_dx ? n->in[2] : 0;
+    const bool has_weight = multiplied(n->op) == BIT(0);
     for (int i = 0; i < VG_MAX_IN; i++)
         if ((multiplied(n->op) >> i) & 1) n->in[i] = in_bf16(g, n->in[i], casts);
-    if (n->op != VG_OP_linear_dw && !gamma) n->in[1] = in_bf16(g, n->in[1], casts);
+    if (has_weight && !gamma) n->in[1] = in_bf16(g, n->in[1], casts);
     if (n->op == VG_OP_linear && n->in[2] && g->values[n->out[0]].dtype == VG_BF16)
         n->in[2] = in_bf16(g, n->in[2], casts);
 }

@@ -82,7 +82,10 @@ static vg_gpu_part part_of(vg_op op)
     switch (op) {
     case VG_OP_linear:
     case VG_OP_linear_dx:
-    case VG_OP_linear_dw: return VG_GPU_PRODUCTS;
+    case VG_OP_linear_dw:
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract:
+    case VG_OP_heads_dw: return VG_GPU_PRODUCTS;
     case VG_OP_attention:
     case VG_OP_attention_grad: return VG_GPU_ATTENTION;
     default: return VG_GPU_MEMORY;

@@ -85,6 +85,7 @@ vg_status vg_cpu_attention(vg_stream *stream, const vg_node *node)
     VG_TRY(vg_attn_check(&a));
     a.o = node->out[0].data;
     a.lse = node->out[1].data;
+    a.sums = node->out[2].data;
     const size_t scratch = lanes->attention_scratch(&a);
     const int64_t shares = shares_of(&a, stream->n_threads), n = a.n_queries;
     /* A multiply-add is cheaper than moving a float. */

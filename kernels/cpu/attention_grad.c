@@ -22,6 +22,10 @@ vg_status vg_cpu_attention_grad(vg_stream *stream, const vg_node *node)
     VG_TRY(vg_attn_check(&g.a));
     g.a.o = node->in[10].data;
     g.a.lse = node->in[11].data;
+    g.a.sums = node->in[12].data;
+    g.dsums = node->in[13].data;
+    g.acc_k = like(&g.a.k, &node->in[14]);
+    g.acc_v = like(&g.a.v, &node->in[15]);
     g.dq = like(&g.a.q, &node->out[0]);
     g.dk = like(&g.a.k, &node->out[1]);
     g.dv = like(&g.a.v, &node->out[2]);

@@ -2,6 +2,7 @@
  * block of queries at a time, and used while they are in the first-level cache.
  *     P = softmax(S), O = (P * keep) V:   dV = (P * keep)^T dO,  dP = (dO V^T) * keep,  dS = P * (dP - <dO, O>),
  *     dQ = scale dS K,  dK = scale dS^T Q
+ * The sums of P * keep are one more column of O, that of values which are all 1: their gradient goes the same way.
  * Every element of dQ is one chain over the keys in order, of dK and dV one chain over the slots of the image in order
  * and their queries in order. Source: Dao et al. 2022 (FlashAttention), appendix B. */
 #ifndef VG_ATTENTION_GRAD_LANES_IMPL_H
@@ -19,7 +20,8 @@ typedef struct grad_work {
     float *left_q, *left_do; /* [GROUPS] of [D / COLUMNS][rows][COLUMNS]; q times scale / ln 2 */
     float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
     float *p, *ds;           /* [GROUPS * rows][COLUMNS] */
-    float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> */
+    float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> + dsums * sums */
+    const float *dsums;      /* of the queries at hand, or NULL */
     vg_attn_seen seen;       /* of the slot at hand */
     vg_keep keep;
 } grad_work;
@@ -64,21 +66,26 @@ static void grad_pack_keys(const vg_attn *a, const grad_work *w, const vg_heads 
     memset(w->dv + first * w->s.padded_size, 0, (size_t)(n * w->s.padded_size) * sizeof(float));
 }
 
-/* Writes rows of one head as a gradient, times factor. */
-static void write_rows(const vg_heads *to, int64_t item, int64_t n, int64_t first, int64_t head, int64_t size,
-                       const float *from, int64_t padded, int64_t count, float factor)
+/* Writes rows of one head as a gradient, times factor; acc, where there is one, is added. */
+static void write_rows(const vg_heads *to, const vg_heads *acc, int64_t item, int64_t n, int64_t first, int64_t head,
+                       int64_t size, const float *from, int64_t padded, int64_t count, float factor)
 {
-    for (int64_t r = 0; to->data && r < count; r++, from += padded)
-        scale_row(vg_heads_row(to, item, n, first + r, head, size), from, size, factor);
+    for (int64_t r = 0; to->data && r < count; r++, from += padded) {
+        float *row = vg_heads_row(to, item, n, first + r, head, size);
+        if (acc && acc->data)
+            scale_add_row(row, from, size, factor, vg_heads_row(acc, item, n, first + r, head, size));
+        else
+            scale_row(row, from, size, factor);
+    }
 }
 
 /* Queries first..first+n-1 of a slot: their rows in every layout, and what the softmax left behind. */
-static void grad_pack_queries(const vg_attn_grad *g, const grad_work *w, int64_t slot, int64_t head, int64_t first,
-                              int64_t n)
+static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
 {
     const vg_attn *a = &g->a;
     const int64_t wide = w->s.padded_size, o_stride = a->heads * a->size;
     const int64_t at = (slot * a->n_queries + first) * o_stride + head * a->size;
+    const int64_t row = (slot * a->heads + head) * a->n_queries + first;
     const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
     pack_rows(w->q, wide, q, a->q.stride, n, a->size);
     pack_rows(w->d_o, wide, g->d_o + at, o_stride, n, a->size);
@@ -89,12 +96,13 @@ static void grad_pack_queries(const vg_attn_grad *g, const grad_work *w, int64_t
         pack_left(w->left_do + i * w->s.chunked_size, g->d_o + at + i * o_stride, o_stride, rows, a->size, 1.0F);
     }
     pack_rows(w->dq, wide, a->o + at, o_stride, n, a->size); /* for a moment, until dq is needed */
+    w->dsums = g->dsums ? g->dsums + row : NULL;
     for (int64_t i = 0; i < n; i++) {
         vf sum = vf_set(0.0F);
         for (int64_t d = 0; d < wide; d += VF_LANES)
             sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
-        w->delta[i] = vf_sum(sum);
-        w->log_sum[i] = a->lse[(slot * a->heads + head) * a->n_queries + first + i] * LOG2_E;
+        w->delta[i] = vf_sum(sum) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
+        w->log_sum[i] = a->lse[row + i] * LOG2_E;
     }
     memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
 }
@@ -124,11 +132,12 @@ static inline void grad_soften(const grad_work *w, int64_t i, bool dropout, uint
 {
     float *p = w->p + i * COLUMNS, *ds = w->ds + i * COLUMNS;
     const vf log_sum = vf_set(w->log_sum[i]), delta = vf_set(w->delta[i]), scale = vf_set(w->keep.scale);
+    const vf dsum = vf_set(w->dsums ? w->dsums[i] : 0.0F);
     vf mask[VECTORS];
     if (dropout) keep_masks(&w->keep, block, mask);
     for (int v = 0; v < VECTORS; v++) {
         const vf e = power_of_two(vf_load(p + v * VF_LANES) - log_sum);
-        vf dp = vf_load(ds + v * VF_LANES), kept = e;
+        vf dp = vf_load(ds + v * VF_LANES) + dsum, kept = e;
         if (dropout) {
             dp = vf_kept(dp * scale, mask[v]);
             kept = vf_kept(e * scale, mask[v]);
@@ -191,7 +200,7 @@ static void grad_keys(const grad_work *w, int64_t n, int64_t column, const float
                    w->s.padded_size);
 }
 
-static void grad_block(const vg_attn_grad *g, const grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
+static void grad_block(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
 {
     const vg_attn *a = &g->a;
     const bool second = w->seen.second_end > a->n_first;
@@ -206,7 +215,7 @@ static void grad_block(const vg_attn_grad *g, const grad_work *w, int64_t slot, 
         grad_queries(w, n, column, 0, w->seen.first_end);
         grad_queries(w, n, column, a->n_first, w->seen.second_end);
     }
-    write_rows(&g->dq, slot, a->n_queries, first, head, a->size, w->dq, w->s.padded_size, n, a->scale);
+    write_rows(&g->dq, NULL, slot, a->n_queries, first, head, a->size, w->dq, w->s.padded_size, n, a->scale);
 }
 
 static void grad_slot(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head)
@@ -218,8 +227,8 @@ static void grad_slot(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t
     if (n2) grad_pack_keys(a, w, &a->k2, &a->v2, slot, n2, a->n_first, head);
     for (int64_t i = 0; i < a->n_queries; i += block)
         grad_block(g, w, slot, head, i, a->n_queries - i < block ? a->n_queries - i : block);
-    write_rows(&g->dk2, slot, n2, 0, head, a->size, w->dk + a->n_first * wide, wide, n2, a->scale);
-    write_rows(&g->dv2, slot, n2, 0, head, a->size, w->dv + a->n_first * wide, wide, n2, 1.0F);
+    write_rows(&g->dk2, NULL, slot, n2, 0, head, a->size, w->dk + a->n_first * wide, wide, n2, a->scale);
+    write_rows(&g->dv2, NULL, slot, n2, 0, head, a->size, w->dv + a->n_first * wide, wide, n2, 1.0F);
 }
 
 static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, float *scratch)
@@ -230,8 +239,8 @@ static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, f
     const vg_attn_slots slots = vg_attn_slots_of(a, image);
     grad_pack_keys(a, &w, &a->k, &a->v, image, a->n_first, 0, head);
     for (int64_t b = slots.first; b < slots.end; b++) grad_slot(g, &w, b, head);
-    write_rows(&g->dk, image, a->n_first, 0, head, a->size, w.dk, w.s.padded_size, a->n_first, a->scale);
-    write_rows(&g->dv, image, a->n_first, 0, head, a->size, w.dv, w.s.padded_size, a->n_first, 1.0F);
+    write_rows(&g->dk, &g->acc_k, image, a->n_first, 0, head, a->size, w.dk, w.s.padded_size, a->n_first, a->scale);
+    write_rows(&g->dv, &g->acc_v, image, a->n_first, 0, head, a->size, w.dv, w.s.padded_size, a->n_first, 1.0F);
 }
 
 #endif

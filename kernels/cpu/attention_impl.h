@@ -15,8 +15,8 @@ typedef struct vg_attn {
     const int32_t *counts;
     const float *bias; /* [H,Nq,keys] */
     const vg_operand *index;
-    const uint32_t *rng;                                       /* [B,4]; NULL without dropout */
-    float *o, *lse;                                            /* [B,Nq,H*D], [B,H,Nq]; lse may be NULL in attention */
+    const uint32_t *rng;   /* [B,4]; NULL without dropout */
+    float *o, *lse, *sums; /* [B,Nq,H*D], [B,H,Nq] twice; the last two may be NULL in attention, sums in its gradient */
     int64_t slots, images, n_queries, n_first, n_second, keys; /* keys = n_first + n_second */
     int64_t heads, size;                                       /* H, D */
     float scale, dropout;
@@ -26,8 +26,9 @@ typedef struct vg_attn {
 
 typedef struct vg_attn_grad {
     vg_attn a;
-    const float *d_o;
+    const float *d_o, *dsums;      /* dsums may be NULL */
     vg_heads dq, dk, dv, dk2, dv2; /* data may be NULL */
+    vg_heads acc_k, acc_v;         /* added to dk and dv; data may be NULL */
     float *dbias;                  /* zeroed before the first image */
 } vg_attn_grad;
 

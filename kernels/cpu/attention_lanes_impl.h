@@ -120,16 +120,21 @@ static void add_bias(const score_row *r, int64_t n)
     for (int64_t j = 0; j < n; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] += r->bias[j] * LOG2_E;
 }
 
-/* The first n scores, n a multiple of VF_LANES, become 2^(score - largest), dropped ones 0; returns their sum before
- * dropout, and the largest score. */
-static inline float soften(const score_row *r, int64_t n, bool dropout, float *largest)
+/* What the softmax of a row leaves behind: its largest score, the sum of its powers, and that of those which a dropout
+ * kept. */
+typedef struct softened {
+    float largest, sum, kept;
+} softened;
+
+/* The first n scores, n a multiple of VF_LANES, become 2^(score - largest), dropped ones 0. */
+static inline softened soften(const score_row *r, int64_t n, bool dropout)
 {
     const float *scores = r->scores;
-    vf top = vf_load(scores), sum[VECTORS];
+    vf top = vf_load(scores), sum[VECTORS], kept = vf_set(0.0F);
     for (int64_t left = n; left > 0; left -= COLUMNS, scores += r->step)
         for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) top = vf_max(top, vf_load(scores + v * VF_LANES));
-    *largest = vf_largest(top);
-    const vf highest = vf_set(*largest);
+    const float largest = vf_largest(top);
+    const vf highest = vf_set(largest);
     for (int v = 0; v < VECTORS; v++) sum[v] = vf_set(0.0F);
     float *x = r->scores;
     uint32_t block = r->block;
@@ -139,11 +144,13 @@ static inline float soften(const score_row *r, int64_t n, bool dropout, float *l
         for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) {
             const vf p = power_of_two(vf_load(x + v * VF_LANES) - highest);
             sum[v] += p;
-            vf_store(x + v * VF_LANES, dropout ? vf_kept(p, mask[v]) : p);
+            const vf left_over = dropout ? vf_kept(p, mask[v]) : p;
+            if (dropout) kept += left_over;
+            vf_store(x + v * VF_LANES, left_over);
         }
     }
     for (int v = 1; v < VECTORS; v++) sum[0] += sum[v];
-    return vf_sum(sum[0]);
+    return (softened){.largest = largest, .sum = vf_sum(sum[0]), .kept = vf_sum(kept)};
 }
 
 /* Adds the values of columns first..end-1, weighted by the scores. A run may begin inside a chunk. */
@@ -182,9 +189,9 @@ static void score(const vg_attn *a, const attn_work *w, int rows, int64_t end)
     }
 }
 
-/* Softmax and dropout of row i of a block, whose sum is not yet divided by; returns the factor that is left to do. */
-static float soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
-                        int64_t row, int i, int rows, float *lse)
+/* Softmax and dropout of row i of a block, whose sum is not yet divided by. */
+static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
+                           int64_t row, int i, int rows)
 {
     const bool second = seen->second_end > a->n_first;
     const int64_t end = second ? seen->second_end : seen->first_end, n = round_up(end, VF_LANES);
@@ -193,13 +200,10 @@ static float soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen
                          .bias = a->bias ? a->bias + row * a->keys : NULL,
                          .keep = keep,
                          .block = attn_block_of(a, row)};
-    float largest;
     if (r.bias) add_bias(&r, end);
     if (second) hide(&r, seen->first_end, a->n_first);
     hide(&r, end, n);
-    const float sum = a->rng ? soften(&r, n, true, &largest) : soften(&r, n, false, &largest);
-    *lse = (largest + log2f(sum)) * LN_2;
-    return keep->scale / sum;
+    return a->rng ? soften(&r, n, true) : soften(&r, n, false);
 }
 
 /* Queries first..first+rows-1 of a slot. */
@@ -208,21 +212,22 @@ static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int
     const vg_attn_seen seen = vg_attn_seen_by(a, slot);
     const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end;
     const vg_keep keep = attn_keep_of(a, slot);
-    float factor[ROWS] = {0}, lse[ROWS];
+    softened rest[ROWS]; /* a row that sees no key is none */
     pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
               a->scale * LOG2_E);
     score(a, w, rows, end);
-    for (int i = 0; i < rows; i++) {
-        lse[i] = -INFINITY;
-        if (end) factor[i] = soften_row(a, w, &seen, &keep, head * a->n_queries + first + i, i, rows, &lse[i]);
-    }
+    for (int i = 0; i < rows && end; i++)
+        rest[i] = soften_row(a, w, &seen, &keep, head * a->n_queries + first + i, i, rows);
     weigh(w, rows, 0, seen.first_end, false);
     weigh(w, rows, a->n_first, seen.second_end, seen.first_end > 0);
     if (!end) memset(w->sums, 0, (size_t)(rows * w->s.padded_size) * sizeof(float));
     for (int i = 0; i < rows; i++) {
         const int64_t at = (slot * a->n_queries + first + i) * a->heads + head;
-        scale_row(a->o + at * a->size, w->sums + i * w->s.padded_size, a->size, factor[i]);
-        if (a->lse) a->lse[(slot * a->heads + head) * a->n_queries + first + i] = lse[i];
+        const int64_t row = (slot * a->heads + head) * a->n_queries + first + i;
+        const float factor = end ? keep.scale / rest[i].sum : 0.0F;
+        scale_row(a->o + at * a->size, w->sums + i * w->s.padded_size, a->size, factor);
+        if (a->lse) a->lse[row] = end ? (rest[i].largest + log2f(rest[i].sum)) * LN_2 : -INFINITY;
+        if (a->sums) a->sums[row] = !end ? 0.0F : a->rng ? rest[i].kept * factor : 1.0F;
     }
 }
 

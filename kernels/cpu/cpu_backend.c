@@ -10,6 +10,9 @@ static size_t workspace_bytes(const vg_node *node, int n_threads)
     case VG_OP_linear: bytes = vg_cpu_linear_workspace; break;
     case VG_OP_linear_dx: bytes = vg_cpu_linear_dx_workspace; break;
     case VG_OP_linear_dw: bytes = vg_cpu_linear_dw_workspace; break;
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract:
+    case VG_OP_heads_dw: bytes = vg_cpu_heads_workspace; break;
     case VG_OP_attention: bytes = vg_cpu_attention_workspace; break;
     case VG_OP_attention_grad: bytes = vg_cpu_attention_grad_workspace; break;
     case VG_OP_layernorm_grad: bytes = vg_cpu_layernorm_grad_workspace; break;

@@ -19,6 +19,7 @@ vg_isa vg_cpu_isa(void);
 size_t vg_cpu_linear_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_linear_dx_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_linear_dw_workspace(const vg_node *node, int n_threads);
+size_t vg_cpu_heads_workspace(const vg_node *node, int n_threads); /* heads_expand, heads_contract, heads_dw */
 size_t vg_cpu_attention_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_attention_grad_workspace(const vg_node *node, int n_threads);
 size_t vg_cpu_layernorm_grad_workspace(const vg_node *node, int n_threads);

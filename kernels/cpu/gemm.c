@@ -155,7 +155,7 @@ static part part_of(const layout *l, int thread, int n_threads)
 static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
 {
     for (int64_t r = 0; r < n_rows; r++) {
-        const float *at = g->finish.add + vg_gemm_row(g, row + r) * g->n + column;
+        const float *at = g->finish.add + vg_gemm_row_of_c(g, row + r) + column;
         __builtin_prefetch(at);
         __builtin_prefetch(at + LINE_FLOATS);
     }
@@ -218,7 +218,8 @@ static int threads_for(const vg_gemm *g, int n_threads)
 static bool streams(const vg_gemm *g)
 {
     const vg_gemm_finish *f = &g->finish;
-    const uintptr_t places = (uintptr_t)f->c | (uintptr_t)f->z | (uintptr_t)(g->n * (int64_t)sizeof(float));
+    const int64_t row = f->c_row ? f->c_row : g->n;
+    const uintptr_t places = (uintptr_t)f->c | (uintptr_t)f->z | (uintptr_t)(row * (int64_t)sizeof(float));
     return g->m * g->n >= STREAM_FLOATS && places % (LINE_FLOATS * sizeof(float)) == 0 && f->c != f->add &&
            !f->transposed;
 }

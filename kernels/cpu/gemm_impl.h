@@ -20,6 +20,7 @@ typedef struct vg_gemm_finish {
     const float *bias, *scale; /* [n] */
     vg_act act;
     bool streams;    /* c and z are stored past the caches; vg_gemm_run decides */
+    int64_t c_row;   /* floats from one row of c, z and add to the next; 0: n */
     bool transposed; /* c and add are [n,m]; there is nothing else then */
 } vg_gemm_finish;
 
@@ -40,7 +41,13 @@ static inline int64_t vg_gemm_row(const vg_gemm *g, int64_t i)
     return g->rows ? g->rows[i] : i;
 }
 
-/* Only m, n, k and packed (NULL or not) are read; fewer rows need no more. */
+/* Where row i of c, z and add begins. */
+static inline int64_t vg_gemm_row_of_c(const vg_gemm *g, int64_t i)
+{
+    return vg_gemm_row(g, i) * (g->finish.c_row ? g->finish.c_row : g->n);
+}
+
+/* Only m, n, k, a_step and packed (NULL or not) are read; fewer rows need no more. */
 size_t vg_gemm_workspace(const vg_gemm *g, int n_threads);
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace);
 

@@ -156,7 +156,7 @@ EACH_WIDTH static inline void finish_columns(const vg_gemm *g, const float *sums
     const vf bias = f.bias ? load_some(f.bias + j, count) : vf_set(0.0F);
     const vf scale = f.scale ? load_some(f.scale + j, count) : vf_set(1.0F);
     for (int64_t r = 0; r < n_rows; r++, sums += NR) {
-        const int64_t at = vg_gemm_row(g, i + r) * g->n + j;
+        const int64_t at = vg_gemm_row_of_c(g, i + r) + j;
         const vf z = vf_load(sums) + bias;
         if (f.z) put(f.streams, f.z + at, z, count);
         vf y = activate(act, z);

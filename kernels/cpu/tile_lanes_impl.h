@@ -144,6 +144,12 @@ static inline void scale_row(float *to, const float *from, int64_t n, float fact
     for (int64_t d = 0; d < n; d += VF_LANES) store_some(to + d, load_some(from + d, n - d) * vf_set(factor), n - d);
 }
 
+static inline void scale_add_row(float *to, const float *from, int64_t n, float factor, const float *add)
+{
+    for (int64_t d = 0; d < n; d += VF_LANES)
+        store_some(to + d, vf_fma(load_some(from + d, n - d), vf_set(factor), load_some(add + d, n - d)), n - d);
+}
+
 /* Rows as chunks [size / COLUMNS][n][COLUMNS], each value times factor: a left operand that lies along. */
 static void pack_left(float *to, const float *from, int64_t stride, int64_t n, int64_t size, float factor)
 {
