@@ -86,7 +86,7 @@ def attention(a, q, k, v, k2, v2, counts, bias, index, keys):
     p = scores.softmax(-1)
     if a["dropout"]:
         p = drop(a["dropout"], a["key"], keys, p, -p.shape[-1] % 4)
-    return (p @ v).transpose(1, 2).flatten(2), scores.logsumexp(-1)
+    return (p @ v).transpose(1, 2).flatten(2), scores.logsumexp(-1), p.sum(-1) if a["sums"] else None
 
 
 def drop(p, key, keys, x, pad=0):
@@ -96,6 +96,20 @@ def drop(p, key, keys, x, pad=0):
     words = [philox.stream(tuple(key), n, int(k[2]) | int(k[3]) << 32, int(k[1])) for k in keys]
     keep = torch.from_numpy(philox.uniform(np.stack(words)) >= np.float32(p)).reshape(*x.shape[:-1], last)
     return torch.where(keep[..., : x.shape[-1]], x / (1 - float(np.float32(p))), torch.zeros((), dtype=x.dtype))
+
+
+def heads_expand(a, x, w, b):
+    x, w = x.unflatten(-1, (a["heads"], -1)), w.unflatten(0, (a["heads"], -1))
+    y = torch.einsum("bqhd,hdc->bqhc", x, w).flatten(1, 2)
+    return y, None if b is None else (x * b.view(a["heads"], -1)).sum(-1).flatten(1)[:, None]
+
+
+def heads_contract(a, x, w, b, s):
+    y = torch.einsum("bqhc,hdc->bqhd", x.unflatten(1, (-1, a["heads"])), w.unflatten(0, (a["heads"], -1)))
+    if b is not None:
+        s = torch.ones(len(x), x.shape[1], dtype=x.dtype) if s is None else s[:, 0]
+        y = y + s.view(*y.shape[:3], 1) * b.view(a["heads"], -1)
+    return (y.flatten(2),)
 
 
 def vit_tokens(a, patches, pos, cls, reg):
@@ -178,11 +192,20 @@ def layernorm_grad(a, dy, x, gamma, mean, rstd, acc):
     return dx if acc is None else acc + dx, dgamma, dbeta
 
 
-def attention_grad(a, do, q, k, v, k2, v2, counts, bias, index, keys, o, lse):
+def attention_grad(a, do, q, k, v, k2, v2, counts, bias, index, keys, o, lse, sums=None, dsums=None, acc_k=None, acc_v=None):
     # Operands that are one packed tensor get one packed gradient: the same leaf, hence the same sum.
     leaves = [x.requires_grad_() for x in (q, k, v, k2, v2, bias) if x is not None]
-    grads = iter(torch.autograd.grad(attention(a, q, k, v, k2, v2, counts, bias, index, keys)[0], leaves, do))
-    return tuple(None if x is None else next(grads) for x in (q, k, v, k2, v2, bias))
+    o, _, sums = attention(a, q, k, v, k2, v2, counts, bias, index, keys)
+    grads = iter(torch.autograd.grad(o if sums is None else (o, sums), leaves, do if sums is None else (do, dsums)))
+    accs = (None, acc_k, acc_v, None, None, None)
+    grads = [None if x is None else next(grads) for x in (q, k, v, k2, v2, bias)]
+    return tuple(d if acc is None else d + acc for d, acc in zip(grads, accs))
+
+
+def heads_dw(a, da, x, s):
+    w = torch.zeros(da.shape[-1], x.shape[-1], dtype=x.dtype).requires_grad_()
+    b = torch.zeros(da.shape[-1], dtype=x.dtype).requires_grad_()
+    return torch.autograd.grad(heads_contract(a, x, w, b, s)[0], (w, b), da)
 
 
 def sum_rows(a, dy):
@@ -222,10 +245,13 @@ def stack_grad(a, dy):
 def attention_cases():
     """(name, attributes, operands q..keys)"""
 
-    def attr(heads, size, cols=(0, 0, 0, 0, 0), second=False, p=0.0):
+    def attr(heads, size, cols=(0, 0, 0, 0, 0), second=False, p=0.0, scale=None, sums=False):
         names = dict(zip(("q_col", "k_col", "v_col", "k2_col", "v2_col"), cols))
         key = list(philox.key_of(5, "attention"))
-        return {"heads": heads, "head_size": size, **names, "scale": size**-0.5, "mask_second": second, "dropout": p, "key": key}
+        scale = scale or size**-0.5
+        return {
+            "heads": heads, "head_size": size, **names, "scale": scale, "mask_second": second, "dropout": p, "key": key, "sums": sums
+        }  # fmt: skip
 
     packed = values("packed", 2, 9, 3 * 2 * 8, low=-2, high=2)
     cols = (0, 16, 32, 0, 0)
@@ -242,6 +268,15 @@ def attention_cases():
     bias, keys = values("bias2", 2, 3, 10), slot_keys(5)
     everything = [q, kv, kv, kv2, kv2, counts, bias, index, keys]
     yield "everything", attr(2, 32, cross, second=True, p=0.1), everything
+    yield "sums", attr(2, 32, cross, second=True, p=0.2, sums=True), everything
+    yield "sums64", attr(1, 64, (0, 64, 128, 0, 0), p=0.2, sums=True), [big] * 3 + [None] * 5 + [slot_keys(1)]
+    # One head as wide as the rows of keys, of which keys and values are no projections: scores are small for its width.
+    q, k, v = (values("wide." + name, 1, n, 256) for name, n in (("q", 20), ("k", 11), ("v", 11)))
+    yield "wide", attr(1, 256, scale=0.2), [q, k, v] + [None] * 6
+    q, text = values("wide.q5", 5, 24, 96), values("wide.text", 5, 4, 96)
+    k, v = values("wide.k3", 3, 37, 96), values("wide.v3", 3, 37, 96)
+    everything = [q, k, v, text, text.copy(), counts, None, index, keys]
+    yield "wide_sums", attr(1, 96, second=True, p=0.1, scale=0.3, sums=True), everything
 
 
 def loss_operands(name, L, B, Q, T, n_targets, empty=()):
@@ -295,8 +330,23 @@ def cases():
         H, Nq = attr["heads"], operands[0].shape[1]
         do = values("do." + name, len(operands[0]), Nq, H * attr["head_size"])
         forward = [None if v is None else torch.from_numpy(v) for v in operands]
-        o, lse = attention(attr, *(v if v is None or not v.is_floating_point() else v.double() for v in forward))
-        yield "attention_grad", name, attr, [do, *operands, o.float().numpy(), lse.float().numpy()]
+        o, lse, sums = attention(attr, *(v if v is None or not v.is_floating_point() else v.double() for v in forward))
+        operands = [do, *operands, o.float().numpy(), lse.float().numpy()]
+        if sums is not None:
+            operands += [sums.float().numpy(), values("dsums." + name, *sums.shape)]
+        if name.startswith("wide"):
+            operands += [None, None] * (sums is None) + [values("acc." + name + part, *operands[2].shape) for part in "kv"]
+        yield "attention_grad", name, attr, operands
+
+    x, wide, w, b = values("he.x", 3, 5, 24), values("he.wide", 3, 15, 40), values("he.w", 24, 40), values("he.b", 24)
+    s = values("he.s", 3, 1, 15)
+    yield "heads_expand", "plain", {"heads": 3}, [x, w, None]
+    yield "heads_expand", "bias", {"heads": 3}, [x, w, b]
+    yield "heads_contract", "plain", {"heads": 3}, [wide, w, None, None]
+    yield "heads_contract", "bias", {"heads": 3}, [wide, w, b, None]
+    yield "heads_contract", "sums", {"heads": 3}, [wide, w, b, s]
+    yield "heads_dw", "plain", {"heads": 3}, [x, wide, None]
+    yield "heads_dw", "sums", {"heads": 3}, [x, wide, s]
 
     patches, pos, cls, reg = values("patches", 2, 6, 8), values("pos", 6, 8), values("cls", 1, 1, 8), values("reg", 1, 4, 8)
     yield "vit_tokens", "registers", {}, [patches, pos, cls, reg]
@@ -313,7 +363,7 @@ def cases():
     yield "concat_tokens", "index", {}, [a, values("cb4", 4, 2, 12), index]
     yield "concat_tokens_grad", "plain", {"rows": 5, "images": 3}, [values("cdy", 3, 7, 4), None]
     yield "concat_tokens_grad", "index", {"rows": 5, "images": 3}, [values("cdy4", 4, 7, 4), index]
-    yield "stack", "three", {}, [a, a + 1, a * 2] + [None] * 9
+    yield "stack", "three", {}, [a, a + 1, a * 2] + [None] * 13
     yield "stack_grad", "three", {}, [values("sdy", 3, 5, 12)]
     key = list(philox.key_of(5, "dropout"))
     yield "dropout", "plain", {"p": 0.1, "key": key}, [values("d.x", 3, 5, 7), slot_keys(3), None]

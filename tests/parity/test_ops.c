@@ -143,6 +143,9 @@ static vg_attr attribute(vg_op op, const json_t *a)
                                        .mask_second = json_is_true(json_object_get(a, "mask_second")),
                                        .dropout = real(a, "dropout"),
                                        .key = rng_key(a)}};
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract:
+    case VG_OP_heads_dw: return (vg_attr){.heads = {whole(a, "heads")}};
     case VG_OP_text_embed:
     case VG_OP_text_embed_grad: return (vg_attr){.embed = {whole(a, "pad")}};
     case VG_OP_slice_tokens:
@@ -244,6 +247,7 @@ static unsigned bf16_inputs(const vg_node *node, vg_bf16_operands may)
     unsigned bits = may.tied.in | may.loose.in;
     const bool gamma = node->in[node->op == VG_OP_linear ? 3 : 2].data;
     if ((node->op == VG_OP_linear || node->op == VG_OP_linear_dx) && !gamma) bits |= 1u << 1;
+    if (node->op == VG_OP_heads_expand || node->op == VG_OP_heads_contract) bits |= 1u << 1;
     if (node->op == VG_OP_linear && (may.tied.out & 1)) bits |= 1u << 2;
     return bits;
 }
@@ -495,7 +499,8 @@ static void a_packed_weight_gives_the_same_bits(void **state)
 static unsigned parameter_gradients(vg_op op)
 {
     switch (op) {
-    case VG_OP_linear_dw: return 7;        /* dW, db, dgamma */
+    case VG_OP_linear_dw:
+    case VG_OP_heads_dw: return 7;         /* dW, db, dgamma */
     case VG_OP_layernorm_grad: return 6;   /* dgamma, dbeta */
     case VG_OP_sum_rows: return 1;         /* dp */
     case VG_OP_vit_tokens_grad: return 14; /* dpos, dcls, dreg */
