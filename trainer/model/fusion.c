@@ -2,6 +2,7 @@
  * detr/models/transformer.py. */
 #include "trainer/model/model_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,32 +31,69 @@ static void project_run(vg_builder *b, vg_value key, vg_value value, vg_value w,
     }
 }
 
+/* Every head reads projections of the keys and values. */
+static vg_value attend_projected(vg_builder *b, vg_attention *a, vg_value query, const vg_memory *memory, vg_value w,
+                                 vg_value bias)
+{
+    const int64_t d = b->o->fusion_width;
+    a->heads = (int)b->o->fusion_heads;
+    a->head_size = (int)(d / a->heads);
+    if (query.id == memory->key.id && query.id != memory->value.id) { /* self-attention: queries and keys agree */
+        a->q = a->k = projected(b, query, w, bias, 0, 2 * d);
+        a->k_col = (int)d;
+        a->v = projected(b, memory->value, w, bias, 2 * d, d);
+    } else {
+        a->q = projected(b, query, w, bias, 0, d);
+        project_run(b, memory->key, memory->value, w, bias, &a->k, &a->v, &a->v_col);
+    }
+    if (memory->key2.id) project_run(b, memory->key2, memory->value2, w, bias, &a->k2, &a->v2, &a->v2_col);
+    return vg_graph_attention(b->g, a);
+}
+
+/* The queries of all heads read the memory as it is: vg_graph_heads_expand says how. */
+static vg_value attend_in_place(vg_builder *b, vg_attention *a, vg_value query, const vg_memory *memory, vg_value w,
+                                vg_value bias)
+{
+    const int64_t d = b->o->fusion_width;
+    const int heads = (int)b->o->fusion_heads;
+    const vg_value w_key = vg_graph_param_rows(b->g, w, d, d), w_value = vg_graph_param_rows(b->g, w, 2 * d, d);
+    const vg_value b_key = vg_graph_param_rows(b->g, bias, d, d), b_value = vg_graph_param_rows(b->g, bias, 2 * d, d);
+    vg_value sums = VG_NONE;
+    a->q = vg_graph_heads_expand(b->g, projected(b, query, w, bias, 0, d), w_key, b_key, heads);
+    a->k = memory->key;
+    a->v = memory->value;
+    a->k2 = memory->key2;
+    a->v2 = memory->value2;
+    a->heads = 1;
+    a->head_size = (int)d;
+    a->scale = (float)(1 / sqrt((double)d / heads));
+    a->sums = a->dropout > 0 ? &sums : NULL;
+    const vg_value mixed = vg_graph_attention(b->g, a);
+    return vg_graph_heads_contract(b->g, mixed, w_value, b_value, sums, heads);
+}
+
+/* Multiply-adds for each row of a memory that `slots` slots read, over 2 d: heads * queries in place, or the row's own
+ * projection and the queries. */
+static bool is_read_in_place(const vg_builder *b, vg_value query, const vg_memory *memory)
+{
+    const int64_t slots = memory->index.id ? b->shape.phrases : 1, queries = slots * b->o->fusion_queries;
+    return query.id != memory->key.id && queries * b->o->fusion_heads < b->o->fusion_width + queries;
+}
+
 vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, const vg_memory *memory)
 {
-    const int64_t d = b->o->fusion_width, heads = b->o->fusion_heads;
+    const int64_t d = b->o->fusion_width;
     vg_graph_scope(b->g, prefix);
     const vg_value w = vg_model_param(b, prefix, "in_proj_weight", VG_SHAPE(3 * d, d));
     const vg_value bias = vg_model_param(b, prefix, "in_proj_bias", VG_SHAPE(3 * d));
-    vg_attention a = {.heads = (int)heads,
-                      .head_size = (int)(d / heads),
-                      .index = memory->index,
-                      .counts = memory->counts,
-                      .mask_second = memory->mask_second};
-    if (query.id == memory->key.id && query.id != memory->value.id) { /* self-attention: queries and keys agree */
-        a.q = a.k = projected(b, query, w, bias, 0, 2 * d);
-        a.k_col = (int)d;
-        a.v = projected(b, memory->value, w, bias, 2 * d, d);
-    } else {
-        a.q = projected(b, query, w, bias, 0, d);
-        project_run(b, memory->key, memory->value, w, bias, &a.k, &a.v, &a.v_col);
-    }
-    if (memory->key2.id) project_run(b, memory->key2, memory->value2, w, bias, &a.k2, &a.v2, &a.v2_col);
+    vg_attention a = {.index = memory->index, .counts = memory->counts, .mask_second = memory->mask_second};
     if (b->training && b->o->fusion_dropout > 0) {
         a.dropout = (float)b->o->fusion_dropout;
         a.keys = vg_graph_input(b->g, "keys", VG_U32, VG_SHAPE(vg_builder_slots(b), 4));
         a.key = vg_model_dropout_key(b, prefix);
     }
-    const vg_value mixed = vg_graph_attention(b->g, &a);
+    const vg_value mixed = is_read_in_place(b, query, memory) ? attend_in_place(b, &a, query, memory, w, bias)
+                                                              : attend_projected(b, &a, query, memory, w, bias);
     char part[128];
     snprintf(part, sizeof part, "%s.out_proj", prefix);
     return vg_model_linear(b, part, mixed, d, d, VG_ACT_NONE);
