@@ -50,6 +50,7 @@ typedef union vg_attr {
     } repeat;
     struct {
         int heads, head_size;
+        int fold;                                /* heads_expand's heads, whose rows these queries are; else 1 */
         int q_col, k_col, v_col, k2_col, v2_col; /* first column of head 0 */
         float scale;
         bool mask_second;

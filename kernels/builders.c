@@ -74,6 +74,7 @@ vg_value vg_graph_attention(vg_graph *g, const vg_attention *a)
 {
     const vg_attr attr = {.attention = {.heads = a->heads,
                                         .head_size = a->head_size,
+                                        .fold = a->fold > 0 ? a->fold : 1,
                                         .q_col = a->q_col,
                                         .k_col = a->k_col,
                                         .v_col = a->v_col,

@@ -78,6 +78,7 @@ vg_value vg_graph_repeat(vg_graph *g, vg_value p, int64_t count);
 typedef struct vg_attention {
     vg_value q, k, v, k2, v2, counts, bias, index, keys;
     int heads, head_size;
+    int fold; /* the heads of heads_expand where q comes from it; 0: none */
     int q_col, k_col, v_col, k2_col, v2_col;
     bool mask_second;
     float scale;   /* 0: head_size^-0.5 */

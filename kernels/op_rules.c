@@ -165,6 +165,7 @@ static const char *shape_attention(vg_shaping *s)
     FITS(is_shaped(s, BIAS, VG_SHAPE(H, Nq, Nk + N2)), "bias must be [H,Nq,Nk+N2]");
     FITS(is_shaped(s, INDEX, VG_SHAPE(B)), "index must be [B]");
     FITS(is_shaped(s, KEYS, VG_SHAPE(B, 4)), "keys must be [B,4]");
+    FITS(s->attr->attention.fold > 0 && Nq % s->attr->attention.fold == 0, "fold must divide the queries");
     FITS(s->attr->attention.dropout >= 0 && s->attr->attention.dropout < 1, "dropout must be in [0,1)");
     FITS(s->attr->attention.dropout == 0 || s->in[KEYS], "dropout needs keys");
     output(s, 0, VG_F32, VG_SHAPE(B, Nq, H * D));

@@ -24,6 +24,7 @@ void vg_attn_of(const vg_node *node, int first, vg_attn *out)
                      .n_second = in[3].shape.rank == 3 ? in[3].shape.dim[1] : 0,
                      .heads = node->attr.attention.heads,
                      .size = node->attr.attention.head_size,
+                     .fold = node->attr.attention.fold,
                      .scale = node->attr.attention.scale,
                      .dropout = node->attr.attention.dropout,
                      .rng_key = node->attr.attention.key,

@@ -159,9 +159,9 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     const vg_attn *a = &g->a;
     const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS;
     for (int64_t i = 0; i < n; i++) {
-        const int64_t row = head * a->n_queries + first + i, at = row * a->keys + column;
+        const int64_t at = (head * a->n_queries + first + i) * a->keys + column;
         for (int64_t j = 0; a->bias && j < left; j++) w->p[i * COLUMNS + j] += a->bias[at + j] * LOG2_E;
-        grad_soften(w, i, a->rng != NULL, attn_block_of(a, row) + (uint32_t)(column / 4));
+        grad_soften(w, i, a->rng != NULL, attn_block_of(a, head, first + i) + (uint32_t)(column / 4));
         grad_hide(w, i, w->seen.first_end - column, a->n_first - column);
         grad_hide(w, i, w->seen.second_end - column, COLUMNS);
         for (int64_t j = 0; g->dbias && j < left; j++) g->dbias[at + j] += w->ds[i * COLUMNS + j];

@@ -18,7 +18,7 @@ typedef struct vg_attn {
     const uint32_t *rng;   /* [B,4]; NULL without dropout */
     float *o, *lse, *sums; /* [B,Nq,H*D], [B,H,Nq] twice; the last two may be NULL in attention, sums in its gradient */
     int64_t slots, images, n_queries, n_first, n_second, keys; /* keys = n_first + n_second */
-    int64_t heads, size;                                       /* H, D */
+    int64_t heads, size, fold;                                 /* H, D */
     float scale, dropout;
     vg_rng_key rng_key;
     bool mask_second;

@@ -83,8 +83,9 @@ static vg_keep attn_keep_of(const vg_attn *a, int64_t slot)
 }
 
 /* The block of Philox where the row of a query begins; rows take whole blocks. */
-static uint32_t attn_block_of(const vg_attn *a, int64_t row)
+static uint32_t attn_block_of(const vg_attn *a, int64_t head, int64_t query)
 {
+    const int64_t row = head * a->n_queries + query % a->fold * (a->n_queries / a->fold) + query / a->fold;
     return (uint32_t)((uint64_t)row * (uint64_t)((a->keys + 3) / 4));
 }
 
@@ -191,15 +192,15 @@ static void score(const vg_attn *a, const attn_work *w, int rows, int64_t end)
 
 /* Softmax and dropout of row i of a block, whose sum is not yet divided by. */
 static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
-                           int64_t row, int i, int rows)
+                           int64_t head, int64_t query, int i, int rows)
 {
     const bool second = seen->second_end > a->n_first;
     const int64_t end = second ? seen->second_end : seen->first_end, n = round_up(end, VF_LANES);
     const score_row r = {.scores = w->scores + i * COLUMNS,
                          .step = rows * COLUMNS,
-                         .bias = a->bias ? a->bias + row * a->keys : NULL,
+                         .bias = a->bias ? a->bias + (head * a->n_queries + query) * a->keys : NULL,
                          .keep = keep,
-                         .block = attn_block_of(a, row)};
+                         .block = attn_block_of(a, head, query)};
     if (r.bias) add_bias(&r, end);
     if (second) hide(&r, seen->first_end, a->n_first);
     hide(&r, end, n);
@@ -216,8 +217,7 @@ static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int
     pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
               a->scale * LOG2_E);
     score(a, w, rows, end);
-    for (int i = 0; i < rows && end; i++)
-        rest[i] = soften_row(a, w, &seen, &keep, head * a->n_queries + first + i, i, rows);
+    for (int i = 0; i < rows && end; i++) rest[i] = soften_row(a, w, &seen, &keep, head, first + i, i, rows);
     weigh(w, rows, 0, seen.first_end, false);
     weigh(w, rows, a->n_first, seen.second_end, seen.first_end > 0);
     if (!end) memset(w->sums, 0, (size_t)(rows * w->s.padded_size) * sizeof(float));

@@ -82,6 +82,7 @@ static vg_node attention_of(const problem *s)
     n.out[1] = operand(VG_SHAPE(slots, s->heads, s->n_queries));
     n.attr.attention.heads = s->heads;
     n.attr.attention.head_size = s->size;
+    n.attr.attention.fold = 1;
     n.attr.attention.k_col = packed ? (int)width : 0;
     n.attr.attention.v_col = packed ? (int)(2 * width) : (int)width;
     n.attr.attention.v2_col = (int)width;

@@ -85,7 +85,9 @@ def attention(a, q, k, v, k2, v2, counts, bias, index, keys):
         scores = scores.masked_fill(~seen[:, None, None, :], -torch.inf)
     p = scores.softmax(-1)
     if a["dropout"]:
-        p = drop(a["dropout"], a["key"], keys, p, -p.shape[-1] % 4)
+        folded = p.unflatten(2, (-1, a["fold"])).transpose(2, 3)
+        folded = drop(a["dropout"], a["key"], keys, folded, -p.shape[-1] % 4)
+        p = folded.transpose(2, 3).flatten(2, 3)
     return (p @ v).transpose(1, 2).flatten(2), scores.logsumexp(-1), p.sum(-1) if a["sums"] else None
 
 
@@ -245,12 +247,13 @@ def stack_grad(a, dy):
 def attention_cases():
     """(name, attributes, operands q..keys)"""
 
-    def attr(heads, size, cols=(0, 0, 0, 0, 0), second=False, p=0.0, scale=None, sums=False):
+    def attr(heads, size, cols=(0, 0, 0, 0, 0), second=False, p=0.0, scale=None, sums=False, fold=1):
         names = dict(zip(("q_col", "k_col", "v_col", "k2_col", "v2_col"), cols))
         key = list(philox.key_of(5, "attention"))
         scale = scale or size**-0.5
         return {
-            "heads": heads, "head_size": size, **names, "scale": scale, "mask_second": second, "dropout": p, "key": key, "sums": sums
+            "heads": heads, "head_size": size, **names, "scale": scale, "mask_second": second, "dropout": p, "key": key,
+            "sums": sums, "fold": fold,
         }  # fmt: skip
 
     packed = values("packed", 2, 9, 3 * 2 * 8, low=-2, high=2)
@@ -276,7 +279,7 @@ def attention_cases():
     q, text = values("wide.q5", 5, 24, 96), values("wide.text", 5, 4, 96)
     k, v = values("wide.k3", 3, 37, 96), values("wide.v3", 3, 37, 96)
     everything = [q, k, v, text, text.copy(), counts, None, index, keys]
-    yield "wide_sums", attr(1, 96, second=True, p=0.1, scale=0.3, sums=True), everything
+    yield "wide_sums", attr(1, 96, second=True, p=0.1, scale=0.3, sums=True, fold=8), everything
 
 
 def loss_operands(name, L, B, Q, T, n_targets, empty=()):

@@ -134,6 +134,7 @@ static vg_attr attribute(vg_op op, const json_t *a)
     case VG_OP_attention_grad:
         return (vg_attr){.attention = {.heads = whole(a, "heads"),
                                        .head_size = whole(a, "head_size"),
+                                       .fold = whole(a, "fold"),
                                        .q_col = whole(a, "q_col"),
                                        .k_col = whole(a, "k_col"),
                                        .v_col = whole(a, "v_col"),

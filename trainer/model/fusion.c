@@ -65,6 +65,7 @@ static vg_value attend_in_place(vg_builder *b, vg_attention *a, vg_value query, 
     a->k2 = memory->key2;
     a->v2 = memory->value2;
     a->heads = 1;
+    a->fold = heads;
     a->head_size = (int)d;
     a->scale = (float)(1 / sqrt((double)d / heads));
     a->sums = a->dropout > 0 ? &sums : NULL;

@@ -100,6 +100,7 @@ static problem problem_of(const variant *v)
     n->out[1] = blank_operand(m, VG_F32, VG_SHAPE(p.slots, p.heads, p.n_queries));
     n->attr.attention.heads = (int)v->heads;
     n->attr.attention.head_size = (int)v->size;
+    n->attr.attention.fold = 1;
     n->attr.attention.k_col = v->packed ? (int)width : 3;
     n->attr.attention.v_col = v->packed ? (int)(2 * width) : 0;
     n->attr.attention.v2_col = (int)width;

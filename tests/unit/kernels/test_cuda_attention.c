@@ -70,6 +70,7 @@ static vg_node node_of(test_memory *m, const variant *v)
     n.out[1] = blank_operand(m, VG_F32, VG_SHAPE(v->slots, v->heads, v->n_queries));
     n.attr.attention.heads = (int)v->heads;
     n.attr.attention.head_size = (int)v->size;
+    n.attr.attention.fold = 1;
     n.attr.attention.q_col = v->packed ? 0 : (int)v->gap;
     n.attr.attention.k_col = v->packed ? (int)width : 0;
     n.attr.attention.v_col = (int)(v->packed ? 2 * width : width);
