@@ -73,7 +73,7 @@ CASES = {
     "tiny-dropout-strong": changed(SMALL, images=2, phrases=2, fusion__dropout=0.1),
     "full-seed-224": FULL,
     "full-strong-224": FULL_STRONG,
-    "full-seed-518": changed(FULL, side=518),
+    "full-seed-518": changed(FULL, seed=3, side=518),
     "full-strong-518": changed(FULL_STRONG, seed=2, side=518),
     # Runs of training steps. The strong ones are steeper, and decay more than training does: 1e-4 would not show.
     "steps-seed-stage1": changed(FULL, samples=20, train=STAGE1),

@@ -10,7 +10,7 @@ typedef struct problem {
 } problem;
 
 typedef struct variant {
-    int64_t images, per_image, n_queries, n_first, n_second, heads, size;
+    int64_t images, per_image, n_queries, n_first, n_second, heads, size, fold;
     bool packed, bias, mask, mask_second, large;
     float dropout;
 } variant;
@@ -61,8 +61,19 @@ static const variant variants[] = {
      .dropout = 0.1F,
      .large = true}, /* enough work for several threads */
     {.images = 1, .per_image = 1, .n_queries = 1, .n_first = 1, .heads = 1, .size = 4},
+    {.images = 2,
+     .per_image = 2,
+     .n_queries = 24,
+     .n_first = 40,
+     .n_second = 3,
+     .heads = 1,
+     .size = 100,
+     .fold = 4,
+     .mask = true,
+     .mask_second = true,
+     .dropout = 0.3F}, /* heads side by side in the queries of one wide head */
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, MAX_SIZE = 100 };
 
 /* One empty image in front when several slots share images, so that the index has a hole. */
 static problem problem_of(const variant *v)
@@ -84,7 +95,7 @@ static problem problem_of(const variant *v)
         counts[b] = 1 + (b * 7 + 5) % (int32_t)(v->mask_second ? v->n_second : v->n_first);
     }
     vg_node *n = &p.node;
-    *n = (vg_node){.op = VG_OP_attention, .n_in = 9, .n_out = 2};
+    *n = (vg_node){.op = VG_OP_attention, .n_in = 9, .n_out = 3};
     n->in[0] = random_operand(m, VG_SHAPE(p.slots, p.n_queries, row), 1);
     n->in[1] = v->packed ? n->in[0] : random_operand(m, VG_SHAPE(p.images, p.n_first, row + 3), 2);
     n->in[2] = v->packed ? n->in[0] : random_operand(m, VG_SHAPE(p.images, p.n_first, row), 3);
@@ -98,9 +109,10 @@ static problem problem_of(const variant *v)
     if (v->dropout > 0) n->in[8] = key_operand(m, p.slots);
     n->out[0] = blank_operand(m, VG_F32, VG_SHAPE(p.slots, p.n_queries, width));
     n->out[1] = blank_operand(m, VG_F32, VG_SHAPE(p.slots, p.heads, p.n_queries));
+    n->out[2] = blank_operand(m, VG_F32, VG_SHAPE(p.slots, p.heads, p.n_queries));
     n->attr.attention.heads = (int)v->heads;
     n->attr.attention.head_size = (int)v->size;
-    n->attr.attention.fold = 1;
+    n->attr.attention.fold = v->fold ? (int)v->fold : 1;
     n->attr.attention.k_col = v->packed ? (int)width : 3;
     n->attr.attention.v_col = v->packed ? (int)(2 * width) : 0;
     n->attr.attention.v2_col = (int)width;
@@ -142,7 +154,8 @@ static double kept(const problem *p, int64_t b, int64_t h, int64_t i, int64_t j)
 {
     const uint32_t *key = p->node.in[8].data;
     if (!key) return 1;
-    const int64_t e = (h * p->n_queries + i) * ((p->keys + 3) / 4 * 4) + j;
+    const int64_t fold = p->node.attr.attention.fold, row = i % fold * (p->n_queries / fold) + i / fold;
+    const int64_t e = (h * p->n_queries + row) * ((p->keys + 3) / 4 * 4) + j;
     uint32_t word[4];
     vg_rng_block(p->node.attr.attention.key, key[4 * b + 2] | (uint64_t)key[4 * b + 3] << 32, key[4 * b + 1],
                  (uint32_t)(e / 4), word);
@@ -150,37 +163,46 @@ static double kept(const problem *p, int64_t b, int64_t h, int64_t i, int64_t j)
     return vg_uniform(word[e % 4]) >= drop ? 1 / (1 - (double)drop) : 0;
 }
 
-/* o [D] of one row; returns its log-sum-exp. */
-static double reference_row(const problem *p, int64_t b, int64_t h, int64_t i, double *o)
+/* One row: its log-sum-exp, the sum of its kept probabilities, and o [D]. */
+typedef struct reference {
+    double lse, sum, o[MAX_SIZE];
+} reference;
+
+static reference reference_row(const problem *p, int64_t b, int64_t h, int64_t i)
 {
     const float *q =
         (const float *)p->node.in[0].data + (b * p->n_queries + i) * vg_shape_last(&p->node.in[0].shape) + h * p->size;
     const float *bias = p->node.in[6].data;
     double *score = vg_new0_array((size_t)p->keys, sizeof *score), sum = 0;
-    for (int64_t d = 0; d < p->size; d++) o[d] = 0;
+    reference r = {0};
     for (int64_t j = 0; j < p->keys; j++) {
         for (int64_t d = 0; d < p->size; d++) score[j] += (double)q[d] * key_value(p, b, h, j, d, false);
         score[j] *= (double)p->node.attr.attention.scale;
         if (bias) score[j] += (double)bias[(h * p->n_queries + i) * p->keys + j];
         if (visible(p, b, j)) sum += exp(score[j]);
     }
-    for (int64_t j = 0; j < p->keys; j++)
-        for (int64_t d = 0; d < p->size && visible(p, b, j); d++)
-            o[d] += exp(score[j]) / sum * kept(p, b, h, i, j) * key_value(p, b, h, j, d, true);
+    for (int64_t j = 0; j < p->keys; j++) {
+        if (!visible(p, b, j)) continue;
+        const double weight = exp(score[j]) / sum * kept(p, b, h, i, j);
+        r.sum += weight;
+        for (int64_t d = 0; d < p->size; d++) r.o[d] += weight * key_value(p, b, h, j, d, true);
+    }
     free(score);
-    return log(sum);
+    r.lse = log(sum);
+    return r;
 }
 
-/* sum of o * weight over everything. */
-static double reference_loss(const problem *p, const float *weight)
+/* sum of o * weight + sums * sum_weight over everything. */
+static double reference_loss(const problem *p, const float *weight, const float *sum_weight)
 {
-    double loss = 0, o[64];
+    double loss = 0;
     for (int64_t b = 0; b < p->slots; b++)
         for (int64_t i = 0; i < p->n_queries; i++)
             for (int64_t h = 0; h < p->heads; h++) {
-                reference_row(p, b, h, i, o);
+                const reference r = reference_row(p, b, h, i);
                 for (int64_t d = 0; d < p->size; d++)
-                    loss += o[d] * (double)weight[((b * p->n_queries + i) * p->heads + h) * p->size + d];
+                    loss += r.o[d] * (double)weight[((b * p->n_queries + i) * p->heads + h) * p->size + d];
+                loss += r.sum * (double)sum_weight[(b * p->heads + h) * p->n_queries + i];
             }
     return loss;
 }
@@ -192,15 +214,19 @@ static const double tolerance = 4e-6;
 
 static void compare_forward(const problem *p)
 {
-    const float *o = p->node.out[0].data, *lse = p->node.out[1].data;
-    double expected[64];
+    const float *o = p->node.out[0].data, *lse = p->node.out[1].data, *sums = p->node.out[2].data;
     for (int64_t b = 0; b < p->slots; b++)
         for (int64_t h = 0; h < p->heads; h++)
             for (int64_t i = 0; i < p->n_queries; i++) {
-                const double sum = reference_row(p, b, h, i, expected);
-                assert_near((double)lse[(b * p->heads + h) * p->n_queries + i], sum, tolerance);
+                const reference expected = reference_row(p, b, h, i);
+                const int64_t row = (b * p->heads + h) * p->n_queries + i;
+                assert_near((double)lse[row], expected.lse, tolerance);
+                if (p->node.in[8].data)
+                    assert_near((double)sums[row], expected.sum, tolerance);
+                else
+                    assert_true(sums[row] == 1.0F);
                 for (int64_t d = 0; d < p->size; d++)
-                    assert_near((double)o[((b * p->n_queries + i) * p->heads + h) * p->size + d], expected[d],
+                    assert_near((double)o[((b * p->n_queries + i) * p->heads + h) * p->size + d], expected.o[d],
                                 tolerance);
             }
 }
@@ -271,6 +297,8 @@ static void a_slot_that_sees_no_key_gives_zeros(void **state)
         run_node(&p.node, 1);
         const float *o = p.node.out[0].data;
         for (int64_t i = 0; i < p.n_queries * p.heads * p.size; i++) assert_true(o[i] == 0.0F);
+        const float *sums = p.node.out[2].data;
+        for (int64_t i = 0; i < p.n_queries * p.heads; i++) assert_true(sums[i] == 0.0F);
         release(&p.memory);
     }
 }
@@ -344,9 +372,9 @@ static void a_slot_has_the_same_bits_alone(void **state)
                 alone.in[k].shape.dim[0] = 1;
             }
             if (alone.in[7].data) alone.in[7] = int_operand(&p.memory, VG_SHAPE(1), &zero);
-            alone.out[0].shape.dim[0] = alone.out[1].shape.dim[0] = 1;
+            for (int k = 0; k < 3; k++) alone.out[k].shape.dim[0] = 1;
             run_node(&alone, 1);
-            for (int k = 0; k < 2; k++) {
+            for (int k = 0; k < 3; k++) {
                 const size_t bytes = operand_bytes(&alone.out[k]);
                 assert_memory_equal(alone.out[k].data, (char *)p.node.out[k].data + (size_t)b * bytes, bytes);
             }
@@ -356,14 +384,16 @@ static void a_slot_has_the_same_bits_alone(void **state)
 
 /* --- gradient --- */
 
-/* The gradient node of a problem whose forward has run: do is random, gradients are blank. */
+/* The gradient node of a problem whose forward has run: do and dsums are random, gradients are blank. */
 static vg_node gradient_of(problem *p)
 {
-    vg_node g = {.op = VG_OP_attention_grad, .n_in = 12, .n_out = 6, .attr = p->node.attr};
+    vg_node g = {.op = VG_OP_attention_grad, .n_in = 16, .n_out = 6, .attr = p->node.attr};
     g.in[0] = random_operand(&p->memory, p->node.out[0].shape, 9);
     for (int k = 0; k < 9; k++) g.in[1 + k] = p->node.in[k];
     g.in[10] = p->node.out[0];
     g.in[11] = p->node.out[1];
+    g.in[12] = p->node.out[2];
+    g.in[13] = random_operand(&p->memory, p->node.out[2].shape, 10);
     for (int k = 0; k < 5; k++) {
         if (!p->node.in[k].data) continue;
         int shared = k;
@@ -385,7 +415,7 @@ static bool in_some_head(const problem *p, int k, int64_t column)
 static void compare_gradient(problem *p, const vg_node *g, int k, int isa)
 {
     float *x = p->node.in[k].data;
-    const float *dx = g->out[k < 5 ? k : 5].data, *weight = g->in[0].data;
+    const float *dx = g->out[k < 5 ? k : 5].data, *weight = g->in[0].data, *sum_weight = g->in[13].data;
     const int64_t n = vg_shape_count(&p->node.in[k].shape), last = vg_shape_last(&p->node.in[k].shape);
     for (uint32_t tried = (uint32_t)isa * 100, done = 0; done < 2; tried++) {
         const int64_t at = random_word(20 + (uint64_t)k, tried) % n;
@@ -393,10 +423,10 @@ static void compare_gradient(problem *p, const vg_node *g, int k, int isa)
         done++;
         const float old = x[at];
         x[at] = old + 0x1p-8F;
-        double slope = reference_loss(p, weight);
+        double slope = reference_loss(p, weight, sum_weight);
         const double step = (double)x[at];
         x[at] = old - 0x1p-8F;
-        slope = (slope - reference_loss(p, weight)) / (step - (double)x[at]);
+        slope = (slope - reference_loss(p, weight, sum_weight)) / (step - (double)x[at]);
         x[at] = old;
         assert_near((double)dx[at], slope, 1e-4 * (1 + fabs(slope))); /* third derivative times 2^-16 */
     }
@@ -478,6 +508,33 @@ static void a_gradient_that_nobody_wants_is_left_out(void **state)
         }
 }
 
+/* The other contributions to the gradients of keys and values are added once all slots have theirs. */
+static void what_was_there_is_added_to(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++)
+        for (int isa = 0; isa < N_ISAS && !variants[v].packed; isa++) {
+            use_isa(isa);
+            problem p = problem_of(&variants[v]);
+            run_node(&p.node, 1);
+            vg_node alone = gradient_of(&p);
+            run_node(&alone, 1);
+            vg_node added = fresh_outputs(&p.memory, &alone);
+            for (int k = 1; k <= 2; k++)
+                added.in[13 + k] = random_operand(&p.memory, p.node.in[k].shape, 30 + (uint64_t)k);
+            run_node(&added, 1);
+            for (int k = 1; k <= 2; k++) {
+                const float *acc = added.in[13 + k].data, *dx = alone.out[k].data, *sum = added.out[k].data;
+                const int64_t n = vg_shape_count(&alone.out[k].shape), last = vg_shape_last(&alone.out[k].shape);
+                for (int64_t i = 0; i < n; i++) /* one rounding more or less */
+                    if (in_some_head(&p, k, i % last))
+                        assert_near((double)sum[i], (double)acc[i] + (double)dx[i],
+                                    0x1p-23 * (fabs((double)acc[i]) + fabs((double)dx[i])));
+            }
+            release(&p.memory);
+        }
+}
+
 static void an_index_out_of_order_is_refused(void **state)
 {
     (void)state;
@@ -502,6 +559,7 @@ int main(void)
         cmocka_unit_test(every_gradient_element_is_written),
         cmocka_unit_test(gradient_bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(a_gradient_that_nobody_wants_is_left_out),
+        cmocka_unit_test(what_was_there_is_added_to),
         cmocka_unit_test(an_index_out_of_order_is_refused),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);

@@ -124,6 +124,17 @@ static void attention_costs_two_products_a_head(void **state)
     assert_true(cost.pieces == 4 * 2);                                 /* slots and heads; ten queries are one piece */
 }
 
+static void folding_heads_costs_a_product_a_head(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value w = vg_graph_param(g, "w", VG_SHAPE(64, 130)); /* 8 heads of 8 */
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(9, 10, 64));
+    const vg_value y = vg_graph_heads_contract(g, vg_graph_heads_expand(g, x, w, VG_NONE, 8), w, VG_NONE, VG_NONE, 8);
+    const vg_cost cost = cost_of(*state, y);
+    assert_true(cost.flops == 2 * 2.0 * 90 * 64 * 130);
+    assert_true(cost.pieces == 8 * 2 * 3 + 8 * 2 * 1); /* 90 queries against 130 columns, then against 8 */
+}
+
 static void an_embedding_is_priced_by_the_rows_it_reads(void **state)
 {
     vg_graph *g = ((fixture *)*state)->g;
@@ -165,11 +176,9 @@ static void a_profile_counts_only_what_ran_while_it_was_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_product_costs_two_operations_a_term),
-        TEST(work_divides_into_tiles),
-        TEST(attention_costs_two_products_a_head),
-        TEST(an_embedding_is_priced_by_the_rows_it_reads),
-        TEST(a_profile_counts_only_what_ran_while_it_was_on),
+        TEST(a_product_costs_two_operations_a_term),       TEST(work_divides_into_tiles),
+        TEST(attention_costs_two_products_a_head),         TEST(folding_heads_costs_a_product_a_head),
+        TEST(an_embedding_is_priced_by_the_rows_it_reads), TEST(a_profile_counts_only_what_ran_while_it_was_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

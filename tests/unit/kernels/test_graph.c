@@ -141,6 +141,20 @@ static void attention_checks_its_columns(void **state)
     assert_non_null(strstr(vg_error_text(), "v lacks columns for its heads"));
 }
 
+static void heads_fold_and_unfold(void **state)
+{
+    vg_graph *g = ((fixture *)*state)->g;
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(2, 5, 24)), w = vg_graph_param(g, "w", VG_SHAPE(24, 7));
+    const vg_value wide = vg_graph_heads_expand(g, x, w, VG_NONE, 3);
+    vg_shape shape = vg_graph_shape(g, wide);
+    assert_true(vg_shape_equal(&shape, &VG_SHAPE(2, 15, 7)));
+    shape = vg_graph_shape(g, vg_graph_heads_contract(g, wide, w, VG_NONE, VG_NONE, 3));
+    assert_true(vg_shape_equal(&shape, &VG_SHAPE(2, 5, 24)));
+    vg_graph_heads_contract(g, wide, w, VG_NONE, VG_NONE, 4);
+    assert_int_equal(vg_graph_status(g), VG_E_SHAPE);
+    assert_non_null(strstr(vg_error_text(), "x must be [B,Q*H,C]"));
+}
+
 static void a_name_keeps_one_value(void **state)
 {
     vg_graph *g = ((fixture *)*state)->g;
@@ -179,6 +193,7 @@ int main(void)
         TEST(dropout_of_nothing_adds_no_node),
         TEST(a_value_too_large_for_memory_is_an_error),
         TEST(attention_checks_its_columns),
+        TEST(heads_fold_and_unfold),
         TEST(a_name_keeps_one_value),
         TEST(a_graph_reads_as_lines),
     };
