@@ -28,6 +28,9 @@ static const problem problems[] = {
     {"decoder cross", 8, 1, 10, 256, 1, 8, 32, 0},
     {"decoder cross 4 phrases dropout", 8, 4, 10, 256, 20, 8, 32, 0.1F},
     {"decoder cross 518", 2, 4, 10, 1369, 20, 8, 32, 0},
+    {"decoder in place", 8, 1, 80, 256, 1, 1, 256, 0.1F},
+    {"decoder in place no dropout", 8, 1, 80, 256, 1, 1, 256, 0},
+    {"decoder in place 518", 2, 1, 80, 1369, 1, 1, 256, 0.1F},
     {"decoder self", 32, 1, 10, 10, 0, 8, 32, 0},
     {"tiny", 20, 1, 69, 69, 0, 4, 24, 0},
 };
@@ -66,15 +69,23 @@ static double best_s(vg_node *node, int n_threads)
     return best;
 }
 
+/* One head alone reads keys and values that lie in tensors of their own. */
+static bool is_in_place(const problem *s)
+{
+    return s->heads == 1 && s->n_second;
+}
+
 static vg_node attention_of(const problem *s)
 {
     const int64_t slots = (int64_t)s->images * s->per_image, width = (int64_t)s->heads * s->size;
     vg_node n = {.op = VG_OP_attention, .n_in = 9, .n_out = 2};
-    const bool packed = s->n_queries == s->n_first;
+    const bool packed = s->n_queries == s->n_first, apart = is_in_place(s);
+    const int64_t row = apart ? width : 2 * width;
     n.in[0] = operand(VG_SHAPE(slots, s->n_queries, packed ? 3 * width : width));
-    n.in[1] = packed ? n.in[0] : operand(VG_SHAPE(s->images, s->n_first, 2 * width));
-    n.in[2] = n.in[1];
-    if (s->n_second) n.in[3] = n.in[4] = operand(VG_SHAPE(slots, s->n_second, 2 * width));
+    n.in[1] = packed ? n.in[0] : operand(VG_SHAPE(s->images, s->n_first, row));
+    n.in[2] = apart ? operand(n.in[1].shape) : n.in[1];
+    if (s->n_second) n.in[3] = operand(VG_SHAPE(slots, s->n_second, row));
+    if (s->n_second) n.in[4] = apart ? operand(n.in[3].shape) : n.in[3];
     n.in[7] = words(VG_SHAPE(slots), VG_I32);
     for (int64_t b = 0; b < slots; b++) ((int32_t *)n.in[7].data)[b] = (int32_t)(b / s->per_image);
     n.in[8] = words(VG_SHAPE(slots, 4), VG_U32);
@@ -84,8 +95,8 @@ static vg_node attention_of(const problem *s)
     n.attr.attention.head_size = s->size;
     n.attr.attention.fold = 1;
     n.attr.attention.k_col = packed ? (int)width : 0;
-    n.attr.attention.v_col = packed ? (int)(2 * width) : (int)width;
-    n.attr.attention.v2_col = (int)width;
+    n.attr.attention.v_col = packed ? (int)(2 * width) : apart ? 0 : (int)width;
+    n.attr.attention.v2_col = apart ? 0 : (int)width;
     n.attr.attention.scale = 0.125F;
     n.attr.attention.dropout = s->dropout;
     return n;
