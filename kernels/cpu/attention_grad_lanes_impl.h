@@ -10,8 +10,6 @@
 
 #include "kernels/cpu/attention_lanes_impl.h"
 
-enum { GROUPS = 4 }; /* groups of up to ROWS queries in a block */
-
 typedef struct grad_work {
     attn_sizes s;
     float *keys, *values;    /* panels [D][COLUMNS] */
@@ -30,7 +28,7 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
 {
     attn_cutter c = {.base = scratch};
     w->s = attn_sizes_of(a);
-    const int64_t block = GROUPS * w->s.rows, wide = w->s.padded_size;
+    const int64_t block = GROUPS * w->s.rows, wide = w->s.row;
     w->keys = cut(&c, w->s.columns * a->size);
     w->values = cut(&c, w->s.columns * a->size);
     w->key_rows = cut(&c, w->s.columns * wide);
@@ -61,9 +59,9 @@ static void grad_pack_keys(const vg_attn *a, const grad_work *w, const vg_heads 
     const float *key = vg_heads_row(k, item, n, 0, head, a->size), *value = vg_heads_row(v, item, n, 0, head, a->size);
     pack_panels(w->keys, first, key, k->stride, n, a->size);
     pack_panels(w->values, first, value, v->stride, n, a->size);
-    pack_rows(w->key_rows + first * w->s.padded_size, w->s.padded_size, key, k->stride, n, a->size);
-    memset(w->dk + first * w->s.padded_size, 0, (size_t)(n * w->s.padded_size) * sizeof(float));
-    memset(w->dv + first * w->s.padded_size, 0, (size_t)(n * w->s.padded_size) * sizeof(float));
+    pack_rows(w->key_rows + first * w->s.row, w->s.row, key, k->stride, n, a->size);
+    memset(w->dk + first * w->s.row, 0, (size_t)(n * w->s.row) * sizeof(float));
+    memset(w->dv + first * w->s.row, 0, (size_t)(n * w->s.row) * sizeof(float));
 }
 
 /* Writes rows of one head as a gradient, times factor; acc, where there is one, is added. */
@@ -83,7 +81,7 @@ static void write_rows(const vg_heads *to, const vg_heads *acc, int64_t item, in
 static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
 {
     const vg_attn *a = &g->a;
-    const int64_t wide = w->s.padded_size, o_stride = a->heads * a->size;
+    const int64_t wide = w->s.row, o_stride = a->heads * a->size;
     const int64_t at = (slot * a->n_queries + first) * o_stride + head * a->size;
     const int64_t row = (slot * a->heads + head) * a->n_queries + first;
     const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
@@ -99,32 +97,12 @@ static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot,
     w->dsums = g->dsums ? g->dsums + row : NULL;
     for (int64_t i = 0; i < n; i++) {
         vf sum = vf_set(0.0F);
-        for (int64_t d = 0; d < wide; d += VF_LANES)
+        for (int64_t d = 0; d < w->s.padded_size; d += VF_LANES)
             sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
         w->delta[i] = vf_sum(sum) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
         w->log_sum[i] = a->lse[row + i] * LOG2_E;
     }
     memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
-}
-
-/* S into p and dP into ds, for the panel that begins at `column`. */
-static void grad_scores(const vg_attn *a, const grad_work *w, int64_t column, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += w->s.rows) {
-        const int rows = (int)(n - i < w->s.rows ? n - i : w->s.rows);
-        tile t = {.n_k = a->size,
-                  .a = w->left_q + i * w->s.chunked_size,
-                  .a_chunk = rows * COLUMNS,
-                  .b = w->keys + column * a->size,
-                  .b_row = COLUMNS,
-                  .c = w->p + i * COLUMNS,
-                  .c_row = COLUMNS};
-        product_along(t, rows, COLUMNS);
-        t.a = w->left_do + i * w->s.chunked_size;
-        t.b = w->values + column * a->size;
-        t.c = w->ds + i * COLUMNS;
-        product_along(t, rows, COLUMNS);
-    }
 }
 
 /* One row of a panel: p becomes the kept probabilities, ds the gradient of the scores. */
@@ -173,17 +151,19 @@ static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t 
 {
     begin = begin < column ? column : begin;
     end = end > column + COLUMNS ? column + COLUMNS : end;
-    for (int64_t i = 0; i < n && begin < end; i += w->s.rows) {
-        const int rows = (int)(n - i < w->s.rows ? n - i : w->s.rows);
-        product_along((tile){.n_k = end - begin,
-                             .a = w->ds + i * COLUMNS + begin - column,
-                             .b = w->key_rows + begin * w->s.padded_size,
-                             .b_row = w->s.padded_size,
-                             .c = w->dq + i * w->s.padded_size,
-                             .c_row = w->s.padded_size,
-                             .add = true},
-                      rows, w->s.padded_size);
-    }
+    const int64_t size = w->s.padded_size;
+    for (int64_t d = 0; d < size && begin < end; d += COLUMNS)
+        for (int64_t i = 0; i < n; i += w->s.rows) {
+            const int rows = group_rows(&w->s, i, n);
+            product_along((tile){.n_k = end - begin,
+                                 .a = w->ds + i * COLUMNS + begin - column,
+                                 .b = w->key_rows + begin * w->s.row + d,
+                                 .b_row = w->s.row,
+                                 .c = w->dq + i * w->s.row + d,
+                                 .c_row = w->s.row,
+                                 .add = true},
+                          rows, size - d < COLUMNS ? size - d : COLUMNS);
+        }
 }
 
 /* The panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
@@ -193,9 +173,9 @@ static void grad_keys(const grad_work *w, int64_t n, int64_t column, const float
                           .a = scores,
                           .a_chunk = COLUMNS * COLUMNS,
                           .b = rows,
-                          .b_row = w->s.padded_size,
-                          .c = out + column * w->s.padded_size,
-                          .c_row = w->s.padded_size,
+                          .b_row = w->s.row,
+                          .c = out + column * w->s.row,
+                          .c_row = w->s.row,
                           .add = true},
                    w->s.padded_size);
 }
@@ -207,7 +187,8 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_
     const int64_t end = second ? w->seen.second_end : w->seen.first_end;
     grad_pack_queries(g, w, slot, head, first, n);
     for (int64_t column = 0; column < end; column += COLUMNS) {
-        grad_scores(a, w, column, n);
+        score_panel(&w->s, a->size, w->left_q, n, w->keys + column * a->size, COLUMNS, w->p, COLUMNS, 0);
+        score_panel(&w->s, a->size, w->left_do, n, w->values + column * a->size, COLUMNS, w->ds, COLUMNS, 0);
         grad_rows(g, w, head, first, n, column);
         if (g->dv.data || g->dv2.data) grad_keys(w, n, column, w->p, w->d_o, w->dv);
         if (g->dk.data || g->dk2.data) grad_keys(w, n, column, w->ds, w->q, w->dk);
@@ -215,13 +196,13 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_
         grad_queries(w, n, column, 0, w->seen.first_end);
         grad_queries(w, n, column, a->n_first, w->seen.second_end);
     }
-    write_rows(&g->dq, NULL, slot, a->n_queries, first, head, a->size, w->dq, w->s.padded_size, n, a->scale);
+    write_rows(&g->dq, NULL, slot, a->n_queries, first, head, a->size, w->dq, w->s.row, n, a->scale);
 }
 
 static void grad_slot(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head)
 {
     const vg_attn *a = &g->a;
-    const int64_t block = GROUPS * w->s.rows, wide = w->s.padded_size, n2 = a->n_second;
+    const int64_t block = GROUPS * w->s.rows, wide = w->s.row, n2 = a->n_second;
     w->seen = vg_attn_seen_by(a, slot);
     w->keep = attn_keep_of(a, slot);
     if (n2) grad_pack_keys(a, w, &a->k2, &a->v2, slot, n2, a->n_first, head);
@@ -239,8 +220,8 @@ static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, f
     const vg_attn_slots slots = vg_attn_slots_of(a, image);
     grad_pack_keys(a, &w, &a->k, &a->v, image, a->n_first, 0, head);
     for (int64_t b = slots.first; b < slots.end; b++) grad_slot(g, &w, b, head);
-    write_rows(&g->dk, &g->acc_k, image, a->n_first, 0, head, a->size, w.dk, w.s.padded_size, a->n_first, a->scale);
-    write_rows(&g->dv, &g->acc_v, image, a->n_first, 0, head, a->size, w.dv, w.s.padded_size, a->n_first, 1.0F);
+    write_rows(&g->dk, &g->acc_k, image, a->n_first, 0, head, a->size, w.dk, w.s.row, a->n_first, a->scale);
+    write_rows(&g->dv, &g->acc_v, image, a->n_first, 0, head, a->size, w.dv, w.s.row, a->n_first, 1.0F);
 }
 
 #endif

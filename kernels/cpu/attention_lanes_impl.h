@@ -1,7 +1,8 @@
-/* Attention, forward: the keys of an image and head are packed once, then blocks of ROWS queries hold a row of scores
- * for every key, in the second-level cache at worst. Scores are in units of log 2, so that softmax needs powers of two
- * alone. A row's bits depend on its query, its keys and nothing else: every score is one chain over D, every sum of the
- * softmax runs in fixed lanes, every output is one chain over the keys in order.
+/* Attention, forward: the keys of an image and head are packed once, then blocks of queries hold a row of scores for
+ * every key, in the second-level cache at worst. A block is a group of up to ROWS queries, whose sums are in registers;
+ * of a wide head it is several, so that a panel of keys is fetched for all of them once. Scores are in units of log 2,
+ * so that softmax needs powers of two alone. A row's bits depend on its query, its keys and nothing else: every score
+ * is one chain over D, every sum of the softmax runs in fixed lanes, every output is one chain over the keys in order.
  * Source: Vaswani et al. 2017, section 3.2.1; the softmax is the plain two-pass one. */
 #ifndef VG_ATTENTION_LANES_IMPL_H
 #define VG_ATTENTION_LANES_IMPL_H
@@ -22,18 +23,33 @@ static inline int64_t round_up(int64_t n, int64_t unit)
 /* Sizes that both directions plan with. */
 typedef struct attn_sizes {
     int64_t padded_size;  /* D up to whole vectors */
+    int64_t row;          /* and from one row of D to the next */
     int64_t chunked_size; /* D up to whole chunks */
     int64_t columns;      /* keys up to whole panels */
-    int64_t rows;         /* queries of a block, at most ROWS: blocks are as even as they can be */
+    int64_t rows;         /* queries of a group, at most ROWS: groups are as even as they can be */
+    int64_t groups;       /* of a block, forward */
 } attn_sizes;
+
+enum {
+    FEW_SETS = 128,      /* rows so many floats apart, or a multiple, share a small part of the first-level cache */
+    GROUPS = 6,          /* of queries that a block has at most */
+    WIDE = 128,          /* a head whose panel of keys fills the first-level cache */
+    PIECE = 4 * COLUMNS, /* of D at a time */
+    RUN = 8 * COLUMNS    /* of values at a time */
+};
 
 static attn_sizes attn_sizes_of(const vg_attn *a)
 {
-    const int64_t blocks = (a->n_queries + ROWS - 1) / ROWS;
-    return (attn_sizes){.padded_size = round_up(a->size, VF_LANES),
+    const int64_t groups = (a->n_queries + ROWS - 1) / ROWS;
+    const int64_t padded = round_up(a->size, VF_LANES);
+    return (attn_sizes){.padded_size = padded,
+                        .row = padded % FEW_SETS ? padded : padded + LINE,
                         .chunked_size = round_up(a->size, COLUMNS),
                         .columns = round_up(a->keys, COLUMNS),
-                        .rows = blocks ? (a->n_queries + blocks - 1) / blocks : 0};
+                        .rows = groups ? (a->n_queries + groups - 1) / groups : 0,
+                        .groups = a->size < WIDE    ? 1
+                                  : groups < GROUPS ? groups
+                                                    : GROUPS};
 }
 
 /* The scratch of one thread is cut into arrays, each on a cache line; without memory, it is only measured. */
@@ -52,10 +68,10 @@ static float *cut(attn_cutter *c, int64_t n_floats)
 typedef struct attn_work {
     attn_sizes s;
     float *keys;    /* panels [D][COLUMNS] */
-    float *values;  /* [columns][padded D] */
-    float *queries; /* [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
-    float *scores;  /* [panels][rows][COLUMNS] */
-    float *sums;    /* [rows][padded D] */
+    float *values;  /* [columns][row] */
+    float *queries; /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
+    float *scores;  /* [groups] of [panels][rows][COLUMNS] */
+    float *sums;    /* [groups * rows][row] */
 } attn_work;
 
 /* Returns the bytes in use. */
@@ -63,11 +79,12 @@ static size_t attn_work_cut(attn_work *w, const vg_attn *a, float *scratch)
 {
     attn_cutter c = {.base = scratch};
     w->s = attn_sizes_of(a);
+    const int64_t block = w->s.groups * w->s.rows;
     w->keys = cut(&c, w->s.columns * a->size);
-    w->values = cut(&c, w->s.columns * w->s.padded_size);
-    w->queries = cut(&c, w->s.rows * w->s.chunked_size);
-    w->scores = cut(&c, w->s.rows * w->s.columns);
-    w->sums = cut(&c, w->s.rows * w->s.padded_size);
+    w->values = cut(&c, w->s.columns * w->s.row);
+    w->queries = cut(&c, block * w->s.chunked_size);
+    w->scores = cut(&c, block * w->s.columns);
+    w->sums = cut(&c, block * w->s.row);
     return (size_t)c.used * sizeof(float);
 }
 
@@ -154,49 +171,84 @@ static inline softened soften(const score_row *r, int64_t n, bool dropout)
     return (softened){.largest = largest, .sum = vf_sum(sum[0]), .kept = vf_sum(kept)};
 }
 
-/* Adds the values of columns first..end-1, weighted by the scores. A run may begin inside a chunk. */
-static void weigh(const attn_work *w, int rows, int64_t first, int64_t end, bool add)
+/* Queries of the group that begins at i, in a block of n. */
+static inline int group_rows(const attn_sizes *s, int64_t i, int64_t n)
+{
+    return (int)(n - i < s->rows ? n - i : s->rows);
+}
+
+/* A block of n queries times a panel of keys [D][COLUMNS], of which `width` columns matter. The scores of a group lie
+ * from its first query times `row` on, [panels][rows][COLUMNS], and these at `column` of them. A piece of D at a time,
+ * which stays near while all groups use it. */
+static void score_panel(const attn_sizes *s, int64_t size, const float *queries, int64_t n, const float *panel,
+                        int64_t width, float *scores, int64_t row, int64_t column)
+{
+    for (int64_t d = 0; d < size; d += PIECE)
+        for (int64_t i = 0; i < n; i += s->rows) {
+            const int rows = group_rows(s, i, n);
+            product_along((tile){.n_k = size - d < PIECE ? size - d : PIECE,
+                                 .a = queries + i * s->chunked_size + d * rows,
+                                 .a_chunk = rows * COLUMNS,
+                                 .b = panel + d * COLUMNS,
+                                 .b_row = COLUMNS,
+                                 .c = scores + i * row + column * rows,
+                                 .c_row = COLUMNS,
+                                 .add = d > 0},
+                          rows, width);
+        }
+}
+
+/* Scores of a block of n queries against the first `end` columns. */
+static void score(const vg_attn *a, const attn_work *w, int64_t n, int64_t end)
+{
+    for (int64_t j = 0; j < end; j += COLUMNS) {
+        const int64_t width = round_up(end - j, VF_LANES);
+        score_panel(&w->s, a->size, w->queries, n, w->keys + j * a->size, width < COLUMNS ? width : COLUMNS, w->scores,
+                    w->s.columns, j);
+    }
+}
+
+/* Adds to a block of n sums the values of columns first..end-1, weighted by the scores: a run inside one chunk, or one
+ * that begins with a chunk. Some columns of some values at a time, which stay near while all groups use them. */
+static void weigh_run(const attn_work *w, int64_t n, int64_t first, int64_t end, bool add)
+{
+    const int64_t size = w->s.padded_size, at_once = w->s.groups > 1 ? COLUMNS : size;
+    for (int64_t d = 0; d < size; d += at_once)
+        for (int64_t i = 0; i < n; i += w->s.rows) {
+            const int rows = group_rows(&w->s, i, n);
+            product_along((tile){.n_k = end - first,
+                                 .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
+                                 .a_chunk = rows * COLUMNS,
+                                 .b = w->values + first * w->s.row + d,
+                                 .b_row = w->s.row,
+                                 .c = w->sums + i * w->s.row + d,
+                                 .c_row = w->s.row,
+                                 .add = add},
+                          rows, size - d < at_once ? size - d : at_once);
+        }
+}
+
+/* The same for any run, as long as it may be. */
+static void weigh(const attn_work *w, int64_t n, int64_t first, int64_t end, bool add)
 {
     while (first < end) {
-        const int64_t inside = first % COLUMNS, rest = COLUMNS - inside;
-        const int64_t n = inside && rest < end - first ? rest : end - first;
-        product_along((tile){.n_k = n,
-                             .a = w->scores + first / COLUMNS * rows * COLUMNS + inside,
-                             .a_chunk = rows * COLUMNS,
-                             .b = w->values + first * w->s.padded_size,
-                             .b_row = w->s.padded_size,
-                             .c = w->sums,
-                             .c_row = w->s.padded_size,
-                             .add = add},
-                      rows, w->s.padded_size);
-        first += n;
+        const int64_t inside = first % COLUMNS, most = inside ? COLUMNS - inside : RUN;
+        const int64_t stop = end - first < most ? end : first + most;
+        weigh_run(w, n, first, stop, add);
+        first = stop;
         add = true;
     }
 }
 
-/* Scores of a block of queries against the first `end` columns. */
-static void score(const vg_attn *a, const attn_work *w, int rows, int64_t end)
-{
-    for (int64_t j = 0; j < end; j += COLUMNS) {
-        const int64_t width = round_up(end - j, VF_LANES);
-        product_along((tile){.n_k = a->size,
-                             .a = w->queries,
-                             .a_chunk = rows * COLUMNS,
-                             .b = w->keys + j * a->size,
-                             .b_row = COLUMNS,
-                             .c = w->scores + j * rows,
-                             .c_row = COLUMNS},
-                      rows, width < COLUMNS ? width : COLUMNS);
-    }
-}
-
-/* Softmax and dropout of row i of a block, whose sum is not yet divided by. */
+/* Softmax and dropout of row i of a block of n queries, whose sum is not yet divided by. */
 static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
-                           int64_t head, int64_t query, int i, int rows)
+                           int64_t head, int64_t first, int64_t i, int64_t block)
 {
+    const int64_t query = first + i, group = i / w->s.rows * w->s.rows;
+    const int rows = group_rows(&w->s, group, block);
     const bool second = seen->second_end > a->n_first;
     const int64_t end = second ? seen->second_end : seen->first_end, n = round_up(end, VF_LANES);
-    const score_row r = {.scores = w->scores + i * COLUMNS,
+    const score_row r = {.scores = w->scores + group * w->s.columns + (i - group) * COLUMNS,
                          .step = rows * COLUMNS,
                          .bias = a->bias ? a->bias + (head * a->n_queries + query) * a->keys : NULL,
                          .keep = keep,
@@ -207,28 +259,36 @@ static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_s
     return a->rng ? soften(&r, n, true) : soften(&r, n, false);
 }
 
-/* Queries first..first+rows-1 of a slot. */
-static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int rows)
+/* Row i of a block, whose sum of values waits for its factor. */
+static void finish_row(const vg_attn *a, const attn_work *w, const softened *r, float keep_scale, int64_t slot,
+                       int64_t head, int64_t query, int64_t i)
+{
+    const int64_t at = (slot * a->n_queries + query) * a->heads + head;
+    const int64_t row = (slot * a->heads + head) * a->n_queries + query;
+    const float factor = r->sum > 0.0F ? keep_scale / r->sum : 0.0F;
+    scale_row(a->o + at * a->size, w->sums + i * w->s.row, a->size, factor);
+    if (a->lse) a->lse[row] = (r->largest + log2f(r->sum)) * LN_2; /* minus infinity where no key is seen */
+    if (a->sums) a->sums[row] = a->rng || factor == 0.0F ? r->kept * factor : 1.0F;
+}
+
+/* Queries first..first+n-1 of a slot: a block. */
+static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
 {
     const vg_attn_seen seen = vg_attn_seen_by(a, slot);
     const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end;
     const vg_keep keep = attn_keep_of(a, slot);
-    softened rest[ROWS]; /* a row that sees no key is none */
-    pack_left(w->queries, vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size), a->q.stride, rows, a->size,
-              a->scale * LOG2_E);
-    score(a, w, rows, end);
-    for (int i = 0; i < rows && end; i++) rest[i] = soften_row(a, w, &seen, &keep, head, first + i, i, rows);
-    weigh(w, rows, 0, seen.first_end, false);
-    weigh(w, rows, a->n_first, seen.second_end, seen.first_end > 0);
-    if (!end) memset(w->sums, 0, (size_t)(rows * w->s.padded_size) * sizeof(float));
-    for (int i = 0; i < rows; i++) {
-        const int64_t at = (slot * a->n_queries + first + i) * a->heads + head;
-        const int64_t row = (slot * a->heads + head) * a->n_queries + first + i;
-        const float factor = end ? keep.scale / rest[i].sum : 0.0F;
-        scale_row(a->o + at * a->size, w->sums + i * w->s.padded_size, a->size, factor);
-        if (a->lse) a->lse[row] = end ? (rest[i].largest + log2f(rest[i].sum)) * LN_2 : -INFINITY;
-        if (a->sums) a->sums[row] = !end ? 0.0F : a->rng ? rest[i].kept * factor : 1.0F;
-    }
+    softened rest[GROUPS * ROWS];
+    const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
+    for (int64_t i = 0; i < n; i += w->s.rows)
+        pack_left(w->queries + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, group_rows(&w->s, i, n),
+                  a->size, a->scale * LOG2_E);
+    score(a, w, n, end);
+    for (int64_t i = 0; i < n; i++)
+        rest[i] = end ? soften_row(a, w, &seen, &keep, head, first, i, n) : (softened){.largest = 0.0F};
+    weigh(w, n, 0, seen.first_end, false);
+    weigh(w, n, a->n_first, seen.second_end, seen.first_end > 0);
+    if (!end) memset(w->sums, 0, (size_t)(n * w->s.row) * sizeof(float));
+    for (int64_t i = 0; i < n; i++) finish_row(a, w, &rest[i], keep.scale, slot, head, first + i, i);
 }
 
 static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch)
@@ -236,20 +296,20 @@ static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch
     attn_work w;
     attn_work_cut(&w, a, scratch);
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
-    const int64_t image = part->image, head = part->head;
+    const int64_t image = part->image, head = part->head, block = w.s.groups * w.s.rows;
     if (slots.first == slots.end) return;
     pack_panels(w.keys, 0, vg_heads_row(&a->k, image, a->n_first, 0, head, a->size), a->k.stride, a->n_first, a->size);
-    pack_rows(w.values, w.s.padded_size, vg_heads_row(&a->v, image, a->n_first, 0, head, a->size), a->v.stride,
-              a->n_first, a->size);
+    pack_rows(w.values, w.s.row, vg_heads_row(&a->v, image, a->n_first, 0, head, a->size), a->v.stride, a->n_first,
+              a->size);
     for (int64_t b = slots.first; b < slots.end; b++) {
         if (a->n_second) {
             pack_panels(w.keys, a->n_first, vg_heads_row(&a->k2, b, a->n_second, 0, head, a->size), a->k2.stride,
                         a->n_second, a->size);
-            pack_rows(w.values + a->n_first * w.s.padded_size, w.s.padded_size,
-                      vg_heads_row(&a->v2, b, a->n_second, 0, head, a->size), a->v2.stride, a->n_second, a->size);
+            pack_rows(w.values + a->n_first * w.s.row, w.s.row, vg_heads_row(&a->v2, b, a->n_second, 0, head, a->size),
+                      a->v2.stride, a->n_second, a->size);
         }
-        for (int64_t i = part->first; i < part->end; i += w.s.rows)
-            attend_block(a, &w, b, head, i, (int)(part->end - i < w.s.rows ? part->end - i : w.s.rows));
+        for (int64_t i = part->first; i < part->end; i += block)
+            attend_block(a, &w, b, head, i, part->end - i < block ? part->end - i : block);
     }
 }
 
