@@ -8,6 +8,7 @@
 /* All that the choice of an algorithm hangs on. Compared byte for byte: there are no gaps. */
 typedef struct problem {
     int64_t m, n, k, batch;
+    vg_matmul_rows a, b, d;
     int32_t factors, sums, a_transposed, b_transposed, adds, epilogue; /* the first two are a cudaDataType_t */
     uint32_t alignment[4];                                             /* bytes, of a, b, c and d */
 } problem;
@@ -53,10 +54,10 @@ static cublasLtEpilogue_t epilogue_of(const vg_matmul *product)
     return product->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-/* The largest power of two, up to the 16 bytes of a wide access, that divides an address. */
-static uint32_t alignment_of(const void *data)
+/* The largest power of two, up to the 16 bytes of a wide access, that divides the address of each product's matrix. */
+static uint32_t alignment_of(const void *data, vg_matmul_rows rows, vg_dtype dtype)
 {
-    const uintptr_t bits = (uintptr_t)data | 16;
+    const uintptr_t bits = (uintptr_t)data | (uintptr_t)rows.step * vg_dtype_bytes(dtype) | 16;
     return (uint32_t)(bits & (~bits + 1));
 }
 
@@ -67,18 +68,24 @@ static int32_t type_of(vg_dtype dtype)
 
 static problem problem_of(const vg_matmul *product)
 {
+    const vg_dtype factors = product->factors, sums = product->sums;
     return (problem){.m = product->m,
                      .n = product->n,
                      .k = product->k,
                      .batch = product->batch > 1 ? product->batch : 1,
-                     .factors = type_of(product->factors),
-                     .sums = type_of(product->sums),
+                     .a = product->a_rows,
+                     .b = product->b_rows,
+                     .d = product->d_rows,
+                     .factors = type_of(factors),
+                     .sums = type_of(sums),
                      .a_transposed = product->a_transposed,
                      .b_transposed = product->b_transposed,
                      .adds = product->c != NULL,
                      .epilogue = epilogue_of(product),
-                     .alignment = {alignment_of(product->a), alignment_of(product->b),
-                                   alignment_of(product->c ? product->c : product->d), alignment_of(product->d)}};
+                     .alignment = {alignment_of(product->a, product->a_rows, factors),
+                                   alignment_of(product->b, product->b_rows, factors),
+                                   alignment_of(product->c ? product->c : product->d, product->d_rows, sums),
+                                   alignment_of(product->d, product->d_rows, sums)}};
 }
 
 /* --- asking for an algorithm -------------------------------------------------------------------------------------- */
@@ -90,12 +97,13 @@ static problem problem_of(const vg_matmul *product)
 #define SET_PREFERENCE(name, value) \
     VG_CUDA_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##name, &(value), sizeof(value)))
 
-/* The layout of row-major [rows,columns] tensors, one behind the other. */
-static vg_status layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t batch, int64_t rows, int64_t columns)
+/* The layout of row-major [rows,columns] matrices, one of each product of a batch. */
+static vg_status layout(cublasLtMatrixLayout_t *out, const problem *of, int32_t type, int64_t rows, int64_t columns,
+                        vg_matmul_rows lie)
 {
-    const int32_t count = (int32_t)batch;
-    const int64_t apart = rows * columns;
-    VG_CUDA_BLAS(cublasLtMatrixLayoutCreate(out, (cudaDataType_t)type, (uint64_t)columns, (uint64_t)rows, columns));
+    const int32_t count = (int32_t)of->batch;
+    const int64_t row = lie.row ? lie.row : columns, apart = lie.step ? lie.step : rows * columns;
+    VG_CUDA_BLAS(cublasLtMatrixLayoutCreate(out, (cudaDataType_t)type, (uint64_t)columns, (uint64_t)rows, row));
     SET_LAYOUT(*out, BATCH_COUNT, count);
     SET_LAYOUT(*out, STRIDED_BATCH_OFFSET, apart);
     return VG_OK;
@@ -119,11 +127,10 @@ static vg_status describe(plan *p)
     SET_OPERATION(TRANSB, second);
     SET_OPERATION(EPILOGUE, of->epilogue);
     if (of->epilogue == CUBLASLT_EPILOGUE_BGRADB) SET_OPERATION(BIAS_BATCH_STRIDE, of->m);
-    VG_TRY(
-        layout(&p->first, of->factors, of->batch, of->b_transposed ? of->n : of->k, of->b_transposed ? of->k : of->n));
-    VG_TRY(
-        layout(&p->second, of->factors, of->batch, of->a_transposed ? of->k : of->m, of->a_transposed ? of->m : of->k));
-    return layout(&p->result, of->sums, of->batch, of->m, of->n);
+    const bool at = of->a_transposed, bt = of->b_transposed;
+    VG_TRY(layout(&p->first, of, of->factors, bt ? of->n : of->k, bt ? of->k : of->n, of->b));
+    VG_TRY(layout(&p->second, of, of->factors, at ? of->k : of->m, at ? of->m : of->k, of->a));
+    return layout(&p->result, of, of->sums, of->m, of->n, of->d);
 }
 
 static vg_status limit(cublasLtMatmulPreference_t preference, const problem *of)
