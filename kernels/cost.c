@@ -117,6 +117,17 @@ static int attention_grad_kernels(const vg_node *n)
            (out[3].shape.rank || out[4].shape.rank) + (out[5].shape.rank > 0);
 }
 
+static int heads_kernels(const vg_node *n)
+{
+    enum { CHUNK = 64 }; /* rows of a weighted sum */
+    const vg_operand *in = n->in, *out = n->out;
+    const int64_t rows = vg_shape_rows(&in[0].shape);
+    if (n->op == VG_OP_heads_expand) return 1 + (out[1].shape.rank > 0);
+    if (n->op == VG_OP_heads_contract) return 1 + (in[2].shape.rank > 0);
+    const int sums = in[2].shape.rank ? 1 + column_passes((rows + CHUNK - 1) / CHUNK) : column_passes(rows);
+    return (out[0].shape.rank > 0) + (out[1].shape.rank ? sums : 0);
+}
+
 static int layernorm_grad_kernels(const vg_node *n)
 {
     enum { CHUNK = 32 };
@@ -139,6 +150,9 @@ static int kernels_of(const vg_node *n)
     case VG_OP_linear_dx: return 1 + (n->in[2].shape.rank > 0);
     case VG_OP_linear_dw: return linear_dw_kernels(n);
     case VG_OP_attention_grad: return attention_grad_kernels(n);
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract:
+    case VG_OP_heads_dw: return heads_kernels(n);
     case VG_OP_layernorm_grad: return layernorm_grad_kernels(n);
     case VG_OP_text_embed_grad: return embed_grad_kernels(n);
     case VG_OP_sum_rows: return column_passes(vg_shape_count(&n->in[0].shape) / vg_shape_count(&n->out[0].shape));

@@ -43,6 +43,9 @@ static size_t workspace_bytes(const vg_node *node, int n_threads)
     case VG_OP_linear: return vg_cuda_linear_workspace(node);
     case VG_OP_linear_dx: return vg_cuda_linear_dx_workspace(node);
     case VG_OP_linear_dw: return vg_cuda_linear_dw_workspace(node);
+    case VG_OP_heads_expand:
+    case VG_OP_heads_contract:
+    case VG_OP_heads_dw: return vg_cuda_heads_workspace(node);
     case VG_OP_layernorm_grad: return vg_cuda_layernorm_grad_workspace(node);
     case VG_OP_sum_rows: return vg_cuda_sum_rows_workspace(node);
     case VG_OP_text_embed_grad: return vg_cuda_text_embed_grad_workspace(node);

@@ -49,6 +49,7 @@ vg_status vg_cuda_to_bf16(vg_stream *stream, vg_bf16 *to, const float *from, int
 size_t vg_cuda_linear_workspace(const vg_node *node);
 size_t vg_cuda_linear_dx_workspace(const vg_node *node);
 size_t vg_cuda_linear_dw_workspace(const vg_node *node);
+size_t vg_cuda_heads_workspace(const vg_node *node);
 size_t vg_cuda_layernorm_grad_workspace(const vg_node *node);
 size_t vg_cuda_sum_rows_workspace(const vg_node *node);
 size_t vg_cuda_text_embed_grad_workspace(const vg_node *node);

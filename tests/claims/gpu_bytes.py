@@ -24,7 +24,7 @@ MOST_MOVED, MOST_SECTORS = 1.15, 1.15
 SMALL = {"detr_loss"}
 # The rest is bound otherwise, attention by its products and the losses by latency.
 BOUND_OTHERWISE = {"attention", "attention_grad", "detr_loss", "align_loss"}
-PRODUCTS = {"linear", "linear_dx", "linear_dw"}
+PRODUCTS = {"linear", "linear_dx", "linear_dw", "heads_expand", "heads_contract", "heads_dw"}
 # Operations that have bf16 operands in a step of that precision; those that no other has.
 BF16 = {"patchify", "layernorm", "add", "add_rows", "repeat", "attention", "slice_tokens", "concat_tokens", "stack", "dropout",
         "cast", "act_grad", "layernorm_grad", "attention_grad", "sum_rows", "vit_tokens_grad", "text_embed_grad",

@@ -1,0 +1,234 @@
+/* Queries of all heads as rows of one wide head, and back: a product per head, by cuBLASLt, all heads at once; and what
+ * the bias of the heads' values takes, in small passes. */
+#include "kernels/cuda/column_sums.h"
+#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/rows.h"
+
+/* Sizes of the three operations: n rows of queries, heads H of size D, rows of C. */
+struct sizes {
+    int64_t n, heads, size, width;
+};
+
+static struct sizes sizes_of(const vg_node *node)
+{
+    const vg_shape *x = &node->in[0].shape, *w = &node->in[1].shape;
+    const int64_t heads = node->attr.heads.heads, rows = vg_shape_rows(x), last = vg_shape_last(x);
+    if (node->op == VG_OP_heads_contract) return {rows / heads, heads, w->dim[0] / heads, last};
+    return {rows, heads, last / heads, vg_shape_last(w)};
+}
+
+/* --- the bias ----------------------------------------------------------------------------------------------------- */
+
+/* Row i of x or y belongs to head i % heads. */
+struct bias_args {
+    const float *b;        /* [H*D] */
+    const float *s_in;     /* [n*H]; NULL: all 1 */
+    const void *x;         /* [n*H,D], of fp32 or bf16 */
+    void *y;               /* likewise */
+    float *s_out, *chunks; /* [n*H];  [chunks,H*D] */
+    int64_t rows;          /* n*H, or n for the sums of a bias */
+    int heads, size;
+    bool bf16;
+};
+
+template <class T> static __device__ void spread_row(const struct bias_args &p, int64_t row)
+{
+    const float s = p.s_in ? p.s_in[row] : 1.0F, *b = p.b + row % p.heads * p.size;
+    T *y = (T *)p.y + row * p.size;
+    for (int d = lane_of_warp(); d < p.size; d += WARP) store<1>(y + d, pack<1>{{s * b[d]}});
+}
+
+/* y_h = s_h b_h, a warp a row of a head. Memory bound: y is written once. */
+KERNEL(ROW_THREADS) void heads_spread_bias(const struct bias_args p)
+{
+    const int64_t row = row_of_warp();
+    if (row >= p.rows) return;
+    p.bf16 ? spread_row<bf16>(p, row) : spread_row<float>(p, row);
+}
+KERNEL_ENTRY(heads_spread_bias, struct bias_args)
+
+template <class T> static __device__ float bias_product(const struct bias_args &p, int64_t row)
+{
+    const float *b = p.b + row % p.heads * p.size;
+    const T *x = (const T *)p.x + row * p.size;
+    float sum = 0.0F;
+    for (int d = lane_of_warp(); d < p.size; d += WARP) sum += load<1>(x + d).v[0] * b[d];
+    return warp_sum(sum);
+}
+
+/* s_h = <x_h, b_h>, a warp a row of a head. Memory bound: x is read once. */
+KERNEL(ROW_THREADS) void heads_bias_products(const struct bias_args p)
+{
+    const int64_t row = row_of_warp();
+    if (row >= p.rows) return;
+    const float s = p.bf16 ? bias_product<bf16>(p, row) : bias_product<float>(p, row);
+    if (lane_of_warp() == 0) p.s_out[row] = s;
+}
+KERNEL_ENTRY(heads_bias_products, struct bias_args)
+
+enum { CHUNK = 64 };
+
+template <class T> static __device__ float chunk_sum(const struct bias_args &p, int64_t chunk, int column, int width)
+{
+    const int64_t end = chunk * CHUNK + CHUNK < p.rows ? chunk * CHUNK + CHUNK : p.rows;
+    const T *a = (const T *)p.x + column;
+    float sum = 0.0F;
+#pragma unroll 4
+    for (int64_t i = chunk * CHUNK; i < end; i++)
+        sum += p.s_in[i * p.heads + column / p.size] * load<1>(a + i * width).v[0];
+    return sum;
+}
+
+/* Sums of s_h a_h over 64 rows, a thread a column, in order. Memory bound: a is read once. */
+KERNEL(ROW_THREADS) void heads_bias_sums(const struct bias_args p)
+{
+    const int width = p.heads * p.size;
+    const unsigned across = (unsigned)(width + ROW_THREADS - 1) / ROW_THREADS;
+    const int column = (int)(blockIdx.x % across * ROW_THREADS + threadIdx.x);
+    const int64_t chunk = blockIdx.x / across;
+    if (column >= width) return;
+    p.chunks[chunk * width + column] =
+        p.bf16 ? chunk_sum<bf16>(p, chunk, column, width) : chunk_sum<float>(p, chunk, column, width);
+}
+KERNEL_ENTRY(heads_bias_sums, struct bias_args)
+
+static struct bias_args bias_args_of(const struct sizes &s, const vg_operand *typed)
+{
+    struct bias_args p = {};
+    p.rows = s.n * s.heads;
+    p.heads = (int)s.heads;
+    p.size = (int)s.size;
+    p.bf16 = is_bf16(typed);
+    return p;
+}
+
+/* --- the products ------------------------------------------------------------------------------------------------- */
+
+static vg_matmul product_of(const vg_node *node, const struct sizes &s)
+{
+    vg_matmul product = {};
+    product.factors = node->in[0].dtype;
+    product.sums = node->out[0].dtype;
+    product.a = node->in[0].data;
+    product.b = node->in[1].data;
+    product.d = node->out[0].data;
+    product.batch = s.heads;
+    return product;
+}
+
+/* Rows of heads side by side; rows of a head below each other; the rows of W. */
+static vg_matmul_rows narrow_rows(const struct sizes &s)
+{
+    return {s.heads * s.size, s.size};
+}
+
+static vg_matmul_rows wide_rows(const struct sizes &s)
+{
+    return {s.heads * s.width, s.width};
+}
+
+static vg_matmul_rows weight_rows(const struct sizes &s)
+{
+    return {s.width, s.size * s.width};
+}
+
+extern "C" vg_status vg_cuda_heads_expand(vg_stream *stream, const vg_node *node)
+{
+    const struct sizes s = sizes_of(node);
+    vg_matmul product = product_of(node, s);
+    product.m = s.n;
+    product.n = s.width;
+    product.k = s.size;
+    product.a_rows = narrow_rows(s);
+    product.b_rows = weight_rows(s);
+    product.d_rows = wide_rows(s);
+    VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
+    if (node->out[1].data) {
+        struct bias_args p = bias_args_of(s, &node->in[0]);
+        p.b = (const float *)node->in[2].data;
+        p.x = node->in[0].data;
+        p.s_out = (float *)node->out[1].data;
+        LAUNCH(heads_bias_products, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    }
+    return VG_CUDA_LAUNCHED("heads_expand");
+}
+
+extern "C" vg_status vg_cuda_heads_contract(vg_stream *stream, const vg_node *node)
+{
+    const struct sizes s = sizes_of(node);
+    vg_matmul product = product_of(node, s);
+    product.m = s.n;
+    product.n = s.size;
+    product.k = s.width;
+    product.b_transposed = true;
+    product.a_rows = wide_rows(s);
+    product.b_rows = weight_rows(s);
+    product.d_rows = narrow_rows(s);
+    if (node->in[2].data) {
+        struct bias_args p = bias_args_of(s, &node->out[0]);
+        p.b = (const float *)node->in[2].data;
+        p.s_in = (const float *)node->in[3].data;
+        p.y = node->out[0].data;
+        LAUNCH(heads_spread_bias, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+        product.c = p.y;
+    }
+    VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
+    return VG_CUDA_LAUNCHED("heads_contract");
+}
+
+static size_t chunks_bytes(const struct sizes &s)
+{
+    return vg_round_up((size_t)((s.n + CHUNK - 1) / CHUNK * s.heads * s.size) * sizeof(float), 64);
+}
+
+/* With the bias's gradient: the sums of its chunks, then the room of the sums of those, or of the plain rows. */
+extern "C" size_t vg_cuda_heads_workspace(const vg_node *node)
+{
+    const struct sizes s = sizes_of(node);
+    const int64_t columns = s.heads * s.size;
+    if (node->op != VG_OP_heads_dw || !node->out[1].shape.rank) return VG_MATMUL_WORKSPACE_BYTES;
+    return VG_MATMUL_WORKSPACE_BYTES + chunks_bytes(s) + vg_cuda_column_sums_workspace(s.n, columns);
+}
+
+/* db = the sums of the rows of s a. */
+static void sum_bias(vg_stream *stream, const vg_node *node, const struct sizes &s)
+{
+    unsigned char *space = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES;
+    vg_column_sums sums = {};
+    sums.x = node->in[0].data;
+    sums.bf16 = is_bf16(&node->in[0]);
+    sums.n = s.n;
+    sums.columns = sums.stride = sums.split = s.heads * s.size;
+    sums.out = (float *)node->out[1].data;
+    sums.accumulate = node->accumulate;
+    if (node->in[2].data) {
+        struct bias_args p = bias_args_of(s, &node->in[0]);
+        p.x = node->in[0].data;
+        p.s_in = (const float *)node->in[2].data;
+        p.chunks = (float *)space;
+        p.rows = s.n;
+        sums.n = (s.n + CHUNK - 1) / CHUNK;
+        LAUNCH(heads_bias_sums, blocks_for(sums.columns, ROW_THREADS) * (unsigned)sums.n, ROW_THREADS, 0,
+               vg_cuda_queue(stream), p);
+        sums.x = p.chunks;
+        sums.bf16 = false;
+    }
+    vg_cuda_column_sums(stream, &sums, space + chunks_bytes(s));
+}
+
+extern "C" vg_status vg_cuda_heads_dw(vg_stream *stream, const vg_node *node)
+{
+    const struct sizes s = sizes_of(node);
+    vg_matmul product = product_of(node, s);
+    product.m = s.size;
+    product.n = s.width;
+    product.k = s.n;
+    product.a_transposed = true;
+    product.a_rows = narrow_rows(s);
+    product.b_rows = wide_rows(s);
+    product.d_rows = weight_rows(s);
+    product.c = node->accumulate ? product.d : NULL;
+    if (product.d) VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
+    if (node->out[1].data) sum_bias(stream, node, s);
+    return VG_CUDA_LAUNCHED("heads_dw");
+}
