@@ -78,7 +78,9 @@ static vg_value attend_in_place(vg_builder *b, vg_attention *a, vg_value query, 
 static bool is_read_in_place(const vg_builder *b, vg_value query, const vg_memory *memory)
 {
     const int64_t slots = memory->index.id ? b->shape.phrases : 1, queries = slots * b->o->fusion_queries;
-    return query.id != memory->key.id && queries * b->o->fusion_heads < b->o->fusion_width + queries;
+    enum { WIDEST_HEAD = 256 }; /* that a GPU takes; one decision for all backends */
+    const bool is_less = queries * b->o->fusion_heads < b->o->fusion_width + queries;
+    return query.id != memory->key.id && is_less && b->o->fusion_width <= WIDEST_HEAD;
 }
 
 vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, const vg_memory *memory)
