@@ -34,6 +34,7 @@ vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attentio
     a.images = (int)in[1].shape.dim[0];
     a.heads = attr.heads;
     a.size = attr.head_size;
+    a.fold = attr.fold;
     a.n_queries = (int)in[0].shape.dim[1];
     a.n_first = (int)in[1].shape.dim[1];
     a.keys = a.n_first + (in[3].shape.rank == 3 ? (int)in[3].shape.dim[1] : 0);
@@ -44,8 +45,8 @@ vg_status vg_cuda_attention_args(const vg_node *node, int first, struct attentio
     a.wide = a.size % elements == 0 && is_wide(&a.q, elements) && is_wide(&a.k, elements) && is_wide(&a.v, elements) &&
              is_wide(&a.k2, elements) && is_wide(&a.v2, elements);
     a.wide_bias = a.keys % 4 == 0;
-    VG_CHECK(a.size <= LARGEST_HEAD, VG_E_CONFIG, "attention on a GPU takes heads of up to %d columns, not %d",
-             LARGEST_HEAD, a.size);
+    VG_CHECK(a.size <= WIDEST_HEAD, VG_E_CONFIG, "attention on a GPU takes heads of up to %d columns, not %d",
+             WIDEST_HEAD, a.size);
     VG_CHECK(attr.dropout <= 0.0F || a.slot_keys, VG_E_BUG, "attention with dropout needs the keys of its slots");
     *out = a;
     return VG_OK;
@@ -224,9 +225,13 @@ extern "C" vg_status vg_cuda_attention(vg_stream *stream, const vg_node *node)
     const bool few = p.n_queries <= OWNED, small = p.size <= 32;
     p.o = node->out[0].data;
     p.lse = (float *)node->out[1].data;
+    p.sums = (float *)node->out[2].data;
     p.tiles = (int)tiles_of(p.n_queries, few ? OWNED : WARPS * OWNED);
     const unsigned blocks = (unsigned)(p.slots * p.heads * p.tiles);
-    if (node->in[0].dtype == VG_BF16) {
+    const bool bf16_values = node->in[0].dtype == VG_BF16;
+    if (p.size > LARGEST_HEAD || p.fold > 1 || p.sums) {
+        vg_cuda_attention_wide(stream, &p, bf16_values);
+    } else if (bf16_values) {
         vg_cuda_attention_bf16(stream, &p);
     } else if (few && small) {
         LAUNCH(attention_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);

@@ -102,7 +102,22 @@ static __device__ __forceinline__ void score(const struct left_rows<HD> &a, cons
     }
 }
 
-/* out[n] += weights times columns 8 n .. 8 n + 7 of the walked rows: one chain over them. */
+/* out[n] += weights, a fragment of 16 walked rows, times columns 8 n .. 8 n + 7 of those rows. */
+template <int HD>
+static __device__ __forceinline__ void weigh_fragment(const unsigned (&a)[4], const union bf16_line<HD> *walked,
+                                                      struct fragment f, float out[HD / 8][4])
+{
+#pragma unroll
+    for (int d = 0; d < HD / 16; d++) {
+        unsigned b[4];
+        ldmatrix_transposed<4>(b, &walked[f.lane % 16].at[16 * d + f.lane / 16 * 8]);
+        const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
+        mma_bf16_16x8x16(out[2 * d], a, low);
+        mma_bf16_16x8x16(out[2 * d + 1], a, high);
+    }
+}
+
+/* The same of weights in registers: one chain over the walked rows. */
 template <int HD, int ROWS>
 static __device__ __forceinline__ void weigh_rows(const float s[ROWS / 8][4], const union bf16_line<HD> *walked,
                                                   struct fragment f, float out[HD / 8][4])
@@ -112,14 +127,7 @@ static __device__ __forceinline__ void weigh_rows(const float s[ROWS / 8][4], co
         const float *left = s[2 * k], *right = s[2 * k + 1];
         const unsigned a[4] = {packed(left[0], left[1]), packed(left[2], left[3]), packed(right[0], right[1]),
                                packed(right[2], right[3])};
-#pragma unroll
-        for (int d = 0; d < HD / 16; d++) {
-            unsigned b[4];
-            ldmatrix_transposed<4>(b, &walked[16 * k + f.lane % 16].at[16 * d + f.lane / 16 * 8]);
-            const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-            mma_bf16_16x8x16(out[2 * d], a, low);
-            mma_bf16_16x8x16(out[2 * d + 1], a, high);
-        }
+        weigh_fragment<HD>(a, walked + 16 * k, f, out);
     }
 }
 

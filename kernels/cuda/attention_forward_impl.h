@@ -10,6 +10,9 @@ constexpr int WARPS = 4, THREADS = WARPS * WARP;
 /* Enqueues attention of bf16 values; p.tiles blocks a head. */
 void vg_cuda_attention_bf16(vg_stream *stream, const struct attention_args *args);
 
+/* Enqueues attention of heads that the other kernels don't take: above LARGEST_HEAD columns, folded, or with sums. */
+void vg_cuda_attention_wide(vg_stream *stream, const struct attention_args *args, bool bf16_values);
+
 /* Rows of o and lse of one slot and head. */
 struct result_rows {
     int slot, head, seen_end; /* no key is seen when this is 0 */

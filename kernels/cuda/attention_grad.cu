@@ -14,17 +14,18 @@ constexpr int WARPS = 2, THREADS = WARPS * WARP, ROWS = WARPS * OWNED, DELTA_THR
 template <class T> static __device__ __forceinline__ void row_products(const struct attention_grad_args &p)
 {
     const int64_t n = (int64_t)blockIdx.x * (DELTA_THREADS / DELTA_LANES) + threadIdx.x / DELTA_LANES;
-    const int lane = (int)threadIdx.x % DELTA_LANES, left = p.a.size - 4 * lane;
+    const int lane = (int)threadIdx.x % DELTA_LANES;
     const bool inside = n < (int64_t)p.a.slots * p.a.n_queries * p.a.heads;
     float sum = 0.0F;
-    if (inside) {
-        const float4 x = load4((const T *)p.a.o + n * p.a.size + 4 * lane, left, p.a.wide);
-        const float4 y = load4((const T *)p.d_o + n * p.a.size + 4 * lane, left, p.a.wide);
-        sum = x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
+    for (int c = 4 * lane; inside && c < p.a.size; c += 4 * DELTA_LANES) {
+        const float4 x = load4((const T *)p.a.o + n * p.a.size + c, p.a.size - c, p.a.wide);
+        const float4 y = load4((const T *)p.d_o + n * p.a.size + c, p.a.size - c, p.a.wide);
+        sum += x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
     }
     for (int bit = 1; bit < DELTA_LANES; bit *= 2) sum += __shfl_xor_sync(~0u, sum, bit);
     const int64_t head = n % p.a.heads, row = n / p.a.heads, slot = row / p.a.n_queries, query = row % p.a.n_queries;
-    if (inside && lane == 0) p.delta[(slot * p.a.heads + head) * p.a.n_queries + query] = sum;
+    const int64_t to = (slot * p.a.heads + head) * p.a.n_queries + query;
+    if (inside && lane == 0) p.delta[to] = p.d_sums ? sum + p.d_sums[to] * p.a.sums[to] : sum;
 }
 
 /* 16 lanes a row of a head: o and do are read once, 8 * B * Nq * H * D bytes, 4 of bf16. */
@@ -165,7 +166,7 @@ KERNEL(THREADS, 5) void attention_dq_32(const struct attention_grad_args p)
 }
 KERNEL_ENTRY(attention_dq_32, struct attention_grad_args)
 
-KERNEL(THREADS, 5) void attention_dq_64(const struct attention_grad_args p)
+KERNEL(THREADS, 4) void attention_dq_64(const struct attention_grad_args p)
 {
     query_gradients<64, false>(p);
 }
@@ -347,9 +348,16 @@ static void launch_delta(vg_stream *stream, const struct attention_grad_args &p)
     LAUNCH(attention_delta, (unsigned)((rows + a_block - 1) / a_block), DELTA_THREADS, 0, vg_cuda_queue(stream), p);
 }
 
+/* What the kernels of narrow heads don't do. */
+static bool is_for_teams(const struct attention_grad_args &p)
+{
+    return p.a.size > LARGEST_HEAD || p.a.fold > 1 || p.d_sums || p.add_k.data || p.add_v.data;
+}
+
 static void launch_queries(vg_stream *stream, struct attention_grad_args p)
 {
     const bool few = p.a.n_queries <= OWNED, small = p.a.size <= 32;
+    if (is_for_teams(p)) return vg_cuda_attention_dq_wide(stream, &p);
     if (p.bf16) return vg_cuda_attention_dq_bf16(stream, &p);
     p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : ROWS);
     const unsigned blocks = (unsigned)(p.a.slots * p.a.heads * p.a.tiles);
@@ -368,6 +376,7 @@ static void launch_keys(vg_stream *stream, struct attention_grad_args p, bool se
 {
     p.second = second;
     p.column = second ? p.a.n_first / 4 * 4 : 0; /* numbers of dropout come in fours */
+    if (is_for_teams(p)) return vg_cuda_attention_dkv_wide(stream, &p);
     if (p.bf16) return vg_cuda_attention_dkv_bf16(stream, &p);
     p.a.tiles = (int)tiles_of((second ? p.a.keys : p.a.n_first) - p.column, ROWS);
     const unsigned blocks = (unsigned)((second ? p.a.slots : p.a.images) * p.a.heads * p.a.tiles);
@@ -380,6 +389,7 @@ static void launch_keys(vg_stream *stream, struct attention_grad_args p, bool se
 
 static void launch_bias(vg_stream *stream, struct attention_grad_args p)
 {
+    if (is_for_teams(p)) return vg_cuda_attention_dbias_wide(stream, &p);
     if (p.bf16) return vg_cuda_attention_dbias_bf16(stream, &p);
     p.a.tiles = (int)(tiles_of(p.a.n_queries, ROWS) * tiles_of(p.a.keys, WALKED));
     const unsigned blocks = (unsigned)(p.a.heads * p.a.tiles);
@@ -405,6 +415,8 @@ extern "C" vg_status vg_cuda_attention_grad(vg_stream *stream, const vg_node *no
     p.d_o = node->in[0].data;
     p.a.o = node->in[10].data;
     p.a.lse = (float *)node->in[11].data;
+    p.a.sums = (float *)node->in[12].data;
+    p.d_sums = (const float *)node->in[13].data;
     p.delta = (float *)node->workspace;
     p.dq = like(&p.a.q, &in[0], &out[0]);
     p.dbias = (float *)out[5].data;
@@ -413,7 +425,10 @@ extern "C" vg_status vg_cuda_attention_grad(vg_stream *stream, const vg_node *no
     if (p.dbias) launch_bias(stream, p);
     p.dk = like(&p.a.k, &in[1], &out[1]);
     p.dv = like(&p.a.v, &in[2], &out[2]);
+    p.add_k = like(&p.a.k, &in[1], &node->in[14]);
+    p.add_v = like(&p.a.v, &in[2], &node->in[15]);
     if (p.dk.data || p.dv.data) launch_keys(stream, p, false);
+    p.add_k.data = p.add_v.data = NULL;
     p.dk = like(&p.a.k2, &in[3], &out[3]);
     p.dv = like(&p.a.v2, &in[4], &out[4]);
     if (p.dk.data || p.dv.data) launch_keys(stream, p, true);

@@ -6,12 +6,13 @@
 
 struct attention_grad_args {
     struct attention_args a;
-    const void *d_o; /* like o */
-    float *delta;    /* [B,H,Q], the workspace: <dO, O> */
-    struct head_rows dq, dk, dv;
-    float *dbias; /* [H,Nq,keys] */
-    bool second;  /* dk and dv are those of the second segment */
-    int column;   /* where the first tile of keys begins, a multiple of 4 */
+    const void *d_o;                           /* like o */
+    float *delta;                              /* [B,H,Q], the workspace: <dO, O> + dsums * sums */
+    const float *d_sums;                       /* [B,H,Q]; NULL: nobody used the sums */
+    struct head_rows dq, dk, dv, add_k, add_v; /* add_k and add_v are added to dk and dv */
+    float *dbias;                              /* [H,Nq,keys] */
+    bool second;                               /* dk and dv are those of the second segment */
+    int column;                                /* where the first tile of keys begins, a multiple of 4 */
     bool bf16;
 };
 
@@ -19,6 +20,12 @@ struct attention_grad_args {
 void vg_cuda_attention_dq_bf16(vg_stream *stream, const struct attention_grad_args *args);
 void vg_cuda_attention_dkv_bf16(vg_stream *stream, const struct attention_grad_args *args);
 void vg_cuda_attention_dbias_bf16(vg_stream *stream, const struct attention_grad_args *args);
+
+/* The same of heads that those don't take: above LARGEST_HEAD columns, or with sums or something to add; either type.
+ */
+void vg_cuda_attention_dq_wide(vg_stream *stream, const struct attention_grad_args *args);
+void vg_cuda_attention_dkv_wide(vg_stream *stream, const struct attention_grad_args *args);
+void vg_cuda_attention_dbias_wide(vg_stream *stream, const struct attention_grad_args *args);
 
 /* --- gradients of scores --------------------------------------------------------------------------------------------
  */

@@ -19,7 +19,7 @@
 
 typedef __nv_bfloat16 bf16;
 
-constexpr int WARP = 32, OWNED = 16, WALKED = 32, LARGEST_HEAD = 64;
+constexpr int WARP = 32, OWNED = 16, WALKED = 32, LARGEST_HEAD = 64, WIDEST_HEAD = 256;
 
 /* Row 0 of item 0 (a slot or an image), at head 0; rows are stride elements apart. */
 struct head_rows {
@@ -30,12 +30,12 @@ struct head_rows {
 struct attention_args {
     struct head_rows q, k, v, k2, v2;
     const int32_t *counts, *index;
-    const float *bias;                   /* [H,Nq,keys] */
-    const uint4 *slot_keys;              /* [B]; NULL without dropout */
-    void *o;                             /* [B,Nq,H*D], like q of fp32 or bf16 */
-    float *lse;                          /* [B,H,Nq]; NULL when nobody wants it */
-    int slots, images, heads, size;      /* B, Bk, H, D */
-    int n_queries, n_first, keys, tiles; /* keys = Nk + N2; tiles: blocks a head takes */
+    const float *bias;                    /* [H,Nq,keys] */
+    const uint4 *slot_keys;               /* [B]; NULL without dropout */
+    void *o;                              /* [B,Nq,H*D], like q of fp32 or bf16 */
+    float *lse, *sums;                    /* [B,H,Nq]; NULL when nobody wants it */
+    int slots, images, heads, size, fold; /* B, Bk, H, D */
+    int n_queries, n_first, keys, tiles;  /* keys = Nk + N2; tiles: blocks a head takes */
     float scale;
     struct keep_rule keep;
     bool mask_second;
@@ -359,14 +359,22 @@ static __device__ __forceinline__ void bias4(const struct attention_args &p, int
     unpack(times(b, LOG2_E), bias);
 }
 
-/* What dropout makes of the columns from `column` on, a multiple of 4. Rows take whole blocks of numbers. */
+/* What dropout makes of the columns from `column` on, a multiple of 4, of row `row` among its numbers. Rows take whole
+ * blocks of numbers. */
+static __device__ __forceinline__ void keep_row4(const struct attention_args &p, int slot, uint32_t row, int column,
+                                                 float keep[4])
+{
+    float4 k = make_float4(1.0F, 1.0F, 1.0F, 1.0F);
+    const uint32_t blocks = (uint32_t)(p.keys + 3) / 4;
+    if (p.slot_keys) k = keep_factors(p.keep, p.slot_keys[slot], row * blocks + (uint32_t)column / 4);
+    unpack(k, keep);
+}
+
+/* Likewise of a query that is not folded. */
 static __device__ __forceinline__ void keep4(const struct attention_args &p, int slot, int head, int query, int column,
                                              float keep[4])
 {
-    float4 k = make_float4(1.0F, 1.0F, 1.0F, 1.0F);
-    const uint32_t row = (uint32_t)score_row(p, head, query), blocks = (uint32_t)(p.keys + 3) / 4;
-    if (p.slot_keys) k = keep_factors(p.keep, p.slot_keys[slot], row * blocks + (uint32_t)column / 4);
-    unpack(k, keep);
+    keep_row4(p, slot, (uint32_t)score_row(p, head, query), column, keep);
 }
 
 #endif

@@ -14,6 +14,9 @@ typedef struct variant {
     int64_t slots, n_queries, n_first, n_second, heads, size;
     int64_t gap; /* columns of a row that no operand reads */
     bool packed, index, bias, counts, mask_second;
+    bool apart; /* keys and values in tensors of their own, whose gradients are added to others */
+    bool sums;  /* of the probabilities, which somebody uses */
+    int fold;   /* 0: none */
     float dropout;
 } variant;
 
@@ -40,6 +43,20 @@ static const variant variants[] = {
     {"rows out of line", .slots = 2, .n_queries = 18, .n_first = 34, .n_second = 3, .heads = 2, .size = 24, .gap = 3},
     {"rows out of line, few", .slots = 2, .n_queries = 3, .n_first = 34, .heads = 2, .size = 33, .gap = 1,
      .bias = true},
+    {"a wide head, whole tiles", .slots = 1, .n_queries = 48, .n_first = 64, .heads = 1, .size = 256},
+    {"a wide head over shared images", .slots = 6, .n_queries = 20, .n_first = 37, .n_second = 9, .heads = 1,
+     .size = 256, .index = true, .counts = true, .mask_second = true, .apart = true, .sums = true, .fold = 4,
+     .dropout = 0.1F},
+    {"a wide head, hidden keys", .slots = 6, .n_queries = 50, .n_first = 70, .heads = 1, .size = 132, .index = true,
+     .counts = true, .apart = true, .sums = true},
+    {"wide heads, packed", .slots = 2, .n_queries = 33, .n_first = 33, .heads = 2, .size = 72, .packed = true,
+     .dropout = 0.5F},
+    {"wide heads, rows out of line", .slots = 2, .n_queries = 17, .n_first = 34, .n_second = 3, .heads = 2, .size = 67,
+     .gap = 3, .bias = true, .sums = true, .dropout = 0.25F},
+    {"folded narrow heads", .slots = 3, .n_queries = 18, .n_first = 40, .heads = 2, .size = 8, .fold = 3,
+     .dropout = 0.5F},
+    {"sums of narrow heads", .slots = 3, .n_queries = 5, .n_first = 40, .heads = 2, .size = 8, .apart = true,
+     .bias = true, .sums = true, .dropout = 0.5F},
     {"an odd head", .slots = 1, .n_queries = 19, .n_first = 5, .heads = 3, .size = 6, .packed = true, .dropout = 0.3F},
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -54,12 +71,12 @@ static int32_t count_of(const variant *v, int64_t slot)
 static vg_node node_of(test_memory *m, const variant *v)
 {
     const int64_t width = v->heads * v->size, images = v->index ? N_IMAGES : v->slots;
-    const int64_t q_row = v->packed ? 3 * width : width + v->gap, kv_row = 2 * width + v->gap;
-    vg_node n = {.op = VG_OP_attention, .n_in = 9, .n_out = 2};
+    const int64_t q_row = v->packed ? 3 * width : width + v->gap, kv_row = (v->apart ? 1 : 2) * width + v->gap;
+    vg_node n = {.op = VG_OP_attention, .n_in = 9, .n_out = 3};
     n.in[0] = random_operand(m, VG_SHAPE(v->slots, v->n_queries, q_row), 1);
     n.in[1] = v->packed ? n.in[0] : random_operand(m, VG_SHAPE(images, v->n_first, kv_row), 2);
-    n.in[2] = n.in[1];
-    if (v->n_second) n.in[3] = n.in[4] = random_operand(m, VG_SHAPE(v->slots, v->n_second, kv_row), 3);
+    n.in[2] = v->apart ? random_operand(m, n.in[1].shape, 5) : n.in[1];
+    if (v->n_second) n.in[3] = n.in[4] = random_operand(m, VG_SHAPE(v->slots, v->n_second, 2 * width + v->gap), 3);
     int32_t counts[6];
     for (int64_t b = 0; b < v->slots; b++) counts[b] = count_of(v, b);
     if (v->counts) n.in[5] = int_operand(m, VG_SHAPE(v->slots), counts);
@@ -68,12 +85,13 @@ static vg_node node_of(test_memory *m, const variant *v)
     if (v->dropout > 0) n.in[8] = key_operand(m, v->slots);
     n.out[0] = blank_operand(m, VG_F32, VG_SHAPE(v->slots, v->n_queries, width));
     n.out[1] = blank_operand(m, VG_F32, VG_SHAPE(v->slots, v->heads, v->n_queries));
+    if (v->sums) n.out[2] = blank_operand(m, VG_F32, n.out[1].shape);
     n.attr.attention.heads = (int)v->heads;
     n.attr.attention.head_size = (int)v->size;
-    n.attr.attention.fold = 1;
+    n.attr.attention.fold = v->fold > 0 ? v->fold : 1;
     n.attr.attention.q_col = v->packed ? 0 : (int)v->gap;
     n.attr.attention.k_col = v->packed ? (int)width : 0;
-    n.attr.attention.v_col = (int)(v->packed ? 2 * width : width);
+    n.attr.attention.v_col = (int)(v->apart ? 0 : v->packed ? 2 * width : width);
     n.attr.attention.k2_col = (int)(width + v->gap);
     n.attr.attention.v2_col = 0;
     n.attr.attention.scale = (float)(1.0 / sqrt((double)v->size));
@@ -86,11 +104,17 @@ static vg_node node_of(test_memory *m, const variant *v)
 /* The gradient of a node that has run. Operands in one tensor have their gradients in one. */
 static vg_node gradient_of(test_memory *m, const vg_node *n)
 {
-    vg_node g = {.op = VG_OP_attention_grad, .n_in = 12, .n_out = 6, .attr = n->attr};
+    vg_node g = {.op = VG_OP_attention_grad, .n_in = 16, .n_out = 6, .attr = n->attr};
     g.in[0] = random_operand(m, n->out[0].shape, 9);
     memcpy(&g.in[1], n->in, 9 * sizeof *n->in);
     g.in[10] = n->out[0];
     g.in[11] = n->out[1];
+    g.in[12] = n->out[2];
+    if (n->out[2].data) g.in[13] = random_operand(m, n->out[2].shape, 10);
+    if (n->in[1].data != n->in[2].data) { /* alone in their tensors, so are their gradients */
+        g.in[14] = random_operand(m, n->in[1].shape, 11);
+        g.in[15] = random_operand(m, n->in[2].shape, 12);
+    }
     for (int k = 0; k < 5; k++) {
         int shared = 0;
         while (n->in[shared].data != n->in[k].data) shared++;
@@ -106,13 +130,15 @@ static double distance(float a, float b)
     return isfinite(a) && isfinite(b) ? fabs((double)a - (double)b) : INFINITY;
 }
 
-/* Each element may be off by some units in the last place of the largest of its tensor: the two sum in other orders. */
-enum { UNITS = 10 };
+/* Each element may be off by some units in the last place of the largest of its tensor: the two sum in other orders.
+ * Errors of longer sums grow as their root. */
+enum { UNITS = 10, USUAL_HEAD = 64 };
 
 static const double fp32_units[] = {UNITS, UNITS, UNITS, UNITS, UNITS, UNITS};
 
 static void assert_alike(const char *name, const vg_node *device, const vg_node *cpu, const double units[])
 {
+    const double longer = sqrt(fmax(1, cpu->attr.attention.head_size / (double)USUAL_HEAD));
     for (int k = 0; k < cpu->n_out; k++) {
         const int64_t n = cpu->out[k].data ? vg_shape_count(&cpu->out[k].shape) : 0;
         const float *got = device->out[k].data, *want = cpu->out[k].data;
@@ -121,7 +147,7 @@ static void assert_alike(const char *name, const vg_node *device, const vg_node 
             if (isfinite(want[i])) largest = fmax(largest, fabs((double)want[i]));
             worst = fmax(worst, distance(got[i], want[i]));
         }
-        const double bound = units[k] * (double)FLT_EPSILON * largest;
+        const double bound = longer * units[k] * (double)FLT_EPSILON * largest;
         if (worst > bound) print_error("%s: output %d is off by %.3g, bound %.3g\n", name, k, worst, bound);
         assert_true(worst <= bound);
     }
@@ -189,7 +215,8 @@ static void forward_of_bf16_is_the_cpus_of_the_same_numbers(void **state)
         run_node(&cpu, 1);
         cuda_run(&device);
         device.out[0] = widened(&m, &device.out[0]);
-        assert_alike(variants[v].name, &device, &cpu, (const double[]){1.5 * 0x1p-8 / (double)FLT_EPSILON, UNITS});
+        assert_alike(variants[v].name, &device, &cpu,
+                     (const double[]){1.5 * 0x1p-8 / (double)FLT_EPSILON, UNITS, UNITS});
         release(&m);
     }
 }
@@ -214,6 +241,8 @@ static vg_node gradient_of_bf16(test_memory *m, vg_node *g)
     vg_node b = *g;
     b.in[0] = rounded(m, &g->in[0]);
     b.in[10] = rounded(m, &g->in[10]);
+    for (int k = 14; k < 16; k++)
+        if (g->in[k].data) b.in[k] = rounded(m, &g->in[k]);
     for (int k = 0; k < 5; k++) {
         int shared = 0;
         while (g->in[1 + shared].data != g->in[1 + k].data) shared++;
@@ -348,13 +377,13 @@ static void a_slot_has_the_same_bits_alone(void **state)
         const int32_t zero = 0;
         cuda_run(&all);
         cuda_run(&p.grad);
-        for (int k = 0; k < 12; k++)
-            if (k != 7) take_slot(&alone_grad.in[k], k == 2 || k == 3 ? image : b);
+        for (int k = 0; k < 16; k++)
+            if (k != 7) take_slot(&alone_grad.in[k], k == 2 || k == 3 || k >= 14 ? image : b);
         if (alone.in[7].data) alone_grad.in[8] = int_operand(&p.m, VG_SHAPE(1), &zero);
         memcpy(alone.in, &alone_grad.in[1], 9 * sizeof *alone.in);
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 3; k++) {
             take_slot(&all.out[k], b);
-            alone.out[k] = blank_operand(&p.m, VG_F32, all.out[k].shape);
+            if (all.out[k].data) alone.out[k] = blank_operand(&p.m, VG_F32, all.out[k].shape);
         }
         cuda_run(&alone);
         same_outputs(&alone, &all);
@@ -371,13 +400,11 @@ static void a_slot_has_the_same_bits_alone(void **state)
     }
 }
 
-/* Rows of keys and values that no slot sees become NaN. */
-static void hide(const variant *v, vg_node *n)
+/* Rows of x, keys or values, that no slot sees become NaN. */
+static void hide_in(const variant *v, vg_operand *operand)
 {
-    const int first = v->mask_second ? 3 : 1;
-    const int64_t items = n->in[first].shape.dim[0], rows = n->in[first].shape.dim[1];
-    const int64_t last = vg_shape_last(&n->in[first].shape);
-    float *x = n->in[first].data;
+    const int64_t items = operand->shape.dim[0], rows = operand->shape.dim[1], last = vg_shape_last(&operand->shape);
+    float *x = operand->data;
     for (int64_t item = 0; item < items; item++) {
         int64_t seen = 0;
         for (int64_t b = 0; b < v->slots; b++)
@@ -385,6 +412,13 @@ static void hide(const variant *v, vg_node *n)
                 seen = count_of(v, b);
         for (int64_t i = seen * last; i < rows * last; i++) x[item * rows * last + i] = NAN;
     }
+}
+
+static void hide(const variant *v, vg_node *n)
+{
+    const int first = v->mask_second ? 3 : 1;
+    hide_in(v, &n->in[first]);
+    hide_in(v, &n->in[first + 1]);
 }
 
 static void hidden_keys_have_no_influence_at_all(void **state)
@@ -464,10 +498,10 @@ static void what_it_cannot_do_is_refused(void **state)
 {
     (void)state;
     test_memory m = {0};
-    const variant wide = {.slots = 1, .n_queries = 2, .n_first = 2, .heads = 1, .size = 68};
+    const variant wide = {.slots = 1, .n_queries = 2, .n_first = 2, .heads = 1, .size = 260};
     vg_node n = node_of(&m, &wide);
     assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &n), VG_E_CONFIG);
-    assert_non_null(strstr(vg_error_text(), "68"));
+    assert_non_null(strstr(vg_error_text(), "260"));
     n = node_of(&m, &variants[0]);
     n.attr.attention.dropout = 0.5F;
     assert_int_equal(run_node_on(vg_backend_cuda(), &cuda_stream, &n), VG_E_BUG);
