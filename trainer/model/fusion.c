@@ -74,13 +74,16 @@ static vg_value attend_in_place(vg_builder *b, vg_attention *a, vg_value query, 
 }
 
 /* Multiply-adds for each row of a memory that `slots` slots read, over 2 d: heads * queries in place, or the row's own
- * projection and the queries. */
+ * projection and the queries. In bf16 the joint memory of a slot may yet be fp32, which the alignment loss reads: its
+ * projections are bf16 products on tensor cores, attention to its rows would not be. */
 static bool is_read_in_place(const vg_builder *b, vg_value query, const vg_memory *memory)
 {
-    const int64_t slots = memory->index.id ? b->shape.phrases : 1, queries = slots * b->o->fusion_queries;
     enum { WIDEST_HEAD = 256 }; /* that a GPU takes; one decision for all backends */
+    const bool joint = !memory->index.id;
+    const int64_t slots = joint ? 1 : b->shape.phrases, queries = slots * b->o->fusion_queries;
     const bool is_less = queries * b->o->fusion_heads < b->o->fusion_width + queries;
-    return query.id != memory->key.id && is_less && b->o->fusion_width <= WIDEST_HEAD;
+    return query.id != memory->key.id && is_less && b->o->fusion_width <= WIDEST_HEAD &&
+           !(joint && vg_options_bf16(b->o));
 }
 
 vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, const vg_memory *memory)
