@@ -8,7 +8,7 @@ typedef struct sizes {
 } sizes;
 
 static const sizes cases[] = {
-    {1, 1, 1, 1, 1}, {2, 5, 3, 7, 9}, {3, 10, 8, 32, 64}, {13, 10, 2, 33, 20}, {1, 64, 4, 8, 4}};
+    {1, 1, 1, 1, 1}, {2, 5, 3, 7, 9}, {3, 10, 8, 32, 64}, {43, 3, 2, 33, 20}, {1, 64, 4, 8, 4}};
 enum { N_CASES = sizeof cases / sizeof *cases, UNITS = 4 };
 
 static vg_node node_of(vg_op op, const sizes *s, int n_in, int n_out)
