@@ -12,7 +12,6 @@ enum {
     ACROSS_STEPS = 16,             /* of those, as many as stay in the first-level cache */
     BLOCK_FLOATS = 96 * 1024,      /* of A: a good part of the second-level cache */
     MAX_BLOCK_ROWS = 256,
-    STREAM_FLOATS = 512 * 1024, /* of C: a whole second-level cache */
     LINE_FLOATS = 16
 };
 
@@ -213,22 +212,8 @@ static int threads_for(const vg_gemm *g, int n_threads)
     return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
 }
 
-/* A result that no cache holds until it is read is stored past them: a store would first fetch the line that it writes
- * over. Vectors must lie inside lines; and lines that are added to are near already. */
-static bool streams(const vg_gemm *g)
+void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
-    const vg_gemm_finish *f = &g->finish;
-    const int64_t row = f->c_row ? f->c_row : g->n;
-    const uintptr_t places = (uintptr_t)f->c | (uintptr_t)f->z | (uintptr_t)(row * (int64_t)sizeof(float));
-    return g->m * g->n >= STREAM_FLOATS && places % (LINE_FLOATS * sizeof(float)) == 0 && f->c != f->add &&
-           !f->transposed;
-}
-
-void vg_gemm_run(const vg_stream *stream, const vg_gemm *asked, void *workspace)
-{
-    vg_gemm product = *asked;
-    product.finish.streams = streams(asked);
-    const vg_gemm *g = &product;
     const layout l = plan(g, stream->n_threads, workspace);
     const int n_asked = threads_for(g, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();
@@ -245,6 +230,5 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *asked, void *workspace)
         const part mine = part_of(&l, thread, n_threads);
         for (int64_t start = 0; start < g->k; start += l.span)
             run_part(g, &l, mine, g->packed ? g->packed : l.b, start, l.threads + (size_t)thread * l.thread_floats);
-        l.isa->settle();
     }
 }

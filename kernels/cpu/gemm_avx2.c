@@ -13,6 +13,5 @@ const vg_gemm_isa vg_gemm_avx2 = {.name = "cpu avx2+fma gemm6x16 v1",
                                   .pack = pack,
                                   .tile = tile,
                                   .finish = finish,
-                                  .settle = vf_stream_end,
                                   .act_grad = act_grad};
 #endif

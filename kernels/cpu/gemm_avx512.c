@@ -13,6 +13,5 @@ const vg_gemm_isa vg_gemm_avx512 = {.name = "cpu avx512 gemm14x32 v1",
                                     .pack = pack,
                                     .tile = tile,
                                     .finish = finish,
-                                    .settle = vf_stream_end,
                                     .act_grad = act_grad};
 #endif

@@ -19,7 +19,6 @@ typedef struct vg_gemm_finish {
     const float *add;          /* [m,n] */
     const float *bias, *scale; /* [n] */
     vg_act act;
-    bool streams;    /* c and z are stored past the caches; vg_gemm_run decides */
     int64_t c_row;   /* floats from one row of c, z and add to the next; 0: n */
     bool transposed; /* c and add are [n,m]; there is nothing else then */
 } vg_gemm_finish;
@@ -77,7 +76,6 @@ typedef struct vg_gemm_isa {
     void (*tile)(int64_t k, const float *a, const float *b, float *c, bool add, vg_gemm_ahead ahead);
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
     void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
-    void (*settle)(void); /* after the last finish of a thread: others see what streamed */
     /* dz = dy * scale * act'(y_or_z), n elements */
     void (*act_grad)(vg_act act, float scale, const float *dy, const float *y_or_z, float *dz, int64_t n);
 } vg_gemm_isa;

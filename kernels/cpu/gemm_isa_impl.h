@@ -138,15 +138,6 @@ static inline vf activate(vg_act act, vf z)
     return z;
 }
 
-/* Where whole vectors of a result go: past the caches when it streams. */
-static inline void put(bool streams, float *p, vf v, int count)
-{
-    if (streams && count == VF_LANES)
-        vf_stream(p, v);
-    else
-        store_some(p, v, count);
-}
-
 /* VF_LANES columns of some rows, `count` of them inside; act is known where this is compiled, and the rest is asked
  * where it costs nothing: what belongs to a column is read once. */
 EACH_WIDTH static inline void finish_columns(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j,
@@ -158,13 +149,13 @@ EACH_WIDTH static inline void finish_columns(const vg_gemm *g, const float *sums
     for (int64_t r = 0; r < n_rows; r++, sums += NR) {
         const int64_t at = vg_gemm_row_of_c(g, i + r) + j;
         const vf z = vf_load(sums) + bias;
-        if (f.z) put(f.streams, f.z + at, z, count);
+        if (f.z) store_some(f.z + at, z, count);
         vf y = activate(act, z);
         if (f.add)
             y = vf_fma(scale, y, load_some(f.add + at, count));
         else if (f.scale)
             y *= scale;
-        put(f.streams, f.c + at, y, count);
+        store_some(f.c + at, y, count);
     }
 }
 

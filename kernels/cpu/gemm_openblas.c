@@ -32,5 +32,4 @@ const vg_gemm_isa vg_gemm_openblas = {.name = "cpu openblas tile48x48 v1",
                                       .pack = pack,
                                       .tile = tile,
                                       .finish = finish,
-                                      .settle = vf_stream_end,
                                       .act_grad = act_grad};

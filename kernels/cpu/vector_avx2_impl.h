@@ -15,14 +15,6 @@ static inline void vf_store(float *p, vf x)
 {
     _mm256_storeu_ps(p, x);
 }
-static inline void vf_stream(float *p, vf x)
-{
-    _mm256_stream_ps(p, x);
-}
-static inline void vf_stream_end(void)
-{
-    _mm_sfence();
-}
 static inline __m256i vf_lanes_below(int n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

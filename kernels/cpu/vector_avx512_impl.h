@@ -15,14 +15,6 @@ static inline void vf_store(float *p, vf x)
 {
     _mm512_storeu_ps(p, x);
 }
-static inline void vf_stream(float *p, vf x)
-{
-    _mm512_stream_ps(p, x);
-}
-static inline void vf_stream_end(void)
-{
-    _mm_sfence();
-}
 static inline vf vf_load_part(const float *p, int n)
 {
     return _mm512_maskz_loadu_ps((__mmask16)((1U << n) - 1), p);

@@ -15,14 +15,6 @@ static inline void vf_store(float *p, vf x)
 {
     *p = x;
 }
-/* As vf_store, past the caches: for an aligned vector that is not read soon. Other threads see it after the end. */
-static inline void vf_stream(float *p, vf x)
-{
-    *p = x;
-}
-static inline void vf_stream_end(void)
-{
-}
 /* The first n of a vector's lanes; the others are 0 when loaded and not touched when stored. */
 static inline vf vf_load_part(const float *p, int n)
 {

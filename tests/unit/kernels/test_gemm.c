@@ -181,29 +181,6 @@ static void bits_of_a_column_do_not_depend_on_the_columns_around_it(void **state
     }
 }
 
-/* A large result on whole cache lines goes past the caches; a float further on, it does not. */
-static void a_result_that_streams_has_the_same_bits(void **state)
-{
-    (void)state;
-    enum { M = 8200, N = 64, K = 20 };
-    const size_t bytes = (size_t)M * N * sizeof(float);
-    problem p = problem_new(M, N, K, false, false);
-    float *streamed = aligned_alloc(64, bytes), *plain = aligned_alloc(64, bytes + 64);
-    assert_non_null(streamed);
-    assert_non_null(plain);
-    for (int isa = 0; isa < N_ISAS; isa++) {
-        setenv("VLGTR_ISA", isas[isa], 1);
-        p.g.finish.c = streamed;
-        run(&p.g, 2);
-        p.g.finish.c = plain + 1;
-        run(&p.g, 2);
-        assert_memory_equal(streamed, plain + 1, bytes);
-    }
-    free(streamed);
-    free(plain);
-    problem_free(&p);
-}
-
 static void a_transposed_product_has_the_same_bits(void **state)
 {
     (void)state;
@@ -401,7 +378,6 @@ int main(void)
         cmocka_unit_test(bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(bits_of_a_row_do_not_depend_on_the_rows_around_it),
         cmocka_unit_test(bits_of_a_column_do_not_depend_on_the_columns_around_it),
-        cmocka_unit_test(a_result_that_streams_has_the_same_bits),
         cmocka_unit_test(a_transposed_product_has_the_same_bits),
         cmocka_unit_test(a_packed_operand_changes_no_bit),
         cmocka_unit_test(a_finish_does_what_the_formula_says),
