@@ -66,9 +66,7 @@ template <int HD> static __device__ __forceinline__ void begin(struct softmax<HD
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         x->top[i] = -INFINITY;
-        x->sum[i] = 0.0F;
     }
-    clear<HD>(&x->out);
 }
 
 /* Four more columns for row i: scores s become weights, and what is summed so far is rescaled. */
@@ -168,7 +166,8 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     const int query = first + mine + 4 * at.row;
     weight_line *weights = all_weights + at.warp * OWNED;
     struct line<HD> *walked = tiles + share;
-    struct softmax<HD> x;
+    struct softmax<HD> x = {
+    };
     begin<HD>(&x);
     fill<HD, ROWS, OWNED, THREADS>(queries, plain_strip<float>(p, p.q, slot, p.n_queries, head), first, p.size, p.wide,
                                    p.scale * LOG2_E);

@@ -16,9 +16,7 @@ template <int HD> static __device__ __forceinline__ void begin(struct fragment_s
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         x->top[r] = -INFINITY;
-        x->sum[r] = 0.0F;
     }
-    clear<HD / 8>(x->out);
 }
 
 /* Raw products of row r of the lane, query `query`, and the keys from `base` on become scores. */
@@ -143,7 +141,8 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * OWNED, first = tile * ROWS + mine;
     union bf16_line<HD> *keys = tiles->rows + 2 * share * KEYS, *values = keys + KEYS;
     struct left_rows<HD> left;
-    struct fragment_softmax<HD> x;
+    struct fragment_softmax<HD> x = {
+    };
     begin<HD>(&x);
     fetch<HD, ROWS, THREADS>(queries, plain_strip<bf16>(p, p.q, slot, p.n_queries, head), tile * ROWS, p.size, p.wide);
     fetch<HD, KEYS, GROUP>(keys, key_rows, share * KEYS, p.size, p.wide);

@@ -133,14 +133,6 @@ static __device__ __forceinline__ void weigh_rows(const float s[ROWS / 8][4], co
 
 /* --- results ------------------------------------------------------------------------------------------------------ */
 
-template <int N> static __device__ __forceinline__ void clear(float sums[N][4])
-{
-#pragma unroll
-    for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) sums[n][i] = 0.0F;
-}
-
 /* Rows of one head of a result: row r of the warp lies at first + r * stride, those of begin..end-1 are there. */
 struct head_place {
     bf16 *first;

@@ -128,8 +128,8 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     weight_line *weights = all_weights + at.warp * OWNED;
     struct line<HD> *walked_keys = all_keys + share, *walked_values = all_values + share;
     struct row_state rows[4];
-    struct sums<HD> dq;
-    clear<HD>(&dq);
+    struct sums<HD> dq = {
+    };
 #pragma unroll
     for (int i = 0; i < 4; i++) rows[i] = row_state_of(p, slot, head, query + i);
     fill<HD, OWN, OWNED, THREADS>(queries, plain_strip<float>(p.a, p.a.q, slot, p.a.n_queries, head), first, p.a.size,
@@ -209,9 +209,8 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
     const struct seen_keys owned = {a.n_first, p.second ? 0 : a.n_first, p.second ? a.keys : a.n_first};
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first;
     weight_line *weights = all_weights + mine;
-    struct sums<HD> dk, dv;
-    clear<HD>(&dk);
-    clear<HD>(&dv);
+    struct sums<HD> dk = {}, dv = {
+    };
     fill<HD, ROWS, OWNED, THREADS>(keys, owned_strip<float>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first,
                                    a.size, a.wide, a.scale * LOG2_E);
     fill<HD, ROWS, OWNED, THREADS>(values, owned_strip<float>(p, p.second ? a.v2 : a.v, item, n_rows, head, owned),

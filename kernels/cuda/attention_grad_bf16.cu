@@ -100,8 +100,7 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     union bf16_line<HD> *keys = tiles->rows + 2 * share * WALK, *values = keys + WALK;
     const struct query_rows rows = query_rows_of(p, slot, head, first, f);
     struct left_rows<HD> left_queries, left_d_os;
-    float dq[HD / 8][4];
-    clear<HD / 8>(dq);
+    float dq[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), tile * OWN, a.size, a.wide);
     fetch<HD, OWN, THREADS>(d_os, d_o_strip<bf16>(p, slot, head), tile * OWN, a.size, a.wide);
     fetch<HD, WALK, GROUP>(keys, key_rows, share * WALK, a.size, a.wide);
@@ -246,9 +245,7 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
     const struct seen_keys owned = {a.n_first, p.second ? 0 : a.n_first, p.second ? a.keys : a.n_first};
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first;
     struct left_rows<HD> left_keys, left_values;
-    float dk[HD / 8][4], dv[HD / 8][4];
-    clear<HD / 8>(dk);
-    clear<HD / 8>(dv);
+    float dk[HD / 8][4] = {}, dv[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(keys, owned_strip<bf16>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first, a.size,
                             a.wide);
     fetch<HD, OWN, THREADS>(values, owned_strip<bf16>(p, p.second ? a.v2 : a.v, item, n_rows, head, owned), first,
@@ -330,8 +327,7 @@ template <int HD> static __device__ __forceinline__ void bias_gradients(const st
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles;
     const int across = (a.keys + WALK - 1) / WALK, base = tile % across * WALK;
     const int mine = f.warp * OWNED, first = tile / across * OWN;
-    float sum[WALK / 8][4];
-    clear<WALK / 8>(sum);
+    float sum[WALK / 8][4] = {};
     for (int slot = 0; slot < a.slots; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
         struct left_rows<HD> left;

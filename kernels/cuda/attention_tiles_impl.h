@@ -324,14 +324,6 @@ static __device__ __forceinline__ void weigh(const weight_line *weights, const s
     }
 }
 
-template <int HD> static __device__ __forceinline__ void clear(struct sums<HD> *s)
-{
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int c = 0; c < HD / WALKED; c++) s->of[i][c] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-}
-
 /* --- the rows of scores that a warp owns ---------------------------------------------------------------------------
  */
 

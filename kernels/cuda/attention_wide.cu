@@ -72,9 +72,8 @@ template <class T, int TEAMS> static __device__ __forceinline__ void attend(cons
     const uint32_t numbers = dropout_row(p, head, query);
     typename slices_of<T>::row *key_tile = space->walked.tiles[0], *value_tile = space->walked.tiles[TWO ? 1 : 0];
     typename slices_of<T>::owned queries;
-    typename slices_of<T>::sum out;
+    typename slices_of<T>::sum out = {};
     struct row_softmax x = {-INFINITY, 0.0F, 0.0F};
-    clear(&out);
     stage<ROWS, OWNED, THREADS>(space->owned.rows[0], plain_strip<T>(p, p.q, slot, p.n_queries, head), tile * ROWS,
                                 p.size, p.wide);
     if (TWO) stage_tile<THREADS, T>(key_tile, keys, 0, p);

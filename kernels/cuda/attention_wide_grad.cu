@@ -108,8 +108,7 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     const int mine = (at.team * SLICES + at.slice) * OWNED;
     typename slices_of<T>::row *key_tile = space->walked.tiles[0], *value_tile = space->walked.tiles[TWO ? 1 : 0];
     typename slices_of<T>::owned queries, d_os;
-    typename slices_of<T>::sum dq;
-    clear(&dq);
+    typename slices_of<T>::sum dq = {};
     stage<ROWS, OWNED, THREADS>(space->owned.rows[0], plain_strip<T>(a, a.q, slot, a.n_queries, head), tile * ROWS,
                                 a.size, a.wide);
     stage<ROWS, OWNED, THREADS>(space->owned.rows[1], d_o_strip<T>(p, slot, head), tile * ROWS, a.size, a.wide);
@@ -233,7 +232,7 @@ template <class T, int TEAMS> static __device__ __forceinline__ void key_gradien
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first, mine = (at.team * SLICES + at.slice) * OWNED;
     typename slices_of<T>::row *queries = space->walked.tiles[0], *d_os = space->walked.tiles[TWO ? 1 : 0];
     typename slices_of<T>::owned keys, values;
-    typename slices_of<T>::sum dk, dv;
+    typename slices_of<T>::sum dk = {}, dv = {};
     const auto stage_queries = [&](const struct query_tile &t) {
         if (t.slot < slot_end)
             stage_tile<THREADS, T>(queries, plain_strip<T>(a, a.q, t.slot, a.n_queries, head), t.base, a);
@@ -242,8 +241,6 @@ template <class T, int TEAMS> static __device__ __forceinline__ void key_gradien
         if (t.slot < slot_end) stage_tile<THREADS, T>(d_os, d_o_strip<T>(p, t.slot, head), t.base, a);
     };
     struct query_tile t = {p.second ? item : first_slot_of(a, item), 0};
-    clear(&dk);
-    clear(&dv);
     stage<ROWS, OWNED, THREADS>(space->owned.rows[0],
                                 owned_strip<T>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first, a.size,
                                 a.wide);

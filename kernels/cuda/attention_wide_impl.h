@@ -75,16 +75,6 @@ template <> struct slices_of<bf16> {
     static constexpr bool TWO_TILES = true;
 };
 
-static __device__ __forceinline__ void clear(struct slices_of<bf16>::sum *s)
-{
-    clear<SLICE / 8>(s->of);
-}
-
-static __device__ __forceinline__ void clear(struct sums<SLICE> *s)
-{
-    clear<SLICE>(s);
-}
-
 /* Slices of the rows that the teams of a block own, of one or two KINDS, and products of each kind. bf16 rows go into
  * registers before there are products, and results come by way of their lines. */
 template <class T, int TEAMS, int KINDS> struct owned_space {
