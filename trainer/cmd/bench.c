@@ -109,9 +109,11 @@ static vg_status bench_sums(vg_comm *comm, int64_t max_bytes, double *alpha, dou
                    1e-9 * bytes[n] / seconds[n]);
     }
     fit(bytes, seconds, n, alpha, beta);
-    if (speaks)
+    if (speaks && *beta > 0)
         printf("gradients: t = %.1f us + bytes / %.3f GB/s (alpha and beta, through the smallest and the largest)\n",
                1e6 * *alpha, 1e-9 * *beta);
+    else if (speaks)
+        printf("gradients: no beta: large messages took no longer than small ones; measure without other work\n");
     return VG_OK;
 }
 
