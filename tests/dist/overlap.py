@@ -89,7 +89,8 @@ def hidden(bench, net):
 def beside(bench, net, program):
     many = Net(bench, net)
     for n_hosts, per_host, megabits, rounds, sizes in (
-        (1, 2, 0, 41, (1, 4, 16, 64)), (2, 1, 100, 9, (4, 8)), (2, 2, 100, 9, (4, 8)), (4, 1, 100, 9, (4, 8))):
+        (1, 2, 0, 41, (1, 4, 16, 64)), (2, 1, 100, 9, (4, 8)), (2, 1, 400, 9, (16,)), (2, 2, 100, 9, (4, 8)),
+        (4, 1, 100, 9, (4, 8))):
         net.shape(megabits)
         said = many.run(n_hosts, per_host, program, str(rounds), *map(str, sizes))
         print(said, flush=True)
