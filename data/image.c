@@ -139,7 +139,6 @@ static vg_status png_decode(const unsigned char *bytes, size_t n, const vg_decod
     free(c->rows);
     free(c);
     const vg_window *w = &how->window;
-    out->n_planes = 0;
     out->window = w->width ? (vg_stretch){w->x, w->y, w->width, w->height, false}
                            : (vg_stretch){.width = out->image.width, .height = out->image.height};
     return st;
@@ -182,6 +181,7 @@ vg_status vg_image_encode_png(const vg_image *image, unsigned char **bytes, size
 
 vg_status vg_image_decode_part(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out)
 {
+    out->n_planes = 0;
     if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff) return vg_jpeg_decode(bytes, n, how, out);
     if (n >= 8 && png_sig_cmp(bytes, 0, 8) == 0) return png_decode(bytes, n, how, out);
     return vg_fail(VG_E_DATA, "neither a JPEG nor a PNG (%zu bytes); convert the picture to one of them", n);

@@ -142,7 +142,6 @@ static vg_status read_window(jpeg_reader *r, const scaled *s, vg_decoded *out)
     if (s->top > 0) jpeg_skip_scanlines(info, s->top);
     for (JDIMENSION y = s->top; y < s->bottom; y++)
         read_row(r, out->image.pixels + (size_t)(y - s->top) * (size_t)info->output_width * 3);
-    out->n_planes = 0;
     out->window = (vg_stretch){s->x - first, s->y - s->top, s->width, s->height, false};
     return VG_OK;
 }

@@ -12,11 +12,7 @@ bool vg_jpeg_has_planes(const struct jpeg_decompress_struct *info)
 {
     const bool grey = info->jpeg_color_space == JCS_GRAYSCALE && info->num_components == 1;
     if (!grey && !(info->jpeg_color_space == JCS_YCbCr && info->num_components == 3)) return false;
-    int most_across = 1, most_down = 1;
-    for (int k = 0; k < info->num_components; k++) {
-        most_across = info->comp_info[k].h_samp_factor > most_across ? info->comp_info[k].h_samp_factor : most_across;
-        most_down = info->comp_info[k].v_samp_factor > most_down ? info->comp_info[k].v_samp_factor : most_down;
-    }
+    const int most_across = info->max_h_samp_factor, most_down = info->max_v_samp_factor;
     return most_across != 3 && most_down != 3 && info->comp_info[0].h_samp_factor == most_across &&
            info->comp_info[0].v_samp_factor == most_down;
 }
@@ -48,14 +44,14 @@ static vg_status planes_place(const struct jpeg_decompress_struct *info, const v
                               vg_decoded *out)
 {
     size_t bytes = 0, at[3] = {0};
-    out->n_planes = info->num_components;
-    for (int k = 0; k < out->n_planes; k++) {
+    for (int k = 0; k < info->num_components; k++) {
         const jpeg_component_info *c = &info->comp_info[k];
         out->planes[k] = plane_shape(info, c, w, b);
         at[k] = bytes;
         bytes += (size_t)(b->end - b->first) * (size_t)band_rows(c) * out->planes[k].stride;
     }
     VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes, 1));
+    out->n_planes = info->num_components;
     for (int k = 0; k < out->n_planes; k++) out->planes[k].samples = out->image.pixels + at[k];
     return VG_OK;
 }
@@ -79,7 +75,7 @@ vg_status vg_jpeg_read_planes(struct jpeg_decompress_struct *info, const vg_wind
 {
     const JDIMENSION rows = (JDIMENSION)band_rows(&info->comp_info[0]);
     const bands b = {.first = top / rows, .end = (bottom + rows - 1) / rows, .pixel_rows = rows};
-    VG_TRY(vg_pixels_check(info->output_width, info->output_height));
+    VG_TRY(vg_pixels_check(info->output_width, bottom - top));
     VG_TRY(planes_place(info, window, &b, out));
     for (JDIMENSION band = 0; band < b.end; band++) read_band(info, &b, band, out);
     return VG_OK;

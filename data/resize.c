@@ -49,10 +49,7 @@ static void stretch_sideways(const plan *p, const vg_image *image)
 vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int width, int height, uint8_t *out,
                            vg_resize_scratch *scratch)
 {
-    VG_CHECK(part->x >= 0 && part->y >= 0 && part->width > 0 && part->height > 0 &&
-                 part->x + part->width <= image->width && part->y + part->height <= image->height,
-             VG_E_BUG, "the part of a picture to stretch lies outside it");
-    VG_TRY(vg_stretch_check(image->width, image->height, width, height));
+    VG_TRY(vg_stretch_check(part, image->width, image->height, width, height));
     plan p;
     VG_TRY(plan_make(&p, scratch, image, part, width, height));
     stretch_sideways(&p, image);

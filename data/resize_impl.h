@@ -7,8 +7,9 @@
 
 enum { VG_PIECE_BYTES = 64 };
 
-/* Whether a stretch of these sides is within bounds. Errors: VG_E_DATA. */
-vg_status vg_stretch_check(int width_in, int height_in, int width, int height);
+/* Whether the part lies inside a picture of these sides, and its stretch is within bounds. Errors: VG_E_BUG, VG_E_DATA.
+ */
+vg_status vg_stretch_check(const vg_stretch *part, int width_in, int height_in, int width, int height);
 
 /* The next n values of the memory at `at`, from a multiple of VG_PIECE_BYTES on; with `at` NULL they are only counted.
  */

@@ -1,12 +1,16 @@
-/* The weights of a stretch along one axis. */
+/* Stretches of what sides there may be, and their weights along one axis. */
 #include "data/resize_impl.h"
 
 #include <math.h>
 
 enum { MAX_SIDE_IN = 65535, MAX_BETWEEN = 1 << 28 };
 
-vg_status vg_stretch_check(int width_in, int height_in, int width, int height)
+vg_status vg_stretch_check(const vg_stretch *part, int width_in, int height_in, int width, int height)
 {
+    const double slack = 1e-6; /* a window in samples of another size is rounded */
+    VG_CHECK(part->x >= 0 && part->y >= 0 && part->width > 0 && part->height > 0 &&
+                 part->x + part->width <= width_in + slack && part->y + part->height <= height_in + slack,
+             VG_E_BUG, "the part of a picture to stretch lies outside it");
     VG_CHECK(width > 0 && height > 0 && width <= VG_MAX_STRETCHED && height <= VG_MAX_STRETCHED &&
                  width_in <= MAX_SIDE_IN && height_in <= MAX_SIDE_IN && (int64_t)height_in * width <= MAX_BETWEEN,
              VG_E_DATA, "cannot stretch an image of %d x %d pixels to %d x %d; the sides may be %d and %d pixels",

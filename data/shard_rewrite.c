@@ -260,10 +260,10 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
     VG_TRY(vg_repack_check(spec->side, spec->quality));
     VG_TRY(vg_make_directories(spec->out));
     vg_shard_paths there = {0}; /* old and new shards in one folder would be read as one dataset */
-    const bool taken = vg_shard_paths_find(&spec->out, 1, &there) == VG_OK;
+    const vg_status found = vg_shard_paths_find(&spec->out, 1, &there);
     vg_shard_paths_release(&there);
-    VG_CHECK(!taken, VG_E_USAGE, "%s: there are shards in this folder; name an empty one", spec->out);
-    return VG_OK;
+    VG_CHECK(found != VG_OK, VG_E_USAGE, "%s: there are shards in this folder; name an empty one", spec->out);
+    return found == VG_E_DATA ? VG_OK : found;
 }
 
 static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_rewrite_report *report)

@@ -76,7 +76,8 @@ static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, i
                                 vg_resize_scratch *scratch)
 {
     plan p = {.ops = vg_pixel_ops_best()};
-    VG_TRY(vg_stretch_check(d->planes[0].width, d->planes[0].height, width, height));
+    for (int k = 0; k < d->n_planes; k++)
+        VG_TRY(vg_stretch_check(&d->planes[k].window, d->planes[k].width, d->planes[k].height, width, height));
     const size_t bytes = plan_place(&p, d, width, height, NULL);
     VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + VG_PIECE_BYTES, 1));
     plan_place(&p, d, width, height, (unsigned char *)vg_round_up((size_t)scratch->data, VG_PIECE_BYTES));

@@ -34,8 +34,8 @@ vg_status vg_file_list_find(vg_file_list *list, const char *folder, bool (*wante
 {
     vg_status st = VG_OK;
     DIR *dir = opendir(folder);
-    if (!dir && vg_file_fault(errno) == VG_E_DATA) return VG_OK;
-    VG_CHECK(dir, VG_E_STORAGE, "%s: %s", folder, strerror(errno));
+    if (!dir && vg_file_absent(errno)) return VG_OK;
+    VG_CHECK(dir, vg_file_fault(errno), "%s: %s", folder, strerror(errno));
     for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder, &st));)
         if (wanted(entry->d_name, user)) st = entry_add(list, folder, entry->d_name);
     closedir(dir);

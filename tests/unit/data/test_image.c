@@ -198,12 +198,17 @@ enum { WIDE = 173, HIGH = 131 };
 
 typedef struct coding {
     int across, down; /* luminance samples for one of colour */
-    bool progressive, grey, inks;
+    bool progressive, grey, inks, calm;
 } coding;
 
 static int wave(int x, int y, int c)
 {
     return (x * x * (3 + c) + y * (17 + 40 * c) + x * y / 3 + (x / 7 + y / 5) % 2 * 90) % 256;
+}
+
+static int slope(int x, int y, int c)
+{
+    return (int)(128 + 100 * sin(x / 9.0 + y / 13.0 + 2 * c));
 }
 
 static unsigned char *coded(const coding *how, unsigned long *n)
@@ -227,7 +232,8 @@ static unsigned char *coded(const coding *how, unsigned long *n)
     jpeg_start_compress(&info, TRUE);
     for (int y = 0; y < HIGH; y++) {
         for (int x = 0; x < WIDE; x++)
-            for (int c = 0; c < info.input_components; c++) row[info.input_components * x + c] = (uint8_t)wave(x, y, c);
+            for (int c = 0; c < info.input_components; c++)
+                row[info.input_components * x + c] = (uint8_t)(how->calm ? slope(x, y, c) : wave(x, y, c));
         JSAMPROW from = row;
         jpeg_write_scanlines(&info, &from, 1);
     }
@@ -236,9 +242,10 @@ static unsigned char *coded(const coding *how, unsigned long *n)
     return bytes;
 }
 
-static const coding codings[] = {{1, 1, false, false, false}, {2, 1, false, false, false}, {2, 2, false, false, false},
-                                 {1, 2, false, false, false}, {4, 1, false, false, false}, {2, 2, true, false, false},
-                                 {1, 1, false, true, false},  {1, 1, false, false, true},  {2, 2, true, false, true}};
+static const coding codings[] = {
+    {1, 1, false, false, false, false}, {2, 1, false, false, false, false}, {2, 2, false, false, false, false},
+    {1, 2, false, false, false, false}, {4, 1, false, false, false, false}, {2, 2, true, false, false, false},
+    {1, 1, false, true, false, false},  {1, 1, false, false, true, false},  {2, 2, true, false, true, false}};
 static const vg_window windows[] = {{0, 0, WIDE, HIGH}, {0, 0, 20, 30},    {16, 16, 32, 32}, {15, 17, 1, 1},
                                     {33, 47, 100, 61},  {64, 0, 109, 131}, {1, 128, 172, 3}, {172, 130, 1, 1},
                                     {31, 63, 90, 8},    {48, 1, 5, 129}};
@@ -374,6 +381,38 @@ static void stretched_planes_are_the_stretched_picture(void **state)
     free(scratch.data);
 }
 
+/* Where colours change slowly all ways of storing them are near; a colour that lies a sample beside its place is not.
+ */
+static void stretched_planes_of_a_calm_picture_are_near(void **state)
+{
+    (void)state;
+    enum { SIDE = 48 };
+    static uint8_t by_planes[3 * SIDE * SIDE], by_pixels[3 * SIDE * SIDE];
+    const coding calm[] = {{.across = 1, .down = 1, .calm = true}, {.across = 2, .down = 2, .calm = true}};
+    const vg_decode how = {.window = {33, 16, 121, 100}, .planes = true}, plain = {.window = {33, 16, 121, 100}};
+    vg_decoded planes = {0}, pixels = {0};
+    vg_resize_scratch scratch = {0};
+    for (size_t k = 0; k < sizeof calm / sizeof *calm; k++)
+        for (int beside = 0; beside < 2; beside++) {
+            unsigned long n;
+            unsigned char *bytes = coded(&calm[k], &n);
+            assert_int_equal(vg_image_decode_part(bytes, n, &how, &planes), VG_OK);
+            assert_int_equal(vg_image_decode_part(bytes, n, &plain, &pixels), VG_OK);
+            for (int c = 1; c < planes.n_planes; c++) planes.planes[c].window.x += beside;
+            assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&pixels, false, SIDE, SIDE, by_pixels, &scratch), VG_OK);
+            const double off = mean_difference(by_planes, by_pixels, sizeof by_planes), most = 1.5;
+            if ((off > most) != (beside == 1))
+                fail_msg("coding %zu, %d beside, is off by %g; %g", k, beside, off, most);
+            free(bytes);
+        }
+    planes.planes[0].window.x = -1;
+    assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch), VG_E_BUG);
+    vg_image_release(&planes.image);
+    vg_image_release(&pixels.image);
+    free(scratch.data);
+}
+
 static void other_files_are_named_as_such(void **state)
 {
     (void)state;
@@ -399,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_jpeg_is_decoded_smaller_where_that_serves),
         cmocka_unit_test(planes_of_a_part_are_those_of_the_whole),
         cmocka_unit_test(stretched_planes_are_the_stretched_picture),
+        cmocka_unit_test(stretched_planes_of_a_calm_picture_are_near),
         cmocka_unit_test(other_files_are_named_as_such),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);

@@ -279,6 +279,7 @@ static void positions_past_the_end_of_the_table_are_empty(void **state)
     for (int slot = 1; slot < 6; slot++) assert_slot_is_empty(b, batch, slot);
     assert_pixels_are(b, batch, 1, -1);
     assert_pixels_are(b, batch, 2, -1);
+    for (int i = 0; i < 3; i++) assert_int_equal(batch->replaced[i], 0);
 }
 
 static void every_epoch_holds_every_phrase_once(void **state)
