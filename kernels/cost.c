@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { QUERY_TILE = 64 };
+/* Queries of a block of attention; above so many columns, or folded, a head is wide. */
+enum { QUERY_TILE = 64, WIDE_TILE = 16, WIDE_TILE_BF16 = 48, LARGEST_HEAD = 64 };
 
 static double operand_bytes(const vg_operand *o)
 {
@@ -75,13 +76,15 @@ static vg_cost cost_attention(const vg_node *n)
     const double rows = 2 * queries + 2 * (double)vg_shape_rows(&k->shape) +
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
     const double added = backward ? operand_bytes(&n->in[14]) + operand_bytes(&n->in[15]) : 0;
+    const bool is_wide = n->attr.attention.head_size > LARGEST_HEAD || n->attr.attention.fold > 1;
+    const int tile = !is_wide ? QUERY_TILE : q->dtype == VG_BF16 ? WIDE_TILE_BF16 : WIDE_TILE;
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
                      .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1) + added,
-                     .pieces = ceil((double)q->shape.dim[1] / QUERY_TILE) * (double)q->shape.dim[0] *
-                               n->attr.attention.heads};
+                     .pieces =
+                         ceil((double)q->shape.dim[1] / tile) * (double)q->shape.dim[0] * n->attr.attention.heads};
 }
 
-/* --- kernels of the CUDA backend, a node; tests/claims/gpu_bytes counts them --- */
+/* --- kernels of the CUDA backend, a node; tests/claims/gpu_bytes counts them, but for those of products --- */
 
 /* Passes down the columns, 128 rows to one, until one is left. */
 static int column_passes(int64_t rows)

@@ -172,7 +172,7 @@ static void grad_linear(backward *b, const vg_graph_node *n, int dy)
     enum { X, W, B, GAMMA, RES };
     const int *in = n->in;
     const vg_act act = n->attr.linear.act;
-    const vg_graph_node *dropout = dropout_of_relu(b, n->out[0]);
+    const vg_graph_node *dropout = act == VG_ACT_RELU ? dropout_of_relu(b, n->out[0]) : NULL;
     int dz = dy;
     if (act != VG_ACT_NONE && (needed(b, in[X]) || needed(b, in[W]) || needed(b, in[B]))) {
         dz = new_like(b, dy);
@@ -295,7 +295,8 @@ static void grad_attention(backward *b, const vg_graph_node *n, int dy)
     give(b, n->in[BIAS], grad.out[5]);
 }
 
-/* The gradient of s [B,1,Q*H] of a forward node, which nobody reads. */
+/* The gradient of s [B,1,Q*H] of a forward node, which nobody reads: a softmax does not see the bias in it, yet every
+ * trainable parameter has its gradient written. */
 static int zeros_for_s(backward *b, const vg_graph_node *n)
 {
     char name[48];

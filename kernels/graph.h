@@ -191,9 +191,11 @@ void vg_program_record(vg_program *program, bool on);
 
 /* The forecast: floating-point operations of products and attention (2 per multiply-add; the rest is bound by memory)
  * and bytes that must move, of one run; and how the GPU goes about it.
- *   pieces    into how much of a product's or an attention's work a device can divide it among its processors, 0 for
- * what is bound by memory: 64 x 64 tiles of a product's result, for each chunk of rows; 64 queries of a head partial
- * bytes of partial results, which one kernel writes and the next one reads kernels   that are started */
+ * pieces: into how many a device can divide a product's or an attention's work among its processors; 0 for what is
+ * bound by memory. 64 x 64 tiles of a product's result, for each chunk of rows; the queries of a head by 64, of a wide
+ * one by the 16 or (bf16) 48 that its kernels take.
+ * partial: bytes of partial results, which one kernel writes and the next one reads.
+ * kernels: how many are started. */
 typedef struct vg_cost {
     double flops, bytes, pieces, partial, kernels;
     bool bf16; /* of a node: it multiplies bf16 */

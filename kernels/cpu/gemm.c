@@ -11,8 +11,7 @@ enum {
     ACROSS_SPAN = 2 * VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
     ACROSS_STEPS = 16,             /* of those, as many as stay in the first-level cache */
     BLOCK_FLOATS = 96 * 1024,      /* of A: a good part of the second-level cache */
-    MAX_BLOCK_ROWS = 256,
-    LINE_FLOATS = 16
+    MAX_BLOCK_ROWS = 256
 };
 
 const vg_gemm_isa *vg_gemm_isa_get(void)
@@ -153,10 +152,11 @@ static part part_of(const layout *l, int thread, int n_threads)
 /* What finishing a tile will add to, on its way while the sums are made. */
 static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
 {
+    enum { LINE = 16 };
     for (int64_t r = 0; r < n_rows; r++) {
         const float *at = g->finish.add + vg_gemm_row_of_c(g, row + r) + column;
         __builtin_prefetch(at);
-        __builtin_prefetch(at + LINE_FLOATS);
+        __builtin_prefetch(at + LINE);
     }
 }
 

@@ -64,9 +64,7 @@ template <int HD> struct softmax {
 template <int HD> static __device__ __forceinline__ void begin(struct softmax<HD> *x)
 {
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        x->top[i] = -INFINITY;
-    }
+    for (int i = 0; i < 4; i++) x->top[i] = -INFINITY;
 }
 
 /* Four more columns for row i: scores s become weights, and what is summed so far is rescaled. */

@@ -14,9 +14,7 @@ template <int HD> struct fragment_softmax {
 template <int HD> static __device__ __forceinline__ void begin(struct fragment_softmax<HD> *x)
 {
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        x->top[r] = -INFINITY;
-    }
+    for (int r = 0; r < 2; r++) x->top[r] = -INFINITY;
 }
 
 /* Raw products of row r of the lane, query `query`, and the keys from `base` on become scores. */

@@ -21,8 +21,8 @@ void vg_cuda_attention_dq_bf16(vg_stream *stream, const struct attention_grad_ar
 void vg_cuda_attention_dkv_bf16(vg_stream *stream, const struct attention_grad_args *args);
 void vg_cuda_attention_dbias_bf16(vg_stream *stream, const struct attention_grad_args *args);
 
-/* The same of heads that those don't take: above LARGEST_HEAD columns, or with sums or something to add; either type.
- */
+/* The same of heads that those don't take: above LARGEST_HEAD columns, folded, or with sums or something to
+ * add; either type. */
 void vg_cuda_attention_dq_wide(vg_stream *stream, const struct attention_grad_args *args);
 void vg_cuda_attention_dkv_wide(vg_stream *stream, const struct attention_grad_args *args);
 void vg_cuda_attention_dbias_wide(vg_stream *stream, const struct attention_grad_args *args);

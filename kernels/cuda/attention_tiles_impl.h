@@ -34,7 +34,7 @@ struct attention_args {
     const uint4 *slot_keys;               /* [B]; NULL without dropout */
     void *o;                              /* [B,Nq,H*D], like q of fp32 or bf16 */
     float *lse, *sums;                    /* [B,H,Nq]; NULL when nobody wants it */
-    int slots, images, heads, size, fold; /* B, Bk, H, D */
+    int slots, images, heads, size, fold; /* B, Bk, H, D, fold of ops.def */
     int n_queries, n_first, keys, tiles;  /* keys = Nk + N2; tiles: blocks a head takes */
     float scale;
     struct keep_rule keep;

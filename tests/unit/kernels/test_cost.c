@@ -129,10 +129,12 @@ static void folding_heads_costs_a_product_a_head(void **state)
     vg_graph *g = ((fixture *)*state)->g;
     const vg_value w = vg_graph_param(g, "w", VG_SHAPE(64, 130)); /* 8 heads of 8 */
     const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(9, 10, 64));
-    const vg_value y = vg_graph_heads_contract(g, vg_graph_heads_expand(g, x, w, VG_NONE, 8), w, VG_NONE, VG_NONE, 8);
+    const vg_value b = vg_graph_param(g, "b", VG_SHAPE(64));
+    const vg_value y = vg_graph_heads_contract(g, vg_graph_heads_expand(g, x, w, b, 8), w, b, VG_NONE, 8);
     const vg_cost cost = cost_of(*state, y);
     assert_true(cost.flops == 2 * 2.0 * 90 * 64 * 130);
     assert_true(cost.pieces == 8 * 2 * 3 + 8 * 2 * 1); /* 90 queries against 130 columns, then against 8 */
+    assert_true(cost.kernels == 3); /* a pass for the second bias; nobody reads what the first makes of it */
 }
 
 static void an_embedding_is_priced_by_the_rows_it_reads(void **state)
