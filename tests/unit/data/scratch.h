@@ -28,4 +28,14 @@ static inline int scratch_remove(void **state)
     return rc;
 }
 
+/* The place of a name in a folder. */
+static inline const char *path_in(const char *folder, const char *name)
+{
+    static char path[8][512]; /* as many as a test holds at once */
+    static int next;
+    next = (next + 1) % 8;
+    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
+    return path[next];
+}
+
 #endif

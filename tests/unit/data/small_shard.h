@@ -81,4 +81,19 @@ static inline void image_damage(const char *path, size_t row)
     assert_int_equal(fclose(file), 0);
 }
 
+/* The caller closes it. */
+static inline vg_split *split_of(const char *path, const char *name)
+{
+    vg_split *split = NULL;
+    MUST(vg_split_open(&path, 1, name, &split));
+    return split;
+}
+
+/* Stands last: it looks at what all tests before it left. */
+static inline void no_file_or_table_was_left_open(void **state)
+{
+    (void)state;
+    assert_int_equal(H5Fget_obj_count(H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+}
+
 #endif

@@ -15,7 +15,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,7 +27,7 @@ const char *__lsan_default_suppressions(void)
     return "leak:libfontconfig\nleak:libhdf5";
 }
 
-#include "tests/unit/data/must.h"
+#include "tests/unit/data/small_shard.h"
 
 static const float boxes[3][4] = {{1, 2, 11, 12}, {0, 0, 40, 30}, {5.5F, 6.25F, 25.5F, 16.25F}};
 
@@ -75,15 +74,6 @@ static vg_new_image image_of(int64_t id, const void *bytes, size_t n, const vg_n
                           .n_sentences = n_sentences};
 }
 
-static const char *path_in(const char *folder, const char *name)
-{
-    static char path[8][512]; /* as many as a test holds at once */
-    static int next;
-    next = (next + 1) % 8;
-    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
-    return path[next];
-}
-
 static void shard_of_two(const char *path)
 {
     vg_shard_writer *w = NULL;
@@ -92,13 +82,6 @@ static void shard_of_two(const char *path)
     MUST(vg_shard_writer_add(w, &first));
     MUST(vg_shard_writer_add(w, &second));
     MUST(vg_shard_writer_close(w, 42));
-}
-
-static vg_split *split_of(const char *path, const char *name)
-{
-    vg_split *split = NULL;
-    MUST(vg_split_open(&path, 1, name, &split));
-    return split;
 }
 
 static void assert_unreadable(const char *path, const char *words)
@@ -512,173 +495,6 @@ static void tables_must_lie_plainly_in_the_file(void **state)
     assert_unreadable(path, "/sentences");
 }
 
-/* ---- rows that lie ---- */
-
-typedef struct lie {
-    const char *says;
-    void (*tell)(vg_shard_tables *t);
-} lie;
-
-static void lie_width(vg_shard_tables *t)
-{
-    t->images[0].width = 0;
-}
-static void lie_length(vg_shard_tables *t)
-{
-    t->images[1].length = UINT64_MAX;
-}
-static void lie_offset(vg_shard_tables *t)
-{
-    t->images[1].offset = UINT64_MAX;
-}
-static void lie_overlap(vg_shard_tables *t)
-{
-    t->images[1].offset = 3;
-}
-static void lie_straddle(vg_shard_tables *t)
-{
-    t->chunk_bytes = 13;
-}
-static void lie_name(vg_shard_tables *t)
-{
-    t->images[0].name_offset = t->n_text - 2;
-}
-static void lie_name_length(vg_shard_tables *t)
-{
-    t->images[0].name_length = 3;
-}
-static void lie_image_id(vg_shard_tables *t)
-{
-    t->images[0].image_id = 5;
-}
-static void lie_no_image(vg_shard_tables *t)
-{
-    t->sentences[3].image = 2;
-}
-static void lie_negative_image(vg_shard_tables *t)
-{
-    t->sentences[0].image = -1;
-}
-static void lie_order(vg_shard_tables *t)
-{
-    t->sentences[0].image = 1;
-}
-static void lie_orphan(vg_shard_tables *t)
-{
-    t->n_sentences = 3;
-}
-static void lie_split(vg_shard_tables *t)
-{
-    t->sentences[0].split = 2;
-}
-static void lie_kind(vg_shard_tables *t)
-{
-    t->sentences[0].kind = -1;
-}
-static void lie_text(vg_shard_tables *t)
-{
-    t->sentences[0].text_offset = UINT64_MAX - 3;
-}
-static void lie_text_end(vg_shard_tables *t)
-{
-    t->sentences[0].text_length = 9;
-}
-static void lie_empty(vg_shard_tables *t)
-{
-    t->sentences[0].text_length = 0;
-}
-static void lie_utf8(vg_shard_tables *t)
-{
-    t->text[t->sentences[0].text_offset] = '\xff';
-}
-static void lie_boxes(vg_shard_tables *t)
-{
-    t->sentences[0].n_boxes = 4;
-}
-static void lie_negative_boxes(vg_shard_tables *t)
-{
-    t->sentences[0].n_boxes = -1;
-}
-static void lie_first_box(vg_shard_tables *t)
-{
-    t->sentences[0].first_box = INT64_MAX;
-}
-static void lie_box_outside(vg_shard_tables *t)
-{
-    t->boxes[0][2] = 40.5F;
-}
-static void lie_box_empty(vg_shard_tables *t)
-{
-    t->boxes[0][2] = t->boxes[0][0];
-}
-static void lie_box_nan(vg_shard_tables *t)
-{
-    t->boxes[0][1] = NAN;
-}
-static void lie_box_moved(vg_shard_tables *t)
-{
-    t->boxes[0][2] += 0.25F;
-}
-static void lie_ref(vg_shard_tables *t)
-{
-    t->sentences[0].ref_id = 1;
-}
-static void lie_split_name(vg_shard_tables *t)
-{
-    memset(t->splits[0], 'x', sizeof t->splits[0]);
-}
-static void lie_empty_split(vg_shard_tables *t)
-{
-    t->splits[0][0] = '\0';
-}
-
-static const lie lies[] = {
-    {"row 0 (image 7): its size is impossible", lie_width},
-    {"row 1 (image 8): its bytes lie outside", lie_length},
-    {"its bytes lie outside", lie_offset},
-    {"its bytes overlap", lie_overlap},
-    {"its bytes straddle a chunk", lie_straddle},
-    {"outside the text table", lie_name},
-    {"does not end where it says", lie_name_length},
-    {"does not match its hash", lie_image_id},
-    {"row 3 (sentence 80): its image does not exist", lie_no_image},
-    {"its image does not exist", lie_negative_image},
-    {"not in the order of images", lie_order},
-    {"image row 1 has no sentences", lie_orphan},
-    {"its split does not exist", lie_split},
-    {"its kind does not exist", lie_kind},
-    {"outside the text table", lie_text},
-    {"does not end where it says", lie_text_end},
-    {"its text is empty", lie_empty},
-    {"not UTF-8", lie_utf8},
-    {"boxes lie outside the box table", lie_boxes},
-    {"boxes lie outside the box table", lie_negative_boxes},
-    {"boxes lie outside the box table", lie_first_box},
-    {"its box leaves the image", lie_box_outside},
-    {"its box is empty", lie_box_empty},
-    {"not finite", lie_box_nan},
-    {"does not match its hash", lie_box_moved},
-    {"does not match its hash", lie_ref},
-    {"/splits row 0 is not a name", lie_split_name},
-    {"/splits row 0 is not a name", lie_empty_split},
-};
-
-static void every_lie_of_a_row_is_named(void **state)
-{
-    const char *path = path_in(*state, "two.h5");
-    shard_of_two(path);
-    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        vg_shard *shard = NULL;
-        MUST(vg_shard_open(path, &shard));
-        assert_int_equal(shard->tables.n_boxes, 3); /* sentence 80 uses the second box of sentence 71 */
-        lies[i].tell(&shard->tables);
-        assert_int_equal(vg_shard_check(path, &shard->tables, NULL, NULL), VG_E_DATA);
-        ASSERT_SAYS(path);
-        ASSERT_SAYS(lies[i].says);
-        vg_shard_close(shard);
-    }
-}
-
 /* ---- I/O errors ---- */
 
 static int failures_left, failure_code;
@@ -747,76 +563,6 @@ static void a_shard_cut_while_it_is_open_is_noticed(void **state)
     free(bytes);
 }
 
-/* ---- tools ---- */
-
-static uint64_t hash_of(const char *path, const char *name)
-{
-    vg_split *split = split_of(path, name);
-    const uint64_t hash = vg_split_hash(split);
-    vg_split_close(split);
-    return hash;
-}
-
-static void merging_changes_the_files_and_not_the_data(void **state)
-{
-    const char *in = path_in(*state, "in"), *merged = path_in(*state, "merged"), *cut = path_in(*state, "cut");
-    vg_shard_rewrite_report report;
-    assert_int_equal(mkdir(in, 0700), 0);
-    shard_of_two(path_in(in, "a.h5"));
-    shard_of_two(path_in(in, "b.h5"));
-    MUST(vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = merged, .name = "m"}, &report));
-    assert_int_equal(report.shards, 1);
-    assert_int_equal(report.images, 4);
-    assert_int_equal(report.sentences, 8);
-    assert_true(hash_of(merged, "train") == hash_of(in, "train"));
-    MUST(vg_shard_rewrite(
-        &(vg_shard_rewrite_spec){.paths = &merged, .n_paths = 1, .out = cut, .name = "c", .shard_bytes = 1}, &report));
-    assert_int_equal(report.shards, 4);
-    assert_true(hash_of(cut, "train") == hash_of(in, "train"));
-    assert_true(hash_of(cut, "val") == hash_of(in, "val"));
-    assert_int_equal(
-        vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = in, .name = "m"}, &report),
-        VG_E_USAGE);
-    ASSERT_SAYS("there are shards in this folder");
-}
-
-/* 200 images with a sentence each; half of them go. */
-static void a_share_of_a_split_moves_by_image(void **state)
-{
-    const char *all = path_in(*state, "all.h5"), *out = path_in(*state, "out"), *again = path_in(*state, "again");
-    vg_shard_rewrite_spec spec = {
-        .paths = &all, .n_paths = 1, .out = out, .name = "s", .from = "train", .to = "held", .share = 0.5, .seed = 3};
-    vg_shard_rewrite_report report;
-    vg_shard_writer *w = NULL;
-    MUST(vg_shard_writer_open(all, "test", "hand", &w));
-    for (int64_t i = 0; i < 200; i++) {
-        const vg_new_image image = image_of(i, "bytes", 5, seven, 3); /* two of train, one of val */
-        MUST(vg_shard_writer_add(w, &image));
-    }
-    MUST(vg_shard_writer_close(w, 0));
-    MUST(vg_shard_rewrite(&spec, &report));
-    assert_in_range(report.moved_images, 75, 125); /* 100 give or take 3.5 standard deviations */
-    assert_int_equal(report.moved_sentences, 2 * report.moved_images);
-    vg_split *train = split_of(out, "train"), *held = split_of(out, "held");
-    assert_int_equal(vg_split_image_count(train) + vg_split_image_count(held), 200); /* none is torn in two */
-    assert_true(hash_of(out, "val") == hash_of(all, "val"));
-    spec.out = again;
-    MUST(vg_shard_rewrite(&spec, &report));
-    assert_true(hash_of(again, "held") == vg_split_hash(held)); /* the same ones again */
-    vg_split_close(train);
-    vg_split_close(held);
-    spec.from = "nope";
-    spec.out = path_in(*state, "third");
-    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_USAGE);
-    ASSERT_SAYS("nothing went from split 'nope' to 'held'");
-}
-
-static void no_file_or_table_was_left_open(void **state)
-{
-    (void)state; /* the last test: all others came before */
-    assert_int_equal(H5Fget_obj_count(H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
-}
-
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 
 int main(void)
@@ -838,12 +584,9 @@ int main(void)
         cmocka_unit_test(a_shard_of_format_1_is_read),
         IN_SCRATCH(what_a_reader_does_not_know_is_passed_over),
         IN_SCRATCH(tables_must_lie_plainly_in_the_file),
-        IN_SCRATCH(every_lie_of_a_row_is_named),
         IN_SCRATCH(an_io_error_that_passes_is_tried_again),
         IN_SCRATCH(an_io_error_that_lasts_is_a_storage_error),
         IN_SCRATCH(a_shard_cut_while_it_is_open_is_noticed),
-        IN_SCRATCH(merging_changes_the_files_and_not_the_data),
-        IN_SCRATCH(a_share_of_a_split_moves_by_image),
         cmocka_unit_test(no_file_or_table_was_left_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

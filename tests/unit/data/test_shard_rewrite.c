@@ -1,4 +1,4 @@
-/* Shards from shards: a part left out, images made smaller, and what the new ones say of it. */
+/* Shards from shards: joined, cut, a part left out or moved, images made smaller, and what the new ones say of it. */
 #define _XOPEN_SOURCE 700
 #include "data/shard_history_impl.h"
 #include "data/shard_impl.h"
@@ -9,19 +9,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
 #include "tests/unit/data/small_shard.h"
-
-static const char *path_in(const char *folder, const char *name)
-{
-    static char path[8][512]; /* as many as a test holds at once */
-    static int next;
-    next = (next + 1) % 8;
-    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
-    return path[next];
-}
 
 /* Rewrites a small shard into folder `to` and opens the first new one. */
 static vg_shard *rewritten(const char *folder, const char *to, vg_shard_rewrite_spec spec,
@@ -180,6 +172,69 @@ static void an_error_leaves_no_new_shard(void **state)
     assert_int_equal(remove(out), 0);
 }
 
+static uint64_t hash_of(const char *path, const char *name)
+{
+    vg_split *split = split_of(path, name);
+    const uint64_t hash = vg_split_hash(split);
+    vg_split_close(split);
+    return hash;
+}
+
+static void merging_changes_the_files_and_not_the_data(void **state)
+{
+    const char *in = path_in(*state, "in"), *merged = path_in(*state, "merged"), *cut = path_in(*state, "cut");
+    vg_shard_rewrite_report report;
+    assert_int_equal(mkdir(in, 0700), 0);
+    small_shard(path_in(in, "a.h5"));
+    small_shard(path_in(in, "b.h5"));
+    MUST(vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = merged, .name = "m"}, &report));
+    assert_int_equal(report.shards, 1);
+    assert_int_equal(report.images, 4);
+    assert_int_equal(report.sentences, 8);
+    assert_true(hash_of(merged, "train") == hash_of(in, "train"));
+    MUST(vg_shard_rewrite(
+        &(vg_shard_rewrite_spec){.paths = &merged, .n_paths = 1, .out = cut, .name = "c", .shard_bytes = 1}, &report));
+    assert_int_equal(report.shards, 4);
+    assert_true(hash_of(cut, "train") == hash_of(in, "train"));
+    assert_true(hash_of(cut, "val") == hash_of(in, "val"));
+    assert_int_equal(
+        vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = in, .name = "m"}, &report),
+        VG_E_USAGE);
+    ASSERT_SAYS("there are shards in this folder");
+}
+
+/* Half of 200 images go. */
+static void a_share_of_a_split_moves_by_image(void **state)
+{
+    const char *all = path_in(*state, "all.h5"), *out = path_in(*state, "out"), *again = path_in(*state, "again");
+    vg_shard_rewrite_spec spec = {
+        .paths = &all, .n_paths = 1, .out = out, .name = "s", .from = "train", .to = "held", .share = 0.5, .seed = 3};
+    vg_shard_rewrite_report report;
+    const unsigned char *bytes = (const unsigned char *)"bytes";
+    vg_shard_writer *w = NULL;
+    MUST(vg_shard_writer_open(all, "test", "hand", &w));
+    for (int64_t i = 0; i < 200; i++) { /* two sentences of train, one of val */
+        const vg_new_image image = small_image(i, 40, 30, bytes, 5, small_sentences, 3);
+        MUST(vg_shard_writer_add(w, &image));
+    }
+    MUST(vg_shard_writer_close(w, 0));
+    MUST(vg_shard_rewrite(&spec, &report));
+    assert_in_range(report.moved_images, 75, 125); /* 100 give or take 3.5 standard deviations */
+    assert_int_equal(report.moved_sentences, 2 * report.moved_images);
+    vg_split *train = split_of(out, "train"), *held = split_of(out, "held");
+    assert_int_equal(vg_split_image_count(train) + vg_split_image_count(held), 200); /* none is torn in two */
+    assert_true(hash_of(out, "val") == hash_of(all, "val"));
+    spec.out = again;
+    MUST(vg_shard_rewrite(&spec, &report));
+    assert_true(hash_of(again, "held") == vg_split_hash(held)); /* the same ones again */
+    vg_split_close(train);
+    vg_split_close(held);
+    spec.from = "nope";
+    spec.out = path_in(*state, "third");
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_USAGE);
+    ASSERT_SAYS("nothing went from split 'nope' to 'held'");
+}
+
 static void a_history_forgets_its_oldest_lines(void **state)
 {
     char history[VG_SHARD_HISTORY_BYTES] = "", line[VG_SHARD_HISTORY_BYTES];
@@ -207,11 +262,19 @@ static void a_history_forgets_its_oldest_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_SCRATCH(a_condition_keeps_some_sentences),   IN_SCRATCH(images_without_sentences_go),
-        IN_SCRATCH(listed_records_are_left_out),        IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
-        IN_SCRATCH(equal_input_makes_equal_files),      cmocka_unit_test(a_box_stays_inside_and_is_not_empty),
-        cmocka_unit_test(impossible_sizes_are_refused), IN_SCRATCH(records_of_different_origin_share_no_shard),
-        IN_SCRATCH(an_error_leaves_no_new_shard),       cmocka_unit_test(a_history_forgets_its_oldest_lines),
+        IN_SCRATCH(a_condition_keeps_some_sentences),
+        IN_SCRATCH(images_without_sentences_go),
+        IN_SCRATCH(listed_records_are_left_out),
+        IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
+        IN_SCRATCH(equal_input_makes_equal_files),
+        cmocka_unit_test(a_box_stays_inside_and_is_not_empty),
+        cmocka_unit_test(impossible_sizes_are_refused),
+        IN_SCRATCH(records_of_different_origin_share_no_shard),
+        IN_SCRATCH(an_error_leaves_no_new_shard),
+        IN_SCRATCH(merging_changes_the_files_and_not_the_data),
+        IN_SCRATCH(a_share_of_a_split_moves_by_image),
+        cmocka_unit_test(a_history_forgets_its_oldest_lines),
+        cmocka_unit_test(no_file_or_table_was_left_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

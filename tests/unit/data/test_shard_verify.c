@@ -16,15 +16,6 @@
 
 #include "tests/unit/data/small_shard.h"
 
-static const char *path_in(const char *folder, const char *name)
-{
-    static char path[8][512]; /* as many as a test holds at once */
-    static int next;
-    next = (next + 1) % 8;
-    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
-    return path[next];
-}
-
 static vg_shard_verify_report verified(const char *path, bool decode, vg_status wanted)
 {
     vg_shard_verify_report report;
