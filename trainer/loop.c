@@ -276,12 +276,18 @@ static vg_status evaluate_where_due(vg_run *r)
     return VG_OK;
 }
 
-static vg_status stopped(const vg_run *r)
+/* What a run leaves behind is where it stands, or it does not end well. */
+static vg_status check_saved(const vg_run *r, const char *end)
 {
     VG_CHECK(!r->failed_saves, VG_E_STORAGE,
-             "stopped at step %lld on request, but its checkpoint could not be saved; the same command goes on from an "
-             "older one",
+             "%s at step %lld, but its checkpoint could not be saved; the same command goes on from an older one", end,
              (long long)r->step);
+    return VG_OK;
+}
+
+static vg_status stopped(const vg_run *r)
+{
+    VG_TRY(check_saved(r, "stopped on request"));
     return vg_fail(VG_E_STOPPED, "stopped at step %lld on request; the same command goes on from its checkpoint",
                    (long long)r->step);
 }
@@ -363,14 +369,17 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         VG_TRY(evaluate_where_due(r));
         VG_TRY(train_stage(r));
         vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
-        if (r->stage_index + 1 == r->o->n_stages) return vg_run_evaluate(r);
+        if (r->stage_index + 1 == r->o->n_stages) {
+            VG_TRY(vg_run_evaluate(r));
+            return check_saved(r, "trained to the end");
+        }
         VG_TRY(vg_run_bring_home(r));
         vg_run_leave_stage(r);
         r->stage_index++;
         r->stage_step = r->optimizer_steps = 0;
     }
     vg_metrics_say(r->metrics, "step %lld ends stage '%s', as run.until asked", (long long)r->step, r->o->run_until);
-    return VG_OK;
+    return check_saved(r, "ended");
 }
 
 /* ---- opening a run ---- */

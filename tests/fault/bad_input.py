@@ -17,26 +17,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 USAGE, DATA, COMMUNICATION, STORAGE, CONFIG = 64, 65, 69, 74, 78
-faults = 0
+check = harness.Check()
 
 
 def expect(what, done, code, *words):
     """One line on standard error that names the place, and this exit code."""
-    global faults
     lines = [l for l in done.stderr.splitlines() if l.startswith("vlgtr")]
-    line = lines[-1] if lines else ""
-    missing = [w for w in words if w not in line]
-    good = done.returncode == code and len(lines) == 1 and not missing
-    print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}  {line}")
-    if not good:
-        print(f"    wanted code {code}, one line with {words}; lines: {lines}")
-        faults += 1
-
-
-def check(what, truth):
-    global faults
-    print(f"{'ok ' if truth else 'BAD'} {what}")
-    faults += not truth
+    good = done.returncode == code and len(lines) == 1 and all(w in lines[0] for w in words)
+    check(what, good, f"{done.returncode}  {lines[-1] if lines else ''}" if good else
+          f"wanted code {code}, one line with {words}; {done.returncode}, lines: {lines}")
 
 
 # --- configuration ---
@@ -199,12 +188,15 @@ def full_disk(bench):
 
     done = bench.run("train", "run.yaml", *bench.sets(options), preexec_fn=limit)
     left = sorted(os.listdir(bench.path("full", "checkpoints")))
-    check(f"disk full while saving: training goes on to its end (code {done.returncode}), each failure is a warning",
-          done.returncode == 0 and done.stderr.count("is not saved") >= 2)
+    check("disk full while saving: training goes on, each failure is a warning",
+          done.returncode == STORAGE and done.stderr.count("is not saved") >= 2 and "step 30/30" in done.stderr)
+    expect("disk full to the end", done, STORAGE, "trained to the end at step 30", "could not be saved")
     check(f"disk full while saving: older checkpoints are intact, nothing half-written is left: {left}",
           left[-1] == "step-00000016" and bench.run("checkpoint", "verify", "full/checkpoints/step-00000016").returncode == 0)
     done = bench.run("train", "run.yaml", *bench.sets(dict(options, **{"run.max_failed_saves": 1})), preexec_fn=limit)
     expect("disk full too often", done, STORAGE, "saves in a row failed")
+    done = bench.run("train", "run.yaml", *bench.sets(dict(options, **{"run.folder": "full-until", "run.until": "heads"})), preexec_fn=limit)
+    expect("disk full where run.until ends a run", done, STORAGE, "ended at step 16", "could not be saved")
 
 
 def ranks_that_differ(bench):
@@ -230,8 +222,7 @@ def main(vlgtr):
         bench.make_data()
         for part in (configurations, datasets, shards, weights, checkpoints, full_disk, ranks_that_differ):
             part(bench)
-    print(f"{faults} faults")
-    return 1 if faults else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":
