@@ -13,16 +13,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import generated_genome
+import harness
 
 MOST_MB = 300
 vlgtr, scratch, data, n_regions = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-faults = 0
-
-
-def check(what, truth):
-    global faults
-    print(f"{'ok ' if truth else 'BAD'} {what}", flush=True)
-    faults += not truth
+check = harness.Check()
 
 
 def counts(*words):
@@ -122,5 +117,5 @@ if data:
 else:
     print("--  VLGTR_DATA does not name a folder of data: real sets were left out")
 generated()
-print("import_counts: holds" if not faults else f"import_counts: falls short, {faults} times")
-sys.exit(1 if faults else 0)
+print("import_counts: holds" if not check.bad else f"import_counts: falls short, {faults} times")
+sys.exit(1 if check.bad else 0)

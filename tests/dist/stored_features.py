@@ -19,13 +19,7 @@ import harness
 LAST = 30
 LARGE = {"data.side": 448, "schedule.0.steps": 2, "schedule.1.steps": 1}
 STORED = {"features.images": "disk", "features.phrases": "disk"}
-GOOD = True
-
-
-def check(true, what):
-    global GOOD
-    GOOD &= bool(true)
-    print(f"{what}: {'yes' if true else 'NO'}", flush=True)
+check = harness.Check()
 
 
 def train(bench, folder, ranks=1, **options):
@@ -56,26 +50,30 @@ def harm(bench, want):
 
     flip(store, middle)
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "flipped", **shared}))
-    check(done.returncode == 74 and "is not what was written" in done.stderr, "a flipped bit in a row ends the run with code 74")
+    check("a flipped bit in a row ends the run with code 74",
+          done.returncode == 74 and "is not what was written" in done.stderr)
 
     os.rename(store, f"{store}.partial")  # as a build leaves it that a power cut ended: a torn row, the others whole
     hashes, said = train(bench, "resumed", 2, **shared)
-    check(hashes == want and made(said, "image") and store.read_bytes() == whole, "a build goes on from a torn row: same bits, same file")
+    check("a build goes on from a torn row: same bits, same file",
+          hashes == want and made(said, "image") and store.read_bytes() == whole)
 
     store.write_bytes(whole[:middle])
     hashes, said = train(bench, "short", **shared)
-    check(hashes == want and "it is made anew" in said and store.read_bytes() == whole, "a store cut short is made anew: same bits, same file")
+    check("a store cut short is made anew: same bits, same file",
+          hashes == want and "it is made anew" in said and store.read_bytes() == whole)
 
     seed = {"train.seed": 2}
     other = train(bench, "seed-none", **seed)[0]
     hashes, said = train(bench, "seed", **seed, **shared)
-    check(hashes == other != want and "images-train.h5 has 'weights: " in said and "phrases-train.h5 has 'weights: " in said,
-          "stores of other weights are named and made anew")
+    check("stores of other weights are named and made anew",
+          hashes == other != want and "images-train.h5 has 'weights: " in said and "phrases-train.h5 has 'weights: " in said)
     hashes, said = train(bench, "side", **seed, **shared, **{"data.side": 64})
-    check("has 'picture: 32 x 32" in said and not made(said, "phrase"), "a store of other pictures is named and made anew")
+    check("a store of other pictures is named and made anew", "has 'picture: 32 x 32" in said and not made(said, "phrase"))
 
     hashes, said = train(bench, "nowhere", **STORED, **{"features.folder": bench.path("run.yaml", "below")})
-    check(hashes == want and "the steps compute image features themselves" in said, "a folder that cannot be made is named, the step computes: same bits")
+    check("a folder that cannot be made is named, the step computes: same bits",
+          hashes == want and "the steps compute image features themselves" in said)
 
 
 def rounded(bench, want):
@@ -83,9 +81,11 @@ def rounded(bench, want):
     half = {**STORED, "features.dtype": "bf16"}
     one, two = (train(bench, f"half{r}", r, **half)[0] for r in (1, 2))
     full, small = (os.path.getsize(bench.path(f, "features", "images-train.h5")) for f in ("r2", "half1"))
-    check(one == two != want and small < 0.6 * full, f"bf16 stores: {small} bytes for {full}, bits of their own on 1 and 2 ranks")
+    check(f"bf16 stores: {small} bytes for {full}, bits of their own on 1 and 2 ranks",
+          one == two != want and small < 0.6 * full)
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "half", "features.max_gb": 1e-5, **half}))
-    check(done.returncode == 78 and "bf16 needs the store" in done.stderr, "a bf16 store that is refused ends the run with code 78")
+    check("a bf16 store that is refused ends the run with code 78",
+          done.returncode == 78 and "bf16 needs the store" in done.stderr)
 
 
 def views(bench, want):
@@ -94,10 +94,11 @@ def views(bench, want):
     hashes = train(bench, "views-none", **fixed)[0]
     stored, said = train(bench, "views", 2, **fixed, **STORED)
     anew = train(bench, "views-anew", **{**fixed, **STORED, "features.views": 0})
-    check(stored == hashes and made(said, "image"), "two views of each augmented image, in a store: same bits")
-    check(hashes != want and anew[0] != hashes and not made(anew[1], "image"), "others than of plain pictures, or of new views each time")
+    check("two views of each augmented image, in a store: same bits", stored == hashes and made(said, "image"))
+    check("others than of plain pictures, or of new views each time",
+          hashes != want and anew[0] != hashes and not made(anew[1], "image"))
     sizes = [os.path.getsize(bench.path(folder, "features", "images-train.h5")) for folder in ("r1", "views")]
-    check(1.9 < sizes[1] / sizes[0] < 2.1, f"the store has twice the size: {sizes[1]} bytes for {sizes[0]}")
+    check(f"the store has twice the size: {sizes[1]} bytes for {sizes[0]}", 1.9 < sizes[1] / sizes[0] < 2.1)
 
 
 def rows_done(path):
@@ -121,7 +122,8 @@ def one_rank_ends_it(bench, what, disturb, code, word):
     disturb(bench.processes()[1])
     said = process.communicate()[1]
     done = rows_done(partial) / os.path.getsize(partial)
-    check(process.returncode == code and word in said and done < 0.4, f"{what}: code {process.returncode}, {done:.0%} of the rows were made")
+    check(f"{what}: code {process.returncode}, {done:.0%} of the rows were made",
+          process.returncode == code and word in said and done < 0.4)
 
 
 def full_disk(pid):
@@ -151,7 +153,8 @@ def kill(bench, kills):
     want = train(bench, "large-none", **LARGE)[0] if kills else None
     for trial in range(kills):
         hashes, in_time, done = kill_and_go_on(bench, trial, chance)
-        check(hashes == want and in_time, f"a build killed when {done} bytes were there, gone on with on other ranks: same bits")
+        check(f"a build killed when {done} bytes were there, gone on with on other ranks: same bits",
+              hashes == want and in_time)
 
 
 def main(vlgtr, *more):
@@ -159,27 +162,30 @@ def main(vlgtr, *more):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
         want, said = train(bench, "none", **{"features.phrases": "off"})
-        check(len(want) == LAST and not made(said, "image"), "the run without any store has a hash for every step")
-        check(train(bench, "memory")[0] == want, "phrases kept in memory: same bits")
+        check("the run without any store has a hash for every step", len(want) == LAST and not made(said, "image"))
+        check("phrases kept in memory: same bits", train(bench, "memory")[0] == want)
         for ranks in (1, 2, 3):
             hashes, said = train(bench, f"r{ranks}", ranks, **STORED)
-            check(hashes == want and made(said, "image") and made(said, "phrase"), f"stores built by {ranks} ranks: same bits")
+            check(f"stores built by {ranks} ranks: same bits", hashes == want and made(said, "image") and made(said, "phrase"))
         one, two = (pathlib.Path(bench.path(f, "features", "images-train.h5")).read_bytes() for f in ("r1", "r3"))
-        check(one == two, "1 and 3 ranks make the same file")
+        check("1 and 3 ranks make the same file", one == two)
         shared = {**STORED, "features.folder": bench.path("r1", "features")}
         hashes, said = train(bench, "shared", 2, **shared)
-        check(hashes == want and not made(said, "image") and not made(said, "phrase"), "a second run takes the stores of the first: same bits")
+        check("a second run takes the stores of the first: same bits",
+              hashes == want and not made(said, "image") and not made(said, "phrase"))
         hashes, said = train(bench, "large", **STORED, **{"features.max_gb": 1e-5})
-        check(hashes == want and "max_gb" in said and not made(said, "image"), "a store above features.max_gb is refused, the step computes: same bits")
+        check("a store above features.max_gb is refused, the step computes: same bits",
+              hashes == want and "max_gb" in said and not made(said, "image"))
         plans = [bench.must("plan", "run.yaml", *bench.sets({**STORED, "features.max_gb": gb})) for gb in (1, 1e-5)]
-        check("stage 0 reads image features from a store" in plans[0] and "a store of 0.000 GB is above" in plans[1], "`plan` tells of stores that are made and of one that is refused")
+        check("`plan` tells of stores that are made and of one that is refused",
+              "stage 0 reads image features from a store" in plans[0] and "a store of 0.000 GB is above" in plans[1])
         one_rank_ends_it(bench, "one rank is asked to stop", lambda pid: os.kill(pid, signal.SIGUSR1), 75, "stopped on request")
         one_rank_ends_it(bench, "the disk of one rank is full", full_disk, 78, "bf16 needs the store")
         views(bench, want)
         harm(bench, want)
         rounded(bench, want)
         kill(bench, kills)
-    return 0 if GOOD else 1
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":

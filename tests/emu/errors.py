@@ -15,7 +15,8 @@ DEVICE, SKIPPED, CONFIG = 71, 77, 78
 RUN = str(pathlib.Path(__file__).with_name("run"))
 # The second rank alone: words of a shell command before the program's own.
 SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST; exec "$0" "$@"', RUN]
-bad = runs = 0
+runs = 0
+check = harness.Check()
 
 
 def train(bench, settings, *words, ranks=1):
@@ -30,20 +31,13 @@ def train(bench, settings, *words, ranks=1):
     return done
 
 
-def check(what, done, good, line=""):
-    global bad
-    print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}  {line}", flush=True)
-    if not good:
-        print(done.stderr)
-        bad += 1
-
-
 def expect(what, done, code, *words):
     """This exit code, one line from the program that has the words, and nothing that the emulator found."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("vlgtr")]
     findings = [line for line in done.stderr.splitlines() if line.startswith("vg-emu")]
     line = lines[0] if len(lines) == 1 else f"not one line, but {lines}"
-    check(what, done, done.returncode == code and len(lines) == 1 and all(w in line for w in words) and not findings, line)
+    good = done.returncode == code and len(lines) == 1 and all(w in line for w in words) and not findings
+    check(what, good, f"{done.returncode}  {line if good else done.stderr}")
 
 
 def enough(bench, short, words, ranks):
@@ -51,7 +45,7 @@ def enough(bench, short, words, ranks):
     asked = re.search(r"needs (\d+) MiB", short.stderr)
     memory = int(asked[1]) if asked else 0
     done = train(bench, {"VG_EMU_MEMORY": str(memory << 20)}, *words, ranks=ranks)
-    check(f"the {memory} MiB that {ranks} ranks ask for are enough", done, memory > 4 and done.returncode == 0)
+    check(f"the {memory} MiB that {ranks} ranks ask for are enough", memory > 4 and done.returncode == 0, done.stderr if done.returncode else "")
 
 
 def main(vlgtr, build):
@@ -67,7 +61,7 @@ def main(vlgtr, build):
                "same GPU, 0000:1e:00.0")
         expect("hidden devices", train(bench, {"CUDA_VISIBLE_DEVICES": ""}, *cuda), DEVICE, "CUDA_VISIBLE_DEVICES")
         allowed = train(bench, {"VG_EMU_DEVICES": "0"}, "--device", "auto")
-        check("no device, and that is allowed", allowed, allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)
+        check("no device, and that is allowed", allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)
         short = train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *cuda)
         expect("too little memory", short, DEVICE, "train.micro_batch")
         enough(bench, short, cuda, ranks=1)
@@ -86,7 +80,7 @@ def main(vlgtr, build):
         for what, more in (("two", []), ("two that share the moments", ["--set", "train.zero=true"])):
             expect(f"one of {what} lost in the update", train(bench, soon, "--set", "train.deadline=300", *cuda, *more, ranks=2),
                    DEVICE, "rank 1 on", "unspecified launch failure")
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":
