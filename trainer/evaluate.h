@@ -22,12 +22,14 @@ typedef struct vg_answer {
     float box[4];     /* xyxy, pixels of the source image, clamped to it */
     float score, iou, giou;
     int32_t hit5, hit10; /* IoU >= 0.5 among the 5 and 10 best queries */
+    int32_t unread;      /* 1: its image cannot be read, so nothing was answered, which is a miss */
 } vg_answer;
 
 /* Sums over a set of sentences. */
 typedef struct vg_score {
     char kind[32]; /* phrase type; "all" for the whole split */
     int64_t trials, hits25, hits50, hits75, hits90, hits5, hits10, giou50;
+    int64_t unread; /* of the trials, those whose image cannot be read */
     double iou;
 } vg_score;
 
@@ -40,14 +42,17 @@ typedef struct vg_evaluation {
     int n_scores;
 } vg_evaluation;
 
-/* Collective. Errors: VG_E_DATA (sentences whose image cannot be read), VG_E_NOMEM, VG_E_COMM. */
+/* Collective. Every sentence of the split is a trial: one whose image cannot be read is a miss. Errors: VG_E_DATA
+ * (there are more of those than data.max_bad allows of all sentences), VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_evaluate(const vg_eval_spec *spec, vg_evaluation *out);
 void vg_evaluation_release(vg_evaluation *evaluation);
 
-/* Local, rank 0. One JSON line per sentence: ids, phrase, kind, box, target, score, IoU. Errors: VG_E_STORAGE. */
+/* Local, rank 0. One JSON line per sentence: ids, phrase, kind, box, target, score, IoU; `"unread": true` and no box
+ * where the image cannot be read. Errors: VG_E_STORAGE. */
 vg_status vg_evaluation_write(const vg_evaluation *evaluation, const vg_split *split, const char *path);
 
-/* Local, rank 0. A contact sheet of n answers spread over the split. Errors: VG_E_STORAGE, VG_E_DATA, VG_E_NOMEM. */
+/* Local, rank 0. A contact sheet of n answers spread over the images that can be read. Errors: VG_E_STORAGE, VG_E_DATA,
+ * VG_E_NOMEM. */
 vg_status vg_evaluation_draw(const vg_evaluation *evaluation, const vg_split *split, int n, const char *path);
 
 /* The answer of one slot. logits [Q,2], boxes [Q,4] cxcywh in 0..1; targets xyxy in pixels (n_targets may be 0). */

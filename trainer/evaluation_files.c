@@ -24,7 +24,8 @@ static json_t *answer_json(const vg_answer *a, const vg_split *split)
     json_t *record =
         json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:f, s:f}", "sentence_id", (json_int_t)s.sentence_id, "ref_id",
                   (json_int_t)s.ref_id, "image_id", (json_int_t)image.image_id, "phrase", s.text, "kind", s.kind, "box",
-                  box_json(a->box), "score", (double)a->score, "iou", (double)a->iou);
+                  a->unread ? json_null() : box_json(a->box), "score", (double)a->score, "iou", (double)a->iou);
+    if (record && a->unread) json_object_set_new(record, "unread", json_true());
     if (record && s.n_boxes) json_object_set_new(record, "target", box_json(s.boxes));
     return record;
 }
@@ -62,15 +63,18 @@ static vg_status draw_answer(const vg_answer *a, const vg_split *split, vg_image
     return s.n_boxes ? vg_draw_boxes(out, boxes, 2) : vg_draw_boxes(out, boxes + 1, 1);
 }
 
-static vg_status draw_tiles(const vg_evaluation *e, const vg_split *split, int n, vg_image *tiles,
+/* n of the answers, n_read of which have an image. */
+static vg_status draw_tiles(const vg_evaluation *e, const vg_split *split, int n, int64_t n_read, vg_image *tiles,
                             const char **captions)
 {
-    for (int i = 0; i < n; i++) {
-        const vg_answer *a = &e->answers[(int64_t)i * e->n_answers / n];
+    int64_t read = 0;
+    for (int drawn = 0, i = 0; drawn < n; i++) {
+        const vg_answer *a = &e->answers[i];
+        if (a->unread || read++ != drawn * n_read / n) continue;
         vg_sentence s;
         vg_split_sentence(split, a->sentence, &s);
-        captions[i] = s.text;
-        VG_TRY(draw_answer(a, split, &tiles[i]));
+        captions[drawn] = s.text;
+        VG_TRY(draw_answer(a, split, &tiles[drawn++]));
     }
     return VG_OK;
 }
@@ -80,9 +84,10 @@ vg_status vg_evaluation_draw(const vg_evaluation *evaluation, const vg_split *sp
     enum { COLUMNS = 6, TILE = 224, MAX_TILES = 96 };
     vg_image tiles[MAX_TILES] = {0}, sheet = {0};
     const char *captions[MAX_TILES] = {0};
+    const int64_t n_read = evaluation->n_answers - evaluation->scores[0].unread;
     if (n > MAX_TILES) n = MAX_TILES;
-    if (n > evaluation->n_answers) n = (int)evaluation->n_answers;
-    vg_status st = draw_tiles(evaluation, split, n, tiles, captions);
+    if (n > n_read) n = (int)n_read;
+    vg_status st = draw_tiles(evaluation, split, n, n_read, tiles, captions);
     if (st == VG_OK) st = vg_draw_gallery(tiles, captions, n, COLUMNS, TILE, &sheet);
     if (st == VG_OK) st = vg_image_write_png(path, &sheet);
     for (int i = 0; i < n; i++) vg_image_release(&tiles[i]);

@@ -92,6 +92,7 @@ static vg_status add_charts(vg_text *page, const vg_run_records *records)
 typedef struct tally {
     char kind[64];
     int64_t n, hits[3]; /* IoU 0.25, 0.5, 0.75 */
+    int64_t unread;     /* the first counts them */
     double iou;
 } tally;
 
@@ -122,6 +123,7 @@ static vg_status count_line(const char *path, int64_t number, const char *line, 
     const char *kind = json_string_value(json_object_get(answer, "kind"));
     const bool whole = json_is_number(iou);
     if (whole) count(&tallies[0], json_number_value(iou));
+    tallies[0].unread += json_is_true(json_object_get(answer, "unread"));
     tally *own = whole && kind && *kind ? tally_of(tallies, n, kind) : NULL;
     if (own) count(own, json_number_value(iou));
     json_decref(answer);
@@ -153,7 +155,10 @@ static vg_status add_tallies(vg_text *page, const tally *tallies, int n)
                            (long long)t->n, (double)t->hits[0] / trials, (double)t->hits[1] / trials,
                            (double)t->hits[2] / trials, t->iou / trials));
     }
-    return vg_text_add(page, "</table>\n");
+    VG_TRY(vg_text_add(page, "</table>\n"));
+    if (!tallies[0].unread) return VG_OK;
+    return vg_text_add(page, "<p>%lld of the phrases have no answer since their images cannot be read: misses.</p>\n",
+                       (long long)tallies[0].unread);
 }
 
 static vg_status add_answers(vg_text *page, const char *path)

@@ -95,12 +95,34 @@ def damaged_shard(bench):
         done = bench.run("train", "run.yaml", *bench.sets({**FEW, "run.folder": f"bad{ranks}", "data.shards": "bad-shards",
                                                           "data.eval_split": "train", "run.eval_every": 0}), ranks=ranks)
         named = done.stderr.count("does not match its hash")
-        check(f"bad images are named on {ranks} ranks, and only evaluation minds", named >= 3 and done.returncode == DATA and
-              "have no answer" in done.stderr, done.stderr[-600:])
+        check(f"bad images are named on {ranks} ranks, and the run goes on", named >= 3 and done.returncode == 0 and
+              "count as misses" in done.stderr, done.stderr[-600:])
     steps = [r for r in bench.records("bad1") if "phrases" in r]
     whole = all(r["phrases"] > 0 for r in steps) and steps[-1]["bad_samples"] >= 1
     check("what replaces them is the same on 1 and 3 ranks", whole and bench.hashes("bad1") == bench.hashes("bad3"))
     too_many(bench)
+    misses(bench)
+
+
+def misses(bench):
+    """Phrases of bad images are trials that missed: of all phrases, however many ranks answer."""
+    def evaluate(ranks, *more):
+        return bench.run("eval", "bad1", "--split", "train", "--out", f"answers{ranks}.jsonl", "--gallery", "answers.png", *more, ranks=ranks)
+
+    done = [evaluate(ranks) for ranks in (1, 3)]
+    lines = [pathlib.Path(bench.path(f"answers{ranks}.jsonl")).read_text() for ranks in (1, 3)]
+    answers = [json.loads(line) for line in lines[0].splitlines()]
+    unread = [a for a in answers if a.get("unread")]
+    row = next(line for line in done[0].stdout.splitlines() if line.startswith("all ")).split()
+    check("bad images are misses of an evaluation, whose other answers stand", done[0].returncode == 0 and len(unread) >= 3 and
+          all(a["box"] is None and a["iou"] == 0 for a in unread) and int(row[1]) == len(answers) and
+          row[2] == f"{sum(a['iou'] >= 0.5 for a in answers) / len(answers):.4f}", done[0].stderr[-400:])
+    check("it says so", f"{len(unread)} of the phrases have no answer" in done[0].stdout)
+    check("the same on 3 ranks", done[0].stdout == done[1].stdout and lines[0] == lines[1])
+    for share, code in ((len(unread) / len(answers), 0), (0.99 * len(unread) / len(answers), DATA)):
+        done = evaluate(1, "--set", f"data.max_bad={share}")
+        check(f"with data.max_bad {share:.4f} it ends with {code}", done.returncode == code and
+              (code == 0 or "more than data.max_bad" in done.stderr), done.stderr[-400:])
 
 
 def too_many(bench):

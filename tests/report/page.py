@@ -80,6 +80,8 @@ def main(vlgtr, screenshot=None):
         with open(bench.path("run", "metrics.jsonl"), "a") as f:
             f.write('{"step":31,"lo')  # as after a crash
         bench.must("eval", "run", "--out", "answers.jsonl", "--gallery", "gallery.png", "--device", "cpu")
+        with open(bench.path("answers.jsonl"), "a") as f:
+            f.write('{"box":null,"iou":0.0,"unread":true}\n')
         made = ("--answers", "answers.jsonl", "--gallery", "gallery.png", "--out", "run.html")
         bench.must("report", "run", *made)
         page = Page(pathlib.Path(bench.path("run.html")).read_text())
@@ -90,6 +92,7 @@ def main(vlgtr, screenshot=None):
         answers = [json.loads(line) for line in open(bench.path("answers.jsonl"))]
         hits = sum(a["iou"] >= 0.5 for a in answers) / len(answers)
         check("the table counts the answers", f"all{len(answers)}" in page.text["td"] and f"{hits:.4f}" in page.text["td"])
+        check("and says which are misses without an answer", "1 of the phrases have no answer" in page.text["p"], page.text["p"])
         check("the gallery is the picture", len(page.images) == 1 and png_is_whole(page.images[0])
               and page.images[0] == pathlib.Path(bench.path("gallery.png")).read_bytes())
         events = page.text["pre"]

@@ -25,6 +25,9 @@ static vg_status report(const vg_evaluation *e, const vg_split *split, const cha
     printf("%-12s %7s  %-6s  %-6s  %-6s  %-6s  %-6s %-6s %-6s  %s\n", "kind", "phrases", "acc@0.5", "acc@.25",
            "acc@.75", "acc@.9", "P@5", "P@10", "giou.5", "mean IoU");
     for (int i = 0; i < e->n_scores; i++) print_score(&e->scores[i]);
+    if (e->scores[0].unread)
+        printf("%lld of the phrases have no answer since their images cannot be read: they count as misses\n",
+               (long long)e->scores[0].unread);
     if (out) VG_TRY(vg_evaluation_write(e, split, out));
     return gallery ? vg_evaluation_draw(e, split, TILES, gallery) : VG_OK;
 }
