@@ -71,8 +71,8 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
 {
     const vg_backend *cuda = vg_backend_find("cuda");
     const bool must = strcmp(spec->device, "cuda") == 0, may = strcmp(spec->device, "cpu") != 0 && !spec->check;
-    vg_compute c = {.backend = spec->check ? vg_backend_check() : vg_backend_cpu(),
-                    .stream = {.n_threads = vg_thread_count(comm, spec->threads)}};
+    vg_compute c = {.backend = spec->check ? vg_backend_check() : vg_backend_cpu()};
+    VG_TRY(vg_thread_count(comm, spec->threads, &c.stream.n_threads));
     VG_CHECK(!must || !spec->check, VG_E_CONFIG,
              "train.check guards kernels of the CPU; leave it, or train.device: cuda");
     VG_CHECK(!must || cuda, VG_E_DEVICE,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,15 +36,53 @@ vg_status vg_same_program(vg_comm *comm)
     return vg_comm_same(comm, &hash, sizeof hash, "the program");
 }
 
-int vg_thread_count(const vg_comm *comm, int64_t wanted)
+int vg_core_share(const cpu_set_t *cores, int n, int mine)
 {
-    if (wanted > 0) return (int)wanted;
-    const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t mine;
-    const int allowed = sched_getaffinity(0, sizeof mine, &mine) == 0 ? CPU_COUNT(&mine) : cores;
-    /* a launcher that binds ranks has divided the cores already */
-    const int share = allowed < cores ? allowed : cores / vg_comm_local_size(comm);
-    return share > 0 ? share : 1;
+    double share = 0;
+    for (int core = 0; core < CPU_SETSIZE; core++) {
+        int users = 0;
+        if (!CPU_ISSET(core, &cores[mine])) continue;
+        for (int i = 0; i < n; i++) users += CPU_ISSET(core, &cores[i]) != 0;
+        share += 1.0 / users;
+    }
+    return share < 1 ? 1 : (int)(share + 1e-6);
+}
+
+/* Where a rank may run. */
+typedef struct site {
+    char host[64];
+    cpu_set_t cores;
+} site;
+
+/* The share of this rank among those of its host. */
+static int share_of(const vg_comm *comm, const site *sites, cpu_set_t *cores)
+{
+    const int me = vg_comm_rank(comm);
+    int n = 0, mine = 0;
+    for (int r = 0; r < vg_comm_size(comm); r++) {
+        if (strcmp(sites[r].host, sites[me].host) != 0) continue;
+        if (r == me) mine = n;
+        cores[n++] = sites[r].cores;
+    }
+    return vg_core_share(cores, n, mine);
+}
+
+/* A launcher may have bound a rank to cores of its own, or to a socket or a job's cores that others have, too. */
+vg_status vg_thread_count(vg_comm *comm, int64_t wanted, int *n_threads)
+{
+    const size_t n = (size_t)vg_comm_size(comm);
+    site own = {0}, *sites = vg_new0_array(n, sizeof *sites);
+    cpu_set_t *cores = vg_new0_array(n, sizeof *cores);
+    vg_status st = sites && cores ? VG_OK : vg_fail(VG_E_NOMEM, "no memory to compare the cores of ranks");
+    snprintf(own.host, sizeof own.host, "%s", vg_comm_host(comm));
+    if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) /* there are more of them than a set holds */
+        for (int core = 0; core < CPU_SETSIZE; core++) CPU_SET(core, &own.cores);
+    st = vg_comm_agree(comm, st);
+    if (st == VG_OK) st = vg_comm_allgather(comm, &own, sizeof own, sites);
+    if (st == VG_OK) *n_threads = wanted > 0 ? (int)wanted : share_of(comm, sites, cores);
+    free(sites);
+    free(cores);
+    return st;
 }
 
 size_t vg_peak_memory(void)
