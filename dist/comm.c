@@ -13,23 +13,38 @@ static bool launched(void)
     return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_RANK") || getenv("PMIX_RANK");
 }
 
-/* Slurm's srun without MPI makes as many runs of one rank each as it starts tasks, all in one folder. */
-static vg_status check_srun(void)
+/* How many processes a launcher started that is not this MPI's own: srun, or the mpiexec of another MPI. NULL: none. */
+static const char *started_elsewhere(void)
 {
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-    VG_CHECK(launched() || !tasks || strcmp(tasks, "1") == 0, VG_E_CONFIG,
-             "srun started %s tasks that do not know of each other; start them with srun --mpi=pmix, or with mpirun",
-             tasks);
+    return getenv("OMPI_COMM_WORLD_SIZE") ? NULL : tasks ? tasks : getenv("PMI_SIZE");
+}
+
+/* Where the launcher's MPI is not this one each process is a run of one rank, and all are in one folder. */
+static vg_status check_alone(const vg_comm *comm, const char *started)
+{
+    VG_CHECK(comm->size > 1 || !started || strcmp(started, "1") == 0, VG_E_CONFIG,
+             "%s processes were started that do not know of each other; start them with srun --mpi=pmix, or with the "
+             "mpirun of the MPI that this program was built with",
+             started);
     return VG_OK;
+}
+
+static vg_status open_group(vg_comm *comm)
+{
+    const char *started = started_elsewhere(); /* MPI adds to the environment */
+    if (gethostname(comm->host, sizeof comm->host - 1) != 0) strcpy(comm->host, "unknown");
+    VG_TRY(launched() ? vg_comm_mpi_open(comm) : vg_comm_self_open(comm));
+    const vg_status st = check_alone(comm, started);
+    if (st != VG_OK) (void)comm->ops->close(comm);
+    return st;
 }
 
 vg_status vg_comm_open(vg_comm **out)
 {
-    VG_TRY(check_srun());
     vg_comm *comm = vg_new0(sizeof *comm);
     VG_CHECK(comm, VG_E_NOMEM, "no memory for a process group");
-    if (gethostname(comm->host, sizeof comm->host - 1) != 0) strcpy(comm->host, "unknown");
-    const vg_status st = launched() ? vg_comm_mpi_open(comm) : vg_comm_self_open(comm);
+    const vg_status st = open_group(comm);
     if (st != VG_OK) {
         free(comm);
         return st;

@@ -24,7 +24,8 @@ typedef struct vg_comm vg_comm;
 /* Collective. Opens the group: MPI (thread level SERIALIZED, errors are returned) where OMPI_COMM_WORLD_SIZE, PMI_RANK
  * or PMIX_RANK is set, else a group of one. Tells the log who speaks (vg_log_identify). Once per process.
  * VLGTR_WINDOW_RANKS=n lets at most n neighbouring ranks of a host share memory; the others count as on another host
- * (1: none share). Errors: VG_E_COMM, VG_E_CONFIG (that variable; several tasks of an srun without MPI), VG_E_NOMEM. */
+ * (1: none share). Errors: VG_E_COMM, VG_E_CONFIG (that variable; several processes of a launcher that is not of this
+ * MPI), VG_E_NOMEM. */
 vg_status vg_comm_open(vg_comm **out);
 
 /* Finalizes and frees; makes no barrier of its own. NULL is fine. Errors: VG_E_COMM; the group is gone all the same. */

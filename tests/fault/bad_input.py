@@ -217,10 +217,22 @@ def ranks_that_differ(bench):
     check("nothing was trained", not os.path.exists(bench.path("parted")))
 
 
+def foreign_launcher(bench):
+    """Each process of another MPI's mpiexec, or of an srun without MPI, takes itself for the only rank of a run."""
+    for what, variables in (("another MPI's mpiexec", {"PMI_RANK": "0", "PMI_SIZE": "3"}),
+                            ("srun without MPI", {"SLURM_STEP_NUM_TASKS": "3"}),
+                            ("srun with another MPI's", {"SLURM_STEP_NUM_TASKS": "3", "PMI_RANK": "0", "PMI_SIZE": "3"})):
+        os.environ.update(variables)
+        expect(what, bench.run("train", "run.yaml", "--set", "run.folder=alone"), CONFIG, "3 processes", "srun --mpi=pmix")
+        for name in variables:
+            del os.environ[name]
+    check("nobody trained alone", not os.path.exists(bench.path("alone")))
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, ranks_that_differ):
+        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, ranks_that_differ, foreign_launcher):
             part(bench)
     return 1 if check.bad else 0
 
