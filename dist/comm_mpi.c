@@ -38,10 +38,25 @@ static vg_status mpi_failed(const char *call, int code)
                    (int)strcspn(call, "("), call, why);
 }
 
+/* While the group is made, and where its ranks agree on how it went. */
 #define VG_MPI(call)                                                   \
     do {                                                               \
         const int vg_mpi_ = (call);                                    \
         if (vg_mpi_ != MPI_SUCCESS) return mpi_failed(#call, vg_mpi_); \
+    } while (0)
+
+/* What the others may be waiting for did not happen: no call that follows would come to its end. */
+static vg_status group_failed(vg_comm *comm, const char *call, int code)
+{
+    vg_comm_break(comm, -1);
+    return mpi_failed(call, code);
+}
+
+/* Everywhere else. */
+#define VG_MPI_OF(comm, call)                                                    \
+    do {                                                                         \
+        const int vg_mpi_ = (call);                                              \
+        if (vg_mpi_ != MPI_SUCCESS) return group_failed((comm), #call, vg_mpi_); \
     } while (0)
 
 /* ---- waiting for the others ---- */
@@ -60,7 +75,7 @@ static vg_status finish(vg_comm *comm, int n, MPI_Request *requests)
     vg_patience patience = vg_patience_of(comm->deadline_s);
     for (int tests = 1;; tests++) {
         int done;
-        VG_MPI(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
+        VG_MPI_OF(comm, MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
         if (done) return VG_OK;
         if (tests % NAP_EVERY == 0 && atomic_load(&comm->naps)) nap();
         if (vg_patience_ends(&patience)) return vg_comm_too_late(comm, "the other ranks", patience.limit_s);
@@ -72,7 +87,7 @@ static vg_status finish(vg_comm *comm, int n, MPI_Request *requests)
 #define VG_MPI_FINISH(comm, call)            \
     do {                                     \
         MPI_Request request;                 \
-        VG_MPI(call);                        \
+        VG_MPI_OF(comm, call);               \
         VG_TRY(finish((comm), 1, &request)); \
     } while (0)
 
@@ -115,9 +130,11 @@ static vg_status mpi_begin(vg_comm *comm, int exchange, const vg_message *sends,
     VG_TRY(vg_grow(&r->items, &r->capacity, (size_t)n_sends + (size_t)n_recvs, sizeof *r->items));
     MPI_Request *request = r->items;
     for (int i = 0; i < n_recvs; i++) /* places first, so that what comes in need not wait */
-        VG_MPI(MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, exchange, g->world, request++));
+        VG_MPI_OF(comm, MPI_Irecv(recvs[i].data, (int)recvs[i].bytes, MPI_BYTE, recvs[i].peer, exchange, g->world,
+                                  request++));
     for (int i = 0; i < n_sends; i++)
-        VG_MPI(MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, exchange, g->world, request++));
+        VG_MPI_OF(comm, MPI_Isend(sends[i].data, (int)sends[i].bytes, MPI_BYTE, sends[i].peer, exchange, g->world,
+                                  request++));
     r->n = n_sends + n_recvs;
     return VG_OK;
 }
@@ -168,7 +185,7 @@ static vg_status window_fits(vg_comm *comm, size_t bytes, bool *fits)
 {
     enum { SPARE = 16 << 20, PAGE = 4096 }; /* MPI's own segments live there too */
     uint64_t all = vg_round_up(bytes, PAGE);
-    VG_MPI(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_UINT64_T, MPI_SUM, mpi_of(comm)->local));
+    VG_MPI_OF(comm, MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_UINT64_T, MPI_SUM, mpi_of(comm)->local));
     const uint64_t need = all + SPARE;
     struct statvfs room;
     const char *folder = window_folder();
@@ -239,9 +256,9 @@ static vg_status mpi_fence(vg_comm *comm, vg_window *window)
 {
     MPI_Win *win = window->handle;
     if (!win) return VG_OK;
-    VG_MPI(MPI_Win_sync(*win));
+    VG_MPI_OF(comm, MPI_Win_sync(*win));
     VG_MPI_FINISH(comm, MPI_Ibarrier(mpi_of(comm)->local, &request));
-    VG_MPI(MPI_Win_sync(*win));
+    VG_MPI_OF(comm, MPI_Win_sync(*win));
     return VG_OK;
 }
 

@@ -2,6 +2,7 @@
  *   an exit code, kill   the launcher ends the others
  *   told                 it fails, tells them, and stands still: they end by themselves, and say what it said
  *   stands               it stands still: they end at the deadline
+ *   fails                a call of MPI fails there: it says so, ends, and does not wait for what cannot come
  *   suspended            all are stopped for longer than the deadline, and go on: nobody leaves */
 #define _POSIX_C_SOURCE 200809L /* kill */
 #include "dist/comm.h"
@@ -12,6 +13,16 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <mpi.h>
+
+static bool fails;
+
+/* In the place of the library's own. */
+int MPI_Testall(int n, MPI_Request *requests, int *done, MPI_Status *statuses)
+{
+    return fails ? MPI_ERR_OTHER : PMPI_Testall(n, requests, done, statuses);
+}
 
 /* As a scheduler does that wants the cores for another job. */
 static void suspend(const int64_t *processes, int n)
@@ -41,8 +52,20 @@ static int suspended(vg_comm *comm)
     vg_comm_abort(comm, 1);
 }
 
+/* As a room does that meets a failure of its own. */
+static _Noreturn void meet_failure(vg_comm *comm)
+{
+    fails = true;
+    vg_status st = vg_comm_barrier(comm);
+    fails = false;
+    st = vg_comm_agree(comm, st);
+    if (vg_comm_broken(comm)) fprintf(stderr, "mpi_leave: %s\n", vg_error_text());
+    vg_comm_abort(comm, vg_exit_code(st));
+}
+
 static _Noreturn void leave(vg_comm *comm, const char *how)
 {
+    if (strcmp(how, "fails") == 0) meet_failure(comm);
     if (strcmp(how, "kill") == 0) kill(getpid(), SIGKILL);
     if (strcmp(how, "told") == 0) vg_comm_leave(comm, vg_fail(VG_E_DEVICE, "the GPU failed"));
     while (strcmp(how, "told") == 0 || strcmp(how, "stands") == 0) pause();
@@ -56,8 +79,10 @@ int main(int n_words, char **words)
     if (strcmp(words[1], "suspended") == 0) return suspended(comm);
     if (vg_comm_rank(comm) == 1) leave(comm, words[1]);
     vg_comm_set_deadline(comm, strcmp(words[1], "stands") == 0 ? 1 : 0);
-    const vg_status st = vg_comm_barrier(comm);
-    if (st == VG_OK) return 0; /* which cannot be */
+    vg_status st = vg_comm_barrier(comm);
+    if (strcmp(words[1], "fails") == 0)
+        st = vg_comm_barrier(comm); /* rank 1 came to the first, and did not see it end */
+    if (st == VG_OK) return 0;      /* which cannot be */
     if (vg_comm_speaks(comm)) fprintf(stderr, "mpi_leave: %s\n", vg_error_text());
     vg_comm_abort(comm, vg_exit_code(st));
 }
