@@ -1,6 +1,6 @@
 /* The canonical sum over memory. Ranks that share a window are a group; without one each rank is a group of its own.
  * A group sums its nodes as far as they are siblings, slice by slice; the groups exchange what is left, each to sum its
- * share and hand it round, or (two groups) all of it. Buckets are
+ * share and hand it round, or (two groups) all of it. A sliced sum ends before that. Buckets are
  * summed in their order, by a thread behind the caller while that one has leaves to compute. */
 #include "dist/comm_impl.h"
 #include "dist/groups_impl.h"
@@ -11,6 +11,7 @@
 
 enum {
     UNIT = VG_SLICE_UNIT,
+    NUMBER = sizeof(double) / sizeof(float), /* floats a block of an array with a number for each */
     PIECE = 8192, /* floats summed at a time: all sources of a piece stay in the second-level cache */
     STAGING =
         1 << 19,     /* floats on their way from other groups in a round: large messages, and they stay in the cache */
@@ -33,6 +34,7 @@ struct vg_reducer {
     vg_comm *comm;
     int64_t n, stride; /* floats of a total, and from buffer to buffer */
     int n_leaves, n_buckets;
+    bool sliced;      /* what groups hand round is not the total, but what ranks make of their slices */
     vg_span *buckets; /* [n_buckets] */
     vg_sum_fn sum;    /* of what the rank adds up itself, before its last leaf */
     void *sum_context;
@@ -49,7 +51,7 @@ struct vg_reducer {
     vg_window window;
     vg_arena memory; /* own buffers where there is no window */
     float *buffers;  /* own [n_slots, stride] */
-    float *total;    /* [stride], one a group; a lone rank's is its first buffer */
+    float *total;    /* [total_floats], one a group; a lone rank's is its first buffer */
 
     vg_groups groups;           /* the ranks that share a window, or each alone */
     float **parts_at, **own_at; /* where the groups' parts and own nodes lie */
@@ -125,13 +127,28 @@ void vg_reducer_complete(vg_reducer *r, int64_t end)
     vg_worker_allow(r->worker, n);
 }
 
-size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank)
+/* Buffers of a rank. One that has no leaves needs a place for what it gathers. */
+static int slots_of(int n_leaves, int n_ranks, int rank, bool sliced)
 {
     vg_tree_node nodes[VG_TREE_DEPTH];
     int n_slots;
     vg_tree_of_rank(n_leaves, n_ranks, rank, nodes, &n_slots);
-    const int buffers = n_slots + (n_ranks > 1 && rank == 0);
-    return (size_t)buffers * vg_round_up((size_t)n, UNIT) * sizeof(float);
+    return n_slots || !sliced ? n_slots : 1;
+}
+
+/* The total, and behind it room for a number of each block, which ranks of a group give each other there. */
+static int64_t total_floats(int64_t stride, bool sliced)
+{
+    return sliced ? stride + stride / UNIT * NUMBER : stride;
+}
+
+size_t vg_reducer_bytes(const vg_sum_plan *plan, int n_ranks, int rank)
+{
+    const int64_t stride = (int64_t)vg_round_up((size_t)plan->n, UNIT);
+    const bool sliced = plan->sliced && n_ranks > 1;
+    const int64_t buffers = slots_of(plan->n_leaves, n_ranks, rank, sliced) * stride;
+    const int64_t total = n_ranks > 1 && rank == 0 ? total_floats(stride, sliced) : 0;
+    return (size_t)(buffers + total) * sizeof(float);
 }
 
 /* ---- the rest of the tree ---- */
@@ -151,7 +168,8 @@ static void fold_group(vg_reducer *r, vg_span where, float *root)
 static vg_span lane_of(const vg_reducer *r, int bucket)
 {
     const vg_groups *g = &r->groups;
-    return g->lane < g->n_lanes ? vg_span_slice(r->buckets[bucket], g->n_lanes, g->lane) : (vg_span){0, 0};
+    const vg_span whole = r->buckets[bucket];
+    return g->lane < g->n_lanes ? vg_span_slice(whole, g->n_lanes, g->lane) : (vg_span){whole.first, 0};
 }
 
 /* What of a group's share of our slice is dealt with in round k. */
@@ -223,8 +241,8 @@ static vg_status begin_gather(vg_reducer *r, int k)
     const int exchange = DEPTH + k % DEPTH;
     const vg_span mine = share_of(r, k, r->groups.group);
     int n_sends = 0, n_recvs = 0;
-    if (r->n_shares == 1) return VG_OK;           /* all have summed all of it */
-    VG_TRY(r->comm->ops->end(r->comm, exchange)); /* of DEPTH rounds before */
+    if (r->n_shares == 1 || r->sliced) return VG_OK; /* all have summed all of it, or nobody wants more */
+    VG_TRY(r->comm->ops->end(r->comm, exchange));    /* of DEPTH rounds before */
     for (int g = 0; g < r->groups.n_groups; g++) {
         const vg_span theirs = share_of(r, k, g);
         if (g == r->groups.group) continue;
@@ -322,6 +340,85 @@ void vg_reducer_bucket_times(const vg_reducer *r, int bucket, double *start_s, d
     *end_s = r->times[bucket].end_s;
 }
 
+/* ---- slices ---- */
+
+bool vg_reducer_is_sliced(const vg_reducer *r)
+{
+    return r->sliced;
+}
+
+/* Of our slice of a bucket, what equal ranks of a group own. */
+static vg_span owned_by(const vg_reducer *r, int bucket, int group)
+{
+    return vg_span_slice(lane_of(r, bucket), r->groups.n_groups, group);
+}
+
+static vg_span own_slice(const vg_reducer *r, int bucket)
+{
+    return r->sliced ? owned_by(r, bucket, r->groups.group) : r->buckets[bucket];
+}
+
+void vg_reducer_slice(const vg_reducer *r, int bucket, int64_t *first, int64_t *count)
+{
+    const vg_span own = own_slice(r, bucket);
+    *first = own.first;
+    *count = own.count;
+}
+
+/* What an array of block_floats floats a block has of floats first .. end - 1 of the total. */
+static void copy_blocks(float *to, const float *from, int64_t block_floats, int64_t first, int64_t end)
+{
+    memcpy(to + first / UNIT * block_floats, from + first / UNIT * block_floats,
+           (size_t)((end - first) / UNIT * block_floats) * sizeof *to);
+}
+
+static void add_blocks(const vg_reducer *r, vg_message *messages, int *n, int group, float *array, int64_t block_floats,
+                       vg_span span)
+{
+    if (span.count)
+        messages[(*n)++] =
+            message(r, group, array + span.first / UNIT * block_floats, span.count / UNIT * block_floats);
+}
+
+/* Equal ranks of the groups give each other what they own, several buckets on their way at a time. */
+static vg_status gather_far(vg_reducer *r, float *array, int64_t block_floats)
+{
+    const vg_groups *g = &r->groups;
+    if (g->n_groups == 1) return VG_OK;
+    for (int b = 0; b < r->n_buckets; b++) {
+        int n_sends = 0, n_recvs = 0;
+        VG_TRY(r->comm->ops->end(r->comm, b % VG_EXCHANGES));
+        for (int group = 0; group < g->n_groups; group++) {
+            if (group == g->group) continue;
+            add_blocks(r, r->sends, &n_sends, group, array, block_floats, own_slice(r, b));
+            add_blocks(r, r->recvs, &n_recvs, group, array, block_floats, owned_by(r, b, group));
+        }
+        VG_TRY(r->comm->ops->begin(r->comm, b % VG_EXCHANGES, r->sends, n_sends, r->recvs, n_recvs));
+    }
+    for (int i = 0; i < VG_EXCHANGES; i++) VG_TRY(r->comm->ops->end(r->comm, i));
+    return VG_OK;
+}
+
+/* Ranks of a group give each other what they have through the window. */
+vg_status vg_reducer_gather(vg_reducer *r, float *array, int64_t block_floats)
+{
+    if (!r->sliced) return VG_OK;
+    if (!r->window.of) return gather_far(r, array, block_floats);
+    float *shared = block_floats == UNIT ? r->total : r->total + r->stride;
+    for (int b = 0; b < r->n_buckets; b++) {
+        const vg_span own = own_slice(r, b);
+        copy_blocks(shared, array, block_floats, own.first, own.first + own.count);
+    }
+    VG_TRY(gather_far(r, shared, block_floats));
+    VG_TRY(fence(r));
+    for (int b = 0; b < r->n_buckets; b++) {
+        const vg_span all = r->buckets[b], own = own_slice(r, b);
+        copy_blocks(array, shared, block_floats, all.first, own.first);
+        copy_blocks(array, shared, block_floats, own.first + own.count, all.first + all.count);
+    }
+    return fence(r); /* the place may be used again */
+}
+
 /* ---- making the plan ---- */
 
 static float *buffer_of(const vg_reducer *r, const vg_tree_node *part)
@@ -360,9 +457,9 @@ static int64_t step_of(const vg_reducer *r, int64_t longest)
 }
 
 /* Two groups with a node each send as many bytes when they give each other all of it, and nobody waits for totals. */
-static int shares_of(const vg_groups *groups)
+static int shares_of(const vg_groups *groups, bool sliced)
 {
-    return groups->n_groups == 2 && groups->n_nodes == 2 ? 1 : groups->n_groups;
+    return groups->n_groups == 2 && groups->n_nodes == 2 && !sliced ? 1 : groups->n_groups;
 }
 
 /* The rounds of our slices, or their number where there is no room yet. */
@@ -383,7 +480,7 @@ static vg_status plan_messages(vg_reducer *r)
     if (r->groups.n_groups == 1) return VG_OK;
     const int others = r->groups.n_nodes - r->groups.n_own, per_group = r->groups.n_own > 1 ? r->groups.n_own : 1;
     const vg_span lane = {0, vg_longest_slice(r->buckets, r->n_buckets, r->groups.n_lanes)};
-    r->n_shares = shares_of(&r->groups);
+    r->n_shares = shares_of(&r->groups, r->sliced);
     const int64_t whole = (int64_t)vg_round_up((size_t)vg_span_slice(lane, r->n_shares, 0).count, UNIT);
     r->step = step_of(r, whole);
     r->n_rounds = cut_rounds(r, NULL);
@@ -397,24 +494,24 @@ static vg_status plan_messages(vg_reducer *r)
 }
 
 /* Own buffers and the total: in the window, or in plain memory. */
-static vg_status place_buffers(vg_reducer *r, int n_slots)
+static vg_status place_buffers(vg_reducer *r)
 {
-    const size_t bytes = (size_t)r->stride * sizeof(float);
-    const bool lone = r->comm->size == 1;
-    const int n_shared = n_slots + (r->comm->local_rank == 0);
-    if (!lone) VG_TRY(r->comm->ops->share(r->comm, (size_t)n_shared * bytes, &r->window));
+    const vg_comm *comm = r->comm;
+    const bool lone = comm->size == 1;
+    const int64_t own = slots_of(r->n_leaves, comm->size, comm->rank, r->sliced) * r->stride;
+    const int64_t total = total_floats(r->stride, r->sliced);
+    const size_t shared_bytes = (size_t)(own + (comm->local_rank == 0 ? total : 0)) * sizeof(float);
+    if (!lone) VG_TRY(comm->ops->share(r->comm, shared_bytes, &r->window));
     if (r->window.of) {
-        vg_tree_node nodes[VG_TREE_DEPTH];
-        int n_leader;
-        vg_tree_of_rank(r->n_leaves, r->comm->size, r->comm->leader, nodes, &n_leader);
-        r->buffers = (float *)(void *)r->window.of[r->comm->local_rank];
-        r->total = (float *)(void *)r->window.of[0] + n_leader * r->stride;
-        if (n_shared) memset(r->buffers, 0, (size_t)n_shared * bytes); /* a rank may have no leaves, so no buffers */
+        r->buffers = (float *)(void *)r->window.of[comm->local_rank];
+        r->total =
+            (float *)(void *)r->window.of[0] + slots_of(r->n_leaves, comm->size, comm->leader, r->sliced) * r->stride;
+        if (shared_bytes) memset(r->buffers, 0, shared_bytes); /* a rank may have no leaves, so no buffers */
         return VG_OK;
     }
-    VG_TRY(vg_comm_agree(r->comm, vg_arena_init(&r->memory, (size_t)(n_slots + !lone) * bytes)));
+    VG_TRY(vg_comm_agree(r->comm, vg_arena_init(&r->memory, (size_t)(lone ? own : own + total) * sizeof(float))));
     r->buffers = (float *)(void *)r->memory.base;
-    r->total = lone ? r->buffers : r->buffers + n_slots * r->stride;
+    r->total = lone ? r->buffers : r->buffers + own;
     return VG_OK;
 }
 
@@ -430,11 +527,8 @@ static vg_status plan_exchange(vg_reducer *r)
 
 static vg_status reducer_fill(vg_reducer *r)
 {
-    vg_tree_node nodes[VG_TREE_DEPTH];
-    int n_slots;
-    vg_tree_of_rank(r->n_leaves, r->comm->size, r->comm->rank, nodes, &n_slots);
     vg_leaves_of(r->n_leaves, r->comm->size, r->comm->rank, &r->first, &r->count);
-    VG_TRY(place_buffers(r, n_slots));
+    VG_TRY(place_buffers(r));
     return r->comm->size > 1 ? plan_exchange(r) : VG_OK;
 }
 
@@ -446,7 +540,8 @@ static vg_status new_reducer(vg_comm *comm, const vg_sum_plan *plan, vg_reducer 
                       .n = plan->n,
                       .stride = (int64_t)vg_round_up((size_t)plan->n, UNIT),
                       .n_leaves = plan->n_leaves,
-                      .n_buckets = plan->n_buckets};
+                      .n_buckets = plan->n_buckets,
+                      .sliced = plan->sliced && comm->size > 1};
     r->buckets = vg_new0_array((size_t)r->n_buckets, sizeof *r->buckets);
     r->times = vg_new0_array((size_t)r->n_buckets, sizeof *r->times);
     VG_CHECK(r->buckets && r->times, VG_E_NOMEM, "no memory for %d buckets of gradients", r->n_buckets);
@@ -458,6 +553,8 @@ vg_status vg_reducer_new(vg_comm *comm, const vg_sum_plan *plan, vg_sum_fn sum, 
 {
     VG_CHECK(plan->n >= 0 && plan->n_leaves >= 1 && plan->n_buckets >= 1, VG_E_BUG,
              "a sum of %lld floats over %d leaves in %d buckets", (long long)plan->n, plan->n_leaves, plan->n_buckets);
+    VG_CHECK(!plan->sliced || (!plan->fast && plan->n % UNIT == 0), VG_E_BUG, "slices of a sum of %lld floats%s",
+             (long long)plan->n, plan->fast ? " by a fast reduction" : "");
     VG_CHECK(comm->size <= plan->n_leaves, VG_E_CONFIG,
              "%d ranks for the %d micro-batches of a step: start at most %d ranks, or raise train.global_batch",
              comm->size, plan->n_leaves, plan->n_leaves);

@@ -18,6 +18,9 @@
  *     VG_TRY(vg_reducer_settle(r));
  *     VG_TRY(vg_reducer_finish(r, &total));
  *
+ * Of a sliced sum (ZeRO-1: Rajbhandari et al. 2020) a rank gets its slice of every bucket alone, as it would otherwise
+ * hand it round; what it makes of them, such as weights, goes to all ranks the same way with vg_reducer_gather.
+ *
  * A thread of the reducer's own sums the buckets that are complete while the rank goes on computing. From the first
  * `complete` until `settle` the process group is that thread's: nobody else calls it. */
 #ifndef VG_DIST_REDUCE_H
@@ -34,13 +37,14 @@ typedef void (*vg_sum_fn)(void *context, float *dst, const float *a, const float
 void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count);
 
 /* What is summed: n floats over n_leaves leaves, in buckets that end at bucket_ends (ascending, multiples of 1024 but
- * for the last, which is n). A bucket leaves as soon as the rank's last leaf has completed it. */
+ * for the last, which is n; that one, too, where the plan is sliced). A bucket leaves as soon as the rank's last leaf
+ * has completed it. */
 typedef struct vg_sum_plan {
     int64_t n;
     int n_leaves, n_buckets;
     const int64_t *bucket_ends; /* borrowed */
     bool fast;                  /* devices only: the library's own all-reduce, whose bits depend on the ranks */
-    bool sliced;                /* devices only: each rank gets its slices of the total alone; not with fast */
+    bool sliced;                /* each rank gets its slices of the total alone; not with fast */
 } vg_sum_plan;
 
 /* Collective. A reducer as planned; comm, sum (for what a rank sums itself) and context are kept until it is freed.
@@ -70,10 +74,23 @@ void vg_reducer_complete(vg_reducer *reducer, int64_t end);
  * there, so that the others do not wait for it; the total is worth nothing then. Errors: VG_E_COMM. */
 vg_status vg_reducer_settle(vg_reducer *reducer);
 
-/* Collective. Settles where that was not done. *total [n] is the same on all ranks, valid until the next
- * vg_reducer_leaf, and the next step's first leaf follows. Ranks of a host share it: do not write. Errors: VG_E_COMM,
- * VG_E_BUG (a leaf is missing). */
+/* Collective. Settles where that was not done. *total [n] is the same on all ranks, or holds this rank's slices of it
+ * alone; valid until the next vg_reducer_leaf or _gather, and the next step's first leaf follows. Ranks of a host share
+ * it: do not write. Errors: VG_E_COMM, VG_E_BUG (a leaf is missing). */
 vg_status vg_reducer_finish(vg_reducer *reducer, const float **total);
+
+/* Local. Whether the ranks have slices: not so for a lone rank, whatever the plan says. */
+bool vg_reducer_is_sliced(const vg_reducer *reducer);
+
+/* Local. The slice of a bucket that this rank owns, whole blocks of 1024 floats: all buckets are cut alike, so that the
+ * ranks' shares are even. A rank beyond those of the smallest host has none. */
+void vg_reducer_slice(const vg_reducer *reducer, int bucket, int64_t *first, int64_t *count);
+
+/* Collective, between finish and the next step's first leaf. Every rank has written its slices of an array with
+ * block_floats floats for each 1024 of the total, and has all of it afterwards: 1024, an array that mirrors the total,
+ * whose place it takes on the way, where a host has a window; or 2, a number in fp64 for each block, which leaves the
+ * total as it is. Errors: VG_E_COMM. */
+vg_status vg_reducer_gather(vg_reducer *reducer, float *array, int64_t block_floats);
 
 /* Local. When a bucket of the last total began to be summed and had come to its end on this rank (vg_now_s). Nothing
  * is exchanged by a lone rank: both are 0. */
@@ -81,11 +98,12 @@ void vg_reducer_bucket_times(const vg_reducer *reducer, int bucket, double *star
 
 /* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
  * host holds once. Messages between hosts need 16 MiB a rank more. */
-size_t vg_reducer_bytes(int64_t n, int n_leaves, int n_ranks, int rank);
+size_t vg_reducer_bytes(const vg_sum_plan *plan, int n_ranks, int rank);
 
 /* What travels in such a sum: a host's ranks give each other slices of their `parts`, equal ranks of the hosts slices
- * of the host's `nodes`, and the sums go back the same way (two hosts may give each other all instead: as many bytes).
- * 1 and 1 where all ranks have as many leaves, and those of a rank and of a host are a power of two. */
+ * of the host's `nodes`, and the sums, or what is made of slices, go back the same way (two hosts may give each other
+ * all instead: as many bytes). 1 and 1 where all ranks have as many leaves, and those of a rank and of a host are a
+ * power of two. */
 typedef struct vg_sum_shape {
     int mates, hosts; /* ranks of a host that is full, and how many hosts there are */
     int parts, nodes; /* of the rank and the host that have most */

@@ -115,7 +115,8 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->weights = (size_t)(params->n_trainable + params->n_frozen) * sizeof(float);
     if (params->average) f->weights += (size_t)params->n_trainable * sizeof(float);
     f->moments = 2 * (size_t)params->n_trainable * sizeof(float);
-    f->gradients = vg_reducer_bytes(params->n_trainable, leaves, ranks, 0);
+    const vg_sum_plan sum = {.n = params->n_trainable, .n_leaves = leaves, .sliced = params->moments_elsewhere};
+    f->gradients = vg_reducer_bytes(&sum, ranks, 0);
     f->gradient_buffers = gradient_buffers(f->gradients, params->n_trainable);
     f->arena = vg_stage_arena_bytes(run);
     f->constants = vg_stage_constant_bytes(run);

@@ -197,7 +197,7 @@ vg_status vg_gradients_finish(vg_gradients *s, const float **total)
 
 static bool is_cut(const vg_gradients *s)
 {
-    return s->device && vg_device_reducer_is_sliced(s->device);
+    return s->host ? vg_reducer_is_sliced(s->host) : vg_device_reducer_is_sliced(s->device);
 }
 
 int vg_gradients_slices(const vg_gradients *s)
@@ -209,12 +209,17 @@ void vg_gradients_slice(const vg_gradients *s, int i, int64_t *first, int64_t *c
 {
     *first = 0;
     *count = s->n;
-    if (is_cut(s)) vg_device_reducer_slice(s->device, i, first, count);
+    if (!is_cut(s)) return;
+    if (s->host)
+        vg_reducer_slice(s->host, i, first, count);
+    else
+        vg_device_reducer_slice(s->device, i, first, count);
 }
 
 vg_status vg_gradients_share(vg_gradients *s, float *array, int64_t block_floats)
 {
-    return s->device ? vg_device_reducer_gather(s->device, array, block_floats) : VG_OK;
+    return s->host ? vg_reducer_gather(s->host, array, block_floats)
+                   : vg_device_reducer_gather(s->device, array, block_floats);
 }
 
 vg_status vg_gradients_wait(vg_gradients *s)

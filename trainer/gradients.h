@@ -22,7 +22,7 @@ typedef struct vg_gradients_plan {
     double deadline_s; /* how long a rank waits for the other ranks' devices */
     double bucket_mb;  /* what is exchanged at a time, in MiB */
     bool fast;         /* devices use their library's own sum: other bits for other numbers of ranks */
-    bool sliced;       /* on devices each rank gets slices of the total alone */
+    bool sliced;       /* each rank gets slices of the total alone */
 } vg_gradients_plan;
 
 /* Local. What the options say of it, for n floats. */
@@ -68,8 +68,8 @@ vg_status vg_gradients_finish(vg_gradients *s, const float **total);
 int vg_gradients_slices(const vg_gradients *s);
 void vg_gradients_slice(const vg_gradients *s, int i, int64_t *first, int64_t *count);
 
-/* Collective. Each rank has enqueued what writes its slices of an array of block_floats floats a block of the total;
- * what is enqueued from now on finds all of it. */
+/* Collective. Each rank has enqueued what writes its slices of an array of block_floats floats a block of the total
+ * (VG_PARAM_BLOCK, and the total is void, or 2); what is enqueued from now on finds all of it. */
 vg_status vg_gradients_share(vg_gradients *s, float *array, int64_t block_floats);
 
 /* Local. Before the host waits for work that reads the total: looks after the other ranks meanwhile. Errors: VG_E_COMM,

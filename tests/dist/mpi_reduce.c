@@ -4,15 +4,16 @@
 #include "leaf_test.h"
 #include "mpi_test.h"
 
+#include <math.h>
 #include <time.h>
 
 static vg_comm *comm;
 
 static const int leaf_counts[] = {1, 2, 3, 5, 8, 12, 16};
-enum { N_LEAF_COUNTS = 7, N = 20 * 1024 + 37, BIG = 3 << 19 };
+enum { N_LEAF_COUNTS = 7, N = 20 * 1024 + 37, BIG = 3 << 19, LONG = 1 << 18 };
 
 static const int64_t one_bucket[] = {N}, buckets[] = {1024, 6 * 1024, 6 * 1024, N}, one_big[] = {BIG},
-                     big[] = {1024, 1 << 20, BIG};
+                     big[] = {1024, 1 << 20, BIG}, long_ends[] = {1024, 1 << 17, LONG};
 
 static vg_sum_plan plan_of(int n_leaves, bool several)
 {
@@ -97,6 +98,90 @@ static void large_totals_are_exchanged_in_rounds(void **state)
         vg_reducer_free(r);
     }
     free(expected);
+}
+
+/* An array of block_floats floats a block of which this rank knows its slices alone; the others' are NAN. */
+static float *known_slices(const vg_reducer *r, const vg_sum_plan *plan, const float *all, int64_t block_floats)
+{
+    const int64_t n = plan->n / 1024 * block_floats;
+    float *mine = vg_new0_array((size_t)n, sizeof *mine);
+    for (int64_t i = 0; i < n; i++) mine[i] = NAN;
+    for (int b = 0; b < plan->n_buckets && vg_reducer_is_sliced(r); b++) {
+        int64_t first, count;
+        vg_reducer_slice(r, b, &first, &count);
+        for (int64_t i = first / 1024 * block_floats; i < (first + count) / 1024 * block_floats; i++) mine[i] = all[i];
+    }
+    if (!vg_reducer_is_sliced(r)) memcpy(mine, all, (size_t)n * sizeof *mine);
+    return mine;
+}
+
+/* What ranks know of `all` becomes all of it everywhere. */
+static void assert_gathered(vg_reducer *r, const vg_sum_plan *plan, const float *all, int64_t block_floats)
+{
+    float *array = known_slices(r, plan, all, block_floats);
+    assert_int_equal(vg_reducer_gather(r, array, block_floats), VG_OK);
+    assert_memory_equal(array, all, (size_t)(plan->n / 1024 * block_floats) * sizeof *array);
+    free(array);
+}
+
+/* A number of each block first, while the total is needed; then two arrays like it, one behind the other. */
+static void assert_slices_make_the_whole(const vg_sum_plan *plan)
+{
+    vg_reducer *r = reducer_of(plan);
+    for (int step = 0; step < 2; step++) {
+        float *expected = expected_total(plan->n_leaves, plan->n, step, -1, false);
+        const float *total = run_step(r, plan->n, step, -1);
+        assert_gathered(r, plan, expected, 2);
+        float *mine = known_slices(r, plan, total, 1024), *want = known_slices(r, plan, expected, 1024);
+        assert_memory_equal(mine, want, (size_t)plan->n * sizeof *mine);
+        assert_gathered(r, plan, expected, 1024);
+        assert_int_equal(vg_reducer_gather(r, mine, 1024), VG_OK);
+        assert_memory_equal(mine, expected, (size_t)plan->n * sizeof *mine);
+        fill_leaf(mine, plan->n, 3, step);
+        assert_gathered(r, plan, mine, 1024);
+        free(mine);
+        free(want);
+        free(expected);
+    }
+    vg_reducer_free(r);
+}
+
+static void slices_of_all_ranks_make_the_whole(void **state)
+{
+    (void)state;
+    static const int64_t ends[] = {1024, 6 * 1024, 6 * 1024, 20 * 1024};
+    for (int k = 0; k < N_LEAF_COUNTS; k++) {
+        const vg_sum_plan plan = {
+            .n = 20 * 1024, .n_leaves = leaf_counts[k], .n_buckets = 4, .bucket_ends = ends, .sliced = true};
+        if (plan.n_leaves >= vg_comm_size(comm)) assert_slices_make_the_whole(&plan);
+    }
+    assert_slices_make_the_whole(
+        &(vg_sum_plan){.n = LONG, .n_leaves = 8, .n_buckets = 3, .bucket_ends = long_ends, .sliced = true});
+}
+
+/* In a slice of a whole, so that no rank has what is another's to know. */
+static void every_block_has_one_owner(void **state)
+{
+    (void)state;
+    const vg_sum_plan plan = {.n = LONG, .n_leaves = 8, .n_buckets = 3, .bucket_ends = long_ends, .sliced = true};
+    vg_reducer *r = reducer_of(&plan);
+    int64_t *owners = vg_new0_array(LONG / 1024, sizeof *owners), own = 0, most;
+    const int n_slices = vg_reducer_is_sliced(r) ? plan.n_buckets : 0;
+    assert_int_equal(n_slices > 0, vg_comm_size(comm) > 1);
+    for (int b = 0; b < n_slices; b++) {
+        int64_t first, count;
+        vg_reducer_slice(r, b, &first, &count);
+        own += count;
+        for (int64_t i = first / 1024; i < (first + count) / 1024; i++) owners[i]++;
+    }
+    assert_int_equal(vg_comm_sum_i64(comm, owners, LONG / 1024), VG_OK);
+    for (int i = 0; i < LONG / 1024 && n_slices; i++) assert_int_equal(owners[i], 1);
+    most = own;
+    assert_int_equal(vg_comm_max_i64(comm, &most, 1), VG_OK);
+    if (vg_comm_local_size(comm) == vg_comm_size(comm)) /* all of a host have as much, to a block of each bucket */
+        assert_true(most <= own + plan.n_buckets * 1024);
+    free(owners);
+    vg_reducer_free(r);
 }
 
 static void a_swapped_pair_of_leaves_shows_in_the_bits(void **state)
@@ -203,6 +288,8 @@ int main(void)
         cmocka_unit_test(the_total_has_the_bits_of_the_definition_for_every_leaf_count),
         cmocka_unit_test(an_empty_leaf_counts_as_zeros),
         cmocka_unit_test(large_totals_are_exchanged_in_rounds),
+        cmocka_unit_test(slices_of_all_ranks_make_the_whole),
+        cmocka_unit_test(every_block_has_one_owner),
         cmocka_unit_test(a_swapped_pair_of_leaves_shows_in_the_bits),
         cmocka_unit_test(more_ranks_than_leaves_are_refused_with_the_largest_number),
         cmocka_unit_test(padding_that_no_leaf_wrote_is_zero_in_the_total),

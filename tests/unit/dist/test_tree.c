@@ -97,10 +97,15 @@ static void buffers_grow_with_the_logarithm_of_the_leaves(void **state)
     assert_int_equal(n_slots, 11);
     vg_tree_of_rank(1024, 1024, 5, nodes, &n_slots);
     assert_int_equal(n_slots, 1);
-    const size_t one = vg_reducer_bytes(1000, 8, 8, 1);
+    vg_sum_plan plan = {.n = 1000, .n_leaves = 8};
+    const size_t one = vg_reducer_bytes(&plan, 8, 1);
     assert_int_equal(one, 4096); /* padded to a block */
-    assert_int_equal(vg_reducer_bytes(1000, 8, 8, 0), 2 * one);
-    assert_int_equal(vg_reducer_bytes(1000, 8, 1, 0), 4 * one);
+    assert_int_equal(vg_reducer_bytes(&plan, 8, 0), 2 * one);
+    assert_int_equal(vg_reducer_bytes(&plan, 1, 0), 4 * one);
+    plan = (vg_sum_plan){.n = 2048, .n_leaves = 5, .sliced = true};
+    assert_int_equal(vg_reducer_bytes(&plan, 4, 3), 2 * one); /* no leaf, but a place to gather in */
+    assert_int_equal(vg_reducer_bytes(&plan, 4, 0), (2 + 1) * 2 * one + 2 * sizeof(double));
+    assert_int_equal(vg_reducer_bytes(&plan, 1, 0), 3 * 2 * one); /* a lone rank has no slices */
 }
 
 int main(void)
