@@ -171,9 +171,19 @@ static void copy_values(vg_checkpoint_writer *w)
     vg_slice_of(from->n_trainable, VG_PARAM_BLOCK, w->size, w->rank, &first, &count);
     if (w->rank == 0) copy_floats(w->params.master, from->master, from->n_trainable, w->n_threads);
     if (!count) return;
-    copy_floats(w->params.moment1, from->moment1 + first, count, w->n_threads);
-    copy_floats(w->params.moment2, from->moment2 + first, count, w->n_threads);
+    if (!from->moments_elsewhere) {
+        copy_floats(w->params.moment1, from->moment1 + first, count, w->n_threads);
+        copy_floats(w->params.moment2, from->moment2 + first, count, w->n_threads);
+    }
     if (from->average) copy_floats(w->params.average, from->average + first, count, w->n_threads);
+}
+
+void vg_checkpoint_piece(const vg_checkpoint_writer *w, int64_t *first, int64_t *count, float **moment1,
+                         float **moment2)
+{
+    vg_slice_of(w->run->n_trainable, VG_PARAM_BLOCK, w->size, w->rank, first, count);
+    *moment1 = w->params.moment1;
+    *moment2 = w->params.moment2;
 }
 
 static bool copy_state(vg_checkpoint_writer *w, const vg_checkpoint_state *from)

@@ -63,15 +63,20 @@ typedef struct vg_checkpoint_state {
 typedef struct vg_checkpoint_writer vg_checkpoint_writer;
 
 /* Collective. A writer into `folder` for the current layout of params, which must stay until close, with what it will
- * copy into. Of params the weights are the same on all ranks; of the moments, and of the average where one is kept,
- * each rank holds at least its vg_slice_of (comm.h) of the n_trainable floats, in VG_PARAM_BLOCK units. Each save
- * deletes what `keep` does not keep. n_threads copy, as many as compute. Errors, on all ranks alike: VG_E_NOMEM,
- * VG_E_COMM. */
+ * copy into. Of params the weights are the same on all ranks; of the average where one is kept, and of the moments
+ * where they are not elsewhere, each rank holds at least its piece. Each save deletes what `keep` does not keep.
+ * n_threads copy, as many as compute. Errors, on all ranks alike: VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_checkpoint_writer_open(vg_comm *comm, const char *folder, const vg_params *params,
                                     const vg_checkpoint_retention *keep, int n_threads, vg_checkpoint_writer **out);
 
 /* Local. What a save under way has not committed is left to the next save to clear away. NULL is fine. */
 void vg_checkpoint_writer_close(vg_checkpoint_writer *writer);
+
+/* Local. Of the n_trainable floats, those of this rank's piece, its vg_slice_of (comm.h) in VG_PARAM_BLOCK units. Where
+ * params keeps moments elsewhere, those of the piece are to be written to *moment1 and *moment2 [count] before each
+ * vg_checkpoint_begin, while no save is under way. */
+void vg_checkpoint_piece(const vg_checkpoint_writer *writer, int64_t *first, int64_t *count, float **moment1,
+                         float **moment2);
 
 /* Local. Bytes that a writer keeps for its copy. */
 size_t vg_checkpoint_writer_bytes(const vg_params *params, int n_ranks, int rank);
@@ -141,9 +146,9 @@ vg_status vg_checkpoint_set_numbers(const char *path, const vg_checkpoint_number
  * VG_E_STORAGE (unreadable; a parameter is missing or has another shape; params may then be partly filled). */
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);
 
-/* Local. Fills params->moment1 and ->moment2 of the current layout, and ->average where one is kept (from master when
- * the checkpoint has none: load the weights first). Errors: VG_E_STORAGE (as above; a trainable parameter whose moments
- * are not all there). */
+/* Local. Fills params->moment1, ->moment2 and ->average of the current layout, those that are there, the average from
+ * master when the checkpoint has none: load the weights first. Errors: VG_E_STORAGE (as above; a trainable parameter
+ * whose moments are not all there). */
 vg_status vg_checkpoint_load_moments(const char *path, vg_params *params);
 
 /* Local. Puts the running average in the place of the values of what trained, where the checkpoint has one: the

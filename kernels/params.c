@@ -118,9 +118,15 @@ static size_t mirror_bytes(const vg_params *params)
     return params->to_bf16 ? (size_t)(params->n_trainable + params->n_frozen) * sizeof(vg_bf16) : 0;
 }
 
+/* Of what trains, in one piece: master, its moments where they belong to it, the average. */
+static size_t n_buffers(const vg_params *params)
+{
+    return (params->moments_elsewhere ? 1 : 3) + (size_t)params->keep_average;
+}
+
 size_t vg_params_bytes(const vg_params *params, int n_gradients)
 {
-    const size_t buffers = 3 + (size_t)params->keep_average + (size_t)n_gradients;
+    const size_t buffers = n_buffers(params) + (size_t)n_gradients;
     return sizeof(float) * ((size_t)params->n_trainable * buffers + (size_t)params->n_frozen) + mirror_bytes(params);
 }
 
@@ -157,15 +163,28 @@ static void place_frozen(vg_params *next)
     }
 }
 
+/* Of what trains, the buffers in memory that has room for them. */
+static vg_param_space space_at(const vg_params *params, unsigned char *base)
+{
+    const size_t n = (size_t)params->n_trainable;
+    vg_param_space space = {.master = (float *)(void *)base};
+    if (!params->moments_elsewhere) {
+        space.moment1 = space.master + n;
+        space.moment2 = space.master + 2 * n;
+    }
+    if (params->keep_average) space.average = space.master + (n_buffers(params) - 1) * n;
+    return space;
+}
+
 static vg_status map_trainable(vg_params *next)
 {
-    const size_t n = (size_t)next->n_trainable, buffers = 3 + (size_t)next->keep_average;
     next->trainable_memory = (vg_arena){0};
-    VG_TRY(vg_arena_init(&next->trainable_memory, buffers * n * sizeof(float)));
-    next->master = (float *)(void *)next->trainable_memory.base;
-    next->moment1 = next->master + n;
-    next->moment2 = next->moment1 + n;
-    next->average = next->keep_average ? next->moment2 + n : NULL;
+    VG_TRY(vg_arena_init(&next->trainable_memory, n_buffers(next) * (size_t)next->n_trainable * sizeof(float)));
+    const vg_param_space host = space_at(next, next->trainable_memory.base);
+    next->master = host.master;
+    next->moment1 = host.moment1;
+    next->moment2 = host.moment2;
+    next->average = host.average;
     return VG_OK;
 }
 
@@ -253,16 +272,9 @@ vg_status vg_params_reshape(vg_params *params, int index, const vg_shape *shape,
 
 /* ---- on a device ---- */
 
-/* The buffers that are placed in one piece, as they lie on the host: master, and the moments where they belong to it.
- */
-static size_t placed_buffers(const vg_params *params)
+static size_t trainable_bytes(const vg_params *params)
 {
-    return params->moments_elsewhere ? 1 : 3;
-}
-
-static size_t buffer_bytes(const vg_params *params)
-{
-    return (size_t)params->n_trainable * sizeof(float);
+    return n_buffers(params) * (size_t)params->n_trainable * sizeof(float);
 }
 
 static size_t frozen_bytes(const vg_params *params)
@@ -272,14 +284,9 @@ static size_t frozen_bytes(const vg_params *params)
 
 static void find_buffers(vg_params *params)
 {
-    const size_t n = (size_t)params->n_trainable;
-    float *first = (float *)(void *)params->device_trainable.base;
-    params->at = (vg_param_space){.master = first, .frozen = (float *)(void *)params->device_frozen.base};
-    if (params->average) params->at.average = first + placed_buffers(params) * n;
+    params->at = space_at(params, params->device_trainable.base);
+    params->at.frozen = (float *)(void *)params->device_frozen.base;
     if (params->to_bf16) params->at.mirror = (vg_bf16 *)(void *)params->device_mirror.base;
-    if (params->moments_elsewhere) return;
-    params->at.moment1 = first + n;
-    params->at.moment2 = first + 2 * n;
 }
 
 vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_stream *stream)
@@ -288,8 +295,7 @@ vg_status vg_params_place(vg_params *params, const vg_device_ops *device, vg_str
     if (device == &vg_host_device) return VG_OK;
     params->device = device;
     params->stream = stream;
-    const size_t n_buffers = placed_buffers(params) + (params->average != NULL);
-    vg_status st = device->allocate(stream, n_buffers * buffer_bytes(params), &params->device_trainable);
+    vg_status st = device->allocate(stream, trainable_bytes(params), &params->device_trainable);
     if (st == VG_OK) st = device->allocate(stream, frozen_bytes(params), &params->device_frozen);
     if (st == VG_OK) st = device->allocate(stream, mirror_bytes(params), &params->device_mirror);
     if (st == VG_OK) {
@@ -310,9 +316,7 @@ vg_status vg_params_send(vg_params *params)
 {
     const vg_device_ops *d = params->device;
     if (!d) return VG_OK;
-    const size_t bytes = buffer_bytes(params);
-    VG_TRY(d->upload(params->stream, params->at.master, params->master, placed_buffers(params) * bytes));
-    if (params->average) VG_TRY(d->upload(params->stream, params->at.average, params->average, bytes));
+    VG_TRY(d->upload(params->stream, params->at.master, params->master, trainable_bytes(params)));
     VG_TRY(d->upload(params->stream, params->at.frozen, params->frozen, frozen_bytes(params)));
     VG_TRY(vg_params_mirror(params));
     if (params->at.mirror)
@@ -325,9 +329,7 @@ vg_status vg_params_fetch(vg_params *params)
 {
     const vg_device_ops *d = params->device;
     if (!d) return VG_OK;
-    const size_t bytes = buffer_bytes(params);
-    VG_TRY(d->download(params->stream, params->master, params->at.master, placed_buffers(params) * bytes));
-    if (params->average) VG_TRY(d->download(params->stream, params->average, params->at.average, bytes));
+    VG_TRY(d->download(params->stream, params->master, params->at.master, trainable_bytes(params)));
     return d->wait(params->stream);
 }
 

@@ -29,7 +29,7 @@ struct vg_stream;
 
 /* One set of the buffers. */
 typedef struct vg_param_space {
-    float *master, *moment1, *moment2; /* [n_trainable] */
+    float *master, *moment1, *moment2; /* [n_trainable]; the moments NULL where they are elsewhere */
     float *average;                    /* [n_trainable], NULL unless kept; starts as a copy of master */
     float *frozen;                     /* [n_frozen] */
     vg_bf16 *mirror;                   /* [n_trainable + n_frozen] master and frozen in bf16; NULL unless wanted */
@@ -40,14 +40,13 @@ typedef struct vg_params {
     int n;
     size_t capacity;
     int64_t n_trainable, n_frozen;            /* floats with padding */
-    float *master, *moment1, *moment2;        /* [n_trainable] */
+    float *master, *moment1, *moment2;        /* [n_trainable]; the moments NULL where they are elsewhere */
     float *average;                           /* [n_trainable], NULL unless kept; starts as a copy of master */
     bool keep_average;                        /* set before vg_params_layout */
+    bool moments_elsewhere;                   /* set before vg_params_layout: others keep the moments */
     float *frozen;                            /* [n_frozen] */
     vg_arena trainable_memory, frozen_memory; /* hold the above */
 
-    bool
-        moments_elsewhere; /* set before vg_params_place: the moments stay on the host, kernels have them from others */
     /* Set before vg_params_place on a device: keeps bf16 copies of all values there, made by this (vg_backend.to_bf16).
      */
     vg_status (*to_bf16)(struct vg_stream *stream, vg_bf16 *to, const float *from, int64_t n);
@@ -82,13 +81,13 @@ float *vg_params_at(const vg_params *params, int index);
 /* Its bf16 copy, for kernels; NULL where there is none. */
 vg_bf16 *vg_params_mirror_at(const vg_params *params, int index);
 
-/* Gives kernels copies of all buffers (but for moments kept elsewhere) in a device's memory, until the next layout
- * (device and stream are kept until then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM,
+/* Gives kernels copies of all buffers in a device's memory, until the next layout (device and stream are kept until
+ * then); on the host they go on with the buffers themselves. Errors: VG_E_NOMEM,
  * VG_E_DEVICE. */
 vg_status vg_params_place(vg_params *params, const struct vg_device_ops *device, struct vg_stream *stream);
 
-/* Host to device: all values, where the host changed some. Device to host: what trains and its moments, once the stream
- * has got there. Nothing to do on the host. Errors: VG_E_DEVICE. */
+/* Host to device: all values, where the host changed some. Device to host: what trains with what mirrors it, once the
+ * stream has got there. Nothing to do on the host. Errors: VG_E_DEVICE. */
 vg_status vg_params_send(vg_params *params);
 vg_status vg_params_fetch(vg_params *params);
 
@@ -98,8 +97,8 @@ vg_status vg_params_mirror(vg_params *params);
 /* Exchanges what trains with its average, here and on the device; there must be one. Errors: VG_E_DEVICE. */
 vg_status vg_params_swap_average(vg_params *params);
 
-/* Bytes of the current layout: master, both moments, the average where kept, n_gradients buffers that mirror master,
- * the frozen buffer, and the bf16 copies where wanted. */
+/* Bytes of the current layout: master, both moments unless they are elsewhere, the average where kept, n_gradients
+ * buffers that mirror master, the frozen buffer, and the bf16 copies where wanted. */
 size_t vg_params_bytes(const vg_params *params, int n_gradients);
 
 #endif

@@ -90,13 +90,11 @@ typedef struct crew {
 static vg_status fill_device(const vg_options *o, const vg_params *params, const vg_stage_run *run, crew on,
                              vg_stage_forecast *f)
 {
-    const bool sliced = o->train_zero && on.ranks > 1;
-    const vg_gradients_plan plan = vg_gradients_plan_of(o, params->n_trainable, sliced);
-    const size_t others_moments = sliced ? f->moments - f->moments / (size_t)on.ranks : 0;
+    const vg_gradients_plan plan = vg_gradients_plan_of(o, params->n_trainable, params->moments_elsewhere);
     size_t sum = 0;
     VG_TRY(vg_gradients_device_bytes(&plan, on.ranks, on.of_host, &sum));
-    f->device = vg_params_bytes(params, 0) - others_moments + sum + f->arena + f->constants +
-                vg_stage_input_bytes(run) + vg_stage_optimizer_bytes(params);
+    f->device = vg_params_bytes(params, 0) + (params->moments_elsewhere ? f->moments : 0) + sum + f->arena +
+                f->constants + vg_stage_input_bytes(run) + vg_stage_optimizer_bytes(params);
     return VG_OK;
 }
 
@@ -115,6 +113,7 @@ static void fill(const vg_options *o, const vg_params *params, const vg_stage_ru
     f->weights = (size_t)(params->n_trainable + params->n_frozen) * sizeof(float);
     if (params->average) f->weights += (size_t)params->n_trainable * sizeof(float);
     f->moments = 2 * (size_t)params->n_trainable * sizeof(float);
+    if (params->moments_elsewhere) f->moments = (f->moments + (size_t)ranks - 1) / (size_t)ranks;
     const vg_sum_plan sum = {.n = params->n_trainable, .n_leaves = leaves, .sliced = params->moments_elsewhere};
     f->gradients = vg_reducer_bytes(&sum, ranks, 0);
     f->gradient_buffers = gradient_buffers(f->gradients, params->n_trainable);
@@ -213,9 +212,10 @@ static vg_status forecast_stages(const vg_options *o, const forecaster *by, vg_s
         if (by->gpu) VG_TRY(forecast_gpu(o, i, by, f));
         const size_t running =
             f->weights + f->moments + f->gradients + f->arena + f->constants + f->batches + f->phrases + f->saving;
-        f->entering = before + f->weights + f->moments;
+        const size_t laid_out = f->weights + (by->params->moments_elsewhere ? 0 : f->moments);
+        f->entering = before + laid_out;
         f->peak = program + larger(running, f->entering + f->batches);
-        before = f->weights + f->moments;
+        before = laid_out;
     }
     return VG_OK;
 }
@@ -226,6 +226,7 @@ static vg_status forecast(const vg_options *o, crew on, const vg_forecast_data *
     vg_params *params = NULL;
     VG_TRY(vg_params_new(&params));
     params->keep_average = o->train_average_decay > 0;
+    params->moments_elsewhere = o->train_zero && on.ranks > 1;
     const forecaster by = {on, data, gpu, backend, params};
     const vg_status st = forecast_stages(o, &by, out);
     vg_params_free(params);

@@ -13,7 +13,7 @@ enum { VG_MAX_FORECAST_RANKS = 65536 };
 /* One stage on the fullest rank, in bytes. */
 typedef struct vg_stage_forecast {
     size_t weights;     /* all parameters, fp32, and the running average where one is kept */
-    size_t moments;     /* of what trains */
+    size_t moments;     /* of what trains; with train.zero a rank's share of them */
     size_t gradients;   /* buffers of the canonical sum */
     size_t arena;       /* activations and scratch */
     size_t constants;   /* packed frozen weights, position tables */
@@ -23,7 +23,7 @@ typedef struct vg_stage_forecast {
     size_t images_on_disk, phrases_on_disk; /* stores of features, of all ranks; 0: none */
     size_t saving;                          /* copy that checkpoints are written from, of rank 0 */
     size_t device;                          /* of all this, what lies in the memory of a GPU; 0 on the CPU */
-    size_t entering;      /* while the stage is laid out: weights and moments of this stage and the one before */
+    size_t entering;      /* while the stage is laid out: weights, and moments beside them, of two stages */
     size_t peak;          /* the larger of running and entering, with the program itself */
     size_t images_wanted; /* the image store that is asked for; more than images_on_disk where it is refused */
     double phrases_flops; /* to compute that store */

@@ -196,7 +196,7 @@ vg_status vg_run_evaluate(vg_run *r)
 vg_status vg_run_bring_home(vg_run *r)
 {
     VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
-    return vg_comm_leave(r->comm, vg_rank_moments_fetch(&r->moments));
+    return vg_comm_leave(r->comm, vg_params_fetch(r->params));
 }
 
 void vg_run_leave_stage(vg_run *r)
@@ -240,7 +240,7 @@ static vg_status compile_stage(vg_run *r)
 /* Whether each rank keeps its share of the moments alone: where that saves something. */
 static bool keeps_slices(const vg_run *r)
 {
-    return r->o->train_zero && vg_comm_size(r->comm) > 1 && r->compute.backend->device != &vg_host_device;
+    return r->o->train_zero && vg_comm_size(r->comm) > 1;
 }
 
 static vg_status make_gradients(vg_run *r)
@@ -341,12 +341,6 @@ static vg_status train_stage(vg_run *r)
 
 /* ---- the schedule ---- */
 
-static vg_status load_moments(vg_run *r, const char *checkpoint)
-{
-    VG_TRY(vg_checkpoint_load_moments(checkpoint, r->params));
-    return vg_rank_moments_send(&r->moments);
-}
-
 /* Whether the last stage that the command is to train lies behind. */
 static bool until_reached(const vg_run *r)
 {
@@ -369,7 +363,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         VG_TRY(vg_run_enter_stage(r));
         VG_TRY(vg_comm_agree(r->comm, vg_run_open_loader(r)));
         set_mark(r);
-        if (checkpoint) VG_TRY(vg_comm_agree(r->comm, load_moments(r, checkpoint)));
+        if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_rank_moments_load(&r->moments, checkpoint)));
         checkpoint = NULL;
         VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
         VG_TRY(evaluate_where_due(r));
@@ -492,10 +486,8 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
                    (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
                    r->o->data_train_split);
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
-    if (r->compute.backend->device == &vg_host_device &&
-        (r->o->train_zero || strcmp(r->o->train_reduction, "fast") == 0))
-        vg_metrics_say(r->metrics, "train.zero and train.reduction concern GPUs: on the CPU the sum is canonical and "
-                                   "every rank keeps all moments");
+    if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
+        vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
     if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
     r->start_step = r->step;
     VG_TRY(vg_trace_open(&r->trace, r->comm, r->o->run_trace_steps));

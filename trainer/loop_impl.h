@@ -141,7 +141,7 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop);
 /* Asks the loader for the leaves of steps up to two ahead. Local. */
 vg_status vg_run_want(vg_run *r);
 
-/* Weights and moments as the last step left them, in the host's memory. Collective. */
+/* Weights, and moments that lie beside them, as the last step left them, in the host's memory. Collective. */
 vg_status vg_run_bring_home(vg_run *r);
 
 /* Makes the writer of this stage's checkpoints. Collective. */

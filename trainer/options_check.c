@@ -134,7 +134,7 @@ vg_status vg_options_check(const vg_options *o)
              "text.max_tokens: %lld tokens need %lld positions, text.positions is %lld", (long long)o->text_max_tokens,
              (long long)longest + 2, (long long)o->text_positions);
     VG_CHECK(!o->train_zero || strcmp(o->train_reduction, "canonical") == 0, VG_E_CONFIG,
-             "train.zero: the fast reduction gives every GPU the whole sum; leave one of the two out");
+             "train.zero: the fast reduction gives every rank the whole sum; leave one of the two out");
     VG_CHECK(strcmp(o->features_dtype, "fp32") == 0 || strcmp(o->features_images, "disk") == 0, VG_E_CONFIG,
              "features.dtype: bf16 is a form of stored image features; add features.images: disk");
     VG_TRY(check_until(o));

@@ -69,12 +69,23 @@ static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS
     return n;
 }
 
+/* Moments of which each rank has its slices go to the piece that it writes, which is cut otherwise. */
+static vg_status bring_moments(vg_run *r)
+{
+    int64_t first, count;
+    float *moment1, *moment2;
+    if (!r->params->moments_elsewhere) return VG_OK;
+    vg_checkpoint_piece(r->writer, &first, &count, &moment1, &moment2);
+    return vg_comm_leave(r->comm, vg_rank_moments_fetch(&r->moments, first, count, moment1, moment2));
+}
+
 static vg_status begin_save(vg_run *r)
 {
     char hash[24];
     vg_checkpoint_number numbers[MOST_NUMBERS];
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     VG_TRY(vg_run_bring_home(r));
+    VG_TRY(bring_moments(r));
     const vg_checkpoint_state state = {.step = r->step,
                                        .stage = r->stage_index,
                                        .stage_step = r->stage_step,

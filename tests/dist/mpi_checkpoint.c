@@ -85,6 +85,36 @@ static void what_is_written_behind_the_training_is_what_began(void **state)
     remove_folder();
 }
 
+static void moments_that_are_elsewhere_are_written_to_the_piece(void **state)
+{
+    (void)state;
+    make_folder();
+    vg_params *params = fixture_space(false, true);
+    fixture_fill(params, 10, vg_comm_size(comm), vg_comm_rank(comm));
+    vg_params without = *params;
+    without.moments_elsewhere = true;
+    without.moment1 = without.moment2 = NULL;
+    const vg_checkpoint_state s = fixture_state(10, 1);
+    vg_checkpoint_writer *writer = NULL;
+    char *path = NULL;
+    int64_t first, count;
+    float *moment1, *moment2;
+    assert_int_equal(vg_checkpoint_writer_open(comm, folder, &without, &(vg_checkpoint_retention){0}, 1, &writer),
+                     VG_OK);
+    vg_checkpoint_piece(writer, &first, &count, &moment1, &moment2);
+    if (count) memcpy(moment1, params->moment1 + first, (size_t)count * sizeof *moment1);
+    if (count) memcpy(moment2, params->moment2 + first, (size_t)count * sizeof *moment2);
+    assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
+    assert_int_equal(vg_checkpoint_finish(writer, &path), VG_OK);
+    vg_checkpoint_writer_close(writer);
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+    assert_int_equal(fixture_differs(params, 10, true), 0);
+    vg_params_free(params);
+    free(path);
+    remove_folder();
+}
+
 static void all_ranks_choose_the_same_and_fall_back_together(void **state)
 {
     (void)state;
@@ -141,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pieces_of_all_ranks_load_on_each_alone),
         cmocka_unit_test(what_is_written_behind_the_training_is_what_began),
+        cmocka_unit_test(moments_that_are_elsewhere_are_written_to_the_piece),
         cmocka_unit_test(all_ranks_choose_the_same_and_fall_back_together),
         cmocka_unit_test(a_disk_that_is_full_for_one_rank_fails_the_save_on_all),
     };

@@ -165,6 +165,25 @@ static void on_a_device_kernels_have_copies_that_come_home_when_asked(void **sta
     vg_params_free(p);
 }
 
+static void moments_that_are_elsewhere_take_no_room(void **state)
+{
+    (void)state;
+    int index[3];
+    vg_stream stream = {.n_threads = 1};
+    vg_params *p = three(index);
+    p->moments_elsewhere = p->keep_average = true;
+    assert_int_equal(vg_params_layout(p, index, 2), VG_OK);
+    assert_true(!p->moment1 && !p->moment2 && !p->at.moment1);
+    assert_int_equal(vg_params_bytes(p, 0), sizeof(float) * (size_t)(p->n_trainable * 2 + p->n_frozen));
+    assert_int_equal(vg_params_place(p, &apart_device, &stream), VG_OK);
+    assert_true(!p->at.moment1 && is_on_device(p->at.average, (size_t)p->n_trainable * sizeof(float)));
+    p->at.master[0] = 7;
+    p->at.average[p->n_trainable - 1] = 8;
+    assert_int_equal(vg_params_fetch(p), VG_OK);
+    assert_true(p->master[0] == 7 && p->average[p->n_trainable - 1] == 8);
+    vg_params_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +195,7 @@ int main(void)
         cmocka_unit_test(a_frozen_parameter_can_change_its_shape),
         cmocka_unit_test(an_absurd_shape_is_refused),
         cmocka_unit_test(on_a_device_kernels_have_copies_that_come_home_when_asked),
+        cmocka_unit_test(moments_that_are_elsewhere_take_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
