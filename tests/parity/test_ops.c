@@ -307,7 +307,7 @@ static void want_of_rounded(op_case *c, bool becomes[MAX_HELD])
 }
 
 /* How often a number is rounded, the last time as the result: attention rounds weights and gradients of scores, gelu
- * and sigmoid begin with the rounded z, a norm with the rounded sum, products with gamma W. */
+ * and sigmoid begin with the rounded z, a norm with the rounded sum, products with gamma W, heads with the bias. */
 static int roundings(const vg_node *node, const vg_operand *x)
 {
     const vg_operand *in = node->in;
@@ -316,6 +316,7 @@ static int roundings(const vg_node *node, const vg_operand *x)
     case VG_OP_attention:
     case VG_OP_attention_grad: return 2;
     case VG_OP_layernorm: return as_result + (in[3].data != NULL);
+    case VG_OP_heads_contract: return as_result + (in[2].data != NULL);
     case VG_OP_linear: return as_result + (in[3].data || node->attr.linear.act >= VG_ACT_GELU);
     case VG_OP_linear_dx: return as_result + (in[2].data != NULL);
     default: return as_result;

@@ -257,7 +257,7 @@ static vg_node align_of(test_memory *m, align_size s)
 
 /* Rows that are a multiple of four and not, shorter than a warp, of more than 48 KB a chunk; grids of one cell, of one
  * chunk and of several with a rest. */
-static const align_size align_sizes[] = {{256, 9, 8, true}, {285, 5, 13, true}, {3, 7, 5, true},  {1, 1, 1, false},
+static const align_size align_sizes[] = {{256, 9, 8, true}, {285, 5, 13, true}, {3, 7, 5, true},  {2, 1, 1, false},
                                          {48, 4, 8, false}, {2048, 2, 6, true}, {64, 3, 11, true}};
 enum { ALIGN_SIZES = sizeof align_sizes / sizeof *align_sizes };
 
