@@ -13,9 +13,10 @@ enum {
     UNIT = VG_SLICE_UNIT,
     NUMBER = sizeof(double) / sizeof(float), /* floats a block of an array with a number for each */
     PIECE = 8192, /* floats summed at a time: all sources of a piece stay in the second-level cache */
-    STAGING =
-        1 << 19,     /* floats on their way from other groups in a round: large messages, and they stay in the cache */
-    SHORT = 1 << 15, /* floats of a message that is hardly slower than its bytes */
+    /* Floats of a round, so large that DEPTH of them take a bucket of 16 MiB at once: MPI asks before it sends a long
+     * message, and over TCP the question and its answer wait behind all that is on its way. */
+    STAGING = 1 << 20,
+    SHORT = 1 << 15,          /* floats of a message that is hardly slower than its bytes */
     DEPTH = VG_EXCHANGES / 2, /* rounds on their way at a time */
 };
 
