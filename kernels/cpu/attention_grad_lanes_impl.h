@@ -12,6 +12,7 @@
 
 typedef struct grad_work {
     attn_sizes s;
+    bool in_passing;         /* one block of queries meets each panel once: it packs and writes it, in one place */
     float *keys, *values;    /* panels [D][COLUMNS] */
     float *key_rows;         /* [columns][padded D] */
     float *dk, *dv;          /* [columns][padded D] */
@@ -52,16 +53,18 @@ static size_t attention_grad_scratch(const vg_attn *a)
     return grad_work_cut(&w, a, NULL);
 }
 
-/* Packs rows of keys and values as columns first.. of the panels. */
-static void grad_pack_keys(const vg_attn *a, const grad_work *w, const vg_heads *k, const vg_heads *v, int64_t item,
-                           int64_t n, int64_t first, int64_t head)
+/* Columns begin..end-1 of arrays that start with column `origin`, and zeros where their gradients gather. */
+static void grad_pack_keys(const vg_attn *a, const grad_work *w, attn_reader r, int64_t begin, int64_t end,
+                           int64_t origin)
 {
-    const float *key = vg_heads_row(k, item, n, 0, head, a->size), *value = vg_heads_row(v, item, n, 0, head, a->size);
-    pack_panels(w->keys, first, key, k->stride, n, a->size);
-    pack_panels(w->values, first, value, v->stride, n, a->size);
-    pack_rows(w->key_rows + first * w->s.row, w->s.row, key, k->stride, n, a->size);
-    memset(w->dk + first * w->s.row, 0, (size_t)(n * w->s.row) * sizeof(float));
-    memset(w->dv + first * w->s.row, 0, (size_t)(n * w->s.row) * sizeof(float));
+    const int64_t wide = w->s.row, at = (begin - origin) * wide;
+    const size_t bytes = (size_t)((end - begin) * wide) * sizeof(float);
+    attn_pack_panels(a, w->keys, &a->k, &a->k2, r, begin, end, origin);
+    attn_pack_panels(a, w->values, &a->v, &a->v2, r, begin, end, origin);
+    attn_pack_rows(a, w->key_rows, wide, &a->k, &a->k2, r, begin, end, origin);
+    if (w->in_passing) return;
+    memset(w->dk + at, 0, bytes);
+    memset(w->dv + at, 0, bytes);
 }
 
 /* Writes rows of one head as a gradient, times factor; acc, where there is one, is added. */
@@ -75,6 +78,21 @@ static void write_rows(const vg_heads *to, const vg_heads *acc, int64_t item, in
         else
             scale_row(row, from, size, factor);
     }
+}
+
+/* The gradients of columns begin..end-1, from arrays that start with column `origin`. */
+static void grad_write_keys(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t begin, int64_t end,
+                            int64_t origin)
+{
+    const vg_attn *a = &g->a;
+    const int64_t wide = w->s.row, first = a->n_first, second = begin > first ? begin : first;
+    const int64_t n = (end < first ? end : first) - begin, at = (begin - origin) * wide, at2 = (second - origin) * wide;
+    write_rows(&g->dk, &g->acc_k, r.image, first, begin, r.head, a->size, w->dk + at, wide, n, a->scale);
+    write_rows(&g->dv, &g->acc_v, r.image, first, begin, r.head, a->size, w->dv + at, wide, n, 1.0F);
+    write_rows(&g->dk2, NULL, r.slot, a->n_second, second - first, r.head, a->size, w->dk + at2, wide, end - second,
+               a->scale);
+    write_rows(&g->dv2, NULL, r.slot, a->n_second, second - first, r.head, a->size, w->dv + at2, wide, end - second,
+               1.0F);
 }
 
 /* Queries first..first+n-1 of a slot: their rows in every layout, and what the softmax left behind. */
@@ -146,18 +164,19 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     }
 }
 
-/* dQ gets the seen columns begin..end-1 of the panel. */
-static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t begin, int64_t end)
+/* dQ gets the seen columns begin..end-1 of the panel, whose keys are `key_rows`. */
+static void grad_queries(const grad_work *w, int64_t n, const float *key_rows, int64_t column, int64_t begin,
+                         int64_t end)
 {
-    begin = begin < column ? column : begin;
-    end = end > column + COLUMNS ? column + COLUMNS : end;
+    begin = begin < column ? 0 : begin - column;
+    end = end > column + COLUMNS ? COLUMNS : end - column;
     const int64_t size = w->s.padded_size;
     for (int64_t d = 0; d < size && begin < end; d += COLUMNS)
         for (int64_t i = 0; i < n; i += w->s.rows) {
             const int rows = group_rows(&w->s, i, n);
             product_along((tile){.n_k = end - begin,
-                                 .a = w->ds + i * COLUMNS + begin - column,
-                                 .b = w->key_rows + begin * w->s.row + d,
+                                 .a = w->ds + i * COLUMNS + begin,
+                                 .b = key_rows + begin * w->s.row + d,
                                  .b_row = w->s.row,
                                  .c = w->dq + i * w->s.row + d,
                                  .c_row = w->s.row,
@@ -166,50 +185,62 @@ static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t 
         }
 }
 
-/* The panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
-static void grad_keys(const grad_work *w, int64_t n, int64_t column, const float *scores, const float *rows, float *out)
+/* A panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
+static void grad_keys(const grad_work *w, int64_t n, const float *scores, const float *rows, float *out)
 {
     product_across((tile){.n_k = n,
                           .a = scores,
                           .a_chunk = COLUMNS * COLUMNS,
                           .b = rows,
                           .b_row = w->s.row,
-                          .c = out + column * w->s.row,
+                          .c = out,
                           .c_row = w->s.row,
-                          .add = true},
+                          .add = !w->in_passing},
                    w->s.padded_size);
 }
 
-static void grad_block(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
+/* A panel of keys, `at` columns behind the first of the arrays, against a block of n queries. */
+static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t first, int64_t n,
+                       int64_t column, int64_t at)
+{
+    const vg_attn *a = &g->a;
+    const float *key_rows = w->key_rows + at * w->s.row;
+    score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, COLUMNS, w->p, COLUMNS, 0);
+    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, COLUMNS, w->ds, COLUMNS, 0);
+    grad_rows(g, w, r.head, first, n, column);
+    if (g->dv.data || g->dv2.data) grad_keys(w, n, w->p, w->d_o, w->dv + at * w->s.row);
+    if (g->dk.data || g->dk2.data) grad_keys(w, n, w->ds, w->q, w->dk + at * w->s.row);
+    if (!g->dq.data) return;
+    grad_queries(w, n, key_rows, column, 0, w->seen.first_end);
+    grad_queries(w, n, key_rows, column, a->n_first, w->seen.second_end);
+}
+
+/* Queries first..first+n-1 of a slot. In passing, panels that it does not see are written too. */
+static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64_t first, int64_t n)
 {
     const vg_attn *a = &g->a;
     const bool second = w->seen.second_end > a->n_first;
-    const int64_t end = second ? w->seen.second_end : w->seen.first_end;
-    grad_pack_queries(g, w, slot, head, first, n);
+    const int64_t seen = second ? w->seen.second_end : w->seen.first_end, end = w->in_passing ? a->keys : seen;
+    grad_pack_queries(g, w, r.slot, r.head, first, n);
     for (int64_t column = 0; column < end; column += COLUMNS) {
-        score_panel(&w->s, a->size, w->left_q, n, w->keys + column * a->size, COLUMNS, w->p, COLUMNS, 0);
-        score_panel(&w->s, a->size, w->left_do, n, w->values + column * a->size, COLUMNS, w->ds, COLUMNS, 0);
-        grad_rows(g, w, head, first, n, column);
-        if (g->dv.data || g->dv2.data) grad_keys(w, n, column, w->p, w->d_o, w->dv);
-        if (g->dk.data || g->dk2.data) grad_keys(w, n, column, w->ds, w->q, w->dk);
-        if (!g->dq.data) continue;
-        grad_queries(w, n, column, 0, w->seen.first_end);
-        grad_queries(w, n, column, a->n_first, w->seen.second_end);
+        const int64_t stop = end - column < COLUMNS ? end : column + COLUMNS;
+        if (w->in_passing) grad_pack_keys(a, w, r, column, stop, column);
+        grad_panel(g, w, r, first, n, column, w->in_passing ? 0 : column);
+        if (w->in_passing) grad_write_keys(g, w, r, column, stop, column);
     }
-    write_rows(&g->dq, NULL, slot, a->n_queries, first, head, a->size, w->dq, w->s.row, n, a->scale);
+    write_rows(&g->dq, NULL, r.slot, a->n_queries, first, r.head, a->size, w->dq, w->s.row, n, a->scale);
 }
 
-static void grad_slot(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head)
+static void grad_slot(const vg_attn_grad *g, grad_work *w, attn_reader r)
 {
     const vg_attn *a = &g->a;
-    const int64_t block = GROUPS * w->s.rows, wide = w->s.row, n2 = a->n_second;
-    w->seen = vg_attn_seen_by(a, slot);
-    w->keep = attn_keep_of(a, slot);
-    if (n2) grad_pack_keys(a, w, &a->k2, &a->v2, slot, n2, a->n_first, head);
+    const int64_t block = GROUPS * w->s.rows;
+    w->seen = vg_attn_seen_by(a, r.slot);
+    w->keep = attn_keep_of(a, r.slot);
+    if (!w->in_passing) grad_pack_keys(a, w, r, a->n_first, a->keys, 0);
     for (int64_t i = 0; i < a->n_queries; i += block)
-        grad_block(g, w, slot, head, i, a->n_queries - i < block ? a->n_queries - i : block);
-    write_rows(&g->dk2, NULL, slot, n2, 0, head, a->size, w->dk + a->n_first * wide, wide, n2, a->scale);
-    write_rows(&g->dv2, NULL, slot, n2, 0, head, a->size, w->dv + a->n_first * wide, wide, n2, 1.0F);
+        grad_block(g, w, r, i, a->n_queries - i < block ? a->n_queries - i : block);
+    if (!w->in_passing) grad_write_keys(g, w, r, a->n_first, a->keys, 0);
 }
 
 static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, float *scratch)
@@ -218,10 +249,11 @@ static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, f
     grad_work w;
     grad_work_cut(&w, a, scratch);
     const vg_attn_slots slots = vg_attn_slots_of(a, image);
-    grad_pack_keys(a, &w, &a->k, &a->v, image, a->n_first, 0, head);
-    for (int64_t b = slots.first; b < slots.end; b++) grad_slot(g, &w, b, head);
-    write_rows(&g->dk, &g->acc_k, image, a->n_first, 0, head, a->size, w.dk, w.s.row, a->n_first, a->scale);
-    write_rows(&g->dv, &g->acc_v, image, a->n_first, 0, head, a->size, w.dv, w.s.row, a->n_first, 1.0F);
+    attn_reader r = {.image = image, .slot = slots.first, .head = head};
+    w.in_passing = slots.end - slots.first == 1 && a->n_queries <= GROUPS * w.s.rows && a->n_queries > 0;
+    if (!w.in_passing) grad_pack_keys(a, &w, r, 0, a->n_first, 0);
+    for (; r.slot < slots.end; r.slot++) grad_slot(g, &w, r);
+    if (!w.in_passing) grad_write_keys(g, &w, r, 0, a->n_first, 0);
 }
 
 #endif

@@ -1,9 +1,11 @@
 /* Attention, forward: the keys of an image and head are packed once, then blocks of queries hold a row of scores for
  * every key, in the second-level cache at worst. A block is a group of up to ROWS queries, whose sums are in registers;
  * of a wide head it is several, so that a panel of keys is fetched for all of them once. Scores are in units of log 2,
- * so that softmax needs powers of two alone. A row's bits depend on its query, its keys and nothing else: every score
- * is one chain over D, every sum of the softmax runs in fixed lanes, every output is one chain over the keys in order.
- * Source: Vaswani et al. 2017, section 3.2.1; the softmax is the plain two-pass one. */
+ * so that softmax needs powers of two alone. Where one block is all that an image has, it packs a panel of keys and a
+ * run of values when it comes to them, each over the one before, in the first-level cache. A row's bits depend on its
+ * query, its keys and nothing else: every score is one chain over D, every sum of the softmax runs in fixed lanes,
+ * every output is one chain over the keys in order. Source: Vaswani et al. 2017, section 3.2.1; the softmax is the
+ * plain two-pass one. */
 #ifndef VG_ATTENTION_LANES_IMPL_H
 #define VG_ATTENTION_LANES_IMPL_H
 
@@ -67,11 +69,12 @@ static float *cut(attn_cutter *c, int64_t n_floats)
 
 typedef struct attn_work {
     attn_sizes s;
-    float *keys;    /* panels [D][COLUMNS] */
-    float *values;  /* [columns][row] */
-    float *queries; /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
-    float *scores;  /* [groups] of [panels][rows][COLUMNS] */
-    float *sums;    /* [groups * rows][row] */
+    bool in_passing; /* keys and values are packed by the block that reads them */
+    float *keys;     /* panels [D][COLUMNS] */
+    float *values;   /* [columns][row] */
+    float *queries;  /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
+    float *scores;   /* [groups] of [panels][rows][COLUMNS] */
+    float *sums;     /* [groups * rows][row] */
 } attn_work;
 
 /* Returns the bytes in use. */
@@ -104,6 +107,50 @@ static uint32_t attn_block_of(const vg_attn *a, int64_t head, int64_t query)
 {
     const int64_t row = head * a->n_queries + query % a->fold * (a->n_queries / a->fold) + query / a->fold;
     return (uint32_t)((uint64_t)row * (uint64_t)((a->keys + 3) / 4));
+}
+
+/* Whose keys and values they are. */
+typedef struct attn_reader {
+    int64_t image, slot, head;
+} attn_reader;
+
+/* Rows of one segment, as columns first..first+n-1 of a row of scores. */
+typedef struct attn_segment {
+    const float *rows;
+    int64_t stride, first, n;
+} attn_segment;
+
+/* What columns begin..end-1 are made of: rows of the image, then of the slot; n may be 0. */
+static void attn_segments(const vg_attn *a, const vg_heads *of_image, const vg_heads *of_slot, attn_reader r,
+                          int64_t begin, int64_t end, attn_segment out[2])
+{
+    const int64_t first = a->n_first, middle = end < first ? end : first, second = begin > first ? begin : first;
+    out[0] = out[1] = (attn_segment){0};
+    if (begin < middle)
+        out[0] = (attn_segment){vg_heads_row(of_image, r.image, first, begin, r.head, a->size), of_image->stride, begin,
+                                middle - begin};
+    if (second < end)
+        out[1] = (attn_segment){vg_heads_row(of_slot, r.slot, a->n_second, second - first, r.head, a->size),
+                                of_slot->stride, second, end - second};
+}
+
+/* Columns begin..end-1 of panels that start with column `origin`. */
+static void attn_pack_panels(const vg_attn *a, float *panels, const vg_heads *of_image, const vg_heads *of_slot,
+                             attn_reader r, int64_t begin, int64_t end, int64_t origin)
+{
+    attn_segment s[2];
+    attn_segments(a, of_image, of_slot, r, begin, end, s);
+    for (int i = 0; i < 2; i++) pack_panels(panels, s[i].first - origin, s[i].rows, s[i].stride, s[i].n, a->size);
+}
+
+/* The same as rows. */
+static void attn_pack_rows(const vg_attn *a, float *rows, int64_t row, const vg_heads *of_image,
+                           const vg_heads *of_slot, attn_reader r, int64_t begin, int64_t end, int64_t origin)
+{
+    attn_segment s[2];
+    attn_segments(a, of_image, of_slot, r, begin, end, s);
+    for (int i = 0; i < 2; i++)
+        pack_rows(rows + (s[i].first - origin) * row, row, s[i].rows, s[i].stride, s[i].n, a->size);
 }
 
 /* 2^x for x <= 0, at least 2^-125. */
@@ -199,18 +246,19 @@ static void score_panel(const attn_sizes *s, int64_t size, const float *queries,
 }
 
 /* Scores of a block of n queries against the first `end` columns. */
-static void score(const vg_attn *a, const attn_work *w, int64_t n, int64_t end)
+static void score(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n, int64_t end)
 {
     for (int64_t j = 0; j < end; j += COLUMNS) {
-        const int64_t width = round_up(end - j, VF_LANES);
-        score_panel(&w->s, a->size, w->queries, n, w->keys + j * a->size, width < COLUMNS ? width : COLUMNS, w->scores,
-                    w->s.columns, j);
+        const int64_t width = round_up(end - j, VF_LANES), origin = w->in_passing ? j : 0;
+        if (w->in_passing) attn_pack_panels(a, w->keys, &a->k, &a->k2, r, j, end - j < COLUMNS ? end : j + COLUMNS, j);
+        score_panel(&w->s, a->size, w->queries, n, w->keys + (j - origin) * a->size, width < COLUMNS ? width : COLUMNS,
+                    w->scores, w->s.columns, j);
     }
 }
 
 /* Adds to a block of n sums the values of columns first..end-1, weighted by the scores: a run inside one chunk, or one
  * that begins with a chunk. Some columns of some values at a time, which stay near while all groups use them. */
-static void weigh_run(const attn_work *w, int64_t n, int64_t first, int64_t end, bool add)
+static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_t first, int64_t end, bool add)
 {
     const int64_t size = w->s.padded_size, at_once = w->s.groups > 1 ? COLUMNS : size;
     for (int64_t d = 0; d < size; d += at_once)
@@ -219,7 +267,7 @@ static void weigh_run(const attn_work *w, int64_t n, int64_t first, int64_t end,
             product_along((tile){.n_k = end - first,
                                  .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
                                  .a_chunk = rows * COLUMNS,
-                                 .b = w->values + first * w->s.row + d,
+                                 .b = values + d,
                                  .b_row = w->s.row,
                                  .c = w->sums + i * w->s.row + d,
                                  .c_row = w->s.row,
@@ -229,12 +277,13 @@ static void weigh_run(const attn_work *w, int64_t n, int64_t first, int64_t end,
 }
 
 /* The same for any run, as long as it may be. */
-static void weigh(const attn_work *w, int64_t n, int64_t first, int64_t end, bool add)
+static void weigh(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n, int64_t first, int64_t end, bool add)
 {
     while (first < end) {
         const int64_t inside = first % COLUMNS, most = inside ? COLUMNS - inside : RUN;
-        const int64_t stop = end - first < most ? end : first + most;
-        weigh_run(w, n, first, stop, add);
+        const int64_t stop = end - first < most ? end : first + most, origin = w->in_passing ? first : 0;
+        if (w->in_passing) attn_pack_rows(a, w->values, w->s.row, &a->v, &a->v2, r, first, stop, first);
+        weigh_run(w, w->values + (first - origin) * w->s.row, n, first, stop, add);
         first = stop;
         add = true;
     }
@@ -272,8 +321,9 @@ static void finish_row(const vg_attn *a, const attn_work *w, const softened *r, 
 }
 
 /* Queries first..first+n-1 of a slot: a block. */
-static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
+static void attend_block(const vg_attn *a, const attn_work *w, attn_reader r, int64_t first, int64_t n)
 {
+    const int64_t slot = r.slot, head = r.head;
     const vg_attn_seen seen = vg_attn_seen_by(a, slot);
     const int64_t end = seen.second_end > a->n_first ? seen.second_end : seen.first_end;
     const vg_keep keep = attn_keep_of(a, slot);
@@ -282,13 +332,20 @@ static void attend_block(const vg_attn *a, const attn_work *w, int64_t slot, int
     for (int64_t i = 0; i < n; i += w->s.rows)
         pack_left(w->queries + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, group_rows(&w->s, i, n),
                   a->size, a->scale * LOG2_E);
-    score(a, w, n, end);
+    score(a, w, r, n, end);
     for (int64_t i = 0; i < n; i++)
         rest[i] = end ? soften_row(a, w, &seen, &keep, head, first, i, n) : (softened){.largest = 0.0F};
-    weigh(w, n, 0, seen.first_end, false);
-    weigh(w, n, a->n_first, seen.second_end, seen.first_end > 0);
+    weigh(a, w, r, n, 0, seen.first_end, false);
+    weigh(a, w, r, n, a->n_first, seen.second_end, seen.first_end > 0);
     if (!end) memset(w->sums, 0, (size_t)(n * w->s.row) * sizeof(float));
     for (int64_t i = 0; i < n; i++) finish_row(a, w, &rest[i], keep.scale, slot, head, first + i, i);
+}
+
+/* Columns begin..end-1 in their place among all. */
+static void attn_pack(const vg_attn *a, const attn_work *w, attn_reader r, int64_t begin, int64_t end)
+{
+    attn_pack_panels(a, w->keys, &a->k, &a->k2, r, begin, end, 0);
+    attn_pack_rows(a, w->values, w->s.row, &a->v, &a->v2, r, begin, end, 0);
 }
 
 static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch)
@@ -296,20 +353,15 @@ static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch
     attn_work w;
     attn_work_cut(&w, a, scratch);
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
-    const int64_t image = part->image, head = part->head, block = w.s.groups * w.s.rows;
+    const int64_t block = w.s.groups * w.s.rows;
+    attn_reader r = {.image = part->image, .slot = slots.first, .head = part->head};
     if (slots.first == slots.end) return;
-    pack_panels(w.keys, 0, vg_heads_row(&a->k, image, a->n_first, 0, head, a->size), a->k.stride, a->n_first, a->size);
-    pack_rows(w.values, w.s.row, vg_heads_row(&a->v, image, a->n_first, 0, head, a->size), a->v.stride, a->n_first,
-              a->size);
-    for (int64_t b = slots.first; b < slots.end; b++) {
-        if (a->n_second) {
-            pack_panels(w.keys, a->n_first, vg_heads_row(&a->k2, b, a->n_second, 0, head, a->size), a->k2.stride,
-                        a->n_second, a->size);
-            pack_rows(w.values + a->n_first * w.s.row, w.s.row, vg_heads_row(&a->v2, b, a->n_second, 0, head, a->size),
-                      a->v2.stride, a->n_second, a->size);
-        }
+    w.in_passing = slots.end - slots.first == 1 && part->end - part->first <= block;
+    if (!w.in_passing) attn_pack(a, &w, r, 0, a->n_first);
+    for (; r.slot < slots.end; r.slot++) {
+        if (!w.in_passing) attn_pack(a, &w, r, a->n_first, a->keys);
         for (int64_t i = part->first; i < part->end; i += block)
-            attend_block(a, &w, b, head, i, part->end - i < block ? part->end - i : block);
+            attend_block(a, &w, r, i, part->end - i < block ? part->end - i : block);
     }
 }
 
