@@ -43,12 +43,22 @@ def supervise(folder, when, number, **settings):
     return code, time.monotonic() - began, len(starts.read_text().splitlines())
 
 
+def list_of_hosts(folder):
+    """What mpirun reads in a list of hosts, and what editors make of one: comments, other words, no end of the last line."""
+    (folder / "hosts").write_text("# of the left rack\nhere slots=2 max_slots=9 # two sockets\r\n\nthere\nyonder slots=4")
+    done = subprocess.run([ROOT / "jobs/mpirun/train", folder / "hosts", "run.yaml"], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "VLGTR_REMOTE": str(folder / "on"),
+                               "VLGTR_MAX_RESTARTS": "0"})
+    check("every host of a list is asked, with its own ranks", "7 ranks on here:2,there:1,yonder:4\n" in done.stderr, done.stderr)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="vlgtr-test-") as name:
         folder = pathlib.Path(name)
-        (folder / "hosts").write_text("here slots=2\n")
         program(folder / "mpirun", f"echo start >>{folder}/starts; exit {COMMUNICATION}")
         program(folder / "on", "sleep 0.7")
+        list_of_hosts(folder)
+        (folder / "hosts").write_text("here slots=2\n")
         for number, where, pause in ((signal.SIGTERM, "in the pause before a restart", "20"), (signal.SIGTERM, "while hosts are asked", "0"),
                                      (signal.SIGUSR1, "in the pause before a restart", "20"), (signal.SIGINT, "while hosts are asked", "0")):
             code, took, starts = supervise(folder, "starting again", number, VLGTR_PAUSE=pause)
