@@ -2,6 +2,7 @@
  */
 #include "trainer/vlgtr.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,14 @@ static const struct verb *find_verb(const char *name)
     return NULL;
 }
 
+/* What was printed has arrived, or is no success. */
+static vg_status flush_output(void)
+{
+    VG_CHECK(fflush(stdout) == 0, VG_E_STORAGE, "standard output: %s", strerror(errno));
+    VG_CHECK(!ferror(stdout), VG_E_STORAGE, "standard output: a part of it could not be written");
+    return VG_OK;
+}
+
 static vg_status run_verb(const struct verb *verb, int argc, char **argv)
 {
     vg_context context = {0};
@@ -54,6 +63,7 @@ static vg_status run_verb(const struct verb *verb, int argc, char **argv)
     if (st == VG_OK && verb->ranks == ONE && vg_comm_size(context.comm) > 1)
         st = vg_fail(VG_E_USAGE, "`vlgtr %s` runs alone, without mpirun", verb->name);
     if (st == VG_OK) st = verb->run(&context, argc, argv);
+    if (st == VG_OK) st = flush_output();
     if (st != VG_OK && (!context.comm || vg_comm_speaks(context.comm)))
         fprintf(stderr, "vlgtr %s: %s\n", verb->name, vg_error_text());
     if (context.comm && vg_comm_broken(context.comm)) vg_comm_abort(context.comm, vg_exit_code(st));

@@ -199,6 +199,14 @@ def full_disk(bench):
     expect("disk full where run.until ends a run", done, STORAGE, "ended at step 16", "could not be saved")
 
 
+def full_output(bench):
+    """What a command prints is what it is run for."""
+    for words in (["version"], ["plan", "run.yaml"], ["train", "--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*bench.vlgtr, *words], cwd=bench.folder, stdout=full, stderr=subprocess.PIPE, text=True)
+        expect(f"nobody takes what `vlgtr {' '.join(words)}` prints", done, STORAGE, "standard output: ")
+
+
 def ranks_that_differ(bench):
     """Two ranks of which one runs another program, or finds other data under the same name."""
     other = pathlib.Path(bench.path("other"))
@@ -232,7 +240,7 @@ def foreign_launcher(bench):
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, ranks_that_differ, foreign_launcher):
+        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, full_output, ranks_that_differ, foreign_launcher):
             part(bench)
     return 1 if check.bad else 0
 
