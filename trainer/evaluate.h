@@ -48,7 +48,7 @@ vg_status vg_evaluate(const vg_eval_spec *spec, vg_evaluation *out);
 void vg_evaluation_release(vg_evaluation *evaluation);
 
 /* Local, rank 0. One JSON line per sentence: ids, phrase, kind, box, target, score, IoU; `"unread": true` and no box
- * where the image cannot be read. Errors: VG_E_STORAGE. */
+ * where the image cannot be read. Errors: VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_evaluation_write(const vg_evaluation *evaluation, const vg_split *split, const char *path);
 
 /* Local, rank 0. A contact sheet of n answers spread over the images that can be read. Errors: VG_E_STORAGE, VG_E_DATA,

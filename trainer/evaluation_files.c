@@ -3,8 +3,6 @@
 
 #include "data/draw.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,18 +30,18 @@ static json_t *answer_json(const vg_answer *a, const vg_split *split)
 
 vg_status vg_evaluation_write(const vg_evaluation *evaluation, const vg_split *split, const char *path)
 {
-    FILE *f = fopen(path, "w");
-    VG_CHECK(f, VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    bool good = true;
-    for (int64_t i = 0; good && i < evaluation->n_answers; i++) {
+    vg_text lines = {0};
+    vg_status st = vg_text_add(&lines, "%s", "");
+    for (int64_t i = 0; st == VG_OK && i < evaluation->n_answers; i++) {
         json_t *record = answer_json(&evaluation->answers[i], split);
-        good = record && json_dumpf(record, f, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) == 0 &&
-               fputc('\n', f) != EOF;
+        char *line = json_dumps(record, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+        st = line ? vg_text_add(&lines, "%s\n", line) : vg_fail(VG_E_NOMEM, "%s: no memory for the answers", path);
+        free(line);
         json_decref(record);
     }
-    good = fclose(f) == 0 && good;
-    VG_CHECK(good, VG_E_STORAGE, "%s: could not be written", path);
-    return VG_OK;
+    if (st == VG_OK) st = vg_file_write_atomic(path, lines.data, lines.length);
+    free(lines.data);
+    return st;
 }
 
 /* The image of an answer with its box (green hit, red miss) and the target's (white). */

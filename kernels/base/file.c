@@ -76,6 +76,11 @@ static vg_status write_all(int fd, const char *path, const char *data, size_t si
         VG_CHECK(n >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
         done += (size_t)n;
     }
+    return VG_OK;
+}
+
+static vg_status sync_file(int fd, const char *path)
+{
     VG_CHECK(fsync(fd) == 0, VG_E_STORAGE, "%s: fsync: %s", path, strerror(errno));
     return VG_OK;
 }
@@ -90,8 +95,25 @@ vg_status vg_sync_directory(const char *path)
     return VG_OK;
 }
 
+/* A terminal, a pipe, a device: nothing to put in its place. */
+static bool is_special(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+static vg_status write_special(const char *path, const void *data, size_t size)
+{
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    const vg_status st = write_all(fd, path, data, size);
+    close(fd);
+    return st;
+}
+
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
 {
+    if (is_special(path)) return write_special(path, data, size);
     vg_text part = {0};
     char *copy = NULL;
     vg_status st = vg_text_add(&part, "%s.partial", path);
@@ -100,6 +122,7 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
         st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
     if (st == VG_OK) {
         st = write_all(fd, part.data, data, size);
+        if (st == VG_OK) st = sync_file(fd, part.data);
         if (close(fd) != 0 && st == VG_OK) st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
         if (st == VG_OK && rename(part.data, path) != 0) st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
         if (st != VG_OK) unlink(part.data);

@@ -2,10 +2,13 @@
 #define _DEFAULT_SOURCE /* mkdtemp */
 #include "kernels/base/base.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -37,6 +40,26 @@ static void a_mistyped_word_finds_its_neighbour(void **state)
     const char *words[] = {"micro_batch", "global_batch", "seed"};
     assert_string_equal(vg_nearest_word("micro_bacth", words, 3), "micro_batch");
     assert_null(vg_nearest_word("zzzzzz", words, 3));
+}
+
+static void nothing_takes_the_place_of_a_pipe(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/vlgtr-base-XXXXXX", got[8] = "";
+    assert_non_null(mkdtemp(dir));
+    vg_text path = {0};
+    struct stat info;
+    vg_text_add(&path, "%s/pipe", dir);
+    assert_int_equal(mkfifo(path.data, 0600), 0);
+    const int reader = open(path.data, O_RDONLY | O_NONBLOCK);
+    assert_int_equal(vg_file_write_atomic(path.data, "hello", 5), VG_OK);
+    assert_int_equal(read(reader, got, sizeof got), 5);
+    assert_string_equal(got, "hello");
+    assert_true(stat(path.data, &info) == 0 && S_ISFIFO(info.st_mode));
+    close(reader);
+    unlink(path.data);
+    rmdir(dir);
+    free(path.data);
 }
 
 static void an_atomic_write_reads_back(void **state)
@@ -87,6 +110,7 @@ int main(void)
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
         cmocka_unit_test(an_atomic_write_reads_back),
+        cmocka_unit_test(nothing_takes_the_place_of_a_pipe),
         cmocka_unit_test(an_arena_is_zeroed_and_aligned),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
     };
