@@ -195,7 +195,7 @@ static void watch_root(vg_health *h, const vg_sign *own, double now)
 static bool nap(vg_health *h)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += 1;
     pthread_mutex_lock(&h->lock);
     while (!h->ending && pthread_cond_timedwait(&h->change, &h->lock, &until) == 0) continue;
@@ -257,6 +257,17 @@ static void end_thread(vg_health *h)
     pthread_join(h->thread, NULL);
 }
 
+/* Naps last as long whatever becomes of the time of day. */
+static void init_lock(vg_health *h)
+{
+    pthread_condattr_t steady;
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->change, &steady);
+    pthread_condattr_destroy(&steady);
+}
+
 static void health_free(vg_health *h)
 {
     vg_health_disconnect(&h->fds, h->rank == 0 ? h->size : 1);
@@ -290,9 +301,8 @@ vg_status vg_health_watch(vg_comm *comm, const vg_health_limits *limits)
 {
     vg_health *h = vg_new0(sizeof *h);
     VG_TRY(vg_comm_agree(comm, h ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for the watch over ranks")));
-    *h = (vg_health){.rank = comm->rank, .size = comm->size, .limits = *limits, .own = {.position = -1}};
-    pthread_mutex_init(&h->lock, NULL);
-    pthread_cond_init(&h->change, NULL);
+    *h = (vg_health){.rank = comm->rank, .size = comm->size, .limits = *limits, .own = {.step = -1, .position = -1}};
+    init_lock(h);
     h->phase_began_s = vg_now_s();
     vg_status st = health_fill(h, comm);
     if (st == VG_OK) st = vg_comm_agree(comm, start_thread(h));
