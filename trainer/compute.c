@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gnu/libc-version.h>
+
 /* A rank's GPU, or nothing. */
 typedef struct seat {
     char host[64], address[VG_ADDRESS_BYTES];
@@ -85,7 +87,7 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
         !spec->bf16 || c.backend->to_bf16, VG_E_CONFIG,
         "train.precision: bf16 is for GPUs and this run is on the CPU%s%s; set fp32, or compute with --device cuda",
         *c.why_cpu ? ", since " : "", c.why_cpu);
-    snprintf(c.profile, sizeof c.profile, "%s%s", c.backend->profile(&c.stream), spec->bf16 ? ", bf16" : "");
+    vg_numerics_profile(c.backend, &c.stream, spec->bf16, c.profile);
     *out = c;
     return VG_OK;
 }
@@ -94,6 +96,12 @@ void vg_compute_close(vg_compute *compute)
 {
     if (compute->backend) compute->backend->device->close(&compute->stream);
     *compute = (vg_compute){0};
+}
+
+void vg_numerics_profile(const vg_backend *backend, const vg_stream *stream, bool bf16, char text[VG_PROFILE_BYTES])
+{
+    snprintf(text, VG_PROFILE_BYTES, "numerics %d, %s, glibc %s%s", VG_NUMERICS, backend->profile(stream),
+             gnu_get_libc_version(), bf16 ? ", bf16" : "");
 }
 
 const char *vg_compute_profile(const vg_compute *compute)

@@ -5,10 +5,15 @@
 #include "dist/comm.h"
 #include "kernels/backend.h"
 
+/* What this program makes of a configuration and its data, as a number: every change that gives weights other bits
+ * raises it, so that a run which goes on under such a program says so. tests/dist/numerics.py notices where it was
+ * forgotten. */
+enum { VG_NUMERICS = 1, VG_PROFILE_BYTES = 256 };
+
 typedef struct vg_compute {
     const vg_backend *backend;
     vg_stream stream;
-    char profile[96];
+    char profile[VG_PROFILE_BYTES];
     char why_cpu[256]; /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
 } vg_compute;
 
@@ -26,7 +31,12 @@ typedef struct vg_compute_spec {
 vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute *out);
 void vg_compute_close(vg_compute *compute);
 
-/* The numerics profile: bits hold within it. */
+/* The numerics profile: bits hold within it. What the program, its backend and the C library's functions make of
+ * numbers.
+ */
 const char *vg_compute_profile(const vg_compute *compute);
+
+/* The same for an opened stream of a backend. */
+void vg_numerics_profile(const vg_backend *backend, const vg_stream *stream, bool bf16, char text[VG_PROFILE_BYTES]);
 
 #endif

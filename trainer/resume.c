@@ -170,8 +170,9 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     const char *profile = vg_compute_profile(&r->compute);
     if (strcmp(info->profile, profile) != 0)
-        vg_log_root("warning: %s was computed with '%s', this machine computes with '%s'; the bits will differ", path,
-                    info->profile, profile);
+        vg_log_root(
+            "warning: %s was computed with '%s', this run goes on with '%s': its bits are those of neither alone", path,
+            info->profile, profile);
     VG_CHECK(strcmp(info->configuration_hash, hash) == 0 || allow_new_bits, VG_E_CONFIG,
              "%s was trained with another configuration; choose another run.folder, or add --allow-new-bits to go on "
              "from it",

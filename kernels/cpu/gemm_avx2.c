@@ -7,7 +7,7 @@ enum { MR = 6, NR = 16 };
 #include "kernels/cpu/gemm_isa_impl.h"
 #include "kernels/cpu/gemm_tile_impl.h"
 
-const vg_gemm_isa vg_gemm_avx2 = {.name = "cpu avx2+fma gemm6x16 v1",
+const vg_gemm_isa vg_gemm_avx2 = {.name = "cpu avx2+fma gemm6x16",
                                   .mr = MR,
                                   .nr = NR,
                                   .pack = pack,

@@ -7,7 +7,7 @@ enum { MR = 14, NR = 32 };
 #include "kernels/cpu/gemm_isa_impl.h"
 #include "kernels/cpu/gemm_tile_impl.h"
 
-const vg_gemm_isa vg_gemm_avx512 = {.name = "cpu avx512 gemm14x32 v1",
+const vg_gemm_isa vg_gemm_avx512 = {.name = "cpu avx512 gemm14x32",
                                     .mr = MR,
                                     .nr = NR,
                                     .pack = pack,

@@ -24,7 +24,7 @@ static void tile(int64_t k, const float *a, const float *b, float *c, bool add, 
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, MR, NR, (int)k, 1.0F, a, MR, b, NR, add ? 1.0F : 0.0F, c, NR);
 }
 
-const vg_gemm_isa vg_gemm_openblas = {.name = "cpu openblas tile48x48 v1",
+const vg_gemm_isa vg_gemm_openblas = {.name = "cpu openblas tile48x48",
                                       .library = library,
                                       .mr = MR,
                                       .nr = NR,
