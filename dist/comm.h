@@ -41,6 +41,9 @@ const char *vg_comm_host(const vg_comm *comm);
 /* Local. The message-passing library. */
 void vg_comm_library(vg_library *out);
 
+/* Local. Bytes that ranks of this host may share, and the folder whose file system has them. */
+uint64_t vg_comm_shared_room(const char **folder);
+
 /* Local. Rank's part of n floats: whole blocks of `unit`, as even as they go, in rank order; the last block may be
  * short. The ZeRO boundary and the checkpoint's pieces. */
 void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first, int64_t *count);

@@ -174,28 +174,29 @@ static bool mpi_hear(vg_comm *comm, vg_verdict *verdict)
 
 /* ---- the shared window ---- */
 
-/* Where Open MPI puts windows; it does not ask itself whether they fit, and a page too many is a SIGBUS. */
-static const char *window_folder(void)
+/* Open MPI does not ask itself whether windows fit, and a page too many is a SIGBUS. */
+uint64_t vg_comm_shared_room(const char **folder)
 {
+    const uint64_t spare = 16 << 20; /* MPI's own segments live there too */
     const char *set = getenv("OMPI_MCA_osc_sm_backing_directory");
-    return set && *set ? set : "/dev/shm";
+    struct statvfs room;
+    *folder = set && *set ? set : "/dev/shm";
+    const uint64_t free_bytes = statvfs(*folder, &room) == 0 ? (uint64_t)room.f_bavail * room.f_frsize : 0;
+    return free_bytes > spare ? free_bytes - spare : 0;
 }
 
 static vg_status window_fits(vg_comm *comm, size_t bytes, bool *fits)
 {
-    enum { SPARE = 16 << 20, PAGE = 4096 }; /* MPI's own segments live there too */
+    enum { PAGE = 4096 };
+    const char *folder;
+    const uint64_t room = vg_comm_shared_room(&folder);
     uint64_t all = vg_round_up(bytes, PAGE);
     VG_MPI_OF(comm, MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_UINT64_T, MPI_SUM, mpi_of(comm)->local));
-    const uint64_t need = all + SPARE;
-    struct statvfs room;
-    const char *folder = window_folder();
-    const bool known = statvfs(folder, &room) == 0;
-    const uint64_t free_bytes = known ? (uint64_t)room.f_bavail * room.f_frsize : 0;
-    int64_t lacks = comm->local_size > 1 && free_bytes < need;
+    int64_t lacks = comm->local_size > 1 && room < all;
     if (lacks && comm->local_rank == 0)
-        vg_log_rank("%s has %llu MiB free, the shared gradient window needs %llu MiB: summing by messages instead, "
+        vg_log_rank("%s has room for %llu MiB, the shared gradient window needs %llu MiB: summing by messages instead, "
                     "which is slower; enlarge it (docker: --shm-size, Kubernetes: an emptyDir of medium Memory)",
-                    folder, (unsigned long long)(free_bytes >> 20), (unsigned long long)(need >> 20));
+                    folder, (unsigned long long)(room >> 20), (unsigned long long)(all >> 20) + 1);
     VG_TRY(mpi_reduce_i64(comm, &lacks, 1, true));
     *fits = !lacks;
     return VG_OK;

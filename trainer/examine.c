@@ -89,19 +89,15 @@ static void check_memory(doctor *d)
 /* Ranks of a host sum their gradients there. */
 static void check_shared_memory(doctor *d)
 {
-    struct statvfs room;
-    double floats = 0;
-    for (int i = 0; i < d->o->n_stages; i++) floats = fmax(floats, d->stages[i].n_trainable);
-    const double need = vg_comm_local_size(d->comm) > 1 ? 4 * floats * vg_comm_local_size(d->comm) : 0;
-    if (statvfs("/dev/shm", &room) != 0) {
-        say(d, WARN, "/dev/shm", "%s: ranks of this host will exchange gradients by messages, which is slower",
-            strerror(errno));
-        return;
-    }
-    const double there = (double)room.f_bavail * (double)room.f_frsize;
-    say(d, need <= there ? OK : WARN, "/dev/shm", "%.0f MB free, the gradients of %d ranks take %.0f MB%s",
-        there * 1e-6, vg_comm_local_size(d->comm), need * 1e-6,
-        need <= there ? "" : "; messages take its place, which is slower: enlarge it (docker: --shm-size)");
+    const int ranks = vg_comm_local_size(d->comm);
+    const char *folder;
+    const double room = (double)vg_comm_shared_room(&folder);
+    double need = 0;
+    for (int i = 0; i < d->o->n_stages && ranks > 1; i++) /* the total, which is in `gradients`, is there once */
+        need = fmax(need, ranks * (double)d->stages[i].gradients - (ranks - 1) * 4 * d->stages[i].n_trainable);
+    say(d, need <= room ? OK : WARN, "shared", "%s has room for %.1f MB, the gradients of %d ranks take %.1f MB%s",
+        folder, room * 1e-6, ranks, need * 1e-6,
+        need <= room ? "" : "; messages take its place, which is slower: enlarge it (docker: --shm-size)");
 }
 
 static void check_limit(doctor *d, const char *what, int resource, double want, const char *how)

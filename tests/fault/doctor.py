@@ -3,30 +3,47 @@
 
 usage: doctor.py VLGTR"""
 
+import os
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 CONFIGURATION = 78
-bad = 0
+check = harness.Check()
 
 
 def examine(bench, what, code, failures, ranks=0, **options):
     """The exit code, and the subjects that failed, in order."""
-    global bad
     words = bench.sets({key.replace("_", ".", 1): value for key, value in options.items()})
     done = bench.run("doctor", "run.yaml", *words, ranks=ranks)
     lines = [line.split() for line in done.stdout.splitlines()]
     good = (done.returncode == code and [line[2] for line in lines if line[0] == "FAIL"] == failures
-            and {"mpi", "program", "memory", "/dev/shm", "shards", "storage", "clock", "device"} <= {line[2] for line in lines}
+            and {"mpi", "program", "memory", "shared", "shards", "storage", "clock", "device"} <= {line[2] for line in lines}
             and not list(pathlib.Path(bench.folder).rglob("doctor.*")))
-    bad += not good
-    print(f"{'ok ' if good else 'BAD'} {what}: {done.returncode}, {len(lines)} lines, failed: "
-          f"{[' '.join(line[2:]) for line in lines if line[0] == 'FAIL']}", flush=True)
-    if not good:
-        print(done.stdout, done.stderr)
+    failed = [" ".join(line[2:]) for line in lines if line[0] == "FAIL"]
+    check(what, good, f"{done.returncode}, {len(lines)} lines, failed: {failed}" if good else f"{done.stdout}{done.stderr}")
+
+
+def shared(bench, folder):
+    """What doctor says of shared memory, the MB it names, and the MiB that the stages of a run miss."""
+    line = next(line for line in bench.run("doctor", "run.yaml", ranks=2).stdout.splitlines() if " shared " in line)
+    done = bench.run("train", "run.yaml", "--set", f"run.folder={folder}", ranks=2)
+    missed = [int(mib) for mib in re.findall(r"shared gradient window needs (\d+) MiB", done.stderr)]
+    return line, float(re.search(r"ranks take ([0-9.]+) MB", line)[1]), missed
+
+
+def little_shared_memory(bench):
+    """A file system without room takes its place."""
+    enough, need, missed = shared(bench, "enough")
+    os.environ["OMPI_MCA_osc_sm_backing_directory"] = "/proc"
+    little, _, most = shared(bench, "little")
+    del os.environ["OMPI_MCA_osc_sm_backing_directory"]
+    check("shared memory that is enough for the gradients", enough.startswith("ok") and not missed, enough)
+    check("a folder without room is named, with what the run finds missing", little.startswith("warn") and
+          "/proc has room for 0.0 MB" in little and most and 0 <= max(most) * 2**20 - need * 1e6 <= 2**20, (little, most))
 
 
 def main(vlgtr):
@@ -34,12 +51,13 @@ def main(vlgtr):
         bench.make_data()
         examine(bench, "a sound host", 0, [])
         examine(bench, "two ranks on it", 0, [], ranks=2)
+        little_shared_memory(bench)
         examine(bench, "shards that are not there", CONFIGURATION, ["shards", "shards"], data_shards="absent")
         examine(bench, "a split that is not there", CONFIGURATION, ["shards"], data_eval_split="absent", ranks=2)
         examine(bench, "a folder that cannot be made", CONFIGURATION, ["storage"], run_folder="run.yaml/below")
         examine(bench, "weights that are not there", CONFIGURATION, ["weights"], vision_weights="absent.safetensors")
         examine(bench, "a tokenizer that is not there", CONFIGURATION, ["tokenizer"], text_tokenizer="absent")
-    return 1 if bad else 0
+    return 1 if check.bad else 0
 
 
 if __name__ == "__main__":
