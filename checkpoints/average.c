@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* What is averaged. */
 typedef struct sources {
@@ -89,6 +88,15 @@ static vg_status commit(const char *out, const vg_checkpoint_info *last, const v
     return vg_manifest_write(out, &state, &file, 1);
 }
 
+/* The sentence stays that of the failure. */
+static void remove_unfinished(const char *out)
+{
+    char *sentence = vg_copy_string(vg_error_text());
+    if (vg_checkpoint_remove(out) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
+    if (sentence) vg_fail(VG_E_STORAGE, "%s", sentence);
+    free(sentence);
+}
+
 static vg_status make_average(const sources *s, const char *out)
 {
     vg_checkpoint_info *last = NULL;
@@ -101,7 +109,7 @@ static vg_status make_average(const sources *s, const char *out)
     if (st == VG_OK) st = write_means(s, file, w, &sum);
     if (st == VG_OK) st = commit(out, last, &sum);
     vg_tensor_writer_free(w); /* with it goes a file that was not finished */
-    if (st != VG_OK) rmdir(out);
+    if (st != VG_OK) remove_unfinished(out);
     vg_checkpoint_info_free(last);
     free(file);
     return st;

@@ -33,7 +33,7 @@ static bool is_checkpoint_name(const char *name)
 bool vg_checkpoint_exists(const char *path)
 {
     char *file = vg_path_join(path, VG_MANIFEST_NAME);
-    const bool there = file && (access(file, F_OK) == 0 || !vg_file_absent(errno));
+    const bool there = !file || access(file, F_OK) == 0 || !vg_file_absent(errno);
     free(file);
     return there;
 }

@@ -2,6 +2,8 @@
 #define _DEFAULT_SOURCE /* mkdtemp */
 #include "checkpoint_fixture.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +15,15 @@
 #include <cmocka.h>
 
 #include "checkpoints/safetensors.h"
+
+static bool renames_fail;
+
+/* In the place of the C library's. */
+int rename(const char *from, const char *to)
+{
+    errno = ENOSPC;
+    return renames_fail ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
 
 typedef struct fixture {
     vg_comm *comm;
@@ -470,6 +481,18 @@ static void an_average_is_the_mean_and_answers_only(void **state)
     vg_params_free(params);
 }
 
+static void an_average_that_fails_leaves_nothing(void **state)
+{
+    fixture *f = *state;
+    const char *paths[] = {"runs/step-00000010"};
+    save_accurate(f, 10, -1);
+    renames_fail = true;
+    assert_int_equal(vg_checkpoint_average(paths, 1, "mean"), VG_E_STORAGE);
+    renames_fail = false;
+    says("No space left");
+    assert_int_equal(vg_checkpoint_average(paths, 1, "mean"), VG_OK);
+}
+
 static void count_difference(void *context, const vg_checkpoint_difference *d)
 {
     int64_t *values = context;
@@ -593,6 +616,7 @@ int main(void)
         IN_FOLDER(an_empty_or_absent_folder_means_start_afresh),
         IN_FOLDER(the_newest_the_regular_and_the_best_are_kept),
         IN_FOLDER(an_average_is_the_mean_and_answers_only),
+        IN_FOLDER(an_average_that_fails_leaves_nothing),
         IN_FOLDER(a_difference_is_told_by_parameter),
         IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
         IN_FOLDER(files_that_are_short_or_gone_are_named),
