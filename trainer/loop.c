@@ -19,14 +19,14 @@ static double step_flops(const vg_run *r)
     return vg_program_cost(r->stage->train).flops * r->n_all_leaves;
 }
 
-static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases)
+static void fill_record(vg_run *r, vg_step_record *record)
 {
     const vg_options *o = r->o;
     const double now = vg_now_s(), elapsed = fmax(now - r->mark_s, 1e-9);
     const double wait = r->loader ? vg_loader_wait_s(r->loader) - r->mark_wait_s : 0;
     const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
     const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
-    for (int i = 0; i < vg_comm_size(r->comm); i++) rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
+    for (int i = 0; i < vg_comm_size(r->comm); i++) r->rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
     *record = (vg_step_record){.step = r->step,
                                .steps = total,
                                .stage = r->stage->stage->name,
@@ -38,7 +38,7 @@ static void fill_record(vg_run *r, vg_step_record *record, int64_t *rank_phrases
                                .grad_norm = r->update.norm,
                                .lr = r->stage->stage->lr * vg_stage_course(r->stage->stage, r->stage_step - 1),
                                .phrases = r->filled,
-                               .rank_phrases = rank_phrases,
+                               .rank_phrases = r->rank_phrases,
                                .n_ranks = vg_comm_size(r->comm),
                                .phrases_per_s = (double)r->mark_phrases / elapsed,
                                .gflops_per_s = step_flops(r) * (double)steps / elapsed * 1e-9,
@@ -93,16 +93,14 @@ static void tell_exchange(vg_run *r)
 
 static vg_status tell(vg_run *r)
 {
-    enum { MAX_RANKS = 4096 };
-    int64_t rank_phrases[MAX_RANKS];
     const bool last = r->stage_step == r->stage->stage->steps;
     r->mark_phrases += r->filled;
-    if (!r->metrics || vg_comm_size(r->comm) > MAX_RANKS) return VG_OK;
+    if (!r->metrics) return VG_OK;
     const bool logs = r->step % r->o->run_log_every == 0 || last;
     const bool hashes = last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0);
     if (logs || hashes) VG_TRY(vg_run_still_ours(r));
     vg_step_record record;
-    fill_record(r, &record, rank_phrases);
+    fill_record(r, &record);
     vg_metrics_progress(r->metrics, &record);
     if (logs) {
         vg_metrics_step(r->metrics, &record);
@@ -391,7 +389,9 @@ static vg_status make_room(vg_run *r)
     r->leaf_sums = vg_new0_array((size_t)(r->n_leaves + 1) * N_SUMS, sizeof *r->leaf_sums);
     r->key_counts = vg_new0_array((size_t)shape.images * (size_t)shape.phrases, sizeof *r->key_counts);
     r->rank_counts = vg_new0_array((size_t)vg_comm_size(r->comm) * N_COUNTS, sizeof *r->rank_counts);
-    VG_CHECK(r->leaf_sums && r->key_counts && r->rank_counts, VG_E_NOMEM, "no memory for the counts of a step");
+    r->rank_phrases = vg_new0_array((size_t)vg_comm_size(r->comm), sizeof *r->rank_phrases);
+    VG_CHECK(r->leaf_sums && r->key_counts && r->rank_counts && r->rank_phrases, VG_E_NOMEM,
+             "no memory for the counts of a step");
     return vg_pace_init(&r->pace, vg_comm_size(r->comm));
 }
 
@@ -504,6 +504,7 @@ static void close_run(vg_run *r)
     free(r->leaf_sums);
     free(r->key_counts);
     free(r->rank_counts);
+    free(r->rank_phrases);
     vg_pace_release(&r->pace);
     vg_trace_release(&r->trace);
     free(r->configuration);

@@ -86,8 +86,9 @@ typedef struct vg_run {
 
     /* the current step */
     vg_pace pace;
-    int64_t busy_us;      /* what the last step's leaves took on this rank */
-    int64_t *rank_counts; /* [ranks, N_COUNTS] */
+    int64_t busy_us;       /* what the last step's leaves took on this rank */
+    int64_t *rank_counts;  /* [ranks, N_COUNTS] */
+    int64_t *rank_phrases; /* [ranks] of those, for the record */
     int64_t filled, matched;
     float scales[8];
     double sums[N_SUMS];
