@@ -3,12 +3,19 @@
     python tests/bench/torch_step.py [case...]       one JSON object: {case: {ms, settings, ..}}
     python tests/bench/torch_step.py --search        which of the settings is fastest, case by case (long)
     python tests/bench/torch_step.py --check         the peer's loss is the oracle's (tests/parity/oracle.py)
+    python tests/bench/torch_step.py --device cuda --precision bf16 --batch 64 [--mode eager,graph,..] [case...]
 
 A case is PRESET-STAGE, with -cached when the phrases' features come from a cache: seed-stage1, strong-stage1-cached,
 seed-unfreeze4, seed-unfreeze12, ..; with -stored those of the images too; -518: at 518 pixels. ViT-S/14 at 224 pixels,
 batch 8, one phrase each, padded to 24 tokens, fp32, decoder dropout
-0.1, AdamW, clipping. A step starts at 8-bit pixels and ends with the weights updated. Frozen towers run without grad and,
-when compiled, with packed weights.
+0.1, AdamW, clipping. A step starts at 8-bit pixels in host memory and ends with the weights updated. Frozen towers run without
+grad and, when compiled, with packed weights.
+
+On a GPU: fused attention, fused AdamW, inputs by an asynchronous copy from pinned memory; in bf16 autocast over fp32 master
+weights, and frozen parts of the towers in bf16 altogether; fp32 without TF32, tf32 with it. A round is --steps steps in a
+row and then one wait; no step waits for the host. Modes: eager; graph, the whole step recorded as a CUDA graph and replayed;
+compile and compile-graph, the same of parts that torch.compile made; reduce-overhead, torch.compile's own CUDA graphs. The
+fastest counts.
 """
 
 import argparse
@@ -25,8 +32,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "parity"))
 
 CASES = [f"{p}-{s}{c}" for p in ("seed", "strong") for s in ("stage1", "unfreeze4", "unfreeze12") for c in ("", "-cached")]
-CASES += ["seed-stage1-stored", "strong-stage1-stored", "seed-stage1-518", "seed-stage1-stored-518"]
-BATCH = 8
+CASES += ["seed-stage1-stored", "strong-stage1-stored", "seed-stage1-stored-518"]
+CASES += [f"{p}-{s}-518" for p in ("seed", "strong") for s in ("stage1", "unfreeze4", "unfreeze12")]
 
 # glibc gives large blocks back to the system and faults them in anew each step; these keep them, on huge pages.
 MALLOC = {
@@ -35,6 +42,9 @@ MALLOC = {
 }
 MALLOC["huge"] = {**MALLOC["kept"], "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}
 BEST = {"mode": "eager", "malloc": "huge", "optimizer": "fused", "wait": "default"}
+MODES = {"cpu": ("eager", "compile"), "cuda": ("eager", "graph", "compile", "compile-graph", "reduce-overhead")}
+DEFAULT_MODES = {"cpu": [BEST["mode"]], "cuda": ["eager", "graph"]}
+WARM_UP = 3
 
 
 def build():
@@ -131,10 +141,10 @@ def build():
             self.register_buffer("mean", 255 * torch.tensor(oracle.MEAN).view(3, 1, 1), persistent=False)
             self.register_buffer("scale", 1 / (255 * torch.tensor(oracle.STD).view(3, 1, 1)), persistent=False)
 
-        def image_trunk(self, pixels, blocks):
-            """Pixels u8 [B,S,S,3] through the first blocks."""
+        def image_trunk(self, pixels, blocks, kind=torch.float32):
+            """Pixels u8 [B,S,S,3] through the first blocks, in the type of their weights."""
             v = self.vision
-            x = (pixels.permute(0, 3, 1, 2).float() - self.mean) * self.scale
+            x = ((pixels.permute(0, 3, 1, 2).float() - self.mean) * self.scale).to(kind)
             x = v._pos_embed(v.patch_embed(x))
             return v.blocks[:blocks](x)
 
@@ -142,14 +152,16 @@ def build():
             return self.vision.norm(self.vision.blocks[blocks:](x))[:, 1 + self.c["vision"]["registers"] :]
 
         def phrases(self, ids):
-            return self.text(ids, attention_mask=(ids != 1).long()).last_hidden_state[:, : oracle.text_rows(self.c)]
+            """A mask of four dimensions is used as it is; of another the library asks the device what is in it."""
+            seen = (ids != 1)[:, None, None].expand(-1, 1, ids.shape[1], -1)
+            return self.text(ids, attention_mask=seen).last_hidden_state[:, : oracle.text_rows(self.c)]
 
         def answer(self, image, text, counts):
             I = self.visual_norm(self.visual_proj(image)) + self.modality_embed.weight[0]
             T = self.text_norm(self.text_proj(text)) + self.modality_embed.weight[1]
             M, seen = torch.cat([I, T], 1), None
             if T.shape[1] > 1:
-                seen = (torch.arange(M.shape[1]) < (I.shape[1] + counts)[:, None])[:, None, None]
+                seen = (torch.arange(M.shape[1], device=M.device) < (I.shape[1] + counts)[:, None])[:, None, None]
             for layer in self.encoder.layers if self.c["fusion"]["encoder_layers"] else ():
                 M = layer.encode(M, self.pos, seen)
             K, Q = M + self.pos, self.query_embed.weight
@@ -201,80 +213,201 @@ def train_parameters(model, blocks):
     return out
 
 
-def make_step(case, settings):
-    """A function that runs one training step and returns its loss."""
+def set_precision(precision):
+    """fp32 on a GPU is fp32, and tf32 where products may have ten bits less."""
     import torch
 
-    import oracle
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
-    torch.manual_seed(0)
-    torch.set_num_threads(settings["threads"])
-    torch.set_flush_denormal(True)
-    c = config(case, BATCH)
-    model = build()(c).train()
-    model.vision.eval(), model.text.eval()
-    blocks = unfrozen(case)
-    frozen = len(model.vision.blocks) - blocks
-    named = train_parameters(model, blocks)
-    groups = [
-        {"params": [p for n, p in named if (p.dim() > 1) == decayed and n.startswith("vision.") == vision],
-         "lr": 1e-5 if vision else 1e-4, "weight_decay": 1e-4 * decayed}
-        for decayed, vision in itertools.product((True, False), repeat=2)
-    ]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], **{settings["optimizer"]: True})
-    parameters = [p for _, p in named]
-    x = oracle.inputs(c)
-    pixels, ids = torch.from_numpy(x["pixels"]), torch.from_numpy(x["token_ids"]).long()
-    counts, targets = torch.from_numpy(x["token_counts"]), torch.from_numpy(x["targets"])
 
-    trunk = torch.no_grad()(lambda p: model.image_trunk(p, frozen) if blocks else model.image_top(model.image_trunk(p, frozen), frozen))
+class Work:
+    """What a step works on: the model with its optimizer, and a batch in host memory with its place on the device."""
+
+    def __init__(self, case, settings):
+        import torch
+
+        import oracle
+
+        self.case, self.settings = case, settings
+        self.device, self.bf16 = torch.device(settings["device"]), settings["precision"] == "bf16"
+        c = config(case, settings["batch"])
+        with self.device:
+            self.model = build()(c).train()
+        self.model.to(self.device)  # tables that were made on the host
+        self.model.vision.eval(), self.model.text.eval()
+        self.blocks = unfrozen(case)
+        self.frozen = len(self.model.vision.blocks) - self.blocks
+        named = train_parameters(self.model, self.blocks)
+        self.parameters = [p for _, p in named]
+        if self.bf16:
+            self.round_frozen()
+        self.optimizer = self.make_optimizer(named)
+        x = oracle.inputs(c)
+        host = {"pixels": torch.from_numpy(x["pixels"]), "ids": torch.from_numpy(x["token_ids"]).long(),
+                "counts": torch.from_numpy(x["token_counts"]), "targets": torch.from_numpy(x["targets"])}
+        self.host = {k: v.pin_memory() for k, v in host.items()} if self.device.type == "cuda" else host
+        self.batch = {k: v.to(self.device) for k, v in host.items()}
+
+    def round_frozen(self):
+        """Frozen weights of the towers are bf16; what trains keeps its fp32 masters."""
+        import torch
+
+        for module in (self.model.vision, self.model.text):
+            for p in module.parameters():
+                if not p.requires_grad:
+                    p.data = p.data.to(torch.bfloat16)
+
+    def make_optimizer(self, named):
+        import torch
+
+        groups = [
+            {"params": [p for n, p in named if (p.dim() > 1) == decayed and n.startswith("vision.") == vision],
+             "lr": 1e-5 if vision else 1e-4, "weight_decay": 1e-4 * decayed}
+            for decayed, vision in itertools.product((True, False), repeat=2)
+        ]
+        return torch.optim.AdamW([g for g in groups if g["params"]], capturable="graph" in self.settings["mode"],
+                                 **{self.settings["optimizer"]: True})
+
+    def bring(self):
+        """The batch to the device, if that is another place."""
+        for k, v in self.host.items():
+            if v is not self.batch[k] and self.device.type == "cuda":
+                self.batch[k].copy_(v, non_blocking=True)
+
+
+def make_parts(work):
+    """The step in three: what is frozen of the image tower, the phrase encoder, and all that trains with the loss."""
+    import torch
+
+    model, blocks, frozen = work.model, work.blocks, work.frozen
+    kind = torch.bfloat16 if work.bf16 else torch.float32
+    trunk = torch.no_grad()(lambda p: model.image_trunk(p, frozen, kind) if blocks else model.image_top(model.image_trunk(p, frozen, kind), frozen))
     phrases = torch.no_grad()(model.phrases)
     trained = model.loss
     if blocks:
         trained = lambda image, *rest: model.loss(model.image_top(image, frozen), *rest)
     if blocks == len(model.vision.blocks):
         trunk, trained = lambda p: p, lambda p, *rest: model.loss(model.image_top(model.image_trunk(p, 0), 0), *rest)
-    if settings["mode"] == "compile":
+    mode = work.settings["mode"]
+    if "compile" in mode or mode == "reduce-overhead":
+        how = {"mode": mode} if mode == "reduce-overhead" else {}
+        packed = {"options": {"freezing": True}} if work.device.type == "cpu" else how
         if frozen:
-            trunk = torch.compile(trunk, options={"freezing": True})
-        phrases, trained = torch.compile(phrases, options={"freezing": True}), torch.compile(trained)
-    cached = phrases(ids).clone() if "-cached" in case or "-stored" in case else None
-    stored = trunk(pixels).clone() if "-stored" in case else None
+            trunk = torch.compile(trunk, **packed)
+        phrases, trained = torch.compile(phrases, **packed), torch.compile(trained, **how)
+    return trunk, phrases, trained
+
+
+def make_step(work):
+    """A function that runs one training step on the batch and returns its loss."""
+    import torch
+
+    trunk, phrases, trained = make_parts(work)
+    x, mode = work.batch, work.settings["mode"]
+    cached = phrases(x["ids"]).clone() if "-cached" in work.case or "-stored" in work.case else None
+    stored = trunk(x["pixels"]).clone() if "-stored" in work.case else None
 
     def step():
-        text = phrases(ids) if cached is None else cached
-        loss = trained(trunk(pixels) if stored is None else stored, text, counts, targets)
-        optimizer.zero_grad(set_to_none=True)
+        if mode == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+        text = phrases(x["ids"]) if cached is None else cached
+        image = trunk(x["pixels"]) if stored is None else stored
+        with torch.autocast(work.device.type, torch.bfloat16, enabled=work.bf16):
+            loss = trained(image, text, x["counts"], x["targets"])
+        work.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 0.1, foreach=True)
-        optimizer.step()
-        return loss
+        torch.nn.utils.clip_grad_norm_(work.parameters, 0.1, foreach=True)
+        work.optimizer.step()
+        return loss.detach()
 
     return step
 
 
-def measure(case, settings, rounds):
+def recorded(step):
+    """The step as a CUDA graph."""
+    import torch
+
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay():
+        graph.replay()
+        return loss
+
+    return replay
+
+
+def prepare(case, settings):
+    """A function that brings the batch and runs one training step, and one that waits for what it has begun."""
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(settings["threads"])
+    torch.set_flush_denormal(True)
+    set_precision(settings["precision"])
+    work = Work(case, settings)
+    step = make_step(work)
+    if settings["mode"].endswith("graph"):
+        step = recorded(step)
+
+    def whole():
+        work.bring()
+        return step()
+
+    return whole, torch.cuda.synchronize if work.device.type == "cuda" else lambda: None
+
+
+def measure(case, settings, args):
     """In this process: wall and CPU time per step, and how busy the threads were (low where other programs ran)."""
-    step = make_step(case, settings)
-    losses = [round(step().item(), 3) for _ in range(3)]
+    step, wait = prepare(case, settings)
+    losses = [round(step().item(), 3) for _ in range(WARM_UP)]
     walls, cpu = [], time.process_time()
     begin = time.perf_counter()
-    for _ in range(rounds):
+    while len(walls) < args.rounds and (not walls or time.perf_counter() - begin < args.seconds):
         start = time.perf_counter()
-        step()
-        walls.append(1000 * (time.perf_counter() - start))
+        for _ in range(args.steps):
+            step()
+        wait()
+        walls.append(1000 * (time.perf_counter() - start) / args.steps)
     cpu, whole = time.process_time() - cpu, time.perf_counter() - begin
-    return {"ms": round(statistics.median(walls), 1), "min_ms": round(min(walls), 1), "cpu_ms": round(1000 * cpu / rounds, 1),
-            "busy": round(cpu / whole / settings["threads"], 2), "rounds": rounds, "first_losses": losses, "settings": settings}
+    return {"ms": round(statistics.median(walls), 3), "min_ms": round(min(walls), 3),
+            "cpu_ms": round(1000 * cpu / len(walls) / args.steps, 3), "busy": round(cpu / whole / settings["threads"], 2),
+            "rounds": len(walls), "first_losses": losses, "settings": settings}
 
 
-def measure_apart(case, settings, rounds):
+def try_here(case, settings, args):
+    """Several settings in one process, which takes a GPU long to start."""
+    import gc
+
+    import torch
+
+    try:
+        result = measure(case, settings, args)
+        result["memory_mb"] = torch.cuda.max_memory_allocated() >> 20
+    except Exception as error:
+        result = {"ms": None, "settings": settings, "error": f"{type(error).__name__}: {error}".splitlines()[:1]}
+    gc.collect()
+    torch.compiler.reset()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return result
+
+
+def measure_apart(case, settings, args):
     """In a process of its own, whose allocator has the settings' environment."""
     threads = str(settings["threads"])
     env = {**os.environ, **MALLOC[settings["malloc"]], "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if settings["wait"] != "default":
         env["OMP_WAIT_POLICY"] = settings["wait"]
-    command = [sys.executable, __file__, "--here", json.dumps(settings), "--rounds", str(rounds), case]
+    command = [sys.executable, __file__, "--here", json.dumps(settings), "--rounds", str(args.rounds), "--steps", str(args.steps),
+               "--seconds", str(args.seconds), case]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         return {"ms": None, "settings": settings, "error": done.stderr.strip().splitlines()[-1:]}
@@ -307,12 +440,17 @@ def check():
         print(f"{name}: loss {loss.item():.6f}, the oracle's {out['total'].item():.6f}, gradients differ by {off:.1e} of their norm")
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="case")
+    parser.add_argument("--device", choices=list(MODES), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="of a round; on the CPU 1, on a GPU 10")
+    parser.add_argument("--seconds", type=float, default=1e9, help="no round begins later")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--mode", choices=("eager", "compile"), default=BEST["mode"])
+    parser.add_argument("--mode", help="one or several, with commas between them")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--here", help=argparse.SUPPRESS)
@@ -320,22 +458,39 @@ def main():
     unknown = set(args.cases) - set(CASES)
     if unknown:
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    args.modes = args.mode.split(",") if args.mode else list(MODES[args.device] if args.search else DEFAULT_MODES[args.device])
+    if set(args.modes) - set(MODES[args.device]):
+        parser.error(f"--mode: on {args.device} there are {', '.join(MODES[args.device])}")
+    args.steps = args.steps or {"cpu": 1, "cuda": 10}[args.device]
+    return args
+
+
+def machine(device):
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+
+
+def main():
+    args = arguments()
     if args.check:
         return check()
     if args.here:
-        return print(json.dumps(measure(args.cases[0], json.loads(args.here), args.rounds)))
-    options = {name: [value] for name, value in BEST.items()} | {"mode": [args.mode]}
-    if args.search:
-        options = {"mode": ["eager", "compile"], "malloc": list(MALLOC), "optimizer": ["fused", "foreach"], "wait": ["default", "passive"]}
-    results = {}
+        return print(json.dumps(measure(args.cases[0], json.loads(args.here), args)))
+    options = {name: [value] for name, value in BEST.items()} | {"mode": args.modes}
+    if args.search and args.device == "cpu":
+        options |= {"malloc": list(MALLOC), "optimizer": ["fused", "foreach"], "wait": ["default", "passive"]}
+    fixed = {"threads": args.threads, "device": args.device, "precision": args.precision, "batch": args.batch}
+    results, take = {}, try_here if args.device == "cuda" else measure_apart
     for case in args.cases or CASES:
         tried = []
         for values in itertools.product(*options.values()):
-            tried.append(measure_apart(case, {**dict(zip(options, values)), "threads": args.threads}, args.rounds))
+            tried.append(take(case, {**dict(zip(options, values)), **fixed}, args))
             print(json.dumps({case: tried[-1]}), file=sys.stderr, flush=True)
         results[case] = min(tried, key=lambda r: r["ms"] or float("inf"))
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    print(json.dumps({"machine": cpu, "load": os.getloadavg()[0], "cases": results}, indent=1))
+    print(json.dumps({"machine": machine(args.device), "load": os.getloadavg()[0], "cases": results}, indent=1))
 
 
 if __name__ == "__main__":
