@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Its boxes were drawn by hand, past the edge of the picture too: the readers of the set that others use (DenseCap's
- * preprocess.py and what follows it) clamp every box. A box that is further out is for another picture. */
-#define BOX_SLACK 10.0
-
 typedef struct genome {
     vg_import_log *log;
     vg_collector *collector;
@@ -132,7 +128,7 @@ static bool genome_probe(const char *set, const char *root)
 
 static vg_status genome_fill(genome *g, const vg_import_source *source, const char *folder)
 {
-    static const vg_collector_spec spec = {.images_file = "image_data.json", .slack = BOX_SLACK, .merge_equal = true};
+    static const vg_collector_spec spec = {.images_file = "image_data.json", .merge_equal = true};
     vg_json_array images = {.item = image_item}, regions = {.item = regions_item};
     VG_TRY(vg_collector_new(source, g->log, &spec, &g->collector));
     VG_TRY(folders_add(vg_collector_folders(g->collector), source->images ? source->images : folder));

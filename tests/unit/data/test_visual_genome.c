@@ -26,7 +26,7 @@ static void equal_phrases_of_an_image_mean_all_their_boxes(void **state)
     assert_int_equal(s.n_boxes, 2);
     assert_memory_equal(s.boxes, two, sizeof two);
     vg_split_close(split);
-    s = sentence_of(*state, "train", 11, &split); /* it left the image by two pixels */
+    s = sentence_of(*state, "train", 11, &split);
     const float whole[4] = {0, 0, 32, 24};
     assert_memory_equal(s.boxes, whole, sizeof whole);
     vg_split_close(split);
@@ -76,7 +76,7 @@ static void each_broken_region_is_set_aside(void **state)
         "image_data.json: item 2 has no image_id, width and height",
         "image 2: described a second time, and differently: 2.jpg",
         "image 77: not in image_data.json, but there are 2 phrases of it",
-        "region 14: has a box that leaves its image",
+        "region 14: has a box that leaves its image", /* by one pixel */
         "region 15: has an empty box",
         "region 16: its text is empty",
         "region 10: its id 10 was given before",
