@@ -84,13 +84,14 @@ static vg_status shard_end(rewriter *r)
 }
 
 /* Some of the shards would be read as all of them. */
-static void shards_remove(const rewriter *r)
+static void shards_remove(rewriter *r)
 {
     vg_text path = {0};
     for (int64_t number = 0; number < r->report->shards; number++) {
         path.length = 0;
         if (path_add(r, number, &path) == VG_OK) (void)unlink(path.data);
     }
+    r->report->shards = 0;
     free(path.data);
 }
 

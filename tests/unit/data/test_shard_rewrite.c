@@ -168,7 +168,8 @@ static void an_error_leaves_no_new_shard(void **state)
     small_shard(from[1]);
     image_damage(from[1], 1);
     assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_DATA);
-    assert_int_equal(report.shards, 2);
+    assert_true(report.images > 1); /* each a shard */
+    assert_int_equal(report.shards, 0);
     assert_int_equal(remove(out), 0);
 }
 
