@@ -24,9 +24,9 @@ static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *
                            int width, int height)
 {
     p->ops = vg_pixel_ops_best();
-    const size_t bytes = plan_place(p, image, part, width, height, NULL);
-    VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + VG_PIECE_BYTES, 1));
-    plan_place(p, image, part, width, height, (unsigned char *)vg_round_up((size_t)scratch->data, VG_PIECE_BYTES));
+    unsigned char *at = NULL;
+    VG_TRY(vg_scratch_take(scratch, plan_place(p, image, part, width, height, NULL), &at));
+    plan_place(p, image, part, width, height, at);
     vg_taps_fill(&p->across, part->x, part->width, image->width, part->mirrored, 2);
     vg_taps_fill(&p->down, part->y, part->height, image->height, false, 1);
     return VG_OK;

@@ -15,6 +15,9 @@ vg_status vg_stretch_check(const vg_stretch *part, int width_in, int height_in, 
  */
 void *vg_piece(unsigned char *at, size_t *offset, size_t n, size_t bytes_each);
 
+/* Room in the scratch for `bytes` bytes of pieces. Errors: VG_E_NOMEM. */
+vg_status vg_scratch_take(vg_resize_scratch *scratch, size_t bytes, unsigned char **at);
+
 /* Memory for the weights with which n_out outputs cover a length. */
 void vg_taps_place(vg_taps *taps, double length, int n_out, unsigned char *at, size_t *offset);
 

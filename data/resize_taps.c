@@ -92,6 +92,13 @@ void *vg_piece(unsigned char *at, size_t *offset, size_t n, size_t bytes_each)
     return here;
 }
 
+vg_status vg_scratch_take(vg_resize_scratch *scratch, size_t bytes, unsigned char **at)
+{
+    VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + VG_PIECE_BYTES, 1));
+    *at = (unsigned char *)vg_round_up((size_t)scratch->data, VG_PIECE_BYTES);
+    return VG_OK;
+}
+
 void vg_taps_place(vg_taps *t, double length, int n_out, unsigned char *at, size_t *offset)
 {
     t->n_out = n_out;

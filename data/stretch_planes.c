@@ -78,9 +78,9 @@ static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, i
     plan p = {.ops = vg_pixel_ops_best()};
     for (int k = 0; k < d->n_planes; k++)
         VG_TRY(vg_stretch_check(&d->planes[k].window, d->planes[k].width, d->planes[k].height, width, height));
-    const size_t bytes = plan_place(&p, d, width, height, NULL);
-    VG_TRY(vg_grow(&scratch->data, &scratch->capacity, bytes + VG_PIECE_BYTES, 1));
-    plan_place(&p, d, width, height, (unsigned char *)vg_round_up((size_t)scratch->data, VG_PIECE_BYTES));
+    unsigned char *at = NULL;
+    VG_TRY(vg_scratch_take(scratch, plan_place(&p, d, width, height, NULL), &at));
+    plan_place(&p, d, width, height, at);
     for (int k = 0; k < d->n_planes; k++) plane_stretch(&p, d, k, mirrored);
     for (int k = d->n_planes; k < 3; k++) memset(p.planes[k].row, 128, p.stride); /* no colour */
     for (int y = 0; y < height; y++) {
