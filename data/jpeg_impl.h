@@ -8,6 +8,10 @@
 
 #include <jpeglib.h>
 
+#if JPEG_LIB_VERSION >= 70
+#error "this jpeglib.h has the programming interface of libjpeg 7 or later; build against libjpeg-turbo with that of 6b"
+#endif
+
 /* Whether the picture whose header was read is brightness alone, or with two colours at no more samples, as all but a
  * few are; and one sample of colour for 3 pixels is left to others, so that windows stay exact in binary. */
 bool vg_jpeg_has_planes(const struct jpeg_decompress_struct *info);
