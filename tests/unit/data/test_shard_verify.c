@@ -5,7 +5,6 @@
 #include "data/shard_tools.h"
 #include "tests/unit/data/scratch.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
