@@ -19,6 +19,7 @@ fastest counts.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -220,13 +221,23 @@ def set_precision(precision):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
+@functools.cache
+def host_batch(case, images):
+    """A batch by name; its own side is all that a case adds to it."""
+    import torch
+
+    import oracle
+
+    x = oracle.inputs(config(case, images))
+    return {"pixels": torch.from_numpy(x["pixels"]), "ids": torch.from_numpy(x["token_ids"]).long(),
+            "counts": torch.from_numpy(x["token_counts"]), "targets": torch.from_numpy(x["targets"])}
+
+
 class Work:
     """What a step works on: the model with its optimizer, and a batch in host memory with its place on the device."""
 
     def __init__(self, case, settings):
         import torch
-
-        import oracle
 
         self.case, self.settings = case, settings
         self.device, self.bf16 = torch.device(settings["device"]), settings["precision"] == "bf16"
@@ -242,9 +253,7 @@ class Work:
         if self.bf16:
             self.round_frozen()
         self.optimizer = self.make_optimizer(named)
-        x = oracle.inputs(c)
-        host = {"pixels": torch.from_numpy(x["pixels"]), "ids": torch.from_numpy(x["token_ids"]).long(),
-                "counts": torch.from_numpy(x["token_counts"]), "targets": torch.from_numpy(x["targets"])}
+        host = host_batch("seed-stage1-518" if c["side"] == 518 else "seed-stage1", settings["batch"])
         self.host = {k: v.pin_memory() for k, v in host.items()} if self.device.type == "cuda" else host
         self.batch = {k: v.to(self.device) for k, v in host.items()}
 

@@ -3,7 +3,7 @@
 
 usage: gpu_speed.py VLGTR BENCH [case...]
 
-Both sides: batches in host memory, 10 steps in a row, median of the rounds. The trainer waits for the losses of each step as
+Both sides: batches in host memory, several steps in a row, median of the rounds. The trainer waits for the losses of each step as
 training does; PyTorch waits for none."""
 
 import json
@@ -22,6 +22,7 @@ STAGES = ("stage1", "unfreeze4", "unfreeze12")
 CASES = [f"{preset}-{stage}{size}" for size in ("", "-518") for preset in ("seed", "strong") for stage in STAGES]
 BATCH, GPU = os.environ.get("BATCH", "64"), os.environ.get("GPU", "h100")
 DURATION, MODES = os.environ.get("DURATION", "2"), os.environ.get("MODES", "eager,graph")
+STEPS = os.environ.get("STEPS", "10")
 PRECISIONS = os.environ.get("PRECISIONS", "bf16 fp32").split()
 PEER_PRECISIONS = {"bf16": ["bf16"], "fp32": ["fp32", "tf32"]}
 CONFIG = """
@@ -39,7 +40,7 @@ schedule:
 
 def run(*command):
     """The cases of one side, {} where it fails: the other is shown all the same."""
-    done = subprocess.run([*command, "--device", "cuda", "--batch", BATCH, "--seconds", DURATION], capture_output=True, text=True)
+    done = subprocess.run([*command, "--device", "cuda", "--batch", BATCH, "--steps", STEPS, "--seconds", DURATION], capture_output=True, text=True)
     if done.returncode:
         print(f"gpu_speed: {' '.join(command[:3])} ends with {done.returncode}: {done.stderr.strip()[-1500:]}", flush=True)
         return {}
