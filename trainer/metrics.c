@@ -32,6 +32,7 @@ struct vg_metrics {
     int64_t step, steps;
     bool terminal, bar_shown;
     bool unseen; /* metrics.prom could not be written the last time */
+    bool torn;   /* of the log or the records something is missing */
 };
 
 /* ---- opening ---- */
@@ -107,6 +108,15 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
     return VG_OK;
 }
 
+/* A gap is told once. */
+static void flush_lines(vg_metrics *m, FILE *file, const char *name)
+{
+    const bool written = fflush(file) == 0;
+    if (!written && !m->torn)
+        vg_log_root("warning: %s/%s: %s; lines may be missing there", m->run, name, strerror(errno));
+    m->torn |= !written;
+}
+
 static void clear_bar(vg_metrics *m)
 {
     if (m->bar_shown) fputs("\r\033[K", stderr);
@@ -135,7 +145,7 @@ void vg_metrics_say(vg_metrics *m, const char *format, ...)
     fputc('\n', stderr);
     vfprintf(m->log, format, again);
     fputc('\n', m->log);
-    fflush(m->log);
+    flush_lines(m, m->log, "log.txt");
     va_end(again);
     va_end(args);
 }
@@ -145,7 +155,7 @@ void vg_metrics_note(vg_metrics *m, const char *sentence)
     if (!m) return;
     clear_bar(m);
     fprintf(m->log, "%s\n", sentence);
-    fflush(m->log);
+    flush_lines(m, m->log, "log.txt");
 }
 
 void vg_metrics_progress(vg_metrics *m, const vg_step_record *r)
@@ -180,7 +190,7 @@ static void write_record(vg_metrics *m, json_t *record)
 {
     json_dumpf(record, m->records, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
     fputc('\n', m->records);
-    fflush(m->records);
+    flush_lines(m, m->records, "metrics.jsonl");
     json_decref(record);
 }
 

@@ -199,6 +199,17 @@ def full_disk(bench):
     expect("disk full where run.until ends a run", done, STORAGE, "ended at step 16", "could not be saved")
 
 
+def no_room_for_lines(bench):
+    """Metrics that cannot be written do not end a run, but it says so."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "lines", "run.max_failed_saves": 100}), preexec_fn=limit)
+    told = [line for line in done.stderr.splitlines() if "lines may be missing" in line]
+    check("metrics without room are told once, and training goes on", len(told) == 1 and "lines/metrics.jsonl: File too large" in told[0]
+          and "step 30/30" in done.stderr, told or done.stderr[-400:])
+
+
 def full_output(bench):
     """What a command prints is what it is run for."""
     for words in (["version"], ["plan", "run.yaml"], ["train", "--help"]):
@@ -240,7 +251,7 @@ def foreign_launcher(bench):
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, full_output, ranks_that_differ, foreign_launcher):
+        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, no_room_for_lines, full_output, ranks_that_differ, foreign_launcher):
             part(bench)
     return 1 if check.bad else 0
 
