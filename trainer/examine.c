@@ -207,6 +207,17 @@ static void check_host(doctor *d)
 
 /* ---- what must be alike ---- */
 
+/* What ranks do together follows from it. Collective. */
+static vg_status check_configuration(doctor *d)
+{
+    vg_text yaml = {0};
+    vg_status st = vg_comm_agree(d->comm, vg_options_print(d->o, &yaml));
+    if (st == VG_OK) st = vg_comm_same(d->comm, yaml.data, yaml.length, "the configuration");
+    say_status(d, "options", st, "every rank read the same configuration");
+    free(yaml.data);
+    return st;
+}
+
 /* How far this host's clock is from rank 0's, as well as a barrier tells. Collective. */
 static vg_status check_clock(doctor *d)
 {
@@ -272,8 +283,9 @@ vg_status vg_doctor(vg_comm *comm, const vg_options *options)
     if (forecast != VG_OK) say(&d, FAIL, "run", "%s", vg_error_text());
     if (forecast == VG_OK && first) check_host(&d);
     say_status(&d, "program", vg_same_program(comm), "every rank runs the same one");
+    const bool same = check_configuration(&d) == VG_OK;
     vg_status st = check_clock(&d);
-    if (st == VG_OK) st = check_device(&d);
+    if (st == VG_OK && same) st = check_device(&d);
     if (st == VG_OK && !first) d.failures = 0; /* its host's first rank counts */
     if (st == VG_OK) st = print_all(&d);
     free(d.lines.data);

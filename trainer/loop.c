@@ -468,10 +468,11 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_same_program(r->comm));
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
+    /* all of it: what shapes no bits still says when ranks meet */
+    VG_TRY(vg_comm_same(r->comm, r->configuration, strlen(r->configuration), "the configuration"));
     VG_TRY(hear_hosts(r));
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads, vg_options_bf16(r->o)};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
-    VG_TRY(vg_comm_same(r->comm, &r->configuration_hash, sizeof r->configuration_hash, "the configuration"));
     VG_TRY(same_data(r));
     VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
     const char *profile = vg_compute_profile(&r->compute);

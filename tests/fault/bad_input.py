@@ -233,6 +233,11 @@ def ranks_that_differ(bench):
             words = ["mpirun", "--oversubscribe", "-n", "1", bench.vlgtr[-1], *train, ":", "-n", "1", *map(str, second), *train]
             done = subprocess.run(words, cwd=bench.folder, env=bench.environment(2), capture_output=True, text=True, timeout=60)
             expect(f"another {what} on one rank", done, COMMUNICATION, "rank 1 on", word, "all ranks need the same")
+        for key, value in (("run.checkpoint_every", 5), ("train.device", "auto")):
+            train = ["train", "run.yaml", "--set", f"run.folder={bench.path('parted')}"]
+            words = ["mpirun", "--oversubscribe", "-n", "1", bench.vlgtr[-1], *train, ":", "-n", "1", bench.vlgtr[-1], *train, "--set", f"{key}={value}"]
+            done = subprocess.run(words, cwd=bench.folder, env=bench.environment(2), capture_output=True, text=True, timeout=60)
+            expect(f"another {key} on one rank", done, COMMUNICATION, "rank 1 on", "the configuration differs", "all ranks need the same")
     check("nothing was trained", not os.path.exists(bench.path("parted")))
 
 
