@@ -172,6 +172,7 @@ static vg_status forecast_stage(const vg_options *o, int i, const forecaster *by
     const vg_status st = apart ? fill_device(o, by->params, run, by->on, f) : VG_OK;
     if (step) {
         vg_program_each_cost(run->train, vg_gpu_add_kernel, step);
+        step->bucket_bytes = vg_bucket_bytes(o, (int64_t)f->n_trainable);
         vg_gpu_finish(step, f->n_trainable);
     }
     vg_stage_leave(run);
@@ -188,11 +189,7 @@ static vg_status forecast_gpu(const vg_options *o, int i, const forecaster *by, 
         vg_options in = *o;
         vg_stage_forecast alone;
         in.train_precision = names[p];
-        f->gpu[p] = (vg_gpu_step){.gpu = by->gpu,
-                                  .precision = p,
-                                  .ranks = by->on.ranks,
-                                  .leaves = count,
-                                  .bucket_bytes = o->train_bucket_mb * (1 << 20)};
+        f->gpu[p] = (vg_gpu_step){.gpu = by->gpu, .precision = p, .ranks = by->on.ranks, .leaves = count};
         VG_TRY(forecast_stage(&in, i, by, &f->gpu[p], &alone));
         f->gpu_memory[p] = alone.device;
     }

@@ -4,6 +4,7 @@
 #include "dist/reduce.h"
 #include "kernels/params.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ static vg_status open_group(vg_gradients *s, vg_comm *comm, double deadline_s)
 /* A lone rank has nobody to send a bucket to. Heap memory: where backward begins, which is 0, and where buckets end. */
 static vg_status cut_buckets(const vg_gradients_plan *plan, int n_ranks, int64_t **ends, int *n_buckets)
 {
-    const int64_t wanted = (int64_t)(plan->bucket_mb * (1 << 20) / sizeof(float)) / VG_PARAM_BLOCK * VG_PARAM_BLOCK;
+    const int64_t wanted = (int64_t)(plan->bucket_bytes / sizeof(float)) / VG_PARAM_BLOCK * VG_PARAM_BLOCK;
     const int64_t whole = n_ranks == 1 || wanted > plan->n ? plan->n : wanted;
     const int64_t each = whole > VG_PARAM_BLOCK ? whole : VG_PARAM_BLOCK;
     const int n = (int)((plan->n + each - 1) / each);
@@ -67,12 +68,19 @@ static vg_sum_plan sum_plan(const vg_gradients_plan *plan, const int64_t *ends, 
                          .sliced = plan->sliced};
 }
 
+double vg_bucket_bytes(const vg_options *o, int64_t n)
+{
+    const double mib = 1 << 20, least = mib, most = 16 * mib;
+    const double quarter = (double)(vg_round_up((size_t)(n + 3) / 4, VG_PARAM_BLOCK) * sizeof(float));
+    return o->train_bucket_mb > 0 ? o->train_bucket_mb * mib : fmin(fmax(quarter, least), most);
+}
+
 vg_gradients_plan vg_gradients_plan_of(const vg_options *o, int64_t n, bool sliced)
 {
     return (vg_gradients_plan){.n = n,
                                .n_leaves = (int)(o->train_global_batch / o->train_micro_batch),
                                .deadline_s = o->train_deadline,
-                               .bucket_mb = o->train_bucket_mb,
+                               .bucket_bytes = vg_bucket_bytes(o, n),
                                .fast = strcmp(o->train_reduction, "fast") == 0,
                                .sliced = sliced};
 }

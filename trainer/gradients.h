@@ -19,11 +19,16 @@ typedef struct vg_gradients vg_gradients;
 typedef struct vg_gradients_plan {
     int64_t n; /* floats, a multiple of VG_PARAM_BLOCK */
     int n_leaves;
-    double deadline_s; /* how long a rank waits for the other ranks' devices */
-    double bucket_mb;  /* what is exchanged at a time, in MiB */
-    bool fast;         /* devices use their library's own sum: other bits for other numbers of ranks */
-    bool sliced;       /* each rank gets slices of the total alone */
+    double deadline_s;   /* how long a rank waits for the other ranks' devices */
+    double bucket_bytes; /* what is exchanged at a time */
+    bool fast;           /* devices use their library's own sum: other bits for other numbers of ranks */
+    bool sliced;         /* each rank gets slices of the total alone */
 } vg_gradients_plan;
+
+/* Local. Bytes of n floats that are exchanged at a time: train.bucket_mb, or where that is 0 a quarter of them, so that
+ * those of a small model leave behind backward, too, but at least 1 MiB, less is not worth a meeting of the ranks, and
+ * at most 16. The bits do not depend on it. */
+double vg_bucket_bytes(const vg_options *options, int64_t n);
 
 /* Local. What the options say of it, for n floats. */
 vg_gradients_plan vg_gradients_plan_of(const vg_options *options, int64_t n, bool sliced);

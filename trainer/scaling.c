@@ -1,6 +1,7 @@
 #include "trainer/scaling.h"
 
 #include "trainer/forecast.h"
+#include "trainer/gradients.h"
 
 /* The stages of a run with `leaves` micro-batches a step, by a rank alone. */
 static vg_status forecast_alone(const vg_options *o, const vg_gpu *gpu, int leaves, vg_stage_forecast *out)
@@ -14,7 +15,7 @@ static vg_workload workload_of(const vg_options *o, const vg_stage_forecast *f)
 {
     return (vg_workload){.leaf_images = (double)o->train_micro_batch,
                          .exchange = {.bytes = f->n_trainable * sizeof(float),
-                                      .bucket_bytes = o->train_bucket_mb * (1 << 20),
+                                      .bucket_bytes = vg_bucket_bytes(o, (int64_t)f->n_trainable),
                                       .sliced = o->train_zero}};
 }
 
