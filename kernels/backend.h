@@ -150,7 +150,7 @@ typedef struct vg_update {
     float clip;          /* factor of the gradient */
 } vg_update;
 
-/* From the sums of squares of the blocks, added in order, to what the step does:
+/* Lane l of VG_NORM_LANES sums blocks l, l + VG_NORM_LANES, ..; lanes, folded by halves, give the sum. A step then:
  *   norm = sqrt(sum);  skip where norm is not finite;  steps++ and the bias corrections unless skip;
  *   clip = clip_norm > 0 ? min(1, clip_norm / (norm + 1e-6)) : 1 */
 typedef struct vg_grad_norm {

@@ -14,7 +14,7 @@
 
 #include "kernels/tensor.h"
 
-enum { VG_PARAM_BLOCK = 1024 };
+enum { VG_PARAM_BLOCK = 1024, VG_NORM_LANES = 1024 };
 
 typedef struct vg_param {
     char *name; /* `vision.blocks.0.norm1.weight`: see the model's naming */

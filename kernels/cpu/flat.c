@@ -37,13 +37,20 @@ vg_status vg_cpu_sum_squares(vg_stream *stream, const float *x, int64_t n_blocks
     return VG_OK;
 }
 
+static double sum_of_blocks(const double *x, int64_t n)
+{
+    double lanes[VG_NORM_LANES] = {0};
+    for (int64_t b = 0; b < n; b++) lanes[b % VG_NORM_LANES] += x[b];
+    for (int half = VG_NORM_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
 vg_status vg_cpu_norm(vg_stream *stream, const vg_grad_norm *a)
 {
     (void)stream;
     vg_update *u = a->update;
-    double sum = 0;
-    for (int64_t b = 0; b < a->n_blocks; b++) sum += a->block_sums[b];
-    u->norm = sqrt(sum);
+    u->norm = sqrt(sum_of_blocks(a->block_sums, a->n_blocks));
     u->clip = (float)(a->clip_norm > 0 ? fmin(1, a->clip_norm / (u->norm + 1e-6)) : 1);
     if (!isfinite(u->norm)) u->skip = 1;
     if (u->skip) return VG_OK;

@@ -61,20 +61,22 @@ extern "C" vg_status vg_cuda_sum_squares(vg_stream *stream, const float *x, int6
     return VG_CUDA_LAUNCHED("sum_squares");
 }
 
-/* One warp: it fetches 32 sums at once, and every lane adds them in order. Bound by the latency of fp64 additions: 0.1
- * ms for 20 000 blocks, which is what one order on every backend costs. */
-KERNEL(WARP) void gradient_norm(const struct vg_grad_norm p)
+/* One block, a thread a lane. Bound by latency: a few loads behind each other, and an addition for every halving. */
+KERNEL(VG_NORM_LANES) void gradient_norm(const struct vg_grad_norm p)
 {
-    const int lane = threadIdx.x;
+    SHARED(double, lanes, [VG_NORM_LANES]);
+    const int lane = (int)threadIdx.x;
     double sum = 0;
-    for (int64_t first = 0; first < p.n_blocks; first += WARP) {
-        const double mine = first + lane < p.n_blocks ? p.block_sums[first + lane] : 0;
-#pragma unroll
-        for (int i = 0; i < WARP; i++) sum += __shfl_sync(ALL_LANES, mine, i);
+#pragma unroll 8
+    for (int64_t b = lane; b < p.n_blocks; b += VG_NORM_LANES) sum += p.block_sums[b];
+    lanes[lane] = sum;
+    for (int half = VG_NORM_LANES / 2; half; half /= 2) {
+        __syncthreads();
+        if (lane < half) lanes[lane] += lanes[lane + half];
     }
     if (lane) return;
     vg_update *u = p.update;
-    u->norm = sqrt(sum);
+    u->norm = sqrt(lanes[0]);
     u->clip = (float)(p.clip_norm > 0 ? fmin(1.0, p.clip_norm / (u->norm + 1e-6)) : 1.0);
     if (!isfinite(u->norm)) u->skip = 1;
     if (u->skip) return;
@@ -86,7 +88,7 @@ KERNEL_ENTRY(gradient_norm, struct vg_grad_norm)
 
 extern "C" vg_status vg_cuda_norm(vg_stream *stream, const vg_grad_norm *args)
 {
-    LAUNCH(gradient_norm, 1, WARP, 0, vg_cuda_queue(stream), *args);
+    LAUNCH(gradient_norm, 1, VG_NORM_LANES, 0, vg_cuda_queue(stream), *args);
     return VG_CUDA_LAUNCHED("norm");
 }
 
