@@ -21,18 +21,28 @@ static __device__ void put_sums(const struct column_sums_args &p, int64_t chunk,
     store<W>(to, p.of.accumulate ? load<W>(to) + sum : sum);
 }
 
+/* Row i of x from column c on, scaled. */
+template <int W, class T>
+static __device__ __forceinline__ pack<W> scaled_row(const vg_column_sums &of, int64_t i, int64_t c, int64_t group)
+{
+    pack<W> x = load<W>((const T *)of.x + i * of.stride + c);
+    if (!of.scale) return x;
+    const float scale = of.scale[i * (of.columns / of.scaled) + group];
+    for (int k = 0; k < W; k++) x.v[k] *= scale;
+    return x;
+}
+
 template <int W, class T>
 static __device__ void sum_chunk(const struct column_sums_args &p, float4 strips[STRIPS][WARP])
 {
     const int lane = lane_of_warp(), strip = (int)threadIdx.x / WARP;
     const int64_t c = ((int64_t)(blockIdx.x % p.tiles) * WARP + lane) * W, chunk = blockIdx.x / p.tiles;
-    const int64_t left = p.of.n - chunk * CHUNK;
-    const int rows = left < CHUNK ? (int)left : CHUNK;
-    const T *x = (const T *)p.of.x + chunk * CHUNK * p.of.stride + c;
+    const int64_t first = chunk * CHUNK, last = first + CHUNK, end = last < p.of.n ? last : p.of.n;
+    const int64_t group = p.of.scale ? c / p.of.scaled : 0;
     pack<W> sum = {};
     if (c < p.of.columns)
 #pragma unroll 4
-        for (int i = strip; i < rows; i += STRIPS) sum = sum + load<W>(x + i * p.of.stride);
+        for (int64_t i = first + strip; i < end; i += STRIPS) sum = sum + scaled_row<W, T>(p.of, i, c, group);
     store<W>(&strips[strip][lane].x, sum);
     __syncthreads();
     if (strip > 0 || c >= p.of.columns) return;
@@ -71,11 +81,12 @@ extern "C" void vg_cuda_column_sums(vg_stream *stream, const vg_column_sums *sum
         p.of.split = chunks > 1 ? sums->columns : sums->split;
         p.of.out = chunks > 1 ? partial : sums->out;
         p.of.accumulate = chunks > 1 ? false : sums->accumulate;
-        p.wide = is_wide(p.of.stride | p.of.columns | p.of.split, p.of.x, p.of.out, p.of.rest);
+        p.wide = is_wide(p.of.stride | p.of.columns | p.of.split | p.of.scaled, p.of.x, p.of.out, p.of.rest);
         p.tiles = blocks_for(p.of.columns, WARP * (p.wide ? 4 : 1));
         LAUNCH(sum_columns, p.tiles * (unsigned)chunks, ROW_THREADS, 0, vg_cuda_queue(stream), p);
         if (chunks == 1) return;
         p.of.x = partial;
+        p.of.scale = NULL;
         p.of.bf16 = false;
         p.of.stride = sums->columns;
         partial += vg_round_up((size_t)(chunks * sums->columns), 4);

@@ -14,6 +14,8 @@ typedef struct vg_column_sums {
     const void *x; /* [n,columns], rows `stride` numbers apart */
     int64_t n, stride, columns, split;
     float *out, *rest;
+    const float *scale; /* [n,columns / scaled], of each row's groups of `scaled` columns; NULL: all 1 */
+    int64_t scaled;
     bool bf16, accumulate; /* bf16: x is */
 } vg_column_sums;
 

@@ -21,12 +21,12 @@ static struct sizes sizes_of(const vg_node *node)
 
 /* Row i of x or y belongs to head i % heads. */
 struct bias_args {
-    const float *b;        /* [H*D] */
-    const float *s_in;     /* [n*H]; NULL: all 1 */
-    const void *x;         /* [n*H,D], of fp32 or bf16 */
-    void *y;               /* likewise */
-    float *s_out, *chunks; /* [n*H];  [chunks,H*D] */
-    int64_t rows;          /* n*H, or n for the sums of a bias */
+    const float *b;    /* [H*D] */
+    const float *s_in; /* [n*H]; NULL: all 1 */
+    const void *x;     /* [n*H,D], of fp32 or bf16 */
+    void *y;           /* likewise */
+    float *s_out;      /* [n*H] */
+    int64_t rows;      /* n*H */
     int heads, size;
     bool bf16;
 };
@@ -65,32 +65,6 @@ KERNEL(ROW_THREADS) void heads_bias_products(const struct bias_args p)
     if (lane_of_warp() == 0) p.s_out[row] = s;
 }
 KERNEL_ENTRY(heads_bias_products, struct bias_args)
-
-enum { CHUNK = 64 };
-
-template <class T> static __device__ float chunk_sum(const struct bias_args &p, int64_t chunk, int column, int width)
-{
-    const int64_t end = chunk * CHUNK + CHUNK < p.rows ? chunk * CHUNK + CHUNK : p.rows;
-    const T *a = (const T *)p.x + column;
-    float sum = 0.0F;
-#pragma unroll 4
-    for (int64_t i = chunk * CHUNK; i < end; i++)
-        sum += p.s_in[i * p.heads + column / p.size] * load<1>(a + i * width).v[0];
-    return sum;
-}
-
-/* Sums of s_h a_h over 64 rows, a thread a column, in order. Memory bound: a is read once. */
-KERNEL(ROW_THREADS) void heads_bias_sums(const struct bias_args p)
-{
-    const int width = p.heads * p.size;
-    const unsigned across = (unsigned)(width + ROW_THREADS - 1) / ROW_THREADS;
-    const int column = (int)(blockIdx.x % across * ROW_THREADS + threadIdx.x);
-    const int64_t chunk = blockIdx.x / across;
-    if (column >= width) return;
-    p.chunks[chunk * width + column] =
-        p.bf16 ? chunk_sum<bf16>(p, chunk, column, width) : chunk_sum<float>(p, chunk, column, width);
-}
-KERNEL_ENTRY(heads_bias_sums, struct bias_args)
 
 static struct bias_args bias_args_of(const struct sizes &s, const vg_operand *typed)
 {
@@ -176,44 +150,26 @@ extern "C" vg_status vg_cuda_heads_contract(vg_stream *stream, const vg_node *no
     return VG_CUDA_LAUNCHED("heads_contract");
 }
 
-static size_t chunks_bytes(const struct sizes &s)
-{
-    return vg_round_up((size_t)((s.n + CHUNK - 1) / CHUNK * s.heads * s.size) * sizeof(float), 64);
-}
-
-/* With the bias's gradient: the sums of its chunks, then the room of the sums of those, or of the plain rows. */
 extern "C" size_t vg_cuda_heads_workspace(const vg_node *node)
 {
     const struct sizes s = sizes_of(node);
-    const int64_t columns = s.heads * s.size;
     if (node->op != VG_OP_heads_dw || !node->out[1].shape.rank) return VG_MATMUL_WORKSPACE_BYTES;
-    return VG_MATMUL_WORKSPACE_BYTES + chunks_bytes(s) + vg_cuda_column_sums_workspace(s.n, columns);
+    return VG_MATMUL_WORKSPACE_BYTES + vg_cuda_column_sums_workspace(s.n, s.heads * s.size);
 }
 
 /* db = the sums of the rows of s a. */
 static void sum_bias(vg_stream *stream, const vg_node *node, const struct sizes &s)
 {
-    unsigned char *space = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES;
     vg_column_sums sums = {};
     sums.x = node->in[0].data;
     sums.bf16 = is_bf16(&node->in[0]);
     sums.n = s.n;
     sums.columns = sums.stride = sums.split = s.heads * s.size;
     sums.out = (float *)node->out[1].data;
+    sums.scale = (const float *)node->in[2].data;
+    sums.scaled = s.size;
     sums.accumulate = node->accumulate;
-    if (node->in[2].data) {
-        struct bias_args p = bias_args_of(s, &node->in[0]);
-        p.x = node->in[0].data;
-        p.s_in = (const float *)node->in[2].data;
-        p.chunks = (float *)space;
-        p.rows = s.n;
-        sums.n = (s.n + CHUNK - 1) / CHUNK;
-        LAUNCH(heads_bias_sums, blocks_for(sums.columns, ROW_THREADS) * (unsigned)sums.n, ROW_THREADS, 0,
-               vg_cuda_queue(stream), p);
-        sums.x = p.chunks;
-        sums.bf16 = false;
-    }
-    vg_cuda_column_sums(stream, &sums, space + chunks_bytes(s));
+    vg_cuda_column_sums(stream, &sums, (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES);
 }
 
 extern "C" vg_status vg_cuda_heads_dw(vg_stream *stream, const vg_node *node)
