@@ -85,7 +85,7 @@ typedef struct vg_node {
     vg_attr attr;
     bool accumulate;    /* outputs that are parameter gradients add to what is there */
     void *workspace;    /* workspace_bytes, 64-byte aligned; contents are undefined */
-    const void *packed; /* prepared form of a frozen weight (pack), or NULL */
+    const void *packed; /* prepared form of frozen parameters (pack), or NULL */
 } vg_node;
 
 /* Where work is queued. The CPU's stream is a number of threads and runs at once; a GPU's is a queue of the device with
@@ -183,7 +183,7 @@ typedef struct vg_backend {
     size_t (*workspace_bytes)(const vg_node *node, int n_threads); /* operand data pointers are not read */
     size_t (*packed_bytes)(const vg_node *node);                   /* 0: nothing to prepare for this node */
     vg_status (*pack)(vg_stream *stream, const vg_node *node,
-                      void *packed); /* node->in[1] is a frozen weight, final until re-planned */
+                      void *packed); /* parameters among in[1..3], the first a weight, are final until re-planned */
     vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,
                      int64_t n); /* dst = a + b; dst may be a or b */
     vg_status (*sum_squares)(vg_stream *stream, const float *x, int64_t n_blocks,

@@ -217,7 +217,7 @@ static vg_status take_node(planner *pl, const vg_graph_node *from, int index)
     const vg_op_row *row = vg_op_row_of(from->op);
     *node = (vg_node){
         .op = from->op, .n_in = row->n_in, .n_out = row->n_out, .attr = from->attr, .accumulate = from->accumulate};
-    pl->p->infos[index] = (vg_node_info){.scope = from->scope, .temporary = -1, .frozen = -1};
+    pl->p->infos[index] = (vg_node_info){.scope = from->scope, .temporary = -1};
     for (int i = 0; i < row->n_in; i++) {
         if (!from->in[i]) continue;
         VG_TRY(add_operand(pl, index, false, i, from->in[i]));
@@ -233,7 +233,20 @@ static vg_status take_node(planner *pl, const vg_graph_node *from, int index)
     return VG_OK;
 }
 
-/* Scratch memory and the packed form of a frozen weight, as the backend asks for them. */
+/* The weight in a node's second operand and the parameters right behind it, where this program trains none of them. */
+static int frozen_params(const planner *pl, const vg_graph_node *from, int out[VG_MOST_PACKED])
+{
+    int n = 0;
+    for (int i = 0; i < VG_MOST_PACKED; i++) {
+        const vg_graph_value *v = &pl->g->values[from->in[1 + i]];
+        const bool is_param = from->in[1 + i] && v->kind == VG_VALUE_PARAM;
+        if (is_param ? pl->trained[v->param] : i == 0) return 0;
+        if (is_param) out[n++] = v->param;
+    }
+    return n;
+}
+
+/* Scratch memory and the packed form of frozen parameters, as the backend asks for them. */
 static vg_status ask_backend(planner *pl, const vg_graph_node *from, int index)
 {
     const vg_program *p = pl->p;
@@ -241,11 +254,8 @@ static vg_status ask_backend(planner *pl, const vg_graph_node *from, int index)
     const size_t bytes =
         p->backend->workspace_bytes ? p->backend->workspace_bytes(&p->nodes[index], p->stream.n_threads) : 0;
     if (bytes) VG_TRY(add_temporary(pl, bytes, index, &info->temporary));
-    const vg_graph_value *weight = from->in[1] ? &pl->g->values[from->in[1]] : NULL;
-    if (!p->backend->packed_bytes || !weight || weight->kind != VG_VALUE_PARAM || pl->trained[weight->param])
-        return VG_OK;
-    info->packed_bytes = p->backend->packed_bytes(&p->nodes[index]);
-    if (info->packed_bytes) info->frozen = weight->param;
+    info->n_frozen = frozen_params(pl, from, info->frozen);
+    if (info->n_frozen && p->backend->packed_bytes) info->packed_bytes = p->backend->packed_bytes(&p->nodes[index]);
     return VG_OK;
 }
 

@@ -59,10 +59,12 @@ size_t vg_program_arena_bytes(const vg_program *p)
     return p->arena_bytes;
 }
 
-/* A weight is packed while nothing trains it. */
+/* Parameters are packed while nothing trains them. */
 static bool is_packed(const vg_program *p, const vg_node_info *info)
 {
-    return info->frozen >= 0 && !p->params->items[info->frozen].trainable;
+    for (int i = 0; i < info->n_frozen; i++)
+        if (p->params->items[info->frozen[i]].trainable) return false;
+    return info->packed_bytes > 0;
 }
 
 static size_t packed_bytes(const vg_program *p)

@@ -73,12 +73,16 @@ typedef struct vg_recorded_part {
     vg_capture *capture;
 } vg_recorded_part;
 
+/* A weight, a bias and gamma. */
+enum { VG_MOST_PACKED = 3 };
+
 /* What a program knows of a node beside its operands. */
 typedef struct vg_node_info {
     int scope;
-    int temporary;       /* its workspace, -1 for none */
-    int frozen;          /* the parameter in its second operand that may be packed, -1 for none */
-    size_t packed_bytes; /* of it */
+    int temporary;              /* its workspace, -1 for none */
+    int frozen[VG_MOST_PACKED]; /* parameters that its packed form is made of */
+    int n_frozen;
+    size_t packed_bytes; /* 0: nothing may be packed */
     double seconds;      /* spent while profiling */
     int64_t runs;
 } vg_node_info;

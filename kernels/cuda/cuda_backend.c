@@ -1,5 +1,6 @@
 /* The table of the CUDA backend. */
 #include "kernels/cuda/cuda_impl.h"
+#include "kernels/cuda/linear.h"
 
 /* Errors after which nothing on the device can be trusted or called any more. */
 static bool is_lost(cudaError_t result)
@@ -55,8 +56,7 @@ static size_t workspace_bytes(const vg_node *node, int n_threads)
 
 static size_t packed_bytes(const vg_node *node)
 {
-    (void)node;
-    return 0;
+    return node->op == VG_OP_linear || node->op == VG_OP_linear_dx ? vg_cuda_linear_packed_bytes(node) : 0;
 }
 
 const vg_backend *vg_backend_cuda(void)
@@ -72,6 +72,7 @@ const vg_backend *vg_backend_cuda(void)
             },
         .workspace_bytes = workspace_bytes,
         .packed_bytes = packed_bytes,
+        .pack = vg_cuda_linear_pack,
         .sum = vg_cuda_sum,
         .sum_squares = vg_cuda_sum_squares,
         .norm = vg_cuda_norm,

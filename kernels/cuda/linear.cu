@@ -6,6 +6,8 @@
  * - the gradient of W waits in the workspace where many rows are multiplied in chunks, and with gamma, since dgamma
  *   needs it as it is.
  * What is multiplied is fp32 or bf16, sums and gradients of parameters are fp32, other results either. */
+#include "kernels/cuda/linear.h"
+
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/matmul.h"
@@ -48,37 +50,67 @@ static size_t floats_bytes(int64_t n)
     return vg_round_up((size_t)n * sizeof(float), 64);
 }
 
-static size_t scaled_bytes(const vg_operand *w, const vg_operand *gamma)
+/* What a layer, or the gradient of its x, is scaled by. */
+static const vg_operand *gamma_of(const vg_node *node)
 {
-    return gamma->shape.rank ? floats_bytes(w->shape.dim[0] * w->shape.dim[1]) + floats_bytes(w->shape.dim[0]) : 0;
+    return &node->in[node->op == VG_OP_linear ? 3 : 2];
 }
 
-/* Puts gamma W, in the type of what it is multiplied with, and gamma b into the workspace behind that of the product;
- * without gamma, W and b are as they are. */
-static void scaled(vg_stream *stream, const vg_node *node, const vg_operand *gamma, vg_matmul *product)
+/* Room for gamma W, behind which gamma b lies. */
+static size_t weight_bytes(const vg_node *node)
 {
-    if (!gamma->data) return;
+    return floats_bytes(vg_shape_count(&node->in[1].shape));
+}
+
+static size_t scaled_bytes(const vg_node *node)
+{
+    return gamma_of(node)->shape.rank ? weight_bytes(node) + floats_bytes(node->in[1].shape.dim[0]) : 0;
+}
+
+/* Puts gamma W, in the type of what it is multiplied with, and gamma b of a layer at `to`. */
+static void scale(vg_stream *stream, const vg_node *node, unsigned char *to)
+{
     const vg_shape *shape = &node->in[1].shape;
     struct scale_args p = {};
-    p.w = (const float *)product->b;
-    p.b = (const float *)product->bias;
-    p.gamma = (const float *)gamma->data;
+    p.w = (const float *)node->in[1].data;
+    p.b = node->op == VG_OP_linear ? (const float *)node->in[2].data : NULL;
+    p.gamma = (const float *)gamma_of(node)->data;
     p.rows = shape->dim[0];
     p.width = (int)shape->dim[1];
-    p.scaled_w = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES;
-    p.scaled_b = (float *)((unsigned char *)p.scaled_w + floats_bytes(p.rows * p.width));
-    p.bf16 = product->factors == VG_BF16;
+    p.scaled_w = to;
+    p.scaled_b = (float *)(to + weight_bytes(node));
+    p.bf16 = is_bf16(&node->in[0]);
     p.wide = is_wide(p.width, p.w, p.scaled_w);
     LAUNCH(scale_weight, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
-    product->b = p.scaled_w;
-    if (p.b) product->bias = p.scaled_b;
+}
+
+/* With gamma, what is multiplied is gamma W and gamma b: packed where they are frozen, or made now, in the workspace
+ * behind that of the product. */
+static void take_scaled(vg_stream *stream, const vg_node *node, vg_matmul *product)
+{
+    if (!gamma_of(node)->data) return;
+    unsigned char *made = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES;
+    if (!node->packed) scale(stream, node, made);
+    product->b = node->packed ? node->packed : made;
+    if (product->bias) product->bias = (const unsigned char *)product->b + weight_bytes(node);
+}
+
+extern "C" size_t vg_cuda_linear_packed_bytes(const vg_node *node)
+{
+    return scaled_bytes(node);
+}
+
+extern "C" vg_status vg_cuda_linear_pack(vg_stream *stream, const vg_node *node, void *packed)
+{
+    scale(stream, node, (unsigned char *)packed);
+    return VG_CUDA_LAUNCHED("linear_pack");
 }
 
 /* --- forward ------------------------------------------------------------------------------------------------------ */
 
 extern "C" size_t vg_cuda_linear_workspace(const vg_node *node)
 {
-    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(&node->in[1], &node->in[3]);
+    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(node);
 }
 
 extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
@@ -98,7 +130,7 @@ extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
     product.d = z->data;
     product.b_transposed = true;
     product.relu = act == VG_ACT_RELU;
-    scaled(stream, node, &in[3], &product);
+    take_scaled(stream, node, &product);
     VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
     if (act == VG_ACT_GELU || act == VG_ACT_SIGMOID) vg_cuda_activate(stream, act, z, y);
     return VG_CUDA_LAUNCHED("linear");
@@ -108,7 +140,7 @@ extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
 
 extern "C" size_t vg_cuda_linear_dx_workspace(const vg_node *node)
 {
-    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(&node->in[1], &node->in[2]);
+    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(node);
 }
 
 extern "C" vg_status vg_cuda_linear_dx(vg_stream *stream, const vg_node *node)
@@ -124,7 +156,7 @@ extern "C" vg_status vg_cuda_linear_dx(vg_stream *stream, const vg_node *node)
     product.b = in[1].data;
     product.c = in[3].data;
     product.d = node->out[0].data;
-    scaled(stream, node, &in[2], &product);
+    take_scaled(stream, node, &product);
     VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
     return VG_CUDA_LAUNCHED("linear_dx");
 }

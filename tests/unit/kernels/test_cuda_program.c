@@ -1,5 +1,5 @@
 #define _DEFAULT_SOURCE /* setenv */
-/* A program on the device: inputs come in on a stream of their own while it computes. */
+/* A program on the device: inputs come in on a stream of their own while it computes; what is frozen is prepared. */
 #include "kernels/graph.h"
 #include "tests/unit/kernels/cuda_test.h"
 
@@ -94,11 +94,72 @@ static void what_was_not_staged_comes_with_the_run(void **state)
     close_program(&s);
 }
 
+static void set(vg_params *params, const char *name, float first, float step)
+{
+    const int index = vg_params_find(params, name);
+    float *values = vg_params_data(params, index);
+    for (int64_t i = 0; i < params->items[index].count; i++) values[i] = first + step * (float)i;
+}
+
+/* What `program` makes of x with the parameters as they are. */
+static void answer(vg_program *program, vg_params *params, const float x[COUNT], float y[COUNT])
+{
+    const vg_device_ops *d = vg_backend_cuda()->device;
+    vg_arena arena;
+    assert_int_equal(vg_params_place(params, d, &cuda_stream), VG_OK);
+    assert_int_equal(d->allocate(&cuda_stream, vg_program_arena_bytes(program), &arena), VG_OK);
+    assert_int_equal(vg_program_attach(program, arena.base), VG_OK);
+    assert_int_equal(vg_program_bind(program, "x", x), VG_OK);
+    assert_int_equal(vg_program_run(program), VG_OK);
+    assert_int_equal(vg_program_wait(program), VG_OK);
+    memcpy(y, vg_program_output(program, "y", NULL), COUNT * sizeof *y);
+    d->release(&cuda_stream, &arena);
+}
+
+/* y = x + gamma * (x W^T + b), W [WIDTH,WIDTH] */
+static vg_program *scaled_layer(vg_params *params)
+{
+    vg_graph *g = NULL;
+    vg_program *program = NULL;
+    assert_int_equal(vg_graph_new(params, &g), VG_OK);
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(ROWS, WIDTH));
+    const vg_value w = vg_graph_param(g, "w", VG_SHAPE(WIDTH, WIDTH)), b = vg_graph_param(g, "b", VG_SHAPE(WIDTH));
+    vg_graph_keep(g, "y", vg_graph_linear_residual(g, x, w, b, vg_graph_param(g, "gamma", VG_SHAPE(WIDTH)), x));
+    assert_int_equal(vg_graph_plan(g, vg_backend_cuda(), 1, &program), VG_OK);
+    vg_graph_free(g);
+    return program;
+}
+
+/* gamma W is made once where both and b are frozen, in every run where one of them trains: with the same bits. */
+static void frozen_parameters_are_scaled_ahead(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"w", "b", "gamma"};
+    vg_params *params = NULL;
+    float x[COUNT], frozen[COUNT], trained[COUNT];
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    vg_program *program = scaled_layer(params);
+    assert_int_equal(vg_params_layout(params, NULL, 0), VG_OK);
+    for (int i = 0; i < 3; i++) set(params, names[i], 0.3F * (float)(i + 1), -0.07F);
+    fill_with(x, 0.1F);
+    answer(program, params, x, frozen);
+    const size_t bytes = vg_program_constant_bytes(program);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(vg_params_layout(params, (int[]){vg_params_find(params, names[i])}, 1), VG_OK);
+        answer(program, params, x, trained);
+        assert_true(vg_program_constant_bytes(program) < bytes);
+        assert_memory_equal(frozen, trained, sizeof frozen);
+    }
+    vg_program_free(program);
+    vg_params_free(params);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_next_inputs_come_in_while_a_run_is_under_way),
         cmocka_unit_test(what_was_not_staged_comes_with_the_run),
+        cmocka_unit_test(frozen_parameters_are_scaled_ahead),
     };
     cuda_open();
     return cmocka_run_group_tests_name("programs on the device", tests, NULL, NULL);
