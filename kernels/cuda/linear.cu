@@ -5,12 +5,16 @@
  * - gelu and sigmoid are passes over z: the library's gelu is the tanh approximation, ours is exact.
  * - the gradient of W waits in the workspace where many rows are multiplied in chunks, and with gamma, since dgamma
  *   needs it as it is.
+ * - bf16 rows of x and W whose length is no multiple of 16 bytes, as that of patches of 14 x 14 pixels, are padded
+ *   first: cuBLASLt's fast algorithms do not take them.
+ *
  * What is multiplied is fp32 or bf16, sums and gradients of parameters are fp32, other results either. */
 #include "kernels/cuda/linear.h"
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/padded_rows.h"
 #include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
 
@@ -108,9 +112,38 @@ extern "C" vg_status vg_cuda_linear_pack(vg_stream *stream, const vg_node *node,
 
 /* --- forward ------------------------------------------------------------------------------------------------------ */
 
+static bool is_padded(const vg_operand *x)
+{
+    return is_bf16(x) && vg_padded_width(vg_shape_last(&x->shape)) != vg_shape_last(&x->shape);
+}
+
+static size_t padded_bytes(const vg_operand *x)
+{
+    return vg_padded_bytes(vg_shape_rows(&x->shape), vg_shape_last(&x->shape));
+}
+
+/* Multiplies x and W by way of padded rows, which lie behind the workspace of the product. */
+static void take_padded(vg_stream *stream, const vg_node *node, vg_matmul *product)
+{
+    unsigned char *x = (unsigned char *)node->workspace + VG_MATMUL_WORKSPACE_BYTES,
+                  *w = x + padded_bytes(&node->in[0]);
+    vg_cuda_pad_rows(stream, &node->in[0], x);
+    vg_cuda_pad_rows(stream, &node->in[1], w);
+    product->a = x;
+    product->b = w;
+    product->k = vg_padded_width(product->k);
+}
+
+/* W is bf16 like x, but for a gamma. */
+static bool multiplies_padded(const vg_node *node)
+{
+    return is_padded(&node->in[0]) && is_padded(&node->in[1]);
+}
+
 extern "C" size_t vg_cuda_linear_workspace(const vg_node *node)
 {
-    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(node);
+    const size_t padded = multiplies_padded(node) ? padded_bytes(&node->in[0]) + padded_bytes(&node->in[1]) : 0;
+    return VG_MATMUL_WORKSPACE_BYTES + scaled_bytes(node) + padded;
 }
 
 extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
@@ -131,6 +164,7 @@ extern "C" vg_status vg_cuda_linear(vg_stream *stream, const vg_node *node)
     product.b_transposed = true;
     product.relu = act == VG_ACT_RELU;
     take_scaled(stream, node, &product);
+    if (multiplies_padded(node)) take_padded(stream, node, &product);
     VG_TRY(vg_cuda_matmul(stream, &product, node->workspace, NULL));
     if (act == VG_ACT_GELU || act == VG_ACT_SIGMOID) vg_cuda_activate(stream, act, z, y);
     return VG_CUDA_LAUNCHED("linear");
@@ -164,10 +198,12 @@ extern "C" vg_status vg_cuda_linear_dx(vg_stream *stream, const vg_node *node)
 /* --- the gradients of the parameters ------------------------------------------------------------------------------ */
 
 struct dw_args {
-    const float *product, *w, *b, *gamma, *sums; /* parts of G, each [N,K]; [N,K]; [N]; [N]; parts of [N]. Or NULL */
-    float *dw, *db, *dgamma;                     /* any may be NULL */
+    const float *product, *sums; /* parts of G, each [N,stride]; parts of [N]. Or NULL */
+    const float *w, *b, *gamma;  /* [N,K]; [N]; [N]. Or NULL */
+    float *dw, *db, *dgamma;     /* any may be NULL */
     int64_t rows;
-    int width, parts, sum_parts; /* parts of G, of sums */
+    int width, stride;    /* K; from a row of G to the next */
+    int parts, sum_parts; /* of G, of sums */
     bool wide, accumulate;
 };
 
@@ -191,7 +227,7 @@ template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t
     float along = 0;
     for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
         const int64_t at = row * p.width + c;
-        pack<W> g = sum_of_parts<W>(p.product + at, p.parts, p.rows * p.width);
+        pack<W> g = sum_of_parts<W>(p.product + row * p.stride + c, p.parts, p.rows * p.stride);
         if (p.dgamma) {
             const pack<W> w = load<W>(p.w + at);
             for (int i = 0; i < W; i++) along += w.v[i] * g.v[i];
@@ -221,7 +257,9 @@ KERNEL_ENTRY(finish_dw, struct dw_args)
 /* How rows are divided, and where things lie in the workspace behind that of the product. */
 struct dw_space {
     int64_t chunks, parts; /* row_chunks.h */
-    float *sums, *product; /* parts of [N], of [N,K] */
+    int64_t width;         /* K, or that of padded rows */
+    float *sums, *product; /* parts of [N], of [N,width] */
+    void *x;               /* itself, or padded */
     void *partial;         /* of the column sums */
 };
 
@@ -233,10 +271,13 @@ static size_t dw_space_of(const vg_node *node, struct dw_space *out)
     size_t at = VG_MATMUL_WORKSPACE_BYTES;
     out->chunks = vg_row_chunks(rows, n, k);
     out->parts = vg_row_parts(rows, n, k);
+    out->width = is_padded(&node->in[1]) ? vg_padded_width(k) : k;
     out->sums = (float *)(memory + at);
     at += floats_bytes(out->parts * n);
     out->product = (float *)(memory + at);
-    if (node->in[4].shape.rank || out->parts > 1) at += floats_bytes(out->parts * n * k);
+    if (node->in[4].shape.rank || out->parts > 1 || out->width > k) at += floats_bytes(out->parts * n * out->width);
+    out->x = out->width > k ? memory + at : (unsigned char *)node->in[1].data;
+    if (out->width > k) at += padded_bytes(&node->in[1]);
     out->partial = memory + at;
     return at + vg_cuda_column_sums_workspace(rows, n);
 }
@@ -273,18 +314,18 @@ static void add_to(vg_stream *stream, float *to, const float *x, int64_t n)
 
 /* G = dz^T x of `chunks` chunks of `rows` rows from row `first` on, one behind the other, and their sums of dz, which
  * may be NULL; `summed` becomes whether those were made. */
-static vg_status multiply_chunks(vg_stream *stream, const vg_node *node, int64_t first, int64_t rows, int64_t chunks,
-                                 bool add, float *g, float *sums, bool *summed)
+static vg_status multiply_chunks(vg_stream *stream, const vg_node *node, const struct dw_space *space, int64_t first,
+                                 int64_t rows, int64_t chunks, bool add, float *g, float *sums, bool *summed)
 {
-    const vg_operand *dz = &node->in[0], *x = &node->in[1];
+    const vg_operand *dz = &node->in[0];
     vg_matmul product = {};
     product.m = vg_shape_last(&dz->shape);
-    product.n = vg_shape_last(&x->shape);
+    product.n = space->width;
     product.k = rows;
     product.batch = chunks;
     product.factors = dz->dtype;
     product.a = (const unsigned char *)dz->data + (size_t)(first * product.m) * vg_dtype_bytes(dz->dtype);
-    product.b = (const unsigned char *)x->data + (size_t)(first * product.n) * vg_dtype_bytes(x->dtype);
+    product.b = (const unsigned char *)space->x + (size_t)(first * product.n) * vg_dtype_bytes(dz->dtype);
     product.a_transposed = true;
     product.c = add ? g : NULL;
     product.d = g;
@@ -303,11 +344,11 @@ static vg_status multiply(vg_stream *stream, const vg_node *node, const struct d
     const bool add = node->accumulate && product == node->out[0].data;
     bool summed = false, left_summed = true;
     if (product) {
-        VG_TRY(multiply_chunks(stream, node, 0, of_chunk, chunks, add, product, sums, &summed));
+        if (is_padded(&node->in[1])) vg_cuda_pad_rows(stream, &node->in[1], space->x);
+        VG_TRY(multiply_chunks(stream, node, space, 0, of_chunk, chunks, add, product, sums, &summed));
         if (left > 0)
-            VG_TRY(multiply_chunks(stream, node, rows - left, left, 1, false,
-                                   product + chunks * n * vg_shape_last(&node->in[1].shape),
-                                   sums ? sums + chunks * n : NULL, &left_summed));
+            VG_TRY(multiply_chunks(stream, node, space, rows - left, left, 1, false,
+                                   product + chunks * n * space->width, sums ? sums + chunks * n : NULL, &left_summed));
     }
     *sum_parts = summed && left_summed ? (int)space->parts : 1;
     if (sums && !(summed && left_summed)) sum_rows_of(stream, dz, sums, space->partial);
@@ -329,10 +370,11 @@ static void finish(vg_stream *stream, const vg_node *node, const struct dw_space
     p.dgamma = (float *)out[2].data;
     p.rows = vg_shape_last(&in[0].shape);
     p.width = (int)vg_shape_last(&in[1].shape);
+    p.stride = (int)space->width;
     p.parts = (int)space->parts;
     p.sum_parts = sum_parts;
     p.accumulate = node->accumulate;
-    p.wide = is_wide(p.width, p.product, p.w, p.dw);
+    p.wide = is_wide(p.width | p.stride, p.product, p.w, p.dw);
     LAUNCH(finish_dw, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
 }
 
@@ -342,7 +384,7 @@ extern "C" vg_status vg_cuda_linear_dw(vg_stream *stream, const vg_node *node)
     float *dw = (float *)node->out[0].data, *db = (float *)node->out[1].data, *dgamma = (float *)node->out[2].data;
     struct dw_space space;
     dw_space_of(node, &space);
-    const bool finished = gamma || (dw && space.parts > 1); /* by a pass over G */
+    const bool finished = gamma || (dw && (space.parts > 1 || is_padded(&node->in[1]))); /* by a pass over G */
     float *product = !dw && !dgamma ? NULL : finished ? space.product : dw;
     float *sums = !db && !(dgamma && b) ? NULL : finished || node->accumulate ? space.sums : db;
     int sum_parts = 1;

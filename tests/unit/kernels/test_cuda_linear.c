@@ -146,6 +146,19 @@ static void parameters_of_bf16_layers(void **state)
     }
 }
 
+/* Among them some with rows whose length is no multiple of 16 bytes. */
+static void bf16_layers(void **state)
+{
+    (void)state;
+    for (int k = 0; k < N_LAYERS * 4; k++) {
+        test_memory m = {0};
+        const layer l = layers[k / 4];
+        vg_node n = forward(&m, l, k & 1 ? VG_ACT_RELU : VG_ACT_NONE, k & 2);
+        bf16_matches_cpu(&m, &n, 2, l.k);
+        release(&m);
+    }
+}
+
 /* Powers of two, so that gamma W is exact in bf16 too. */
 static void gamma_of_a_bf16_layer(void **state)
 {
@@ -259,6 +272,7 @@ int main(void)
         cmocka_unit_test(gradients_of_the_parameters),
         cmocka_unit_test(gradients_of_the_parameters_with_gamma),
         cmocka_unit_test(parameters_of_bf16_layers),
+        cmocka_unit_test(bf16_layers),
         cmocka_unit_test(gamma_of_a_bf16_layer),
         cmocka_unit_test(chunks_of_rows_are_added_in_their_order),
         cmocka_unit_test(a_row_has_the_same_bits_alone),
