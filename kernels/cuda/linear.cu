@@ -24,28 +24,29 @@ struct scale_args {
     const float *w, *b, *gamma; /* [N,K], [N] or NULL, [N] */
     void *scaled_w;             /* fp32, or bf16 */
     float *scaled_b;
-    int64_t rows;
     int width;
     bool bf16, wide;
 };
 
+/* Weights have few rows and long ones: a block takes a row. */
+enum { WEIGHT_WARPS = 4, WEIGHT_THREADS = WEIGHT_WARPS * WARP };
+
 template <int W, class T> static __device__ void scale_row(const struct scale_args &p, int64_t row)
 {
     const float gamma = p.gamma[row];
-    for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
+#pragma unroll 4
+    for (int c = (int)threadIdx.x * W; c < p.width; c += WEIGHT_THREADS * W) {
         pack<W> w = load<W>(p.w + row * p.width + c);
         for (int i = 0; i < W; i++) w.v[i] *= gamma;
         store<W>((T *)p.scaled_w + row * p.width + c, w);
     }
-    if (p.b && lane_of_warp() == 0) p.scaled_b[row] = p.b[row] * gamma;
+    if (p.b && threadIdx.x == 0) p.scaled_b[row] = p.b[row] * gamma;
 }
 
-/* A warp scales a row of W. Memory bound: 8 * N * K bytes, 6 into bf16. */
-KERNEL(ROW_THREADS) void scale_weight(const struct scale_args p)
+/* Memory bound: 8 * N * K bytes, 6 into bf16. */
+KERNEL(WEIGHT_THREADS) void scale_weight(const struct scale_args p)
 {
-    const int64_t row = row_of_warp();
-    if (row >= p.rows) return;
-    BY_TYPE_AND_FP32(p.bf16, p.wide, scale_row, p, row);
+    BY_TYPE_AND_FP32(p.bf16, p.wide, scale_row, p, (int64_t)blockIdx.x);
 }
 KERNEL_ENTRY(scale_weight, struct scale_args)
 
@@ -79,13 +80,12 @@ static void scale(vg_stream *stream, const vg_node *node, unsigned char *to)
     p.w = (const float *)node->in[1].data;
     p.b = node->op == VG_OP_linear ? (const float *)node->in[2].data : NULL;
     p.gamma = (const float *)gamma_of(node)->data;
-    p.rows = shape->dim[0];
     p.width = (int)shape->dim[1];
     p.scaled_w = to;
     p.scaled_b = (float *)(to + weight_bytes(node));
     p.bf16 = is_bf16(&node->in[0]);
     p.wide = is_wide(p.width, p.w, p.scaled_w);
-    LAUNCH(scale_weight, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    LAUNCH(scale_weight, (unsigned)shape->dim[0], WEIGHT_THREADS, 0, vg_cuda_queue(stream), p);
 }
 
 /* With gamma, what is multiplied is gamma W and gamma b: packed where they are frozen, or made now, in the workspace
@@ -212,20 +212,24 @@ static __forceinline__ __device__ void put(float *to, float x, bool accumulate)
     *to = accumulate ? *to + x : x;
 }
 
-/* The sum of the numbers at x in all parts, in the order of parts. */
+/* The sum of the numbers at x in all parts, in the order of parts: fetched at once, then added. */
 template <int W> static __forceinline__ __device__ pack<W> sum_of_parts(const float *x, int parts, int64_t apart)
 {
-    pack<W> sum = load<W>(x);
-#pragma unroll 4
-    for (int i = 1; i < parts; i++) sum = sum + load<W>(x + i * apart);
-    return sum;
+    pack<W> of[VG_MOST_ROW_PARTS] = {};
+#pragma unroll
+    for (int i = 0; i < VG_MOST_ROW_PARTS; i++)
+        if (i < parts) of[i] = load<W>(x + i * apart);
+#pragma unroll
+    for (int i = 1; i < VG_MOST_ROW_PARTS; i++)
+        if (i < parts) of[0] = of[0] + of[i];
+    return of[0];
 }
 
-/* Row n of dW, and <W[n], G[n]> where dgamma wants it. */
+/* Row n of dW, and the warp's share of <W[n], G[n]> where dgamma wants it. */
 template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t row, float gamma)
 {
     float along = 0;
-    for (int c = lane_of_warp() * W; c < p.width; c += WARP * W) {
+    for (int c = (int)threadIdx.x * W; c < p.width; c += WEIGHT_THREADS * W) {
         const int64_t at = row * p.width + c;
         pack<W> g = sum_of_parts<W>(p.product + row * p.stride + c, p.parts, p.rows * p.stride);
         if (p.dgamma) {
@@ -239,15 +243,19 @@ template <int W> static __device__ float dw_row(const struct dw_args &p, int64_t
     return warp_sum(along);
 }
 
-/* Outputs of a layer whose rows were multiplied in parts, or that has a gamma: a warp each, from its rows of G and its
+/* Outputs of a layer whose rows were multiplied in parts, or that has a gamma: a block each, from its rows of G and its
  * sums of dz. Memory bound: the parts of G and, for dgamma, W are read and dW is written once; 4 * N * K bytes each. */
-KERNEL(ROW_THREADS) void finish_dw(const struct dw_args p)
+KERNEL(WEIGHT_THREADS) void finish_dw(const struct dw_args p)
 {
-    const int64_t row = row_of_warp();
-    if (row >= p.rows) return;
+    SHARED(float, of_warps, [WEIGHT_WARPS]);
+    const int64_t row = blockIdx.x;
     const float gamma = p.gamma ? p.gamma[row] : 1.0F;
-    const float along = !p.product ? 0.0F : p.wide ? dw_row<4>(p, row, gamma) : dw_row<1>(p, row, gamma);
-    if (lane_of_warp() > 0) return;
+    const float of_warp = !p.product ? 0.0F : p.wide ? dw_row<4>(p, row, gamma) : dw_row<1>(p, row, gamma);
+    if (lane_of_warp() == 0) of_warps[threadIdx.x / WARP] = of_warp;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    float along = of_warps[0];
+    for (int w = 1; w < WEIGHT_WARPS; w++) along += of_warps[w];
     const float sum = p.sums ? sum_of_parts<1>(p.sums + row, p.sum_parts, p.rows).v[0] : 0.0F;
     if (p.db) put(p.db + row, gamma * sum, p.accumulate);
     if (p.dgamma) put(p.dgamma + row, along + (p.b ? p.b[row] * sum : 0.0F), p.accumulate);
@@ -375,7 +383,7 @@ static void finish(vg_stream *stream, const vg_node *node, const struct dw_space
     p.sum_parts = sum_parts;
     p.accumulate = node->accumulate;
     p.wide = is_wide(p.width | p.stride, p.product, p.w, p.dw);
-    LAUNCH(finish_dw, blocks_for(p.rows, ROW_WARPS), ROW_THREADS, 0, vg_cuda_queue(stream), p);
+    LAUNCH(finish_dw, (unsigned)p.rows, WEIGHT_THREADS, 0, vg_cuda_queue(stream), p);
 }
 
 extern "C" vg_status vg_cuda_linear_dw(vg_stream *stream, const vg_node *node)

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-enum { VG_PRODUCT_TILE = 64 };
+enum { VG_PRODUCT_TILE = 64, VG_MOST_ROW_CHUNKS = 8, VG_MOST_ROW_PARTS = VG_MOST_ROW_CHUNKS + 1 };
 
 /* Tiles of a product's [rows,columns] results. */
 static inline int64_t vg_product_tiles(int64_t rows, int64_t columns)
@@ -18,10 +18,10 @@ static inline int64_t vg_product_tiles(int64_t rows, int64_t columns)
  * a few rounds of tiles, but no more than are worth their way through memory: 8 bytes for each of the n * k. */
 static inline int64_t vg_row_chunks(int64_t rows, int64_t n, int64_t k)
 {
-    enum { ENOUGH_TILES = 1024, LEAST_ROWS = 1024, MOST_CHUNKS = 8 };
+    enum { ENOUGH_TILES = 1024, LEAST_ROWS = 1024 };
     const int64_t tiles = vg_product_tiles(n, k);
     int64_t chunks = 1;
-    while (chunks < MOST_CHUNKS && chunks * tiles < ENOUGH_TILES && (chunks + 1) * LEAST_ROWS <= rows) chunks++;
+    while (chunks < VG_MOST_ROW_CHUNKS && chunks * tiles < ENOUGH_TILES && (chunks + 1) * LEAST_ROWS <= rows) chunks++;
     return chunks;
 }
 
