@@ -1,7 +1,8 @@
 /* The loader's speed, and the parts it is held against.
  *
  *     bench_loader load SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     the loader with every augmentation
- *     bench_loader bare SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     read, decode all of it, stretch; nothing else
+ *     bench_loader bare SHARDS SPLIT TOKENIZER SIDE WORKERS IMAGES     read, decode all of it to brightness and colours
+ * as they are stored, as the loader does, stretch; nothing else
  *     bench_loader resize PICTURE SIDE REDUCED                         the stretched pixels on standard output, decoded
  * and stretched as data.reduced: REDUCED has it
  *
@@ -75,23 +76,47 @@ static vg_status load(const work *w)
     return VG_OK;
 }
 
-/* Libjpeg as anyone calls it, with memory that is kept. */
-static vg_status decode_all(const unsigned char *bytes, size_t n, vg_image *image, size_t *capacity)
+/* Memory for all samples of a picture, and where each component's lie. */
+static vg_status planes_place(const struct jpeg_decompress_struct *info, vg_decoded *out)
+{
+    size_t bytes = 0, at[3] = {0};
+    out->n_planes = info->num_components;
+    for (int k = 0; k < out->n_planes; k++) {
+        const jpeg_component_info *c = &info->comp_info[k];
+        const int width = (int)c->downsampled_width, height = (int)c->downsampled_height;
+        out->planes[k] = (vg_plane){.stride = (size_t)c->width_in_blocks * DCTSIZE + 16,
+                                    .width = width,
+                                    .height = height,
+                                    .window = {.width = width, .height = height}};
+        at[k] = bytes;
+        bytes += (size_t)info->total_iMCU_rows * (size_t)c->v_samp_factor * DCTSIZE * out->planes[k].stride;
+    }
+    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes, 1));
+    for (int k = 0; k < out->n_planes; k++) out->planes[k].samples = out->image.pixels + at[k];
+    return VG_OK;
+}
+
+/* Libjpeg as anyone calls it who wants brightness and colours as they are stored, with memory that is kept. */
+static vg_status decode_all(const unsigned char *bytes, size_t n, vg_decoded *out)
 {
     struct jpeg_decompress_struct info;
     struct jpeg_error_mgr errors;
+    JSAMPROW rows[3][MAX_SAMP_FACTOR * DCTSIZE];
+    JSAMPARRAY all[3] = {rows[0], rows[1], rows[2]};
     info.err = jpeg_std_error(&errors);
     jpeg_create_decompress(&info);
     jpeg_mem_src(&info, bytes, (unsigned long)n);
     jpeg_read_header(&info, TRUE);
-    info.out_color_space = JCS_RGB;
+    VG_CHECK(info.jpeg_color_space == JCS_YCbCr, VG_E_DATA, "a picture is not stored as brightness and two colours");
+    info.raw_data_out = TRUE;
     jpeg_start_decompress(&info);
-    VG_TRY(vg_grow(&image->pixels, capacity, (size_t)info.output_width * info.output_height * 3, 1));
-    image->width = (int)info.output_width;
-    image->height = (int)info.output_height;
-    while (info.output_scanline < info.output_height) {
-        JSAMPROW row = image->pixels + (size_t)info.output_scanline * info.output_width * 3;
-        jpeg_read_scanlines(&info, &row, 1);
+    VG_TRY(planes_place(&info, out));
+    for (JDIMENSION band = 0; band < info.total_iMCU_rows; band++) {
+        for (int k = 0; k < out->n_planes; k++)
+            for (int y = 0, n_rows = info.comp_info[k].v_samp_factor * DCTSIZE; y < n_rows; y++)
+                rows[k][y] =
+                    out->planes[k].samples + ((size_t)band * (size_t)n_rows + (size_t)y) * out->planes[k].stride;
+        jpeg_read_raw_data(&info, all, (JDIMENSION)info.max_v_samp_factor * DCTSIZE);
     }
     jpeg_finish_decompress(&info);
     jpeg_destroy_decompress(&info);
@@ -101,20 +126,20 @@ static vg_status decode_all(const unsigned char *bytes, size_t n, vg_image *imag
 static vg_status bare(const work *w)
 {
     unsigned char *bytes = NULL;
-    size_t n = 0, bytes_capacity = 0, pixels_capacity = 0;
-    vg_image image = {0};
+    size_t n = 0, capacity = 0;
+    vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
     uint8_t *out = vg_new0_array((size_t)w->side * (size_t)w->side, 3);
     VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
     for (int64_t i = 0; i < w->n_images; i++) {
-        VG_TRY(vg_split_read_image(w->split, i % vg_split_image_count(w->split), &bytes, &bytes_capacity, &n));
-        VG_TRY(decode_all(bytes, n, &image, &pixels_capacity));
-        VG_TRY(vg_image_resize(&image, w->side, w->side, out, &scratch));
+        VG_TRY(vg_split_read_image(w->split, i % vg_split_image_count(w->split), &bytes, &capacity, &n));
+        VG_TRY(decode_all(bytes, n, &decoded));
+        VG_TRY(vg_decoded_stretch(&decoded, false, w->side, w->side, out, &scratch));
     }
     free(bytes);
     free(out);
     free(scratch.data);
-    vg_image_release(&image);
+    vg_image_release(&decoded.image);
     return VG_OK;
 }
 
