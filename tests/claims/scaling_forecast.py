@@ -36,7 +36,7 @@ run: {log_every: 1, eval_every: 0}
 schedule: [{name: blocks, steps: %d, unfreeze_blocks: 4}]
 """ % STEPS
 # MiB of a bucket; whether it goes on behind backward
-KINDS = {"one bucket, which nothing hides": (4096, False), "buckets of 4 MiB behind backward": (4, True)}
+KINDS = {"one bucket, which nothing hides": (1024, False), "buckets of 4 MiB behind backward": (4, True)}
 
 
 def quick(records, key):

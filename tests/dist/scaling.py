@@ -98,7 +98,7 @@ def bad_input(bench):
         done = bench.run("plan", "run.yaml", *words)
         said = done.stderr.strip()
         check(" ".join(words), done.returncode == code and named in said and "\n" not in said, said)
-    done = bench.run("bench", "comm", "--mb", "1", "--out", "absent/net.json", ranks=2)
+    done = bench.run("bench", "comm", "--mb", "8", "--out", "absent/net.json", ranks=2)
     check("a network that cannot be written", done.returncode == STORAGE and "absent/net.json" in done.stderr, done.returncode)
 
 
