@@ -2,7 +2,7 @@
  * a message of n bytes takes alpha + n / beta): between the ranks of a host, and between hosts. Local.
  *
  *     vg_network network = {0};
- *     VG_TRY(vg_network_read("25gbe", &network));              or a file that `vlgtr bench comm --out` wrote
+ *     VG_TRY(vg_network_read("10gbe", &network));              or a file that `vlgtr bench comm --out` wrote
  *     vg_sum_shape shape = vg_sum_shape_of(n_leaves, 64, network.host_ranks);
  *     vg_exchange e = vg_network_exchange(&network, &shape, &plan);   e.total_s, e.hidden_s */
 #ifndef VG_TRAINER_NETWORK_H
