@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One training that is killed again and again, at random moments and by SIGKILL: one of its ranks, mpirun, or all at once;
-in start-up, between steps, while a checkpoint is written. Each life may have another number of ranks. It ends with the
-weights of the run that nobody disturbed.
+in start-up, between steps, while a checkpoint is written. Each life may have another number of ranks, which may keep
+their share of the moments alone. It ends with the weights of the run that nobody disturbed.
 
 usage: kills.py VLGTR [KILLS]"""
 
@@ -88,8 +88,8 @@ def main(vlgtr, kills):
         bench.train(1, {"run.folder": "calm", **schedule, "run.checkpoint_every": 1000000})
         want = bench.hashes("calm")[2 * half]
         while sum(done.values()) < kills:
-            process = bench.start("train", "run.yaml", *bench.sets({"run.folder": "killed", **schedule}), *LATE,
-                                  ranks=chance.randint(1, 4))
+            life = {"run.folder": "killed", "train.zero": chance.choice(["true", "false"]), **schedule}
+            process = bench.start("train", "run.yaml", *bench.sets(life), *LATE, ranks=chance.randint(1, 4))
             when = moment(bench, "killed", process, chance)
             if when is None:
                 print(f"the run ended before its kill {sum(done.values()) + 1}, with {process.returncode}")

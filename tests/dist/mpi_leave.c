@@ -2,10 +2,11 @@
  *   an exit code, kill   the launcher ends the others
  *   told                 it fails, tells them, and stands still: they end by themselves, and say what it said
  *   stands               it stands still: they end at the deadline
+ *   gather               it stands still between a sum and the gathering of what is made of its slices: likewise
  *   fails                a call of MPI fails there: it says so, ends, and does not wait for what cannot come
  *   suspended            all are stopped for longer than the deadline, and go on: nobody leaves */
 #define _POSIX_C_SOURCE 200809L /* kill */
-#include "dist/comm.h"
+#include "dist/reduce.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -72,17 +73,41 @@ static _Noreturn void leave(vg_comm *comm, const char *how)
     vg_comm_abort(comm, atoi(how));
 }
 
+/* As a step does that updates weights by slices. */
+static vg_status gather(vg_comm *comm)
+{
+    enum { N = 4 * 1024 };
+    static float weights[N];
+    static const int64_t end = N;
+    const vg_sum_plan plan = {
+        .n = N, .n_leaves = vg_comm_size(comm), .n_buckets = 1, .bucket_ends = &end, .sliced = true};
+    vg_reducer *r = NULL;
+    const float *total;
+    VG_TRY(vg_reducer_new(comm, &plan, NULL, NULL, &r));
+    vg_reducer_push(r, true);
+    VG_TRY(vg_reducer_finish(r, &total));
+    while (vg_comm_rank(comm) == 1) pause();
+    vg_comm_set_deadline(comm, 1);
+    return vg_reducer_gather(r, weights, 1024);
+}
+
+static vg_status wait_for_rank_1(vg_comm *comm, const char *how)
+{
+    if (strcmp(how, "gather") == 0) return gather(comm);
+    vg_comm_set_deadline(comm, strcmp(how, "stands") == 0 ? 1 : 0);
+    const vg_status st = vg_comm_barrier(comm);
+    return strcmp(how, "fails") == 0 ? vg_comm_barrier(comm)
+                                     : st; /* rank 1 came to the first, and did not see it end */
+}
+
 int main(int n_words, char **words)
 {
     vg_comm *comm = NULL;
     if (n_words < 2 || vg_comm_open(&comm) != VG_OK || vg_comm_barrier(comm) != VG_OK) return 1;
     if (strcmp(words[1], "suspended") == 0) return suspended(comm);
-    if (vg_comm_rank(comm) == 1) leave(comm, words[1]);
-    vg_comm_set_deadline(comm, strcmp(words[1], "stands") == 0 ? 1 : 0);
-    vg_status st = vg_comm_barrier(comm);
-    if (strcmp(words[1], "fails") == 0)
-        st = vg_comm_barrier(comm); /* rank 1 came to the first, and did not see it end */
-    if (st == VG_OK) return 0;      /* which cannot be */
+    if (vg_comm_rank(comm) == 1 && strcmp(words[1], "gather") != 0) leave(comm, words[1]);
+    const vg_status st = wait_for_rank_1(comm, words[1]);
+    if (st == VG_OK) return 0; /* which cannot be */
     if (vg_comm_speaks(comm)) fprintf(stderr, "mpi_leave: %s\n", vg_error_text());
     vg_comm_abort(comm, vg_exit_code(st));
 }
