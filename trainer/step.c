@@ -219,6 +219,20 @@ static vg_status run_leaves(vg_run *r)
 
 /* ---- the update ---- */
 
+/* What ranks made of their slices goes to all. In host memory its time is known, and nothing hides it. */
+static vg_status share(vg_run *r, float *array, int64_t block_floats)
+{
+    const double start_s = vg_now_s();
+    vg_exchange_times t;
+    VG_TRY(vg_gradients_share(r->gradients, array, block_floats));
+    if (!r->params->moments_elsewhere || !vg_gradients_times(r->gradients, &t)) return VG_OK;
+    const double end_s = vg_now_s();
+    vg_trace_add(&r->trace, VG_LANE_BUCKETS, "gather", start_s, end_s);
+    r->mark_exchange_s += end_s - start_s;
+    r->mark_exposed_s += end_s - start_s;
+    return VG_OK;
+}
+
 /* Sums of squares of the blocks of this rank's slices of the total; then of all. */
 static vg_status sum_squares(vg_run *r, const float *total)
 {
@@ -229,7 +243,7 @@ static vg_status sum_squares(vg_run *r, const float *total)
         VG_TRY(r->compute.backend->sum_squares(&r->compute.stream, total + first, count / VG_PARAM_BLOCK,
                                                opt->block_squares + first / VG_PARAM_BLOCK));
     }
-    return vg_gradients_share(r->gradients, (float *)(void *)opt->block_squares, sizeof(double) / sizeof(float));
+    return share(r, (float *)(void *)opt->block_squares, sizeof(double) / sizeof(float));
 }
 
 /* The AdamW pass over slice i. */
@@ -286,7 +300,7 @@ static vg_status update_weights(vg_run *r, const float *total)
     VG_TRY(sum_squares(r, total));
     VG_TRY(backend->norm(stream, &norm));
     for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
-    VG_TRY(vg_gradients_share(r->gradients, r->params->at.master, VG_PARAM_BLOCK));
+    VG_TRY(share(r, r->params->at.master, VG_PARAM_BLOCK));
     VG_TRY(stage_next_step(r));
     VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(vg_params_mirror(r->params));
