@@ -1,6 +1,7 @@
 /* What a program costs: floating-point operations of the products (a multiply-add is 2) and bytes that must move, by
  * the cost rules of ops.def; and what it took, as measured. */
 #include "kernels/cuda/row_chunks.h"
+#include "kernels/heads_impl.h"
 #include "kernels/program_impl.h"
 
 #include <math.h>
@@ -56,12 +57,9 @@ static vg_cost cost_heads(const vg_node *n)
 {
     vg_cost cost = cost_bytes(n);
     const bool contract = n->op == VG_OP_heads_contract, dw = n->op == VG_OP_heads_dw;
-    const vg_shape *x = &n->in[0].shape, *w = &n->in[1].shape;
-    const int64_t heads = n->attr.heads.heads, rows = vg_shape_rows(x) / (contract ? heads : 1);
-    const int64_t size = (contract ? w->dim[0] : vg_shape_last(x)) / heads, width = vg_shape_last(w);
-    cost.flops = 2 * (double)(rows * heads) * (double)(size * width);
-    cost.pieces =
-        (double)(heads * (dw ? vg_product_tiles(size, width) : vg_product_tiles(rows, contract ? size : width)));
+    const vg_heads_sizes s = vg_heads_sizes_of(n);
+    cost.flops = 2 * (double)(s.n * s.heads) * (double)(s.size * s.width);
+    cost.pieces = (double)(s.heads * vg_product_tiles(dw ? s.size : s.n, contract ? s.size : s.width));
     return cost;
 }
 
@@ -86,12 +84,11 @@ static vg_cost cost_attention(const vg_node *n)
 
 /* --- kernels of the CUDA backend, a node; tests/claims/gpu_bytes counts them, but for those of products --- */
 
-/* Passes down the columns, 128 rows to one, until one is left. */
+/* Passes down the columns, a chunk of rows to one, until one is left. */
 static int column_passes(int64_t rows)
 {
-    enum { CHUNK = 128 };
     int passes = 1;
-    for (; rows > CHUNK; rows = (rows + CHUNK - 1) / CHUNK) passes++;
+    for (; rows > VG_COLUMN_CHUNK; rows = vg_chunks_of(rows, VG_COLUMN_CHUNK)) passes++;
     return passes;
 }
 
@@ -122,19 +119,16 @@ static int attention_grad_kernels(const vg_node *n)
 
 static int heads_kernels(const vg_node *n)
 {
-    enum { CHUNK = 64 }; /* rows of a weighted sum */
     const vg_operand *in = n->in, *out = n->out;
     const int64_t rows = vg_shape_rows(&in[0].shape);
     if (n->op == VG_OP_heads_expand) return 1 + (out[1].shape.rank > 0);
     if (n->op == VG_OP_heads_contract) return 1 + (in[2].shape.rank > 0);
-    const int sums = in[2].shape.rank ? 1 + column_passes((rows + CHUNK - 1) / CHUNK) : column_passes(rows);
-    return (out[0].shape.rank > 0) + (out[1].shape.rank ? sums : 0);
+    return (out[0].shape.rank > 0) + (out[1].shape.rank ? column_passes(rows) : 0);
 }
 
 static int layernorm_grad_kernels(const vg_node *n)
 {
-    enum { CHUNK = 32 };
-    const int64_t chunks = (vg_shape_rows(&n->in[0].shape) + CHUNK - 1) / CHUNK;
+    const int64_t chunks = vg_chunks_of(vg_shape_rows(&n->in[0].shape), VG_LAYERNORM_CHUNK);
     return 1 + (n->out[1].shape.rank || n->out[2].shape.rank ? column_passes(chunks) : 0);
 }
 

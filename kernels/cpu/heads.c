@@ -1,20 +1,7 @@
 /* Queries of all heads as rows of one wide head, and back: a product per head, too small for more than one thread. */
 #include "kernels/cpu/cpu_impl.h"
 #include "kernels/cpu/gemm_impl.h"
-
-/* Sizes of the three operations: n rows of queries, heads H of size D, rows of C. */
-typedef struct sizes {
-    int64_t n, heads, size, width;
-} sizes;
-
-static sizes sizes_of(const vg_node *node)
-{
-    const vg_shape *x = &node->in[0].shape, *last = &node->in[1].shape;
-    const int64_t heads = node->attr.heads.heads;
-    if (node->op == VG_OP_heads_contract)
-        return (sizes){vg_shape_rows(x) / heads, heads, last->dim[0] / heads, vg_shape_last(x)};
-    return (sizes){vg_shape_rows(x), heads, vg_shape_last(x) / heads, vg_shape_last(last)};
-}
+#include "kernels/heads_impl.h"
 
 /* The product of head 0, and how far its operands are from those of the next. */
 typedef struct head_product {
@@ -25,7 +12,7 @@ typedef struct head_product {
 static head_product product(const vg_node *node)
 {
     const vg_operand *in = node->in;
-    const sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const int64_t narrow = s.heads * s.size, wide = s.heads * s.width, weights = s.size * s.width;
     vg_gemm g = {.m = s.n, .n = s.width, .k = s.size, .a = in[0].data, .b = in[1].data, .finish.c = node->out[0].data};
     if (node->op == VG_OP_heads_expand) {
@@ -60,7 +47,7 @@ static size_t scratch_of(const head_product *p)
 
 static size_t sums_of(const vg_node *node)
 {
-    const sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     return node->op == VG_OP_heads_dw ? vg_round_up((size_t)(s.heads * s.size), 16) : 0;
 }
 
@@ -90,7 +77,7 @@ static void run_heads(const vg_stream *stream, const vg_node *node, bool add)
 
 vg_status vg_cpu_heads_expand(vg_stream *stream, const vg_node *node)
 {
-    const sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const float *x = node->in[0].data, *bias = node->in[2].data;
     float *shares = node->out[1].data; /* row-major in queries and heads, as x is */
     run_heads(stream, node, false);
@@ -106,7 +93,7 @@ vg_status vg_cpu_heads_expand(vg_stream *stream, const vg_node *node)
 
 vg_status vg_cpu_heads_contract(vg_stream *stream, const vg_node *node)
 {
-    const sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const float *bias = node->in[2].data, *sums = node->in[3].data;
     float *y = node->out[0].data;
     for (int64_t i = 0; bias && i < s.n * s.heads; i++, y += s.size) {
@@ -121,7 +108,7 @@ vg_status vg_cpu_heads_contract(vg_stream *stream, const vg_node *node)
 /* db, by way of sums in the workspace: rows in order, then what was there. */
 static void bias_gradient(const vg_node *node, float *db, float *total)
 {
-    const sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const float *a = node->in[0].data, *sums = node->in[2].data;
     for (int64_t j = 0; j < s.heads * s.size; j++) total[j] = 0;
     for (int64_t i = 0; i < s.n * s.heads; i++, a += s.size) {

@@ -107,8 +107,6 @@ template <class T, int TEAMS> static __device__ __forceinline__ void attend(cons
     write_slice(out, to, at, p.size, p.wide, space->owned.rows[0] + mine);
 }
 
-constexpr int TEAMS = 1, TEAMS_BF16 = 3;
-
 KERNEL(TEAMS *TEAM, 2) void attention_wide(const struct attention_args p)
 {
     attend<float, TEAMS>(p);

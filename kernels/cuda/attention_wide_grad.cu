@@ -4,8 +4,6 @@
 #include "kernels/cuda/attention_grad_impl.h"
 #include "kernels/cuda/attention_wide_impl.h"
 
-constexpr int TEAMS = 1, TEAMS_BF16 = 3;
-
 static __device__ __forceinline__ float d_sum_of(const struct attention_grad_args &p, int slot, int head, int query)
 {
     const bool there = p.d_sums && query < p.a.n_queries;

@@ -336,4 +336,7 @@ static __device__ __forceinline__ void write_slice(struct slices_of<bf16>::sum s
                       fragment_of((int)threadIdx.x), lines);
 }
 
+/* Teams of a block. */
+constexpr int TEAMS = 1, TEAMS_BF16 = 3;
+
 #endif

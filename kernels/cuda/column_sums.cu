@@ -2,9 +2,10 @@
  * order of a sum hangs on the number of rows alone. */
 #include "kernels/cuda/column_sums.h"
 
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
 
-enum { CHUNK = 128, STRIPS = ROW_WARPS };
+enum { CHUNK = VG_COLUMN_CHUNK, STRIPS = ROW_WARPS };
 
 struct column_sums_args {
     vg_column_sums of;
@@ -61,7 +62,7 @@ KERNEL_ENTRY(sum_columns, struct column_sums_args)
 
 static int64_t chunks_of(int64_t n)
 {
-    return (n + CHUNK - 1) / CHUNK;
+    return vg_chunks_of(n, CHUNK);
 }
 
 extern "C" size_t vg_cuda_column_sums_workspace(int64_t n, int64_t columns)

@@ -3,19 +3,7 @@
 #include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/rows.h"
-
-/* Sizes of the three operations: n rows of queries, heads H of size D, rows of C. */
-struct sizes {
-    int64_t n, heads, size, width;
-};
-
-static struct sizes sizes_of(const vg_node *node)
-{
-    const vg_shape *x = &node->in[0].shape, *w = &node->in[1].shape;
-    const int64_t heads = node->attr.heads.heads, rows = vg_shape_rows(x), last = vg_shape_last(x);
-    if (node->op == VG_OP_heads_contract) return {rows / heads, heads, w->dim[0] / heads, last};
-    return {rows, heads, last / heads, vg_shape_last(w)};
-}
+#include "kernels/heads_impl.h"
 
 /* --- the bias ----------------------------------------------------------------------------------------------------- */
 
@@ -66,7 +54,7 @@ KERNEL(ROW_THREADS) void heads_bias_products(const struct bias_args p)
 }
 KERNEL_ENTRY(heads_bias_products, struct bias_args)
 
-static struct bias_args bias_args_of(const struct sizes &s, const vg_operand *typed)
+static struct bias_args bias_args_of(const vg_heads_sizes &s, const vg_operand *typed)
 {
     struct bias_args p = {};
     p.rows = s.n * s.heads;
@@ -78,7 +66,7 @@ static struct bias_args bias_args_of(const struct sizes &s, const vg_operand *ty
 
 /* --- the products ------------------------------------------------------------------------------------------------- */
 
-static vg_matmul product_of(const vg_node *node, const struct sizes &s)
+static vg_matmul product_of(const vg_node *node, const vg_heads_sizes &s)
 {
     vg_matmul product = {};
     product.factors = node->in[0].dtype;
@@ -91,24 +79,24 @@ static vg_matmul product_of(const vg_node *node, const struct sizes &s)
 }
 
 /* Rows of heads side by side; rows of a head below each other; the rows of W. */
-static vg_matmul_rows narrow_rows(const struct sizes &s)
+static vg_matmul_rows narrow_rows(const vg_heads_sizes &s)
 {
     return {s.heads * s.size, s.size};
 }
 
-static vg_matmul_rows wide_rows(const struct sizes &s)
+static vg_matmul_rows wide_rows(const vg_heads_sizes &s)
 {
     return {s.heads * s.width, s.width};
 }
 
-static vg_matmul_rows weight_rows(const struct sizes &s)
+static vg_matmul_rows weight_rows(const vg_heads_sizes &s)
 {
     return {s.width, s.size * s.width};
 }
 
 extern "C" vg_status vg_cuda_heads_expand(vg_stream *stream, const vg_node *node)
 {
-    const struct sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     vg_matmul product = product_of(node, s);
     product.m = s.n;
     product.n = s.width;
@@ -129,7 +117,7 @@ extern "C" vg_status vg_cuda_heads_expand(vg_stream *stream, const vg_node *node
 
 extern "C" vg_status vg_cuda_heads_contract(vg_stream *stream, const vg_node *node)
 {
-    const struct sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     vg_matmul product = product_of(node, s);
     product.m = s.n;
     product.n = s.size;
@@ -152,13 +140,13 @@ extern "C" vg_status vg_cuda_heads_contract(vg_stream *stream, const vg_node *no
 
 extern "C" size_t vg_cuda_heads_workspace(const vg_node *node)
 {
-    const struct sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     if (node->op != VG_OP_heads_dw || !node->out[1].shape.rank) return VG_MATMUL_WORKSPACE_BYTES;
     return VG_MATMUL_WORKSPACE_BYTES + vg_cuda_column_sums_workspace(s.n, s.heads * s.size);
 }
 
 /* db = the sums of the rows of s a. */
-static void sum_bias(vg_stream *stream, const vg_node *node, const struct sizes &s)
+static void sum_bias(vg_stream *stream, const vg_node *node, const vg_heads_sizes &s)
 {
     vg_column_sums sums = {};
     sums.x = node->in[0].data;
@@ -174,7 +162,7 @@ static void sum_bias(vg_stream *stream, const vg_node *node, const struct sizes 
 
 extern "C" vg_status vg_cuda_heads_dw(vg_stream *stream, const vg_node *node)
 {
-    const struct sizes s = sizes_of(node);
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     vg_matmul product = product_of(node, s);
     product.m = s.size;
     product.n = s.width;

@@ -1,7 +1,8 @@
 #include "kernels/cuda/column_sums.h"
+#include "kernels/cuda/row_chunks.h"
 #include "kernels/cuda/rows.h"
 
-enum { CHUNK = 32, MOST_WARPS = 4, SHARED_BYTES = 48 * 1024, ROWS_KEPT = 4 };
+enum { CHUNK = VG_LAYERNORM_CHUNK, MOST_WARPS = 4, SHARED_BYTES = 48 * 1024, ROWS_KEPT = 4 };
 enum { LARGEST_WIDTH = SHARED_BYTES / (ROWS_KEPT * sizeof(float)) };
 
 struct layernorm_grad_args {
@@ -102,7 +103,7 @@ KERNEL_ENTRY(layernorm_grad_rows, struct layernorm_grad_args)
 
 static int64_t chunks_of(const vg_node *node)
 {
-    return (vg_shape_rows(&node->in[0].shape) + CHUNK - 1) / CHUNK;
+    return vg_chunks_of(vg_shape_rows(&node->in[0].shape), CHUNK);
 }
 
 static size_t partial_bytes(const vg_node *node)

@@ -246,10 +246,9 @@ def foreign_launcher(bench):
     for what, variables in (("another MPI's mpiexec", {"PMI_RANK": "0", "PMI_SIZE": "3"}),
                             ("srun without MPI", {"SLURM_STEP_NUM_TASKS": "3"}),
                             ("srun with another MPI's", {"SLURM_STEP_NUM_TASKS": "3", "PMI_RANK": "0", "PMI_SIZE": "3"})):
-        os.environ.update(variables)
-        expect(what, bench.run("train", "run.yaml", "--set", "run.folder=alone"), CONFIG, "3 processes", "srun --mpi=pmix")
-        for name in variables:
-            del os.environ[name]
+        done = subprocess.run(bench.command(0, "train", "run.yaml", "--set", "run.folder=alone"), cwd=bench.folder, capture_output=True,
+                              text=True, env={**bench.environment(1), **variables})
+        expect(what, done, CONFIG, "3 processes", "srun --mpi=pmix")
     check("nobody trained alone", not os.path.exists(bench.path("alone")))
 
 

@@ -87,13 +87,13 @@ static inline vg_operand rounded(test_memory *m, vg_operand *x)
     return copy;
 }
 
-/* Puts an operand one float behind the begin of a larger piece of memory: as out[1], which the kernel does not know,
+/* Puts an operand one number behind the begin of a larger piece of memory: as out[1], which the kernel does not know,
  * the piece reaches the device as a whole. */
 static inline void misalign(test_memory *m, vg_node *n, vg_operand *x)
 {
-    const size_t bytes = operand_bytes(x);
-    n->out[n->n_out] = (vg_operand){hold(m, bytes + sizeof(float)), VG_F32, VG_SHAPE(vg_shape_count(&x->shape) + 1)};
-    x->data = memcpy((float *)n->out[n->n_out++].data + 1, x->data, bytes);
+    const size_t bytes = operand_bytes(x), one = vg_dtype_bytes(x->dtype);
+    n->out[n->n_out] = (vg_operand){hold(m, bytes + one), x->dtype, VG_SHAPE(vg_shape_count(&x->shape) + 1)};
+    x->data = memcpy((char *)n->out[n->n_out++].data + one, x->data, bytes);
 }
 
 #endif

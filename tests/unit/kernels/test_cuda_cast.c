@@ -24,14 +24,6 @@ static vg_operand operand_of(test_memory *m, vg_dtype dtype, const float *values
     return x;
 }
 
-/* Puts x one number behind the begin of a piece of memory: as out[1], which the kernel does not know, the piece reaches
- * the device as a whole. */
-static void shift(test_memory *m, vg_node *n, vg_operand *x)
-{
-    n->out[n->n_out] = blank_operand(m, x->dtype, VG_SHAPE(vg_shape_count(&x->shape) + 1));
-    x->data = memcpy((char *)n->out[n->n_out++].data + vg_dtype_bytes(x->dtype), x->data, operand_bytes(x));
-}
-
 /* What arrives is the number itself, to the nearest where it comes in fp32 and leaves in bf16. */
 static void every_pair_of_types_at_any_length(void **state)
 {
@@ -52,7 +44,7 @@ static void every_pair_of_types_at_any_length(void **state)
             arrived[i] = from == VG_BF16 ? vg_bf16_to_float(((vg_bf16 *)node.in[0].data)[i]) : values[i];
         const vg_operand wanted = operand_of(&m, to, arrived, n);
         node.out[0] = blank_operand(&m, to, VG_SHAPE(n));
-        if (k & 4) shift(&m, &node, &node.in[0]);
+        if (k & 4) misalign(&m, &node, &node.in[0]);
         cuda_run(&node);
         assert_memory_equal(node.out[0].data, wanted.data, operand_bytes(&wanted));
         release(&m);
