@@ -8,7 +8,7 @@
 /* What this program makes of a configuration and its data, as a number: every change that gives weights other bits
  * raises it, so that a run which goes on under such a program says so. tests/dist/numerics.py notices where it was
  * forgotten. */
-enum { VG_NUMERICS = 1, VG_PROFILE_BYTES = 256 };
+enum { VG_NUMERICS = 2, VG_PROFILE_BYTES = 256 };
 
 typedef struct vg_compute {
     const vg_backend *backend;

@@ -7,10 +7,10 @@
 #include <omp.h>
 
 enum {
-    SPAN = 16 * VG_GEMM_RUN,       /* steps of K at a time */
-    ACROSS_SPAN = 2 * VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
-    ACROSS_STEPS = 16,             /* of those, as many as stay in the first-level cache */
-    BLOCK_FLOATS = 96 * 1024,      /* of A: a good part of the second-level cache */
+    SPAN = 16 * VG_GEMM_RUN,   /* steps of K at a time */
+    ACROSS_SPAN = VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
+    ACROSS_STEPS = 16,         /* of those, as many as stay in the first-level cache */
+    BLOCK_FLOATS = 96 * 1024,  /* of A: a good part of the second-level cache */
     MAX_BLOCK_ROWS = 256
 };
 
@@ -149,15 +149,14 @@ static part part_of(const layout *l, int thread, int n_threads)
                   l->column_panels * (column + 1) / best};
 }
 
-/* What finishing a tile will add to, on its way while the sums are made. */
-static void fetch_added(const vg_gemm *g, int64_t row, int64_t n_rows, int64_t column)
+/* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in. */
+static void ahead_of_finish(const vg_gemm *g, int64_t row, int64_t column, vg_gemm_ahead *ahead)
 {
-    enum { LINE = 16 };
-    for (int64_t r = 0; r < n_rows; r++) {
-        const float *at = g->finish.add + vg_gemm_row_of_c(g, row + r) + column;
-        __builtin_prefetch(at);
-        __builtin_prefetch(at + LINE);
-    }
+    const vg_gemm_finish *f = &g->finish;
+    const int64_t at = vg_gemm_row_of_c(g, row) + column;
+    ahead->c = f->c + at;
+    ahead->beside = f->add ? f->add + at : f->z ? f->z + at : ahead->c;
+    ahead->row = f->c_row ? f->c_row : g->n;
 }
 
 /* Row panels first.. of A (packed, n_panels of [length][mr]) times column panel j over one span. A tile is finished
@@ -169,16 +168,17 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
     const vg_gemm_isa *isa = l->isa;
     const int64_t mr = isa->mr, nr = isa->nr;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
-        const int64_t steps = least(VG_GEMM_RUN, length - p), ahead = (nr + n_panels - 1) / n_panels;
+        const int64_t steps = least(VG_GEMM_RUN, length - p), b_step = (nr + n_panels - 1) / n_panels;
         const bool is_last = start + p + steps == g->k;
         const float *here = b + (j * g->k + start + p) * nr,
                     *next = here + (p + steps < length ? steps : g->k - p) * nr;
-        for (int64_t i = 0; i < n_panels; i++, next += steps * ahead) {
+        for (int64_t i = 0; i < n_panels; i++, next += steps * b_step) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
             const bool finishes = is_last && !g->finish.transposed;
-            if (finishes && g->finish.add) fetch_added(g, row, n_rows, j * nr);
-            isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, (vg_gemm_ahead){next, ahead});
+            vg_gemm_ahead ahead = {.b = next, .b_step = b_step};
+            if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
+            isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, ahead);
             if (finishes) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }

@@ -11,7 +11,7 @@
 
 #include "kernels/backend.h"
 
-enum { VG_GEMM_RUN = 256 };
+enum { VG_GEMM_RUN = 384 };
 
 /* What becomes of sum [i,j]: c = add + scale * act(sum + bias), z = sum + bias. NULL operands are left out. */
 typedef struct vg_gemm_finish {
@@ -55,10 +55,14 @@ void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
 
 /* --- one instruction set: the kernels that the loops above are made of --- */
 
-/* What a tile asks into the second-level cache, one line at each step of k. */
+/* What a tile asks for while it computes, a line of each at every step of k, so that no burst of them holds up the
+ * products: the run of B that follows, into the second-level cache; and where it will be finished, its own place in C
+ * and in what is read or written beside it, whose rows lie `row` floats apart. */
 typedef struct vg_gemm_ahead {
-    const float *next;
-    int64_t step;
+    const float *b;
+    int64_t b_step;
+    const float *c, *beside; /* c: NULL where it is not finished yet */
+    int64_t row;
 } vg_gemm_ahead;
 
 typedef struct vg_gemm_isa {
