@@ -3,21 +3,16 @@
 #include "kernels/cuda/attention_bf16_impl.h"
 #include "kernels/cuda/attention_forward_impl.h"
 
+constexpr int MANY_BLOCKS = 2; /* blocks of 16 queries that a warp owns where there are many */
+
 /* --- the running softmax of a lane's two rows
  * ------------------------------------------------------------------------- */
 
-template <int HD> struct fragment_softmax {
+struct fragment_softmax {
     float top[2], sum[2]; /* the largest score so far; of 2^(score - top), over this lane's columns */
-    float out[HD / 8][4];
 };
 
-template <int HD> static __device__ __forceinline__ void begin(struct fragment_softmax<HD> *x)
-{
-#pragma unroll
-    for (int r = 0; r < 2; r++) x->top[r] = -INFINITY;
-}
-
-/* Raw products of row r of the lane, query `query`, and the keys from `base` on become scores. */
+/* Raw products of row r of the lane, query `query`, and the keys from `base` on become scores, in units of log 2. */
 template <int KEYS>
 static __device__ __forceinline__ void finish_scores(const struct attention_args &p, const struct seen_keys &seen,
                                                      int head, int query, int base, int pair, int r,
@@ -34,28 +29,29 @@ static __device__ __forceinline__ void finish_scores(const struct attention_args
         }
 }
 
-/* Scores of row r become weights, and what is summed so far is rescaled. */
+/* Scores of row r, once multiplied by `factor`, become weights, and what is summed so far is rescaled. */
 template <int HD, int KEYS>
-static __device__ __forceinline__ void advance(struct fragment_softmax<HD> *x, int r, float s[KEYS / 8][4])
+static __device__ __forceinline__ void advance(struct fragment_softmax *x, int r, float factor, float s[KEYS / 8][4],
+                                               float out[HD / 8][4])
 {
-    float top = x->top[r];
+    float top = -INFINITY;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++) top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-    top = group_max(top);
-    const float base = base_of(top), rescale = exp2f(x->top[r] - base);
+    top = fmaxf(x->top[r], group_max(top) * factor);
+    const float base = base_of(top), rescale = exp2_approximate(x->top[r] - base);
     x->top[r] = top;
     x->sum[r] *= rescale;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            s[n][2 * r + e] = exp2f(s[n][2 * r + e] - base);
+            s[n][2 * r + e] = exp2_approximate(s[n][2 * r + e] * factor - base);
             x->sum[r] += s[n][2 * r + e];
         }
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) x->out[n][2 * r + e] *= rescale;
+        for (int e = 0; e < 2; e++) out[n][2 * r + e] *= rescale;
 }
 
 template <int KEYS>
@@ -71,6 +67,23 @@ static __device__ __forceinline__ void drop(const struct attention_args &p, int 
     }
 }
 
+/* Raw products of a block of the lane's rows, from query `first` on, become weights. A tile of keys that are all seen,
+ * without a bias, needs no look at each. */
+template <int HD, int KEYS>
+static __device__ __forceinline__ void
+weights_of(const struct attention_args &p, const struct seen_keys &seen, int slot, int head, int first, int base,
+           struct fragment f, struct fragment_softmax *x, float s[KEYS / 8][4], float out[HD / 8][4])
+{
+    const bool whole = !p.bias && base + KEYS <= seen.first_end;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int query = first + f.group + 8 * r;
+        if (!whole) finish_scores<KEYS>(p, seen, head, query, base, f.pair, r, s);
+        advance<HD, KEYS>(x, r, whole ? p.scale * LOG2_E : 1.0F, s, out);
+        if (p.slot_keys) drop<KEYS>(p, slot, head, query, base, f.pair, r, s);
+    }
+}
+
 /* --- results
  * ---------------------------------------------------------------------------------------------------------- */
 
@@ -78,8 +91,8 @@ static __device__ __forceinline__ void drop(const struct attention_args &p, int 
  * are put together. */
 template <int HD>
 static __device__ __forceinline__ void write_rows(const struct attention_args &p, const struct result_rows &where,
-                                                  int first, struct fragment f, const struct fragment_softmax<HD> &x,
-                                                  union bf16_line<HD> *lines)
+                                                  int first, struct fragment f, const struct fragment_softmax &x,
+                                                  const float out[HD / 8][4], union bf16_line<HD> *lines)
 {
     const struct head_place to = {result_row<bf16>(p, where, first), (int64_t)p.heads * p.size, 0, p.n_queries - first};
     float part[2];
@@ -89,12 +102,12 @@ static __device__ __forceinline__ void write_rows(const struct attention_args &p
         part[r] = part_of(sum, where);
         if (f.pair == 0) write_lse(p, where, first + f.group + 8 * r, x.top[r], sum);
     }
-    write_sums<HD>(x.out, part, to, p.size, p.wide, f, lines);
+    write_sums<HD>(out, part, to, p.size, p.wide, f, lines);
 }
 
 template <int HD>
-static __device__ __forceinline__ void publish(const struct fragment_softmax<HD> &x, struct fragment f,
-                                               struct shares *s, struct line<HD> *out)
+static __device__ __forceinline__ void publish(const struct fragment_softmax &x, const float out[HD / 8][4],
+                                               struct fragment f, struct shares *s, struct line<HD> *lines)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -103,30 +116,31 @@ static __device__ __forceinline__ void publish(const struct fragment_softmax<HD>
         s->top[f.warp][f.group + 8 * r] = x.top[r];
         s->sum[f.warp][f.group + 8 * r] = sum;
     }
-    publish_sums<HD>(x.out, f, out);
+    publish_sums<HD>(out, f, lines);
 }
 
 /* --- kernels
  * ---------------------------------------------------------------------------------------------------------- */
 
-/* Where tiles of keys and values lie, and afterwards what each warp made of its share. */
+/* Where tiles of keys and values lie; before them the queries, behind the first tiles, and afterwards what each warp
+ * made of its share, or its rows on their way out. */
 template <int HD, int ROWS> union walk {
     union bf16_line<HD> rows[ROWS];
     struct line<HD> parts[WARPS * OWNED];
 };
 
-/* Many queries: a block takes 64 of a slot and head, 16 a warp, and walks the keys, 64 at a time. Few (SHARED_ROWS): a
- * block takes all, at most 16; each warp walks every fourth tile of 32 keys by itself, and the shares are merged.
- * Values are fetched while scores are made, the next keys while values are weighed.
+/* Many queries: a block takes 128 of a slot and head, 32 a warp, and walks the keys, 64 at a time. Few (SHARED_ROWS): a
+ * block takes all, at most 16; each warp walks every fourth tile of 16 keys by itself, and the shares are merged. The
+ * next tile of keys and values is fetched while this one is computed.
  *
  * Bound by tensor cores, 2 * Nq * N * HD multiply-adds per head, and by one power of two per score. Shared memory at
- * HD = 64: queries 9 KiB (2.3 few), keys and values 18 (36 few). From L2: keys and values once a block. */
+ * HD = 64: two tiles of keys and values, 36 KiB. From L2: keys and values once a block. */
 template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void attend(const struct attention_args &p)
 {
-    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, ROWS = SHARED_ROWS ? OWNED : WARPS * OWNED;
-    constexpr int KEYS = SHARED_ROWS ? 32 : 64, SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * KEYS;
-    typedef union walk<HD, 2 * STEP> key_tiles;
-    SHARED(union bf16_line<HD>, queries, [ROWS]);
+    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, BLOCKS = SHARED_ROWS ? 1 : MANY_BLOCKS;
+    constexpr int ROWS = SHARED_ROWS ? OWNED : WARPS * BLOCKS * OWNED, KEYS = SHARED_ROWS ? 16 : 64;
+    constexpr int SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * KEYS, AHEAD = 2 * STEP;
+    typedef union walk<HD, 2 * AHEAD> key_tiles;
     SHARED(key_tiles, tiles, [1]);
     SHARED(struct shares, shares, [1]);
     const struct fragment f = fragment_of((int)threadIdx.x);
@@ -136,43 +150,53 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     const struct result_rows where = {slot, head, seen_end(seen)};
     const struct strip<bf16> key_rows = key_strip<bf16>(p, p.k, p.k2, slot, head, seen);
     const struct strip<bf16> value_rows = key_strip<bf16>(p, p.v, p.v2, slot, head, seen);
-    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * OWNED, first = tile * ROWS + mine;
-    union bf16_line<HD> *keys = tiles->rows + 2 * share * KEYS, *values = keys + KEYS;
-    struct left_rows<HD> left;
-    struct fragment_softmax<HD> x = {
-    };
-    begin<HD>(&x);
+    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * BLOCKS * OWNED;
+    const int first = tile * ROWS + mine;
+    union bf16_line<HD> *walked = tiles->rows + 2 * share * KEYS, *queries = tiles->rows + AHEAD;
+    struct left_rows<HD> left[BLOCKS];
+    struct fragment_softmax x[BLOCKS];
+    float out[BLOCKS][HD / 8][4] = {};
     fetch<HD, ROWS, THREADS>(queries, plain_strip<bf16>(p, p.q, slot, p.n_queries, head), tile * ROWS, p.size, p.wide);
-    fetch<HD, KEYS, GROUP>(keys, key_rows, share * KEYS, p.size, p.wide);
+    cp_async_commit();
+    fetch<HD, KEYS, GROUP>(walked, key_rows, share * KEYS, p.size, p.wide);
+    fetch<HD, KEYS, GROUP>(walked + KEYS, value_rows, share * KEYS, p.size, p.wide);
+    cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    load_left<HD>(queries + mine, f, &left);
-    for (int base = share * KEYS; base < where.seen_end; base += STEP) {
-        float s[KEYS / 8][4];
-        cp_async_wait<0>();
-        group_sync<GROUP>();
-        fetch<HD, KEYS, GROUP>(values, value_rows, base, p.size, p.wide);
-        score<HD, KEYS>(left, keys, f, s);
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            const int query = first + f.group + 8 * r;
-            finish_scores<KEYS>(p, seen, head, query, base, f.pair, r, s);
-            advance<HD, KEYS>(&x, r, s);
-            if (p.slot_keys) drop<KEYS>(p, slot, head, query, base, f.pair, r, s);
-        }
+    for (int m = 0; m < BLOCKS; m++) {
+        x[m] = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+        load_left<HD>(queries + mine + m * OWNED, f, &left[m]);
+    }
+    __syncthreads();
+    int offset = 0; /* of the present tile: 0 or AHEAD */
+    for (int base = share * KEYS; base < where.seen_end; base += STEP) {
+        float s[BLOCKS][KEYS / 8][4];
         cp_async_wait<0>();
         group_sync<GROUP>();
-        fetch<HD, KEYS, GROUP>(keys, key_rows, base + STEP, p.size, p.wide);
-        weigh_rows<HD, KEYS>(s, values, f, x.out);
+        const union bf16_line<HD> *keys = walked + offset;
+        offset = AHEAD - offset;
+        if (base + STEP < where.seen_end) {
+            fetch<HD, KEYS, GROUP>(walked + offset, key_rows, base + STEP, p.size, p.wide);
+            fetch<HD, KEYS, GROUP>(walked + offset + KEYS, value_rows, base + STEP, p.size, p.wide);
+        }
+        cp_async_commit();
+        score<HD, KEYS, BLOCKS>(left, keys, f, s);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++)
+            weights_of<HD, KEYS>(p, seen, slot, head, first + m * OWNED, base, f, &x[m], s[m], out[m]);
+        weigh_rows<HD, KEYS, BLOCKS>(s, keys + KEYS, f, out);
     }
     cp_async_wait<0>();
     __syncthreads();
-    if (SHARED_ROWS) {
-        publish<HD>(x, f, shares, tiles->parts + f.warp * OWNED);
+    if constexpr (SHARED_ROWS) {
+        publish<HD>(x[0], out[0], f, shares, tiles->parts + f.warp * OWNED);
         __syncthreads();
         merge<HD, bf16>(p, where, shares, tiles->parts, OWNED);
     } else {
-        write_rows<HD>(p, where, first, f, x, queries + mine);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++)
+            write_rows<HD>(p, where, first + m * OWNED, f, x[m], out[m], tiles->rows + mine + m * OWNED);
     }
 }
 
@@ -202,9 +226,10 @@ KERNEL_ENTRY(attention_bf16_few_64, struct attention_args)
 
 void vg_cuda_attention_bf16(vg_stream *stream, const struct attention_args *args)
 {
-    const struct attention_args p = *args;
-    const unsigned blocks = (unsigned)(p.slots * p.heads * p.tiles);
+    struct attention_args p = *args;
     const bool few = p.n_queries <= OWNED, small = p.size <= 32;
+    p.tiles = (int)tiles_of(p.n_queries, few ? OWNED : WARPS * MANY_BLOCKS * OWNED);
+    const unsigned blocks = (unsigned)(p.slots * p.heads * p.tiles);
     if (few && small) {
         LAUNCH(attention_bf16_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (few) {

@@ -1,6 +1,7 @@
 /* What the kernels of both directions of attention share where they compute in bf16 on tensor cores: tiles of rows in
- * shared memory, and products of them in fragments, with sums in fp32. A warp owns 16 rows of one side and walks those
- * of the other. Source: Dao 2023 (FlashAttention-2), section 3: each warp owns its rows, weights stay in registers. */
+ * shared memory, and products of them in fragments, with sums in fp32. A warp owns one or two blocks of 16 rows of one
+ * side and walks those of the other. Source: Dao 2023 (FlashAttention-2), section 3: each warp owns its rows, weights
+ * stay in registers. */
 #ifndef VG_KERNELS_CUDA_ATTENTION_BF16_IMPL_H
 #define VG_KERNELS_CUDA_ATTENTION_BF16_IMPL_H
 
@@ -46,25 +47,31 @@ static __device__ __forceinline__ unsigned packed(float low, float high)
     return bits;
 }
 
-/* Begins to fetch rows first..first+N-1 of a strip, by GROUP threads; what is not there becomes 0. */
+/* Begins to fetch rows first..first+N-1 of a strip, by GROUP threads; what is not there becomes 0. The caller commits.
+ */
 template <int HD, int N, int GROUP>
 static __device__ __forceinline__ void fetch(union bf16_line<HD> *to, const struct strip<bf16> &from, int first,
                                              int size, bool wide)
 {
-    constexpr int CHUNKS = HD / 8;
-#pragma unroll 4
-    for (int n = (int)threadIdx.x % GROUP; n < N * CHUNKS; n += GROUP) {
-        const int row = n / CHUNKS, column = n % CHUNKS * 8;
-        const bf16 *x = strip_row(from, first + row);
+    constexpr int CHUNKS = HD / 8, ROWS = GROUP / CHUNKS; /* rows at a time */
+    const int lane = (int)threadIdx.x % GROUP, row = lane / CHUNKS, column = lane % CHUNKS * 8;
+    if (wide && size == HD && first + N <= from.seen.first_end) {
+        const bf16 *x = from.first + (int64_t)(first + row) * from.first_stride + column;
+#pragma unroll
+        for (int i = 0; i < N; i += ROWS, x += ROWS * from.first_stride)
+            if (N % ROWS == 0 || i + row < N) cp_async<16>(to[i + row].at + column, x);
+        return;
+    }
+    for (int i = row; i < N; i += ROWS) {
+        const bf16 *x = strip_row(from, first + i);
         const int left = x ? size - column : 0;
-        bf16 *y = to[row].at + column;
+        bf16 *y = to[i].at + column;
         if (wide) {
             cp_async<16>(y, left > 0 ? x + column : from.first, left > 0 ? 16 : 0);
         } else {
             for (int e = 0; e < 8; e++) y[e] = e < left ? x[column + e] : __float2bfloat16(0.0F);
         }
     }
-    cp_async_commit();
 }
 
 /* --- products ----------------------------------------------------------------------------------------------------- */
@@ -82,52 +89,64 @@ static __device__ __forceinline__ void load_left(const union bf16_line<HD> *rows
     for (int d = 0; d < HD / 16; d++) ldmatrix<4>(a->of[d], &rows[f.lane % 16].at[16 * d + f.lane / 16 * 8]);
 }
 
-/* s[n] = own rows times walked rows 8 n .. 8 n + 7: one chain over the head. */
-template <int HD, int ROWS>
-static __device__ __forceinline__ void score(const struct left_rows<HD> &a, const union bf16_line<HD> *walked,
-                                             struct fragment f, float s[ROWS / 8][4])
+/* s[m][n] = own rows of block m times walked rows 8 n .. 8 n + 7: one chain over the head. What is loaded of the walked
+ * rows serves all blocks. */
+template <int HD, int ROWS, int BLOCKS = 1>
+static __device__ __forceinline__ void score(const struct left_rows<HD> *a, const union bf16_line<HD> *walked,
+                                             struct fragment f, float (*s)[ROWS / 8][4])
 {
 #pragma unroll
     for (int n = 0; n < ROWS / 8; n++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) s[n][i] = 0.0F;
+        for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) s[m][n][i] = 0.0F;
 #pragma unroll
         for (int d = 0; d < HD / 32; d++) {
             unsigned b[4];
             ldmatrix<4>(b, &walked[8 * n + f.lane % 8].at[32 * d + f.lane / 8 * 8]);
             const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-            mma_bf16_16x8x16(s[n], a.of[2 * d], low);
-            mma_bf16_16x8x16(s[n], a.of[2 * d + 1], high);
+#pragma unroll
+            for (int m = 0; m < BLOCKS; m++) mma_bf16_16x8x16(s[m][n], a[m].of[2 * d], low);
+#pragma unroll
+            for (int m = 0; m < BLOCKS; m++) mma_bf16_16x8x16(s[m][n], a[m].of[2 * d + 1], high);
         }
     }
 }
 
-/* out[n] += weights, a fragment of 16 walked rows, times columns 8 n .. 8 n + 7 of those rows. */
-template <int HD>
-static __device__ __forceinline__ void weigh_fragment(const unsigned (&a)[4], const union bf16_line<HD> *walked,
-                                                      struct fragment f, float out[HD / 8][4])
+/* out[m][n] += weights, a fragment of 16 walked rows, times columns 8 n .. 8 n + 7 of those rows. */
+template <int HD, int BLOCKS = 1>
+static __device__ __forceinline__ void weigh_fragment(const unsigned (*a)[4], const union bf16_line<HD> *walked,
+                                                      struct fragment f, float (*out)[HD / 8][4])
 {
 #pragma unroll
     for (int d = 0; d < HD / 16; d++) {
         unsigned b[4];
         ldmatrix_transposed<4>(b, &walked[f.lane % 16].at[16 * d + f.lane / 16 * 8]);
         const unsigned low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-        mma_bf16_16x8x16(out[2 * d], a, low);
-        mma_bf16_16x8x16(out[2 * d + 1], a, high);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) mma_bf16_16x8x16(out[m][2 * d], a[m], low);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) mma_bf16_16x8x16(out[m][2 * d + 1], a[m], high);
     }
 }
 
 /* The same of weights in registers: one chain over the walked rows. */
-template <int HD, int ROWS>
-static __device__ __forceinline__ void weigh_rows(const float s[ROWS / 8][4], const union bf16_line<HD> *walked,
-                                                  struct fragment f, float out[HD / 8][4])
+template <int HD, int ROWS, int BLOCKS = 1>
+static __device__ __forceinline__ void weigh_rows(const float (*s)[ROWS / 8][4], const union bf16_line<HD> *walked,
+                                                  struct fragment f, float (*out)[HD / 8][4])
 {
 #pragma unroll
     for (int k = 0; k < ROWS / 16; k++) {
-        const float *left = s[2 * k], *right = s[2 * k + 1];
-        const unsigned a[4] = {packed(left[0], left[1]), packed(left[2], left[3]), packed(right[0], right[1]),
-                               packed(right[2], right[3])};
-        weigh_fragment<HD>(a, walked + 16 * k, f, out);
+        unsigned a[BLOCKS][4];
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float *half = s[m][2 * k + i / 2] + 2 * (i % 2);
+                a[m][i] = packed(half[0], half[1]);
+            }
+        weigh_fragment<HD, BLOCKS>(a, walked + 16 * k, f, out);
     }
 }
 

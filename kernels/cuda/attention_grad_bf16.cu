@@ -5,11 +5,21 @@
 #include "kernels/cuda/attention_grad_impl.h"
 
 constexpr int WARPS = 4, THREADS = WARPS * WARP, WALK = 32; /* WALK: walked rows of a tile */
+constexpr int MANY_BLOCKS = 2; /* blocks of 16 queries that a warp owns where there are many */
 
 static __device__ __forceinline__ float bias_of(const struct attention_args &p, int head, int query, int column)
 {
     const bool there = p.bias && query < p.n_queries && column < p.keys;
     return there ? p.bias[score_row(p, head, query) * p.keys + column] * LOG2_E : 0.0F;
+}
+
+/* As score_grad_of, with the tensor cores' tolerance. */
+static __device__ __forceinline__ struct score_grad grad_of_score(bool seen, float score, float d_p, float keep,
+                                                                  struct row_state row)
+{
+    const float probability = seen ? exp2_approximate(score - row.lse) : 0.0F;
+    const struct score_grad g = {probability * keep, seen ? probability * (d_p * keep - row.delta) : 0.0F};
+    return g;
 }
 
 /* --- rows are queries --------------------------------------------------------------------------------------------- */
@@ -36,20 +46,23 @@ static __device__ __forceinline__ void differentiate(const struct attention_grad
                                                      float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
 {
     const struct attention_args &a = p.a;
+    const bool whole = !a.bias && base + KEYS <= seen.first_end;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const int query = q.first + f.group + 8 * r;
-            float keep[4];
-            keep4(a, q.slot, q.head, query, base + 8 * n + (f.pair & 4), keep);
+            float keep[4] = {1.0F, 1.0F, 1.0F, 1.0F};
+            if (a.slot_keys) keep4(a, q.slot, q.head, query, base + 8 * n + (f.pair & 4), keep);
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 const int column = base + 8 * n + f.pair + e;
                 const float kept = f.pair & 2 ? keep[2 + e] : keep[e];
                 float *x = &s[n][2 * r + e];
-                const float score = *x * (a.scale * LOG2_E) + bias_of(a, q.head, query, column);
-                *x = score_grad_of(sees(seen, column), score, d_p[n][2 * r + e], kept, q.row[r]).ds;
+                const float bias = whole ? 0.0F : bias_of(a, q.head, query, column);
+                *x = grad_of_score(whole || sees(seen, column), *x * (a.scale * LOG2_E) + bias, d_p[n][2 * r + e], kept,
+                                   q.row[r])
+                         .ds;
             }
         }
 }
@@ -68,27 +81,28 @@ static __device__ __forceinline__ void merge(const struct attention_grad_args &p
     }
 }
 
-/* Tiles of keys and values, and afterwards what each warp made of its share. */
+/* Where tiles of keys and values lie; before them the queries, and afterwards what each warp made of its share, or
+ * its rows on their way out. */
 template <int HD, int ROWS> union grad_walk {
     union bf16_line<HD> rows[ROWS];
     struct line<HD> parts[WARPS * OWNED];
 };
 
-/* Many queries: a block takes 64 of a slot and head, 16 a warp, and walks the keys, 32 at a time. Few (SHARED_ROWS): a
- * block takes all, at most 16; each warp walks every fourth tile by itself, and the sums are added in order. The next
- * values are fetched while dS is made and weighs the keys.
+/* Many queries: a block takes 128 of a slot and head, 32 a warp, and walks the keys, 32 at a time. Few (SHARED_ROWS): a
+ * block takes all, at most 16; each warp walks every fourth tile of 16 keys by itself, and the sums are added in order.
+ * The next tile of keys and values is fetched while this one is computed.
  *
  * Bound by tensor cores, 3 * Nq * N * HD multiply-adds per head, and by one power of two per score. Shared memory at
- * HD = 64: queries and dO 18 KiB (4.5 few), keys and values 9 (36 few). From L2: keys and values once a block. */
+ * HD = 64: dO 18 KiB, queries, then two tiles of keys and values, 18. From L2: keys and values once a block. */
 template <int HD, bool SHARED_ROWS>
 static __device__ __forceinline__ void query_gradients(const struct attention_grad_args &p)
 {
-    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, OWN = SHARED_ROWS ? OWNED : WARPS * OWNED;
-    constexpr int SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * WALK;
-    typedef union grad_walk<HD, 2 * STEP> key_tiles;
-    SHARED(union bf16_line<HD>, queries, [OWN]);
-    SHARED(union bf16_line<HD>, d_os, [OWN]);
+    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, BLOCKS = SHARED_ROWS ? 1 : MANY_BLOCKS;
+    constexpr int OWN = SHARED_ROWS ? OWNED : WARPS * BLOCKS * OWNED, KEYS = SHARED_ROWS ? 16 : WALK;
+    constexpr int SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * KEYS, AHEAD = 2 * STEP;
+    typedef union grad_walk<HD, 2 * AHEAD> key_tiles;
     SHARED(key_tiles, tiles, [1]);
+    SHARED(union bf16_line<HD>, d_os, [OWN]);
     const struct attention_args &a = p.a;
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles % a.heads;
@@ -96,47 +110,66 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     const struct seen_keys seen = seen_by(a, slot);
     const struct strip<bf16> key_rows = key_strip<bf16>(a, a.k, a.k2, slot, head, seen);
     const struct strip<bf16> value_rows = key_strip<bf16>(a, a.v, a.v2, slot, head, seen);
-    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * OWNED, first = tile * OWN + mine;
-    union bf16_line<HD> *keys = tiles->rows + 2 * share * WALK, *values = keys + WALK;
-    const struct query_rows rows = query_rows_of(p, slot, head, first, f);
-    struct left_rows<HD> left_queries, left_d_os;
-    float dq[HD / 8][4] = {};
+    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * BLOCKS * OWNED;
+    const int first = tile * OWN + mine, end = seen_end(seen);
+    union bf16_line<HD> *queries = tiles->rows, *walked = queries + 2 * share * KEYS;
+    struct query_rows rows[BLOCKS];
+    struct left_rows<HD> left_queries[BLOCKS];
+    float dq[BLOCKS][HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), tile * OWN, a.size, a.wide);
     fetch<HD, OWN, THREADS>(d_os, d_o_strip<bf16>(p, slot, head), tile * OWN, a.size, a.wide);
-    fetch<HD, WALK, GROUP>(keys, key_rows, share * WALK, a.size, a.wide);
-    fetch<HD, WALK, GROUP>(values, value_rows, share * WALK, a.size, a.wide);
-    cp_async_wait<2>();
+    cp_async_commit();
+    cp_async_wait<0>();
     __syncthreads();
-    load_left<HD>(queries + mine, f, &left_queries);
-    load_left<HD>(d_os + mine, f, &left_d_os);
-    for (int base = share * WALK; base < seen_end(seen); base += STEP) {
-        float s[WALK / 8][4], d_p[WALK / 8][4];
+#pragma unroll
+    for (int m = 0; m < BLOCKS; m++) {
+        rows[m] = query_rows_of(p, slot, head, first + m * OWNED, f);
+        load_left<HD>(queries + mine + m * OWNED, f, &left_queries[m]);
+    }
+    __syncthreads();
+    fetch<HD, KEYS, GROUP>(walked, key_rows, share * KEYS, a.size, a.wide);
+    fetch<HD, KEYS, GROUP>(walked + KEYS, value_rows, share * KEYS, a.size, a.wide);
+    cp_async_commit();
+    int offset = 0; /* of the present tile: 0 or AHEAD */
+    for (int base = share * KEYS; base < end; base += STEP) {
+        float s[BLOCKS][KEYS / 8][4], d_p[BLOCKS][KEYS / 8][4];
         cp_async_wait<0>();
         group_sync<GROUP>();
-        score<HD, WALK>(left_queries, keys, f, s);
-        score<HD, WALK>(left_d_os, values, f, d_p);
-        group_sync<GROUP>();
-        fetch<HD, WALK, GROUP>(values, value_rows, base + STEP, a.size, a.wide);
-        differentiate<WALK>(p, seen, rows, base, f, s, d_p);
-        weigh_rows<HD, WALK>(s, keys, f, dq);
-        group_sync<GROUP>();
-        fetch<HD, WALK, GROUP>(keys, key_rows, base + STEP, a.size, a.wide);
+        const union bf16_line<HD> *keys = walked + offset;
+        offset = AHEAD - offset;
+        if (base + STEP < end) {
+            fetch<HD, KEYS, GROUP>(walked + offset, key_rows, base + STEP, a.size, a.wide);
+            fetch<HD, KEYS, GROUP>(walked + offset + KEYS, value_rows, base + STEP, a.size, a.wide);
+        }
+        cp_async_commit();
+        struct left_rows<HD> left_d_os[BLOCKS]; /* loaded anew each time: registers are short */
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) load_left<HD>(d_os + mine + m * OWNED, f, &left_d_os[m]);
+        score<HD, KEYS, BLOCKS>(left_queries, keys, f, s);
+        score<HD, KEYS, BLOCKS>(left_d_os, keys + KEYS, f, d_p);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) differentiate<KEYS>(p, seen, rows[m], base, f, s[m], d_p[m]);
+        weigh_rows<HD, KEYS, BLOCKS>(s, keys, f, dq);
     }
     cp_async_wait<0>();
     __syncthreads();
     bf16 *to = head_of<bf16>(a, p.dq, slot, a.n_queries, head);
-    if (SHARED_ROWS) {
-        publish_sums<HD>(dq, f, tiles->parts + f.warp * OWNED);
+    if constexpr (SHARED_ROWS) {
+        publish_sums<HD>(dq[0], f, tiles->parts + f.warp * OWNED);
         __syncthreads();
         merge<HD>(p, to, tiles->parts);
     } else {
         const float factor[2] = {a.scale, a.scale};
-        const struct head_place place = {to + (int64_t)first * p.dq.stride, p.dq.stride, 0, a.n_queries - first};
-        write_sums<HD>(dq, factor, place, a.size, a.wide, f, queries + mine);
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) {
+            const int row = first + m * OWNED;
+            const struct head_place place = {to + (int64_t)row * p.dq.stride, p.dq.stride, 0, a.n_queries - row};
+            write_sums<HD>(dq[m], factor, place, a.size, a.wide, f, tiles->rows + mine + m * OWNED);
+        }
     }
 }
 
-KERNEL(THREADS, 3) void attention_bf16_dq_32(const struct attention_grad_args p)
+KERNEL(THREADS, 2) void attention_bf16_dq_32(const struct attention_grad_args p)
 {
     query_gradients<32, false>(p);
 }
@@ -164,7 +197,7 @@ void vg_cuda_attention_dq_bf16(vg_stream *stream, const struct attention_grad_ar
 {
     struct attention_grad_args p = *args;
     const bool few = p.a.n_queries <= OWNED, small = p.a.size <= 32;
-    p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : WARPS * OWNED);
+    p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : WARPS * MANY_BLOCKS * OWNED);
     const unsigned blocks = (unsigned)(p.a.slots * p.a.heads * p.a.tiles);
     if (few && small) {
         LAUNCH(attention_bf16_dq_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
@@ -197,81 +230,121 @@ static __device__ __forceinline__ unsigned kept_bits(const struct attention_args
     return bits;
 }
 
+/* What the forward pass left of the queries of a tile. Those past the last have zeros: they see nothing of value. */
+struct query_states {
+    float lse[WALK], delta[WALK];
+};
+
+/* Begins to fetch them. */
+static __device__ __forceinline__ void fetch_states(const struct attention_grad_args &p, int slot, int head, int base,
+                                                    struct query_states *to)
+{
+    const int64_t row = ((int64_t)slot * p.a.heads + head) * p.a.n_queries;
+    const int n = (int)threadIdx.x % WALK, query = base + n, valid = query < p.a.n_queries ? (int)sizeof(float) : 0;
+    if (threadIdx.x >= 2 * WALK) return;
+    const float *from = (threadIdx.x < WALK ? p.a.lse : p.delta) + row;
+    cp_async<sizeof(float)>((threadIdx.x < WALK ? to->lse : to->delta) + n, valid ? from + query : from, valid);
+}
+
 /* Raw products s and d_p of the lane's keys, those of the warp from `column` on, and the queries from `base` on: s
  * becomes P * keep, d_p becomes dS. */
 static __device__ __forceinline__ void differentiate_keys(const struct attention_args &a, const struct seen_keys &seen,
                                                           int slot, int head, int base, int column, struct fragment f,
-                                                          const struct row_state *states, float s[WALK / 8][4],
+                                                          const struct query_states *states, float s[WALK / 8][4],
                                                           float d_p[WALK / 8][4])
 {
     const unsigned bits = a.slot_keys ? kept_bits(a, slot, head, base, column, f) : 0;
+    const bool whole = !a.bias && column + OWNED <= seen.first_end;
 #pragma unroll
     for (int n = 0; n < WALK / 8; n++) {
         const unsigned kept = a.slot_keys ? __shfl_sync(~0u, bits, (f.lane & ~12) | n << 2) : 0;
 #pragma unroll
-        for (int r = 0; r < 2; r++)
+        for (int e = 0; e < 2; e++) {
+            const int query = 8 * n + f.pair + e;
+            const struct row_state row = {states->lse[query] * LOG2_E, states->delta[query]};
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int i = 2 * r + e, key = column + f.group + 8 * r, query = 8 * n + f.pair + e;
+            for (int r = 0; r < 2; r++) {
+                const int i = 2 * r + e, key = column + f.group + 8 * r;
                 const bool stays = !a.slot_keys || (kept >> (4 * i + f.group % 4) & 1);
                 const float keep = !a.slot_keys ? 1.0F : stays ? a.keep.scale : 0.0F;
-                const float score = s[n][i] * (a.scale * LOG2_E) + bias_of(a, head, base + query, key);
-                const struct score_grad g = score_grad_of(sees(seen, key), score, d_p[n][i], keep, states[query]);
+                const float bias = whole ? 0.0F : bias_of(a, head, base + query, key);
+                const struct score_grad g =
+                    grad_of_score(whole || sees(seen, key), s[n][i] * (a.scale * LOG2_E) + bias, d_p[n][i], keep, row);
                 s[n][i] = g.kept;
                 d_p[n][i] = g.ds;
             }
+        }
     }
 }
 
+/* A tile of queries with what belongs to them. */
+template <int HD> struct query_tile {
+    union bf16_line<HD> queries[WALK], d_os[WALK];
+    struct query_states states;
+};
+
+/* Begins to fetch one. */
+template <int HD>
+static __device__ __forceinline__ void fetch_tile(const struct attention_grad_args &p, int slot, int head, int base,
+                                                  struct query_tile<HD> *to)
+{
+    const struct attention_args &a = p.a;
+    fetch<HD, WALK, THREADS>(to->queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), base, a.size, a.wide);
+    fetch<HD, WALK, THREADS>(to->d_os, d_o_strip<bf16>(p, slot, head), base, a.size, a.wide);
+    fetch_states(p, slot, head, base, &to->states);
+    cp_async_commit();
+}
+
 /* A block takes 64 keys of an image (of a slot, in the second segment) and head, 16 a warp, and walks the queries of
- * all slots that see them, 32 at a time. Roles are turned: keys and values are owned, rows of weights are keys.
+ * all slots that see them, 32 at a time; the next tile is fetched while this one is computed. Roles are turned: keys
+ * and values are owned, rows of weights are keys.
  *
  * Bound by tensor cores, 4 * Nq * N * HD multiply-adds per head and slot, and by one power of two per score. Shared
- * memory at HD = 64: keys and values 18 KiB, a tile of queries and dO 9. From L2: queries and dO once a block. */
+ * memory at HD = 64: keys and values 18 KiB, two tiles of queries and dO 18.5. From L2: queries and dO once a block. */
 template <int HD> static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
 {
     constexpr int OWN = WARPS * OWNED;
     SHARED(union bf16_line<HD>, keys, [OWN]);
     SHARED(union bf16_line<HD>, values, [OWN]);
-    SHARED(union bf16_line<HD>, queries, [WALK]);
-    SHARED(union bf16_line<HD>, d_os, [WALK]);
-    SHARED(struct row_state, states, [WALK]);
+    SHARED(struct query_tile<HD>, tiles, [2]);
     const struct attention_args &a = p.a;
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles % a.heads;
     const int item = (int)blockIdx.x / a.tiles / a.heads; /* an image, or a slot */
     const int first = p.column + tile * OWN, mine = f.warp * OWNED, column = first + mine;
+    const int first_slot = p.second ? item : first_slot_of(a, item);
     const int slot_end = p.second ? item + 1 : first_slot_of(a, item + 1);
     const struct seen_keys owned = {a.n_first, p.second ? 0 : a.n_first, p.second ? a.keys : a.n_first};
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first;
-    struct left_rows<HD> left_keys, left_values;
     float dk[HD / 8][4] = {}, dv[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(keys, owned_strip<bf16>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first, a.size,
                             a.wide);
     fetch<HD, OWN, THREADS>(values, owned_strip<bf16>(p, p.second ? a.v2 : a.v, item, n_rows, head, owned), first,
                             a.size, a.wide);
+    cp_async_commit();
+    if (first_slot < slot_end) fetch_tile<HD>(p, first_slot, head, 0, &tiles[0]);
     cp_async_wait<0>();
     __syncthreads();
-    load_left<HD>(keys + mine, f, &left_keys);
-    load_left<HD>(values + mine, f, &left_values);
-    for (int slot = p.second ? item : first_slot_of(a, item); slot < slot_end; slot++) {
-        const struct seen_keys seen = seen_by(a, slot);
-        const struct strip<bf16> query_rows = plain_strip<bf16>(a, a.q, slot, a.n_queries, head);
-        const struct strip<bf16> d_o_rows = d_o_strip<bf16>(p, slot, head);
-        for (int base = 0; base < a.n_queries; base += WALK) {
-            float s[WALK / 8][4], d_p[WALK / 8][4];
-            __syncthreads();
-            fetch<HD, WALK, THREADS>(queries, query_rows, base, a.size, a.wide);
-            fetch<HD, WALK, THREADS>(d_os, d_o_rows, base, a.size, a.wide);
-            if (threadIdx.x < WALK) states[threadIdx.x] = row_state_of(p, slot, head, base + (int)threadIdx.x);
-            cp_async_wait<0>();
-            __syncthreads();
-            score<HD, WALK>(left_keys, queries, f, s);
-            score<HD, WALK>(left_values, d_os, f, d_p);
-            differentiate_keys(a, seen, slot, head, base, column, f, states, s, d_p);
-            if (p.dv.data) weigh_rows<HD, WALK>(s, d_os, f, dv);
-            if (p.dk.data) weigh_rows<HD, WALK>(d_p, queries, f, dk);
-        }
+    int present = 0, base = 0, slot = first_slot;
+    while (slot < slot_end) {
+        float s[WALK / 8][4], d_p[WALK / 8][4];
+        const bool last = base + WALK >= a.n_queries;
+        const int next = last ? 0 : base + WALK, next_slot = last ? slot + 1 : slot;
+        cp_async_wait<0>();
+        __syncthreads();
+        const struct query_tile<HD> &at = tiles[present];
+        present = 1 - present;
+        if (next_slot < slot_end) fetch_tile<HD>(p, next_slot, head, next, &tiles[present]);
+        struct left_rows<HD> left; /* loaded anew each time: registers are short */
+        load_left<HD>(keys + mine, f, &left);
+        score<HD, WALK>(&left, at.queries, f, &s);
+        load_left<HD>(values + mine, f, &left);
+        score<HD, WALK>(&left, at.d_os, f, &d_p);
+        differentiate_keys(a, seen_by(a, slot), slot, head, base, column, f, &at.states, s, d_p);
+        if (p.dv.data) weigh_rows<HD, WALK>(&s, at.d_os, f, &dv);
+        if (p.dk.data) weigh_rows<HD, WALK>(&d_p, at.queries, f, &dk);
+        base = next;
+        slot = next_slot;
     }
     __syncwarp(); /* an image without slots: the lanes come here right from load_left */
     const int row = column - (p.second ? a.n_first : 0);
@@ -287,7 +360,7 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
                        a.size, a.wide, f, values + mine);
 }
 
-KERNEL(THREADS, 2) void attention_bf16_dkv_32(const struct attention_grad_args p)
+KERNEL(THREADS, 3) void attention_bf16_dkv_32(const struct attention_grad_args p)
 {
     key_gradients<32>(p);
 }
@@ -337,12 +410,13 @@ template <int HD> static __device__ __forceinline__ void bias_gradients(const st
         fetch<HD, OWN, THREADS>(d_os, d_o_strip<bf16>(p, slot, head), first, a.size, a.wide);
         fetch<HD, WALK, THREADS>(keys, key_strip<bf16>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide);
         fetch<HD, WALK, THREADS>(values, key_strip<bf16>(a, a.v, a.v2, slot, head, seen), base, a.size, a.wide);
+        cp_async_commit();
         cp_async_wait<0>();
         __syncthreads();
         load_left<HD>(queries + mine, f, &left);
-        score<HD, WALK>(left, keys, f, s);
+        score<HD, WALK>(&left, keys, f, &s);
         load_left<HD>(d_os + mine, f, &left);
-        score<HD, WALK>(left, values, f, d_p);
+        score<HD, WALK>(&left, values, f, &d_p);
         differentiate<WALK>(p, seen, query_rows_of(p, slot, head, first + mine, f), base, f, s, d_p);
 #pragma unroll
         for (int n = 0; n < WALK / 8; n++)

@@ -180,7 +180,7 @@ static __device__ __forceinline__ void multiply_slice(const struct left_rows<SLI
 {
     const struct fragment f = fragment_of((int)threadIdx.x);
     float s[WALKED / 8][4];
-    score<SLICE, WALKED>(owned, walked, f, s);
+    score<SLICE, WALKED>(&owned, walked, f, &s);
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
@@ -206,7 +206,7 @@ static __device__ __forceinline__ void weigh_slice(const union bf16_line<WALKED>
     for (int k = 0; k < WALKED / 16; k++) {
         unsigned a[4];
         ldmatrix<4>(a, &weights[f.lane % 16].at[16 * k + f.lane / 16 * 8]);
-        weigh_fragment<SLICE>(a, walked + 16 * k, f, out->of);
+        weigh_fragment<SLICE>(&a, walked + 16 * k, f, &out->of);
     }
 }
 

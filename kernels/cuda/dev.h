@@ -94,6 +94,14 @@ template <int n> __device__ __forceinline__ void ldmatrix_transposed(unsigned (&
                      : "memory");
 }
 
+/* 2^x within 2 units in the last place, 0 for what would be a denormal number. */
+__device__ __forceinline__ float exp2_approximate(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* Copies 4, 8 or 16 bytes (aligned) from global to shared memory in the background: the first `valid` come from memory,
  * the rest are zero. Copies are waited for in groups: commit ends a group, wait<n> waits for all but the last n of
  * them. What was waited for is there for the thread itself; other threads see it after a barrier. */

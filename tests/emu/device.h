@@ -216,6 +216,10 @@ static inline double rsqrt(double x)
 {
     return 1.0 / sqrt(x);
 }
+static inline float exp2_approximate(float x)
+{
+    return exp2f(x);
+}
 /* The C library declares some of these names for itself. */
 #define __expf(x)            expf(x)
 #define __exp2f(x)           exp2f(x)
