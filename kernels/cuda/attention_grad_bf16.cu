@@ -13,12 +13,19 @@ static __device__ __forceinline__ float bias_of(const struct attention_args &p, 
     return there ? p.bias[score_row(p, head, query) * p.keys + column] * LOG2_E : 0.0F;
 }
 
-/* As score_grad_of, with the tensor cores' tolerance. */
-static __device__ __forceinline__ struct score_grad grad_of_score(bool seen, float score, float d_p, float keep,
-                                                                  struct row_state row)
+/* A tile of scores where nothing is hidden, dropped or biased needs no look at each: kernels have two paths, chosen
+ * tile by tile. Here, n rows of keys from `column` on. */
+static __device__ __forceinline__ bool is_plain(const struct attention_args &p, const struct seen_keys &seen,
+                                                int column, int n)
 {
-    const float probability = seen ? exp2_approximate(score - row.lse) : 0.0F;
-    const struct score_grad g = {probability * keep, seen ? probability * (d_p * keep - row.delta) : 0.0F};
+    return !p.bias && !p.slot_keys && column + n <= seen.first_end;
+}
+
+/* As score_grad_of, of a score that is plain. */
+static __device__ __forceinline__ struct score_grad plain_grad_of(float score, float d_p, struct row_state row)
+{
+    const float probability = exp2_approximate(score - row.lse);
+    const struct score_grad g = {probability, probability * (d_p - row.delta)};
     return g;
 }
 
@@ -41,30 +48,42 @@ static __device__ __forceinline__ struct query_rows query_rows_of(const struct a
 
 /* Raw products s and d_p of the lane's queries and the keys from `base` on: s becomes dS. */
 template <int KEYS>
-static __device__ __forceinline__ void differentiate(const struct attention_grad_args &p, const struct seen_keys &seen,
-                                                     const struct query_rows &q, int base, struct fragment f,
-                                                     float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
+static __device__ __forceinline__ void
+differentiate_any(const struct attention_grad_args &p, const struct seen_keys &seen, const struct query_rows &q,
+                  int base, struct fragment f, float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
 {
     const struct attention_args &a = p.a;
-    const bool whole = !a.bias && base + KEYS <= seen.first_end;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const int query = q.first + f.group + 8 * r;
-            float keep[4] = {1.0F, 1.0F, 1.0F, 1.0F};
-            if (a.slot_keys) keep4(a, q.slot, q.head, query, base + 8 * n + (f.pair & 4), keep);
+            float keep[4];
+            keep4(a, q.slot, q.head, query, base + 8 * n + (f.pair & 4), keep);
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 const int column = base + 8 * n + f.pair + e;
                 const float kept = f.pair & 2 ? keep[2 + e] : keep[e];
                 float *x = &s[n][2 * r + e];
-                const float bias = whole ? 0.0F : bias_of(a, q.head, query, column);
-                *x = grad_of_score(whole || sees(seen, column), *x * (a.scale * LOG2_E) + bias, d_p[n][2 * r + e], kept,
-                                   q.row[r])
-                         .ds;
+                const float score = *x * (a.scale * LOG2_E) + bias_of(a, q.head, query, column);
+                *x = score_grad_of(sees(seen, column), score, d_p[n][2 * r + e], kept, q.row[r]).ds;
             }
         }
+}
+
+template <int KEYS>
+static __device__ __forceinline__ void differentiate(const struct attention_grad_args &p, const struct seen_keys &seen,
+                                                     const struct query_rows &q, int base, struct fragment f,
+                                                     float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
+{
+    if (!is_plain(p.a, seen, base, KEYS)) {
+        differentiate_any<KEYS>(p, seen, q, base, f, s, d_p);
+        return;
+    }
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) s[n][i] = plain_grad_of(s[n][i] * (p.a.scale * LOG2_E), d_p[n][i], q.row[i / 2]).ds;
 }
 
 /* Adds what the warps made of their shares of the keys, in order. */
@@ -246,33 +265,54 @@ static __device__ __forceinline__ void fetch_states(const struct attention_grad_
     cp_async<sizeof(float)>((threadIdx.x < WALK ? to->lse : to->delta) + n, valid ? from + query : from, valid);
 }
 
+static __device__ __forceinline__ struct row_state state_of(const struct query_states *states, int query)
+{
+    const struct row_state row = {states->lse[query] * LOG2_E, states->delta[query]};
+    return row;
+}
+
 /* Raw products s and d_p of the lane's keys, those of the warp from `column` on, and the queries from `base` on: s
  * becomes P * keep, d_p becomes dS. */
+static __device__ __forceinline__ void differentiate_any_keys(const struct attention_args &a,
+                                                              const struct seen_keys &seen, int slot, int head,
+                                                              int base, int column, struct fragment f,
+                                                              const struct query_states *states, float s[WALK / 8][4],
+                                                              float d_p[WALK / 8][4])
+{
+    const unsigned bits = a.slot_keys ? kept_bits(a, slot, head, base, column, f) : 0;
+#pragma unroll
+    for (int n = 0; n < WALK / 8; n++) {
+        const unsigned kept = a.slot_keys ? __shfl_sync(~0u, bits, (f.lane & ~12) | n << 2) : 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = column + f.group + 8 * (i / 2), query = 8 * n + f.pair + i % 2;
+            const bool stays = !a.slot_keys || (kept >> (4 * i + f.group % 4) & 1);
+            const float keep = !a.slot_keys ? 1.0F : stays ? a.keep.scale : 0.0F;
+            const float score = s[n][i] * (a.scale * LOG2_E) + bias_of(a, head, base + query, key);
+            const struct score_grad g = score_grad_of(sees(seen, key), score, d_p[n][i], keep, state_of(states, query));
+            s[n][i] = g.kept;
+            d_p[n][i] = g.ds;
+        }
+    }
+}
+
 static __device__ __forceinline__ void differentiate_keys(const struct attention_args &a, const struct seen_keys &seen,
                                                           int slot, int head, int base, int column, struct fragment f,
                                                           const struct query_states *states, float s[WALK / 8][4],
                                                           float d_p[WALK / 8][4])
 {
-    const unsigned bits = a.slot_keys ? kept_bits(a, slot, head, base, column, f) : 0;
-    const bool whole = !a.bias && column + OWNED <= seen.first_end;
+    if (!is_plain(a, seen, column, OWNED)) {
+        differentiate_any_keys(a, seen, slot, head, base, column, f, states, s, d_p);
+        return;
+    }
 #pragma unroll
     for (int n = 0; n < WALK / 8; n++) {
-        const unsigned kept = a.slot_keys ? __shfl_sync(~0u, bits, (f.lane & ~12) | n << 2) : 0;
+        const struct row_state rows[2] = {state_of(states, 8 * n + f.pair), state_of(states, 8 * n + f.pair + 1)};
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const int query = 8 * n + f.pair + e;
-            const struct row_state row = {states->lse[query] * LOG2_E, states->delta[query]};
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                const int i = 2 * r + e, key = column + f.group + 8 * r;
-                const bool stays = !a.slot_keys || (kept >> (4 * i + f.group % 4) & 1);
-                const float keep = !a.slot_keys ? 1.0F : stays ? a.keep.scale : 0.0F;
-                const float bias = whole ? 0.0F : bias_of(a, head, base + query, key);
-                const struct score_grad g =
-                    grad_of_score(whole || sees(seen, key), s[n][i] * (a.scale * LOG2_E) + bias, d_p[n][i], keep, row);
-                s[n][i] = g.kept;
-                d_p[n][i] = g.ds;
-            }
+        for (int i = 0; i < 4; i++) {
+            const struct score_grad g = plain_grad_of(s[n][i] * (a.scale * LOG2_E), d_p[n][i], rows[i % 2]);
+            s[n][i] = g.kept;
+            d_p[n][i] = g.ds;
         }
     }
 }
