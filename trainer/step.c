@@ -173,7 +173,16 @@ static bool stages_ahead(const vg_run *r)
     return r->compute.backend->device != &vg_host_device;
 }
 
-/* Meanwhile the next batch comes in, where there is one. */
+/* The stage's next step finds its first batch on the device, unless that is for another program, whose inputs lie where
+ * this one computes. How taking it went is the next step's to say. */
+static vg_status stage_next_step(vg_run *r, int64_t side)
+{
+    if (!r->loader || r->stage_step + 1 == r->stage->stage->steps) return VG_OK;
+    r->taking = vg_loader_take(r->loader, &r->ahead);
+    return r->taking == VG_OK && r->ahead->shape.side == side ? stage_leaf(r, r->ahead) : VG_OK;
+}
+
+/* Meanwhile the next batch comes in: the step's own, or that of the next one. */
 static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
 {
     vg_program *program = vg_stage_program(r->stage, b->shape.side);
@@ -186,7 +195,7 @@ static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
     vg_program_bind_gradients(program, vg_gradients_leaf(r->gradients));
     VG_TRY(vg_program_run(program));
     r->staged = NULL;
-    if (next && stages_ahead(r)) VG_TRY(stage_leaf(r, next));
+    if (stages_ahead(r)) VG_TRY(next ? stage_leaf(r, next) : stage_next_step(r, b->shape.side));
     VG_TRY(vg_program_wait(program));
     add_losses(r, program, b, sums);
     return vg_gradients_push(r->gradients, false);
@@ -203,17 +212,23 @@ static void slow_down(double seconds)
     nanosleep(&pause, NULL);
 }
 
+/* What the run has waited for its loader so far. */
+static double waited_s(const vg_run *r)
+{
+    return r->loader ? vg_loader_wait_s(r->loader) : 0;
+}
+
 static vg_status run_leaves(vg_run *r)
 {
-    const double start_s = vg_now_s();
+    const double start_s = vg_now_s() - waited_s(r);
     memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
     for (int i = 0; i < r->n_leaves; i++) {
         vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
         VG_TRY(run_leaf(r, r->taken[i], next, r->leaf_sums + (size_t)i * N_SUMS));
     }
     if (injected(r, VG_FAULT_lag)) slow_down(0.1);
-    if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - start_s));
-    r->busy_us = (int64_t)(1e6 * (vg_now_s() - start_s));
+    if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - waited_s(r) - start_s));
+    r->busy_us = (int64_t)(1e6 * (vg_now_s() - waited_s(r) - start_s));
     return VG_OK;
 }
 
@@ -271,14 +286,6 @@ static vg_status update_slice(vg_run *r, const float *total, int i)
     return r->compute.backend->adamw(&r->compute.stream, &adamw);
 }
 
-/* The stage's next step finds its first batch on the device. How taking it went is that step's to say. */
-static vg_status stage_next_step(vg_run *r)
-{
-    if (!stages_ahead(r) || !r->loader || !r->n_leaves || r->stage_step + 1 == r->stage->stage->steps) return VG_OK;
-    r->taking = vg_loader_take(r->loader, &r->ahead);
-    return r->taking == VG_OK ? stage_leaf(r, r->ahead) : VG_OK;
-}
-
 /* Norm, clip factor and AdamW pass, one after the other on the device, and what came of them. A loss that is not finite
  * and a step without samples change nothing, nor does a norm that is not finite. */
 static vg_status update_weights(vg_run *r, const float *total)
@@ -301,7 +308,6 @@ static vg_status update_weights(vg_run *r, const float *total)
     VG_TRY(backend->norm(stream, &norm));
     for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
     VG_TRY(share(r, r->params->at.master, VG_PARAM_BLOCK));
-    VG_TRY(stage_next_step(r));
     VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
     VG_TRY(vg_params_mirror(r->params));
     VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));

@@ -356,6 +356,7 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
     const int slot_end = p.second ? item + 1 : first_slot_of(a, item + 1);
     const struct seen_keys owned = {a.n_first, p.second ? 0 : a.n_first, p.second ? a.keys : a.n_first};
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first;
+    struct left_rows<HD> left_keys, left_values;
     float dk[HD / 8][4] = {}, dv[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(keys, owned_strip<bf16>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first, a.size,
                             a.wide);
@@ -365,6 +366,8 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
     if (first_slot < slot_end) fetch_tile<HD>(p, first_slot, head, 0, &tiles[0]);
     cp_async_wait<0>();
     __syncthreads();
+    load_left<HD>(keys + mine, f, &left_keys);
+    load_left<HD>(values + mine, f, &left_values);
     int present = 0, base = 0, slot = first_slot;
     while (slot < slot_end) {
         float s[WALK / 8][4], d_p[WALK / 8][4];
@@ -375,11 +378,8 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
         const struct query_tile<HD> &at = tiles[present];
         present = 1 - present;
         if (next_slot < slot_end) fetch_tile<HD>(p, next_slot, head, next, &tiles[present]);
-        struct left_rows<HD> left; /* loaded anew each time: registers are short */
-        load_left<HD>(keys + mine, f, &left);
-        score<HD, WALK>(&left, at.queries, f, &s);
-        load_left<HD>(values + mine, f, &left);
-        score<HD, WALK>(&left, at.d_os, f, &d_p);
+        score<HD, WALK>(&left_keys, at.queries, f, &s);
+        score<HD, WALK>(&left_values, at.d_os, f, &d_p);
         differentiate_keys(a, seen_by(a, slot), slot, head, base, column, f, &at.states, s, d_p);
         if (p.dv.data) weigh_rows<HD, WALK>(&s, at.d_os, f, &dv);
         if (p.dk.data) weigh_rows<HD, WALK>(&d_p, at.queries, f, &dk);

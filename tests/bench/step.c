@@ -155,7 +155,7 @@ static vg_status prepare(measurement *m)
 
 /* ---- a step, in the trainer's order (trainer/step.c) ---- */
 
-/* Binds the batch and begins to bring it to the device. */
+/* Binds the next batch and begins to bring it to the device. */
 static vg_status stage_batch(measurement *m)
 {
     vg_program *program = m->stage->train;
@@ -172,6 +172,7 @@ static vg_status run_program(measurement *m)
     VG_TRY(vg_program_bind(program, "scales", scales));
     vg_program_bind_gradients(program, vg_gradients_leaf(m->gradients));
     VG_TRY(vg_program_run(program));
+    VG_TRY(stage_batch(m));
     VG_TRY(vg_program_wait(program));
     return vg_gradients_push(m->gradients, false);
 }
@@ -205,7 +206,6 @@ static vg_status enqueue_update(measurement *m, const float *total)
     return backend->adamw(stream, &adamw);
 }
 
-/* The next batch comes in beside the update. */
 static vg_status update_weights(measurement *m)
 {
     const vg_device_ops *device = m->compute->backend->device;
@@ -214,7 +214,6 @@ static vg_status update_weights(measurement *m)
     VG_TRY(vg_gradients_finish(m->gradients, &total));
     m->update = (vg_update){.course = 1, .steps = m->update.steps};
     VG_TRY(enqueue_update(m, total));
-    VG_TRY(stage_batch(m));
     VG_TRY(vg_gradients_wait(m->gradients));
     VG_TRY(vg_params_mirror(m->params));
     VG_TRY(device->download(&m->compute->stream, &m->update, m->stage->optimizer.update, sizeof m->update));
