@@ -182,7 +182,7 @@ def build():
             hit = torch.zeros_like(cost).scatter_(-1, best, 1.0)
             log_p = logits.log_softmax(-1)
             B, Q, eos = boxes.shape[1], boxes.shape[2], self.c["loss"]["eos"]
-            weight = torch.where(hit > 0, 1.0, eos) / (B + eos * (B * Q - B))
+            weight = (eos + (1 - eos) * hit) / (B + eos * (B * Q - B))  # torch.where of two numbers copies them to the device, and waits
             nll = -(weight * torch.where(hit > 0, log_p[..., 0], log_p[..., 1])).sum()
             own = boxes.gather(2, best[..., None].expand(-1, -1, -1, 4)).squeeze(2)
             target = targets[:, 0]
