@@ -3,8 +3,9 @@
  * For each problem (shape, epilogue, alignment) cuBLASLt is asked once which algorithm it would take, and that choice
  * is kept as long as the queue lives: a captured graph and a plain run, the first step and the last compute alike.
  * Split sums are ruled out, so that an element is one sum over k in an order of its own, whatever its neighbours are;
- * bits hold for one GPU architecture and one version of the library (vg_backend.profile). fp32 is fp32: no TF32; bf16
- * is summed in fp32. */
+ * bits hold for one GPU architecture and one version of the library (vg_backend.profile). Another number of rows may
+ * have another algorithm, and so a row other bits: what promises the same bits multiplies the same shapes, as stores of
+ * features do, whose rows are made at the step's own. fp32 is fp32: no TF32; bf16 is summed in fp32. */
 #ifndef VG_KERNELS_CUDA_MATMUL_H
 #define VG_KERNELS_CUDA_MATMUL_H
 
