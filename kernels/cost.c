@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 /* Queries of a block of attention; above so many columns, or folded, a head is wide. */
-enum { QUERY_TILE = 64, WIDE_TILE = 16, WIDE_TILE_BF16 = 48, LARGEST_HEAD = 64 };
+enum { QUERY_TILE = 64, QUERY_TILE_BF16 = 128, WIDE_TILE = 16, WIDE_TILE_BF16 = 48, LARGEST_HEAD = 64 };
 
 static double operand_bytes(const vg_operand *o)
 {
@@ -75,7 +75,8 @@ static vg_cost cost_attention(const vg_node *n)
                         (k2->shape.rank ? 2 * (double)vg_shape_rows(&k2->shape) : 0);
     const double added = backward ? operand_bytes(&n->in[14]) + operand_bytes(&n->in[15]) : 0;
     const bool is_wide = n->attr.attention.head_size > LARGEST_HEAD || n->attr.attention.fold > 1;
-    const int tile = !is_wide ? QUERY_TILE : q->dtype == VG_BF16 ? WIDE_TILE_BF16 : WIDE_TILE;
+    const bool bf16 = q->dtype == VG_BF16;
+    const int tile = is_wide ? bf16 ? WIDE_TILE_BF16 : WIDE_TILE : bf16 ? QUERY_TILE_BF16 : QUERY_TILE;
     return (vg_cost){.flops = 2 * queries * keys * width * (backward ? 5 : 2),
                      .bytes = (double)vg_dtype_bytes(q->dtype) * rows * width * (backward ? 2 : 1) + added,
                      .pieces =

@@ -3,8 +3,6 @@
 #include "kernels/cuda/attention_bf16_impl.h"
 #include "kernels/cuda/attention_forward_impl.h"
 
-constexpr int MANY_BLOCKS = 2; /* blocks of 16 queries that a warp owns where there are many */
-
 /* --- the running softmax of a lane's two rows
  * ------------------------------------------------------------------------- */
 

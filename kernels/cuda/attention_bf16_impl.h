@@ -7,6 +7,8 @@
 
 #include "kernels/cuda/attention_tiles_impl.h"
 
+constexpr int MANY_BLOCKS = 2; /* blocks of 16 queries that a warp owns where there are many */
+
 /* Eight elements more than a row: lines that ldmatrix reads together fall into different banks. */
 template <int HD> union bf16_line {
     bf16 at[HD + 8];

@@ -5,7 +5,6 @@
 #include "kernels/cuda/attention_grad_impl.h"
 
 constexpr int WARPS = 4, THREADS = WARPS * WARP, WALK = 32; /* WALK: walked rows of a tile */
-constexpr int MANY_BLOCKS = 2; /* blocks of 16 queries that a warp owns where there are many */
 
 static __device__ __forceinline__ float bias_of(const struct attention_args &p, int head, int query, int column)
 {
