@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks code on purpose and looks whether its tests notice.
 
-usage: mutants.py BUILD [--of NAME...] [--each N | --draw N] [--seed N] [--known FILE] [--jobs N] [--list]
+usage: mutants.py BUILD [--of NAME...] [--each N | --draw N] [--seed N] [--known FILE] [--unbroken N] [--jobs N] [--list]
 
 A site is a place and a way to break it (mutation_sites.py): in device code a guard removed, a barrier dropped, an index
 off by one, a wrong stride, an atomic lost, operands swapped; in host code an event that a stream no longer waits for. A
@@ -10,6 +10,9 @@ takes N of every kernel's and file's, --draw N in all, from as many as it can, b
 takes all. Each is compiled by itself (one that does not compile does not count, nor one that leaves the object as it was:
 functions are found by name, and this kernel calls another of that name); BUILD holds the unbroken rest (build/release). A kernel in a plug-in of its own meets the tests of the operations beside it: in check mode, then in
 fast mode in three orders. Host code in a test program meets that program in several orders of streams.
+
+First each file meets its tests as it is, or all would be caught by whatever is wrong with them; --unbroken N tries N of the files,
+for where the suite runs beside.
 
 --known takes verdicts from what an earlier run printed, so that one that was interrupted goes on. Whoever changes code
 or tests leaves out what that touches.
@@ -253,6 +256,7 @@ def main():
     parser.add_argument("--draw", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--known", type=pathlib.Path)
+    parser.add_argument("--unbroken", type=int)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -275,7 +279,7 @@ def main():
 
     todo = {source for pool, wanted in pools for source, site in pool[:wanted]
             if line_of(source, site, code.texts) not in known}
-    try_unbroken(bench, sorted(todo), options.jobs)
+    try_unbroken(bench, sorted(todo)[: options.unbroken], options.jobs)
     equivalent = {line.split("\t")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
     return report(tried(pools, attempt, options.jobs, bool(options.each)), code.texts, equivalent) > 0
 
