@@ -1,5 +1,5 @@
-/* What a step would take on GPUs, on paper: a roofline of every kernel, with published shares of the peaks. A forecast,
- * not a measurement; devices.def names the sources.
+/* What a step would take on GPUs, on paper: a roofline of every kernel, with the shares of the peaks that kernels
+ * reach. A forecast, not a measurement; devices.def names the sources.
  *
  *     vg_gpu_step s = {.gpu = gpu, .precision = VG_PRECISION_BF16, .ranks = 8, .leaves = 4,
  *                      .bucket_bytes = 16 << 20};

@@ -62,6 +62,18 @@ static void the_pieces_of_all_ranks_load_on_each_alone(void **state)
     remove_folder();
 }
 
+/* Waits for the save of fixture step 10, which must load whole into `params`. */
+static void finish_and_load_step_10(vg_checkpoint_writer *writer, vg_params *params)
+{
+    char *path = NULL;
+    assert_int_equal(vg_checkpoint_finish(writer, &path), VG_OK);
+    vg_checkpoint_writer_close(writer);
+    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
+    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
+    assert_int_equal(fixture_differs(params, 10, true), 0);
+    free(path);
+}
+
 static void what_is_written_behind_the_training_is_what_began(void **state)
 {
     (void)state;
@@ -70,18 +82,12 @@ static void what_is_written_behind_the_training_is_what_began(void **state)
     fixture_fill(params, 10, vg_comm_size(comm), vg_comm_rank(comm));
     const vg_checkpoint_state s = fixture_state(10, 1);
     vg_checkpoint_writer *writer = NULL;
-    char *path = NULL;
     assert_int_equal(vg_checkpoint_writer_open(comm, folder, params, &(vg_checkpoint_retention){0}, 1, &writer), VG_OK);
     assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
     for (int64_t i = 0; i < params->n_trainable; i++) /* the next step */
         params->master[i] = params->moment1[i] = params->moment2[i] = params->average[i] = 7;
-    assert_int_equal(vg_checkpoint_finish(writer, &path), VG_OK);
-    vg_checkpoint_writer_close(writer);
-    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
-    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
-    assert_int_equal(fixture_differs(params, 10, true), 0);
+    finish_and_load_step_10(writer, params);
     vg_params_free(params);
-    free(path);
     remove_folder();
 }
 
@@ -96,7 +102,6 @@ static void moments_that_are_elsewhere_are_written_to_the_piece(void **state)
     without.moment1 = without.moment2 = NULL;
     const vg_checkpoint_state s = fixture_state(10, 1);
     vg_checkpoint_writer *writer = NULL;
-    char *path = NULL;
     int64_t first, count;
     float *moment1, *moment2;
     assert_int_equal(vg_checkpoint_writer_open(comm, folder, &without, &(vg_checkpoint_retention){0}, 1, &writer),
@@ -105,13 +110,8 @@ static void moments_that_are_elsewhere_are_written_to_the_piece(void **state)
     if (count) memcpy(moment1, params->moment1 + first, (size_t)count * sizeof *moment1);
     if (count) memcpy(moment2, params->moment2 + first, (size_t)count * sizeof *moment2);
     assert_int_equal(vg_checkpoint_begin(writer, &s), VG_OK);
-    assert_int_equal(vg_checkpoint_finish(writer, &path), VG_OK);
-    vg_checkpoint_writer_close(writer);
-    assert_int_equal(vg_checkpoint_load_weights(path, params), VG_OK);
-    assert_int_equal(vg_checkpoint_load_moments(path, params), VG_OK);
-    assert_int_equal(fixture_differs(params, 10, true), 0);
+    finish_and_load_step_10(writer, params);
     vg_params_free(params);
-    free(path);
     remove_folder();
 }
 
