@@ -6,7 +6,13 @@
  *     wide_finish(h, l)     (h * 2^12 + l + half) >> 22 in each 32-bit lane
  *     wide_lane(a, k)       16-byte lane k, a constant
  *     wide_unpack_lo, _hi   bytes (8) of two vectors in turn, and wide_pack: four vectors of sums back to bytes in
- * order */
+ *                           order; wide_pack_bytes: two of 16-bit numbers to bytes, cut to 0..255
+ *     wide_right, _left     shifts of 32 bits by a constant, and wide_right_halves: of 16, wide_add_halves: sums of 16
+ *     wide_halves(a, b)     of each 32 bits the lower half of a and the upper one of b
+ *     wide_shuffle(a, o)    bytes of each lane in the order o
+ *     wide_each(p)          bytes, each to 32 bits
+ *     wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for each lane, and nothing between them; what the load
+ *                           fills lanes up with is anything, and it may read a whole vector */
 #include "data/pixel_ops_impl.h"
 
 #include <immintrin.h>
@@ -128,109 +134,69 @@ static void down(const uint8_t *rows, const vg_taps *taps, int i, size_t n, uint
     }
 }
 
-/* ---- colours: 16 pixels at a time as three planes ---- */
+/* ---- colours: a pixel to 32 bits, so ROWS * 4 at a time ---- */
 
-typedef struct planes {
-    __m128i c[3];
-} planes;
-
-/* Byte 3 i + c of the three vectors is byte i of plane c. */
-static inline planes take_apart(const uint8_t *pixels)
+static inline wide pair_of(int low, int high)
 {
-    static const int8_t from[3][3][16] = {{{0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, -1, 2, 5, 8, 11, 14, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1, 4, 7, 10, 13}},
-                                          {{1, 4, 7, 10, 13, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, 0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 2, 5, 8, 11, 14}},
-                                          {{2, 5, 8, 11, 14, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, 1, 4, 7, 10, 13, -1, -1, -1, -1, -1, -1},
-                                           {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 3, 6, 9, 12, 15}}};
-    __m128i v[3];
-    planes p;
-    memcpy(v, pixels, sizeof v);
-    for (int c = 0; c < 3; c++) {
-        p.c[c] = _mm_setzero_si128();
-        for (int k = 0; k < 3; k++)
-            p.c[c] = _mm_or_si128(p.c[c], _mm_shuffle_epi8(v[k], _mm_loadu_si128((const __m128i *)from[c][k])));
-    }
-    return p;
+    return wide_pairs((int32_t)((uint32_t)(uint16_t)low | (uint32_t)(uint16_t)high << 16));
 }
 
-static inline void put_together(const planes *p, uint8_t *pixels)
+/* Sums of red, green and blue with `bits` fractional bits to bytes r g b r g b. What the sums are beyond 16 bits and
+ * the fraction is lost. */
+static inline void put_pixels(uint8_t *to, wide red, wide green, wide blue, int bits)
 {
-    static const int8_t from[3][3][16] = {{{0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5},
-                                           {-1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1},
-                                           {-1, -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1}},
-                                          {{-1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10, -1},
-                                           {5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10},
-                                           {-1, 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1}},
-                                          {{-1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1},
-                                           {-1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1},
-                                           {10, -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15}}};
-    for (int k = 0; k < 3; k++) {
-        __m128i v = _mm_setzero_si128();
-        for (int c = 0; c < 3; c++)
-            v = _mm_or_si128(v, _mm_shuffle_epi8(p->c[c], _mm_loadu_si128((const __m128i *)from[k][c])));
-        memcpy(pixels + 16 * k, &v, sizeof v);
+    const __m128i in_turn = _mm_setr_epi8(0, 8, 1, 2, 10, 3, 4, 12, 5, 6, 14, 7, -1, -1, -1, -1);
+    const wide red_blue = wide_halves(wide_right(red, bits), wide_left(blue, 16 - bits));
+    const wide bytes = wide_pack_bytes(red_blue, wide_right(green, bits)); /* r b r b r b r b g . g . g . g . */
+    wide_store_twelves(to, wide_shuffle(bytes, in_turn));
+}
+
+/* Byte k of every 3 vectors is of channel k % 3 and has its own sum of 16 bits, which holds 257 bytes. */
+static inline void add_channels(const uint8_t *pixels, int n_threes, uint64_t totals[3])
+{
+    wide sum[3][2];
+    uint16_t each[sizeof(wide) / 2];
+    for (int k = 0; k < 3; k++) sum[k][0] = sum[k][1] = wide_zero();
+    for (int i = 0; i < n_threes; i++)
+        for (int k = 0; k < 3; k++, pixels += sizeof(wide)) {
+            const wide bytes = wide_load(pixels);
+            sum[k][0] = wide_add_halves(sum[k][0], wide_and(bytes, pair_of(255, 255)));
+            sum[k][1] = wide_add_halves(sum[k][1], wide_right_halves(bytes, 8));
+        }
+    for (int k = 0; k < 6; k++) {
+        memcpy(each, &sum[k / 2][k % 2], sizeof each);
+        for (size_t i = 0; i < sizeof(wide) / 2; i++)
+            totals[((size_t)(k / 2) * sizeof(wide) + 2 * i + (size_t)(k % 2)) % 3] += each[i];
     }
 }
 
 static void sums(const uint8_t *pixels, size_t n, uint64_t totals[3])
 {
-    __m128i total[3] = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const planes p = take_apart(pixels + 3 * i);
-        for (int c = 0; c < 3; c++) total[c] = _mm_add_epi64(total[c], _mm_sad_epu8(p.c[c], _mm_setzero_si128()));
+    const size_t most = 257;
+    size_t left = n / sizeof(wide);
+    for (size_t some = 0; left > 0; left -= some, pixels += 3 * some * sizeof(wide)) {
+        some = left < most ? left : most;
+        add_channels(pixels, (int)some, totals);
     }
-    for (int c = 0; c < 3; c++)
-        totals[c] += (uint64_t)_mm_extract_epi64(total[c], 0) + (uint64_t)_mm_extract_epi64(total[c], 1);
-    vg_pixel_ops_base.sums(pixels + 3 * i, n - i, totals);
+    vg_pixel_ops_base.sums(pixels, n % sizeof(wide), totals);
 }
 
-static inline __m256i pair_of(int low, int high)
-{
-    return _mm256_set1_epi32((int32_t)((uint32_t)(uint16_t)low | (uint32_t)(uint16_t)high << 16));
-}
-
-/* (a . wa + b . wb) >> bits over the pairs of 16 bits in a and b, where b and wb may be a constant term. */
-static inline __m256i dot_two(__m256i a, __m256i wa, __m256i b, __m256i wb)
-{
-    return _mm256_add_epi32(_mm256_madd_epi16(a, wa), _mm256_madd_epi16(b, wb));
-}
-
-static inline __m256i grey_of(const __m256i c[3])
-{
-    const __m256i red_green = pair_of(VG_GREY_RED, VG_GREY_GREEN),
-                  blue_one = pair_of(VG_GREY_BLUE, 1 << (VG_GREY_BITS - 1));
-    const __m256i one = _mm256_set1_epi16(1);
-    const __m256i lo =
-        dot_two(_mm256_unpacklo_epi16(c[0], c[1]), red_green, _mm256_unpacklo_epi16(c[2], one), blue_one);
-    const __m256i hi =
-        dot_two(_mm256_unpackhi_epi16(c[0], c[1]), red_green, _mm256_unpackhi_epi16(c[2], one), blue_one);
-    return _mm256_packs_epi32(_mm256_srai_epi32(lo, VG_GREY_BITS), _mm256_srai_epi32(hi, VG_GREY_BITS));
-}
-
-static inline __m128i mixed(__m256i own, __m256i grey, __m256i weights, __m256i shift)
-{
-    const __m256i lo = _mm256_add_epi32(_mm256_madd_epi16(_mm256_unpacklo_epi16(own, grey), weights), shift);
-    const __m256i hi = _mm256_add_epi32(_mm256_madd_epi16(_mm256_unpackhi_epi16(own, grey), weights), shift);
-    const __m256i both = _mm256_packs_epi32(_mm256_srai_epi32(lo, VG_MIX_BITS), _mm256_srai_epi32(hi, VG_MIX_BITS));
-    return _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-}
-
+/* The halves of a pixel's 32 bits: red and blue, green and grey. */
 static void mix(uint8_t *pixels, size_t n, const vg_mix *m)
 {
-    const __m256i weights = pair_of(m->own, m->grey), shift = _mm256_set1_epi32(m->shift);
+    const __m128i apart = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
+    const wide half = wide_pairs(1 << (VG_GREY_BITS - 1)), shift = wide_pairs(m->shift);
+    const wide lower_own = pair_of(m->own, 0), upper_own = pair_of(0, m->own), upper_grey = pair_of(0, m->grey);
+    const wide red_blue_to_grey = pair_of(VG_GREY_RED, VG_GREY_BLUE), green_to_grey = pair_of(VG_GREY_GREEN, 0);
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        planes p = take_apart(pixels + 3 * i);
-        __m256i c[3];
-        for (int k = 0; k < 3; k++) c[k] = _mm256_cvtepu8_epi16(p.c[k]);
-        const __m256i grey = grey_of(c);
-        for (int k = 0; k < 3; k++) p.c[k] = mixed(c[k], grey, weights, shift);
-        put_together(&p, pixels + 3 * i);
+    for (; 3 * i + sizeof(wide) <= 3 * n; i += ROWS * 4) {
+        const wide rgb = wide_shuffle(wide_load_twelves(pixels + 3 * i), apart);
+        const wide red_blue = wide_and(rgb, pair_of(255, 255)), green = wide_right_halves(rgb, 8);
+        const wide grey = wide_dot(wide_dot(half, red_blue, red_blue_to_grey), green, green_to_grey);
+        const wide green_grey = wide_halves(green, wide_left(grey, 16 - VG_GREY_BITS));
+        const wide common = wide_dot(shift, green_grey, upper_grey);
+        put_pixels(pixels + 3 * i, wide_dot(common, red_blue, lower_own), wide_dot(common, green_grey, lower_own),
+                   wide_dot(common, red_blue, upper_own), VG_MIX_BITS);
     }
     vg_pixel_ops_base.mix(pixels + 3 * i, n - i, m);
 }
@@ -271,32 +237,18 @@ static void plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void
     }
 }
 
-static inline __m256i centred(const uint8_t *samples)
-{
-    return _mm256_sub_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)samples)), _mm256_set1_epi16(128));
-}
-
-/* (y, colour) . by in 14 fractional bits, and (also, 1) . more, as bytes. */
-static inline __m128i channel(__m256i y, __m256i colour, __m256i by, __m256i also, __m256i more)
-{
-    const __m256i one = _mm256_set1_epi16(1);
-    const __m256i lo = dot_two(_mm256_unpacklo_epi16(y, colour), by, _mm256_unpacklo_epi16(also, one), more);
-    const __m256i hi = dot_two(_mm256_unpackhi_epi16(y, colour), by, _mm256_unpackhi_epi16(also, one), more);
-    const __m256i both = _mm256_packs_epi32(_mm256_srai_epi32(lo, VG_RGB_BITS), _mm256_srai_epi32(hi, VG_RGB_BITS));
-    return _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-}
-
+/* That colours lie around 128 is in the constant terms. */
 static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out)
 {
     const int one = 1 << VG_RGB_BITS, half = 1 << (VG_RGB_BITS - 1);
+    const wide no_red = wide_pairs(half - 128 * VG_RED_CR), no_blue = wide_pairs(half - 128 * VG_BLUE_CB);
+    const wide no_green = wide_pairs(half - 128 * (VG_GREEN_CB + VG_GREEN_CR));
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m256i light = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(y + i)));
-        const __m256i u = centred(cb + i), v = centred(cr + i);
-        const planes p = {{channel(light, v, pair_of(one, VG_RED_CR), u, pair_of(0, half)),
-                           channel(light, u, pair_of(one, VG_GREEN_CB), v, pair_of(VG_GREEN_CR, half)),
-                           channel(light, u, pair_of(one, VG_BLUE_CB), v, pair_of(0, half))}};
-        put_together(&p, out + 3 * i);
+    for (; i + ROWS * 4 <= n; i += ROWS * 4) {
+        const wide light_cb = wide_halves(wide_each(y + i), wide_left(wide_each(cb + i), 16)), v = wide_each(cr + i);
+        put_pixels(out + 3 * i, wide_dot(wide_dot(no_red, light_cb, pair_of(one, 0)), v, pair_of(VG_RED_CR, 0)),
+                   wide_dot(wide_dot(no_green, light_cb, pair_of(one, VG_GREEN_CB)), v, pair_of(VG_GREEN_CR, 0)),
+                   wide_dot(no_blue, light_cb, pair_of(one, VG_BLUE_CB)), VG_RGB_BITS);
     }
     vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i);
 }

@@ -105,6 +105,25 @@ static void every_set_recolours_alike(void **state)
         }
 }
 
+static void sums_of_many_bright_pixels_are_whole(void **state)
+{
+    (void)state;
+    enum { N = 40009 }; /* more than 16 bits of a vector add up, in one go */
+    uint8_t *bright = malloc(3 * N);
+    assert_non_null(bright);
+    memset(bright, 255, 3 * N);
+    for (size_t i = 1; i < 3 * N; i += 3) bright[i] = 254;
+    for (int s = 0; s < 3; s++) {
+        uint64_t totals[3] = {1, 2, 3};
+        setenv("VLGTR_ISA", sets[s], 1);
+        vg_pixel_ops_best()->sums(bright, N, totals);
+        assert_int_equal(totals[0], 255 * N + 1);
+        assert_int_equal(totals[1], 254 * N + 2);
+        assert_int_equal(totals[2], 255 * N + 3);
+    }
+    free(bright);
+}
+
 static void the_variable_lowers_the_set(void **state)
 {
     (void)state;
@@ -119,9 +138,8 @@ static void the_variable_lowers_the_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_set_stretches_alike),
-        cmocka_unit_test(every_set_stretches_planes_alike),
-        cmocka_unit_test(every_set_recolours_alike),
+        cmocka_unit_test(every_set_stretches_alike),   cmocka_unit_test(every_set_stretches_planes_alike),
+        cmocka_unit_test(every_set_recolours_alike),   cmocka_unit_test(sums_of_many_bright_pixels_are_whole),
         cmocka_unit_test(the_variable_lowers_the_set),
     };
     return cmocka_run_group_tests_name("pixel_ops", tests, NULL, NULL);
