@@ -174,13 +174,13 @@ static void grad_queries(const grad_work *w, int64_t n, const float *key_rows, i
     for (int64_t d = 0; d < size && begin < end; d += COLUMNS)
         for (int64_t i = 0; i < n; i += w->s.rows) {
             const int rows = group_rows(&w->s, i, n);
-            product_along((tile){.n_k = end - begin,
-                                 .a = w->ds + i * COLUMNS + begin,
-                                 .b = key_rows + begin * w->s.row + d,
-                                 .b_row = w->s.row,
-                                 .c = w->dq + i * w->s.row + d,
-                                 .c_row = w->s.row,
-                                 .add = true},
+            product_along(&(tile){.n_k = end - begin,
+                                  .a = w->ds + i * COLUMNS + begin,
+                                  .b = key_rows + begin * w->s.row + d,
+                                  .b_row = w->s.row,
+                                  .c = w->dq + i * w->s.row + d,
+                                  .c_row = w->s.row,
+                                  .add = true},
                           rows, size - d < COLUMNS ? size - d : COLUMNS);
         }
 }
@@ -188,14 +188,14 @@ static void grad_queries(const grad_work *w, int64_t n, const float *key_rows, i
 /* A panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
 static void grad_keys(const grad_work *w, int64_t n, const float *scores, const float *rows, float *out)
 {
-    product_across((tile){.n_k = n,
-                          .a = scores,
-                          .a_chunk = COLUMNS * COLUMNS,
-                          .b = rows,
-                          .b_row = w->s.row,
-                          .c = out,
-                          .c_row = w->s.row,
-                          .add = !w->in_passing},
+    product_across(&(tile){.n_k = n,
+                           .a = scores,
+                           .a_chunk = COLUMNS * COLUMNS,
+                           .b = rows,
+                           .b_row = w->s.row,
+                           .c = out,
+                           .c_row = w->s.row,
+                           .add = !w->in_passing},
                    w->s.padded_size);
 }
 

@@ -233,14 +233,14 @@ static void score_panel(const attn_sizes *s, int64_t size, const float *queries,
     for (int64_t d = 0; d < size; d += PIECE)
         for (int64_t i = 0; i < n; i += s->rows) {
             const int rows = group_rows(s, i, n);
-            product_along((tile){.n_k = size - d < PIECE ? size - d : PIECE,
-                                 .a = queries + i * s->chunked_size + d * rows,
-                                 .a_chunk = rows * COLUMNS,
-                                 .b = panel + d * COLUMNS,
-                                 .b_row = COLUMNS,
-                                 .c = scores + i * row + column * rows,
-                                 .c_row = COLUMNS,
-                                 .add = d > 0},
+            product_along(&(tile){.n_k = size - d < PIECE ? size - d : PIECE,
+                                  .a = queries + i * s->chunked_size + d * rows,
+                                  .a_chunk = rows * COLUMNS,
+                                  .b = panel + d * COLUMNS,
+                                  .b_row = COLUMNS,
+                                  .c = scores + i * row + column * rows,
+                                  .c_row = COLUMNS,
+                                  .add = d > 0},
                           rows, width);
         }
 }
@@ -264,15 +264,16 @@ static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_
     for (int64_t d = 0; d < size; d += at_once)
         for (int64_t i = 0; i < n; i += w->s.rows) {
             const int rows = group_rows(&w->s, i, n);
-            product_along((tile){.n_k = end - first,
-                                 .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
-                                 .a_chunk = rows * COLUMNS,
-                                 .b = values + d,
-                                 .b_row = w->s.row,
-                                 .c = w->sums + i * w->s.row + d,
-                                 .c_row = w->s.row,
-                                 .add = add},
-                          rows, size - d < at_once ? size - d : at_once);
+            product_along(
+                &(tile){.n_k = end - first,
+                        .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
+                        .a_chunk = rows * COLUMNS,
+                        .b = values + d,
+                        .b_row = w->s.row,
+                        .c = w->sums + i * w->s.row + d,
+                        .c_row = w->s.row,
+                        .add = add},
+                rows, size - d < at_once ? size - d : at_once);
         }
 }
 

@@ -25,20 +25,21 @@ typedef struct tile {
     bool add;
 } tile;
 
-static inline __attribute__((always_inline)) void tile_body(const tile *t, const int rows, const int vectors,
-                                                            const int a_row, const int a_step)
+static inline __attribute__((always_inline)) void tile_body(const tile *t, const float *a, int64_t column, float *c,
+                                                            const int rows, const int vectors, const int a_row,
+                                                            const int a_step)
 {
-    const float *a = t->a, *b = t->b;
+    const int64_t b_row = t->b_row, c_row = t->c_row;
+    const float *b = t->b + column;
     vf sum[ROWS > SIDE ? ROWS : SIDE][VECTORS];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            sum[i][v] = t->add ? vf_load(t->c + i * t->c_row + v * VF_LANES) : vf_set(0.0F);
+        for (int v = 0; v < vectors; v++) sum[i][v] = t->add ? vf_load(c + i * c_row + v * VF_LANES) : vf_set(0.0F);
     for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
         const int n = left < COLUMNS ? (int)left : COLUMNS;
         const float *x = a;
-        for (int k = 0; k < n; k++, x += a_step, b += t->b_row) {
+        for (int k = 0; k < n; k++, x += a_step, b += b_row) {
             vf right[VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) right[v] = vf_load(b + v * VF_LANES);
@@ -51,59 +52,51 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) vf_store(t->c + i * t->c_row + v * VF_LANES, sum[i][v]);
+        for (int v = 0; v < vectors; v++) vf_store(c + i * c_row + v * VF_LANES, sum[i][v]);
 }
 
-#define TILE(rows)                                  \
-    static void tile_##rows##_wide(const tile *t)   \
-    {                                               \
-        tile_body(t, rows, VECTORS, COLUMNS, 1);    \
-    }                                               \
-    static void tile_##rows##_narrow(const tile *t) \
-    {                                               \
-        tile_body(t, rows, 1, COLUMNS, 1);          \
+#define TILE(rows)                                                            \
+    static void tile_##rows##_wide(const tile *t, int64_t column)             \
+    {                                                                         \
+        tile_body(t, t->a, column, t->c + column, rows, VECTORS, COLUMNS, 1); \
+    }                                                                         \
+    static void tile_##rows##_narrow(const tile *t, int64_t column)           \
+    {                                                                         \
+        tile_body(t, t->a, column, t->c + column, rows, 1, COLUMNS, 1);       \
     }
 #define TILE_PAIR(rows)                          \
     {                                            \
         tile_##rows##_narrow, tile_##rows##_wide \
     }
 EACH_ROWS(TILE)
-static void (*const tiles_along[ROWS][2])(const tile *) = {EACH_ROWS_LISTED(TILE_PAIR)};
+static void (*const tiles_along[ROWS][2])(const tile *, int64_t column) = {EACH_ROWS_LISTED(TILE_PAIR)};
 #undef TILE
 #undef TILE_PAIR
 
-static void tile_across_wide(const tile *t)
+static void tile_across_wide(const tile *t, int64_t row, int64_t column)
 {
-    tile_body(t, SIDE, VECTORS, 1, COLUMNS);
+    tile_body(t, t->a + row, column, t->c + row * t->c_row + column, SIDE, VECTORS, 1, COLUMNS);
 }
-static void tile_across_narrow(const tile *t)
+static void tile_across_narrow(const tile *t, int64_t row, int64_t column)
 {
-    tile_body(t, SIDE, 1, 1, COLUMNS);
+    tile_body(t, t->a + row, column, t->c + row * t->c_row + column, SIDE, 1, 1, COLUMNS);
 }
 
 /* A product with `width` columns, a multiple of VF_LANES: wide tiles, then narrow ones. */
-static void product_along(tile t, int rows, int64_t width)
+static inline void product_along(const tile *t, int rows, int64_t width)
 {
-    for (; width >= COLUMNS; width -= COLUMNS, t.b += COLUMNS, t.c += COLUMNS) tiles_along[rows - 1][1](&t);
-    for (; width > 0; width -= VF_LANES, t.b += VF_LANES, t.c += VF_LANES) tiles_along[rows - 1][0](&t);
+    int64_t column = 0;
+    for (; column + COLUMNS <= width; column += COLUMNS) tiles_along[rows - 1][1](t, column);
+    for (; column < width; column += VF_LANES) tiles_along[rows - 1][0](t, column);
 }
 
 /* The transpose of a chunk [n_k][COLUMNS] times b: COLUMNS rows of c. */
-static void product_across(tile t, int64_t width)
+static inline void product_across(const tile *t, int64_t width)
 {
-    const float *a = t.a;
-    for (; width > 0;) {
-        const bool wide = width >= COLUMNS;
-        for (int i = 0; i < COLUMNS; i += SIDE) {
-            tile part = t;
-            part.a = a + i;
-            part.c = t.c + i * t.c_row;
-            (wide ? tile_across_wide : tile_across_narrow)(&part);
-        }
-        const int done = wide ? COLUMNS : VF_LANES;
-        width -= done;
-        t.b += done;
-        t.c += done;
+    for (int64_t column = 0; column < width;) {
+        const bool wide = width - column >= COLUMNS;
+        for (int row = 0; row < COLUMNS; row += SIDE) (wide ? tile_across_wide : tile_across_narrow)(t, row, column);
+        column += wide ? COLUMNS : VF_LANES;
     }
 }
 
