@@ -124,17 +124,19 @@ static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot,
 }
 
 /* One row of a panel: p becomes the kept probabilities, ds the gradient of the scores. */
-static inline void grad_soften(const grad_work *w, int64_t i, bool dropout, uint32_t block)
+static inline __attribute__((always_inline)) void grad_soften(const grad_work *w, int64_t i, const vg_keep *keep,
+                                                              uint32_t block)
 {
     float *p = w->p + i * COLUMNS, *ds = w->ds + i * COLUMNS;
-    const vf log_sum = vf_set(w->log_sum[i]), delta = vf_set(w->delta[i]), scale = vf_set(w->keep.scale);
-    const vf dsum = vf_set(w->dsums ? w->dsums[i] : 0.0F);
-    vf mask[VECTORS];
-    if (dropout) keep_masks(&w->keep, block, mask);
+    const vf log_sum = vf_set(w->log_sum[i]), delta = vf_set(w->delta[i]);
+    const vf dsum = vf_set(w->dsums ? w->dsums[i] : 0.0F), scale = vf_set(keep ? keep->scale : 1.0F);
+    keep_mask mask[VECTORS];
+    if (keep) keep_masks(keep, block, mask);
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) {
         const vf e = power_of_two(vf_load(p + v * VF_LANES) - log_sum);
         vf dp = vf_load(ds + v * VF_LANES) + dsum, kept = e;
-        if (dropout) {
+        if (keep) {
             dp = vf_kept(dp * scale, mask[v]);
             kept = vf_kept(e * scale, mask[v]);
         }
@@ -156,8 +158,12 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS;
     for (int64_t i = 0; i < n; i++) {
         const int64_t at = (head * a->n_queries + first + i) * a->keys + column;
+        const uint32_t block = attn_block_of(a, head, first + i) + (uint32_t)(column / 4);
         for (int64_t j = 0; a->bias && j < left; j++) w->p[i * COLUMNS + j] += a->bias[at + j] * LOG2_E;
-        grad_soften(w, i, a->rng != NULL, attn_block_of(a, head, first + i) + (uint32_t)(column / 4));
+        if (a->rng)
+            grad_soften(w, i, &w->keep, block);
+        else
+            grad_soften(w, i, NULL, 0);
         grad_hide(w, i, w->seen.first_end - column, a->n_first - column);
         grad_hide(w, i, w->seen.second_end - column, COLUMNS);
         for (int64_t j = 0; g->dbias && j < left; j++) g->dbias[at + j] += w->ds[i * COLUMNS + j];

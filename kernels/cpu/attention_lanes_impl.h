@@ -166,8 +166,7 @@ typedef struct score_row {
     float *scores;
     int64_t step;
     const float *bias; /* [keys] or NULL */
-    const vg_keep *keep;
-    uint32_t block;
+    uint32_t block;    /* of Philox */
 } score_row;
 
 /* Columns begin..end-1 become minus infinity. */
@@ -191,31 +190,55 @@ typedef struct softened {
     float largest, sum, kept;
 } softened;
 
-/* The first n scores, n a multiple of VF_LANES, become 2^(score - largest), dropped ones 0. */
-static inline softened soften(const score_row *r, int64_t n, bool dropout)
+/* The first n scores, n a multiple of VF_LANES. */
+static inline float largest_of(const score_row *r, int64_t n)
 {
-    const float *scores = r->scores;
-    vf top = vf_load(scores), sum[VECTORS], kept = vf_set(0.0F);
-    for (int64_t left = n; left > 0; left -= COLUMNS, scores += r->step)
-        for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) top = vf_max(top, vf_load(scores + v * VF_LANES));
-    const float largest = vf_largest(top);
+    const float *x = r->scores;
+    vf top[VECTORS];
+    for (int v = 0; v < VECTORS; v++) top[v] = vf_load(x);
+    for (; n >= COLUMNS; n -= COLUMNS, x += r->step)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) top[v] = vf_max(top[v], vf_load(x + v * VF_LANES));
+    for (; n > 0; n -= VF_LANES, x += VF_LANES) top[0] = vf_max(top[0], vf_load(x));
+    for (int v = 1; v < VECTORS; v++) top[0] = vf_max(top[0], top[v]);
+    return vf_largest(top[0]);
+}
+
+/* Sums of a row's powers, and of those which a dropout kept. */
+typedef struct power_sums {
+    vf all[VECTORS], kept;
+} power_sums;
+
+/* The first n scores from x on, of one chunk, become 2^(score - highest), dropped ones 0. */
+static inline __attribute__((always_inline)) void soften_chunk(power_sums *sums, float *x, int64_t n, vf highest,
+                                                               const vg_keep *keep, uint32_t block)
+{
+    keep_mask mask[VECTORS];
+    if (keep) keep_masks(keep, block, mask);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        if (v * VF_LANES >= n) return;
+        const vf p = power_of_two(vf_load(x + v * VF_LANES) - highest), left = keep ? vf_kept(p, mask[v]) : p;
+        sums->all[v] += p;
+        if (keep) sums->kept += left;
+        vf_store(x + v * VF_LANES, left);
+    }
+}
+
+/* The same for the first n scores of a row, n a multiple of VF_LANES. */
+static inline __attribute__((always_inline)) softened soften(const score_row *r, int64_t n, const vg_keep *keep)
+{
+    const float largest = largest_of(r, n);
     const vf highest = vf_set(largest);
-    for (int v = 0; v < VECTORS; v++) sum[v] = vf_set(0.0F);
+    power_sums sums = {.kept = vf_set(0.0F)};
     float *x = r->scores;
     uint32_t block = r->block;
-    for (int64_t left = n; left > 0; left -= COLUMNS, x += r->step, block += COLUMNS / 4) {
-        vf mask[VECTORS];
-        if (dropout) keep_masks(r->keep, block, mask);
-        for (int v = 0; v < VECTORS && v * VF_LANES < left; v++) {
-            const vf p = power_of_two(vf_load(x + v * VF_LANES) - highest);
-            sum[v] += p;
-            const vf left_over = dropout ? vf_kept(p, mask[v]) : p;
-            if (dropout) kept += left_over;
-            vf_store(x + v * VF_LANES, left_over);
-        }
-    }
-    for (int v = 1; v < VECTORS; v++) sum[0] += sum[v];
-    return (softened){.largest = largest, .sum = vf_sum(sum[0]), .kept = vf_sum(kept)};
+    for (int v = 0; v < VECTORS; v++) sums.all[v] = vf_set(0.0F);
+    for (; n >= COLUMNS; n -= COLUMNS, x += r->step, block += COLUMNS / 4)
+        soften_chunk(&sums, x, COLUMNS, highest, keep, block);
+    if (n > 0) soften_chunk(&sums, x, n, highest, keep, block);
+    for (int v = 1; v < VECTORS; v++) sums.all[0] += sums.all[v];
+    return (softened){.largest = largest, .sum = vf_sum(sums.all[0]), .kept = vf_sum(sums.kept)};
 }
 
 /* Queries of the group that begins at i, in a block of n. */
@@ -301,12 +324,11 @@ static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_s
     const score_row r = {.scores = w->scores + group * w->s.columns + (i - group) * COLUMNS,
                          .step = rows * COLUMNS,
                          .bias = a->bias ? a->bias + (head * a->n_queries + query) * a->keys : NULL,
-                         .keep = keep,
                          .block = attn_block_of(a, head, query)};
     if (r.bias) add_bias(&r, end);
     if (second) hide(&r, seen->first_end, a->n_first);
     hide(&r, end, n);
-    return a->rng ? soften(&r, n, true) : soften(&r, n, false);
+    return a->rng ? soften(&r, n, keep) : soften(&r, n, NULL);
 }
 
 /* Row i of a block, whose sum of values waits for its factor. */

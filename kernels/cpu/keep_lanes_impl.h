@@ -1,5 +1,5 @@
 /* Dropout masks: COLUMNS elements at a time, that is COLUMNS / 4 blocks of Philox side by side. Included below
- * tile_lanes_impl.h. A mask is all ones or all zeros for vf_kept; see vg_rng_block for what the words are. */
+ * tile_lanes_impl.h. See vg_rng_block for what the words are. */
 #ifndef VG_KEEP_LANES_IMPL_H
 #define VG_KEEP_LANES_IMPL_H
 
@@ -9,70 +9,86 @@
 
 /* Eight blocks: each 64-bit lane holds one 32-bit word of a block, and garbage above it. */
 typedef __m512i words;
-static inline words words_set(uint32_t x)
+static inline words words_set(uint64_t x)
 {
-    return _mm512_set1_epi64(x);
-}
-static inline words words_multiply(words a, uint32_t b)
-{
-    return _mm512_mul_epu32(a, _mm512_set1_epi64(b));
-}
-static inline words words_mix(words product, words other, uint64_t key)
-{
-    return _mm512_ternarylogic_epi64(_mm512_srli_epi64(product, 32), other, _mm512_set1_epi64((int64_t)key), 0x96);
+    return _mm512_set1_epi64((int64_t)x);
 }
 /* Unpacking below puts lanes 0, 2, 4, 6 first. */
 static inline words words_blocks(uint32_t block)
 {
     return _mm512_add_epi64(_mm512_set1_epi64(block), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
 }
-static inline void words_masks(words w0, words w1, words w2, words w3, uint32_t threshold, vf mask[VECTORS])
+static inline words words_multiply(words a, uint32_t b)
 {
-    const words low = _mm512_mask_shuffle_epi32(w0, 0xaaaa, w1, 0xa0);
-    const words high = _mm512_mask_shuffle_epi32(w2, 0xaaaa, w3, 0xa0);
-    const words limit = _mm512_set1_epi32((int)threshold);
-    const __mmask16 a = _mm512_cmpge_epu32_mask(_mm512_unpacklo_epi64(low, high), limit);
-    const __mmask16 b = _mm512_cmpge_epu32_mask(_mm512_unpackhi_epi64(low, high), limit);
-    mask[0] = _mm512_castsi512_ps(_mm512_movm_epi32(a));
-    mask[1] = _mm512_castsi512_ps(_mm512_movm_epi32(b));
+    return _mm512_mul_epu32(a, _mm512_set1_epi64(b));
 }
-static inline vf vf_kept(vf x, vf mask)
+/* The word above a product's own. */
+static inline words words_high(words product)
 {
-    return _mm512_and_ps(x, mask);
+    return _mm512_srli_epi64(product, 32);
+}
+static inline words words_xor(words a, words b, words c)
+{
+    return _mm512_ternarylogic_epi64(a, b, c, 0x96);
+}
+/* The upper word of a product, xor b and c, below the lower one. */
+static inline words words_pair(words product, words b, words c)
+{
+    return _mm512_mask_ternarylogic_epi32(_mm512_ror_epi64(product, 32), 0x5555, b, c, 0x96);
+}
+
+typedef __mmask16 keep_mask;
+static inline void words_masks(words w01, words w23, uint32_t threshold, keep_mask mask[VECTORS])
+{
+    const words limit = _mm512_set1_epi32((int)threshold);
+    mask[0] = _mm512_cmpge_epu32_mask(_mm512_unpacklo_epi64(w01, w23), limit);
+    mask[1] = _mm512_cmpge_epu32_mask(_mm512_unpackhi_epi64(w01, w23), limit);
+}
+static inline vf vf_kept(vf x, keep_mask mask)
+{
+    return _mm512_maskz_mov_ps(mask, x);
 }
 
 #elif defined __AVX2__
 
 typedef __m256i words; /* four blocks, as above */
-static inline words words_set(uint32_t x)
+static inline words words_set(uint64_t x)
 {
-    return _mm256_set1_epi64x(x);
-}
-static inline words words_multiply(words a, uint32_t b)
-{
-    return _mm256_mul_epu32(a, _mm256_set1_epi64x(b));
-}
-static inline words words_mix(words product, words other, uint64_t key)
-{
-    return _mm256_xor_si256(_mm256_srli_epi64(product, 32), _mm256_xor_si256(other, _mm256_set1_epi64x((int64_t)key)));
+    return _mm256_set1_epi64x((int64_t)x);
 }
 static inline words words_blocks(uint32_t block)
 {
     return _mm256_add_epi64(_mm256_set1_epi64x(block), _mm256_setr_epi64x(0, 2, 1, 3));
 }
-static inline vf words_kept(words w, uint32_t threshold)
+static inline words words_multiply(words a, uint32_t b)
+{
+    return _mm256_mul_epu32(a, _mm256_set1_epi64x(b));
+}
+static inline words words_high(words product)
+{
+    return _mm256_srli_epi64(product, 32);
+}
+static inline words words_xor(words a, words b, words c)
+{
+    return _mm256_xor_si256(a, _mm256_xor_si256(b, c));
+}
+static inline words words_pair(words product, words b, words c)
+{
+    return _mm256_blend_epi32(words_xor(words_high(product), b, c), _mm256_slli_epi64(product, 32), 0xaa);
+}
+
+typedef vf keep_mask; /* all ones or all zeros */
+static inline keep_mask words_kept(words w, uint32_t threshold)
 {
     const words limit = _mm256_set1_epi32((int)threshold);
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(w, limit), w));
 }
-static inline void words_masks(words w0, words w1, words w2, words w3, uint32_t threshold, vf mask[VECTORS])
+static inline void words_masks(words w01, words w23, uint32_t threshold, keep_mask mask[VECTORS])
 {
-    const words low = _mm256_blend_epi32(w0, _mm256_slli_epi64(w1, 32), 0xaa);
-    const words high = _mm256_blend_epi32(w2, _mm256_slli_epi64(w3, 32), 0xaa);
-    mask[0] = words_kept(_mm256_unpacklo_epi64(low, high), threshold);
-    mask[1] = words_kept(_mm256_unpackhi_epi64(low, high), threshold);
+    mask[0] = words_kept(_mm256_unpacklo_epi64(w01, w23), threshold);
+    mask[1] = words_kept(_mm256_unpackhi_epi64(w01, w23), threshold);
 }
-static inline vf vf_kept(vf x, vf mask)
+static inline vf vf_kept(vf x, keep_mask mask)
 {
     return _mm256_and_ps(x, mask);
 }
@@ -80,48 +96,62 @@ static inline vf vf_kept(vf x, vf mask)
 #else
 
 typedef uint64_t words; /* one block */
-static inline words words_set(uint32_t x)
+static inline words words_set(uint64_t x)
 {
     return x;
-}
-static inline words words_multiply(words a, uint32_t b)
-{
-    return (uint64_t)(uint32_t)a * b;
-}
-static inline words words_mix(words product, words other, uint64_t key)
-{
-    return product >> 32 ^ (uint32_t)other ^ key;
 }
 static inline words words_blocks(uint32_t block)
 {
     return block;
 }
-static inline void words_masks(words w0, words w1, words w2, words w3, uint32_t threshold, vf mask[VECTORS])
+static inline words words_multiply(words a, uint32_t b)
 {
-    const words w[VECTORS] = {w0, w1, w2, w3};
-    for (int v = 0; v < VECTORS; v++) mask[v] = (uint32_t)w[v] >= threshold ? 1.0F : 0.0F;
+    return (uint64_t)(uint32_t)a * b;
 }
-static inline vf vf_kept(vf x, vf mask)
+static inline words words_high(words product)
 {
-    return mask != 0.0F ? x : 0.0F;
+    return product >> 32;
+}
+static inline words words_xor(words a, words b, words c)
+{
+    return a ^ b ^ c;
+}
+static inline words words_pair(words product, words b, words c)
+{
+    return (uint32_t)words_xor(words_high(product), b, c) | product << 32;
+}
+
+typedef bool keep_mask;
+static inline void words_masks(words w01, words w23, uint32_t threshold, keep_mask mask[VECTORS])
+{
+    const words w[VECTORS] = {w01, w01 >> 32, w23, w23 >> 32};
+    for (int v = 0; v < VECTORS; v++) mask[v] = (uint32_t)w[v] >= threshold;
+}
+static inline vf vf_kept(vf x, keep_mask mask)
+{
+    return mask ? x : 0.0F;
 }
 
 #endif
 
 /* Masks of the COLUMNS elements from 4 * block on. */
-static inline void keep_masks(const vg_keep *keep, uint32_t block, vf mask[VECTORS])
+static inline void keep_masks(const vg_keep *keep, uint32_t block, keep_mask mask[VECTORS])
 {
-    words c0 = words_blocks(block), c1 = words_set(keep->phrase);
-    words c2 = words_set(keep->position_low), c3 = words_set(keep->position_high);
+    const words none = words_set(0), first = words_multiply(words_blocks(block), VG_PHILOX_0);
+    words c1 = words_multiply(words_xor(words_high(first), words_set(keep->first), none), VG_PHILOX_1);
+    words c0 = words_xor(words_high(c1), words_set(keep->second[0]), none);
+    words c2 = words_xor(first, words_set(keep->second[1]), none), c3 = words_set(keep->last_word);
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; round++) {
-        const words p0 = words_multiply(c0, 0xD2511F53u), p1 = words_multiply(c2, 0xCD9E8D57u);
-        c0 = words_mix(p1, c1, keep->round_keys[round][0]);
-        c2 = words_mix(p0, c3, keep->round_keys[round][1]);
+    for (int round = 2; round < 9; round++) {
+        const words p0 = words_multiply(c0, VG_PHILOX_0), p1 = words_multiply(c2, VG_PHILOX_1);
+        c0 = words_xor(words_high(p1), c1, words_set(keep->round_keys[round][0]));
+        c2 = words_xor(words_high(p0), c3, words_set(keep->round_keys[round][1]));
         c1 = p1;
         c3 = p0;
     }
-    words_masks(c0, c1, c2, c3, keep->threshold, mask);
+    const words p0 = words_multiply(c0, VG_PHILOX_0), p1 = words_multiply(c2, VG_PHILOX_1);
+    words_masks(words_pair(p1, c1, words_set(keep->round_keys[9][0])),
+                words_pair(p0, c3, words_set(keep->round_keys[9][1])), keep->threshold, mask);
 }
 
 #endif

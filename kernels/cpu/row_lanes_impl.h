@@ -114,7 +114,7 @@ static void norm_grad(const vg_norm_grad *n, int64_t first, int64_t end, float *
 static void dropout(const vg_keep *keep, const float *x, const float *res, float *y, int64_t first, int64_t end)
 {
     for (int64_t e = first; e < end; e += COLUMNS) {
-        vf mask[VECTORS];
+        keep_mask mask[VECTORS];
         keep_masks(keep, (uint32_t)(e / 4), mask);
         for (int v = 0; v < VECTORS; v++) {
             const int64_t at = e + v * VF_LANES, count = end - at;

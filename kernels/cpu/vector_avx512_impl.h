@@ -45,8 +45,7 @@ static inline vf vf_round(vf x)
 }
 static inline vf vf_scale(vf x, vf n)
 {
-    const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), exponent));
+    return _mm512_scalef_ps(x, n);
 }
 static inline vf vf_if_positive(vf x, vf a, vf b)
 {
