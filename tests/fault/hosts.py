@@ -4,11 +4,14 @@
         net.start("h1", ["mpirun", "--mca", "plm_rsh_agent", net.agent, ...])
         net.cut("h3")"""
 
+import errno
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 
 
 def available():
@@ -96,8 +99,17 @@ exec nsenter --net=/run/netns/{self.run_name}-$host unshare --uts --mount -- bas
         self.ip("-n", self.space("sw"), "link", "set", host, "down")
 
     def mend(self, host):
+        """Until the others reach it again: a bridge hears of a link that is up with a second's delay."""
         self.ip("-n", self.space("sw"), "link", "set", host, "up")
         pathlib.Path(self.folder, f"cut-{host}").unlink(missing_ok=True)
+        end = time.monotonic() + 10
+        while not all(self.reaches(other, host) for other in self.names) and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def reaches(self, host, other):
+        """Nobody listens there: who says so answers."""
+        ask = f"import socket, sys; s = socket.socket(); s.settimeout(1); sys.exit(s.connect_ex(('10.77.0.{self.names.index(other) + 1}', 9)) != {errno.ECONNREFUSED})"
+        return subprocess.run(["nsenter", f"--net=/run/netns/{self.space(host)}", sys.executable, "-c", ask]).returncode == 0
 
     def kill(self, host):
         """As if its power went."""

@@ -65,7 +65,7 @@ class Test:
         check(f"{what}: goes on with {ranks} ranks to the same end",
               code == 0 and f" {ranks} ranks" in again and self.bench.hashes(folder) == self.want, f"{code} {again}")
         if code or not line or f" {ranks} ranks" not in again:
-            print(said[-3000:])
+            print("\n".join(line for line in said.splitlines() if not line.startswith("step "))[-6000:])
 
     def cut(self):
         seen = self.supervise("cut", lambda _: self.net.cut("h3"))
