@@ -2,6 +2,7 @@
  * and who of them says so. */
 #define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "dist/comm_impl.h"
+#include "dist/health_impl.h"
 
 #include <errno.h>
 #include <time.h>
@@ -77,6 +78,7 @@ static void break_off(vg_comm *comm)
     };
     comm->intact = comm->ops;
     comm->ops = &broken;
+    vg_health_hush(comm);
 }
 
 /* Longer than a launcher takes to end the ranks when one of them has aborted the job. */
@@ -128,12 +130,14 @@ bool vg_patience_ends(vg_patience *p)
 
 vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
 {
+    char latest[300];
+    const bool known = vg_health_latest(comm, latest, sizeof latest); /* before the others give up, too */
     vg_comm_break(comm, -1);
     return vg_fail(
         VG_E_COMM,
         "no answer from %s for %g s (train.deadline); see the other ranks' logs, then start again: a run goes "
         "on from its last checkpoint",
-        whose, deadline_s);
+        known ? latest : whose, deadline_s);
 }
 
 vg_status vg_comm_leave(vg_comm *comm, vg_status status)

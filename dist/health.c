@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The launcher ends a job about two seconds after a rank died, and knows best why: only later it is our turn. */
-enum { GONE_S = 4 };
+/* The launcher ends a job about two seconds after a rank died: only later it is our turn. */
+enum { GONE_S = 4, QUIET_S = 3 /* seconds between signs that are no accident */ };
 
 typedef struct peer {
     char host[VG_HOST_BYTES];
@@ -31,6 +31,7 @@ typedef struct vg_health {
     vg_health_limits limits;
     peer *peers; /* [size] */
     int *fds;    /* as vg_health_connect makes them; NULL: this rank alone */
+    bool told;   /* that a rank is gone */
     pthread_t thread, watched;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t change;
@@ -38,6 +39,7 @@ typedef struct vg_health {
     vg_sign own;
     double phase_began_s;
     bool ending;
+    bool hushed; /* the job ends, and somebody says why */
 } vg_health;
 
 #define PHASE_TEXT(name) #name,
@@ -59,14 +61,26 @@ _Noreturn static void end_process(void)
     _exit(vg_exit_code(VG_E_COMM));
 }
 
-/* Says why, and takes the others along. */
-_Noreturn static void end_job(vg_health *h, const char *text)
+static void say(const char *text)
+{
+    fprintf(stderr, "vlgtr: %s; a run goes on from its last checkpoint\n", text);
+}
+
+_Noreturn static void end_all(vg_health *h)
 {
     const vg_root_sign end = {.ends = 1};
-    fprintf(stderr, "vlgtr: %s; a run goes on from its last checkpoint\n", text);
+    const vg_sign own = {.ends = 1};
+    if (h->rank != 0 && h->fds) vg_health_send(h->fds[0], &own, sizeof own);
     for (int i = 1; h->rank == 0 && h->fds && i < h->size; i++)
         if (h->fds[i] >= 0) vg_health_send(h->fds[i], &end, sizeof end);
     end_process();
+}
+
+/* Says why, and takes the others along. */
+_Noreturn static void end_job(vg_health *h, const char *text)
+{
+    say(text);
+    end_all(h);
 }
 
 static void where_text(const vg_sign *s, char *text, size_t size)
@@ -105,6 +119,29 @@ static void judge_self(vg_health *h, const vg_sign *s)
 
 /* ---- rank 0 over the others ---- */
 
+static void keep_sign(vg_health *h, peer *p, const vg_sign *s, double now)
+{
+    pthread_mutex_lock(&h->lock);
+    p->sign = *s;
+    p->heard_s = now;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void hush(vg_health *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->hushed = true;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static bool is_hushed(vg_health *h)
+{
+    pthread_mutex_lock(&h->lock);
+    const bool hushed = h->hushed;
+    pthread_mutex_unlock(&h->lock);
+    return hushed;
+}
+
 static void listen_to(vg_health *h, int rank, double now)
 {
     peer *p = &h->peers[rank];
@@ -112,11 +149,27 @@ static void listen_to(vg_health *h, int rank, double now)
     int got = 0;
     while (p->gone_s == 0 && (got = vg_health_receive(h->fds[rank], &s, sizeof s)) > 0) {
         if (s.phase < 0 || s.phase >= VG_PHASES) continue;
-        p->sign = s;
-        p->heard_s = now;
+        if (s.ends) hush(h);
+        keep_sign(h, p, &s, now);
         p->leaving = s.leaving;
     }
     if (got < 0 && p->gone_s == 0) p->gone_s = now;
+}
+
+/* Of the first rank that is gone, once: those after it mostly are the launcher's doing. Its last sign may be a second
+ * old; where rank 0 stands is true now. */
+static void tell_gone(vg_health *h, int rank)
+{
+    const peer *p = &h->peers[rank];
+    const vg_sign own = own_sign(h);
+    char text[600], where[160], here[160];
+    if (h->told) return;
+    h->told = true;
+    where_text(&p->sign, where, sizeof where);
+    where_text(&own, here, sizeof here);
+    snprintf(text, sizeof text, "rank %d on %s is gone, last seen %s (rank 0 is %s); look for its own last words", rank,
+             p->host, where, here);
+    say(text);
 }
 
 static void judge_peer(vg_health *h, int rank, double now)
@@ -124,12 +177,9 @@ static void judge_peer(vg_health *h, int rank, double now)
     const peer *p = &h->peers[rank];
     char text[400], where[160];
     if (p->leaving) return;
+    if (p->gone_s > 0 && !is_hushed(h)) tell_gone(h, rank);
+    if (p->gone_s > 0 && now - p->gone_s > GONE_S) end_all(h);
     where_text(&p->sign, where, sizeof where);
-    if (p->gone_s > 0 && now - p->gone_s > GONE_S) {
-        snprintf(text, sizeof text, "rank %d on %s is gone, last seen %s; look for its own last words", rank, p->host,
-                 where);
-        end_job(h, text);
-    }
     if (p->gone_s == 0 && h->limits.silence > 0 && now - p->heard_s > h->limits.silence) {
         snprintf(
             text, sizeof text,
@@ -140,9 +190,9 @@ static void judge_peer(vg_health *h, int rank, double now)
     }
 }
 
-static void watch_others(vg_health *h, double now)
+static void watch_others(vg_health *h, const vg_sign *own, double now)
 {
-    const vg_root_sign fine = {0};
+    const vg_root_sign fine = {.sign = *own};
     for (int i = 1; i < h->size; i++) {
         listen_to(h, i, now);
         vg_health_send(h->fds[i], &fine, sizeof fine);
@@ -168,7 +218,7 @@ static void watch_root(vg_health *h, const vg_sign *own, double now)
     int got = 0;
     vg_health_send(h->fds[0], own, sizeof *own);
     while (root->gone_s == 0 && (got = vg_health_receive(h->fds[0], &answer, sizeof answer)) > 0) {
-        root->heard_s = now;
+        keep_sign(h, root, &answer.sign, now);
         root->leaving = answer.leaving;
         if (answer.ends) end_process(); /* rank 0 says why */
     }
@@ -207,8 +257,8 @@ static bool nap(vg_health *h)
 /* Whoever was stopped itself has not heard the others meanwhile, and its own phase stood still without fault. */
 static void forgive(vg_health *h, double now, double lost_s)
 {
-    for (int i = 0; i < h->size; i++) h->peers[i].heard_s = now;
     pthread_mutex_lock(&h->lock);
+    for (int i = 0; i < h->size; i++) h->peers[i].heard_s = now;
     h->phase_began_s = fmin(now, h->phase_began_s + lost_s);
     pthread_mutex_unlock(&h->lock);
 }
@@ -221,7 +271,7 @@ static void *watch(void *argument)
         if (now - last > GONE_S) forgive(h, now, now - last);
         last = now;
         const vg_sign own = own_sign(h);
-        if (h->fds && h->rank == 0) watch_others(h, now);
+        if (h->fds && h->rank == 0) watch_others(h, &own, now);
         if (h->fds && h->rank != 0) watch_root(h, &own, now);
         judge_self(h, &own);
     }
@@ -325,6 +375,35 @@ void vg_health_phase(vg_comm *comm, vg_phase phase, int64_t step, int64_t positi
     h->own.position = position;
     h->phase_began_s = vg_now_s();
     pthread_mutex_unlock(&h->lock);
+}
+
+void vg_health_hush(vg_comm *comm)
+{
+    if (comm->health) hush(comm->health);
+}
+
+/* How long others may have waited for a rank: it says nothing any more, or is busy with something of its own. */
+static double lateness(const peer *p, double now)
+{
+    const double quiet_s = now - p->heard_s;
+    return quiet_s > QUIET_S || p->sign.phase != VG_PHASE_exchange ? quiet_s + p->sign.phase_s : 0;
+}
+
+bool vg_health_latest(vg_comm *comm, char *text, size_t size)
+{
+    vg_health *h = comm->health;
+    if (!h || !h->fds) return false;
+    const int first = h->rank == 0 ? 1 : 0, end = h->rank == 0 ? h->size : 1; /* of those it hears */
+    const double now = vg_now_s();
+    int latest = -1;
+    char where[160];
+    pthread_mutex_lock(&h->lock);
+    for (int i = first; i < end; i++)
+        if (lateness(&h->peers[i], now) > (latest < 0 ? 0 : lateness(&h->peers[latest], now))) latest = i;
+    if (latest >= 0) where_text(&h->peers[latest].sign, where, sizeof where);
+    pthread_mutex_unlock(&h->lock);
+    if (latest >= 0) snprintf(text, size, "rank %d on %s, last seen %s,", latest, h->peers[latest].host, where);
+    return latest >= 0;
 }
 
 void vg_health_leave(vg_comm *comm)

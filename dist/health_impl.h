@@ -9,6 +9,7 @@
 typedef struct vg_sign {
     int32_t phase;
     int32_t leaving; /* the rank closes its group: its silence means nothing from here on */
+    int32_t ends;    /* the job does; the rank says why */
     int64_t step, position;
     double phase_s; /* in this phase so far */
 } vg_sign;
@@ -16,6 +17,7 @@ typedef struct vg_sign {
 typedef struct vg_root_sign {
     int32_t ends;    /* the job does; rank 0 says why */
     int32_t leaving; /* as above */
+    vg_sign sign;    /* of rank 0 itself */
 } vg_root_sign;
 
 /* Collective. Connects every rank with rank 0: (*fds)[0] on the others, (*fds)[rank] on rank 0, -1 for itself. *all is
@@ -32,5 +34,12 @@ int vg_health_receive(int fd, void *message, size_t bytes);
 
 /* Local. Ends the watch, and tells the others that this rank's silence is no news. */
 void vg_health_leave(vg_comm *comm);
+
+/* Local. The job ends and somebody says why: that ranks are gone is no news any more. */
+void vg_health_hush(vg_comm *comm);
+
+/* Local. For a message: which rank the others wait for, of those this one hears (rank 0 all, the others rank 0), and
+ * where it was seen last. False, and no text, without a watch and where all of them wait. */
+bool vg_health_latest(vg_comm *comm, char *text, size_t size);
 
 #endif
