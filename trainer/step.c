@@ -1,6 +1,7 @@
 /* One optimizer step: the leaves of this rank, the canonical sum, the clipped AdamW pass. Every rank does the same
  * arithmetic on the same total, so weights never differ between ranks. Source: vl-gtr-model 4.3. */
 #include "trainer/loop_impl.h"
+#include "trainer/update.h"
 
 #include <math.h>
 #include <string.h>
@@ -234,84 +235,28 @@ static vg_status run_leaves(vg_run *r)
 
 /* ---- the update ---- */
 
-/* What ranks made of their slices goes to all. In host memory its time is known, and nothing hides it. */
-static vg_status share(vg_run *r, float *array, int64_t block_floats)
+static void note_gather(void *context, double start_s, double end_s)
 {
-    const double start_s = vg_now_s();
-    vg_exchange_times t;
-    VG_TRY(vg_gradients_share(r->gradients, array, block_floats));
-    if (!r->params->moments_elsewhere || !vg_gradients_times(r->gradients, &t)) return VG_OK;
-    const double end_s = vg_now_s();
+    vg_run *r = context;
     vg_trace_add(&r->trace, VG_LANE_BUCKETS, "gather", start_s, end_s);
     r->mark_exchange_s += end_s - start_s;
     r->mark_exposed_s += end_s - start_s;
-    return VG_OK;
 }
 
-/* Sums of squares of the blocks of this rank's slices of the total; then of all. */
-static vg_status sum_squares(vg_run *r, const float *total)
-{
-    const vg_optimizer *opt = &r->stage->optimizer;
-    for (int i = 0; i < vg_gradients_slices(r->gradients); i++) {
-        int64_t first, count;
-        vg_gradients_slice(r->gradients, i, &first, &count);
-        VG_TRY(r->compute.backend->sum_squares(&r->compute.stream, total + first, count / VG_PARAM_BLOCK,
-                                               opt->block_squares + first / VG_PARAM_BLOCK));
-    }
-    return share(r, (float *)(void *)opt->block_squares, sizeof(double) / sizeof(float));
-}
-
-/* The AdamW pass over slice i. */
-static vg_status update_slice(vg_run *r, const float *total, int i)
-{
-    const vg_options *o = r->o;
-    const vg_optimizer *opt = &r->stage->optimizer;
-    int64_t first, count;
-    float *moment1, *moment2;
-    vg_gradients_slice(r->gradients, i, &first, &count);
-    vg_rank_moments_slice(&r->moments, i, &moment1, &moment2);
-    const vg_adamw adamw = {.param = r->params->at.master + first,
-                            .moment1 = moment1,
-                            .moment2 = moment2,
-                            .average = r->params->at.average ? r->params->at.average + first : NULL,
-                            .grad = total + first,
-                            .n_blocks = count / VG_PARAM_BLOCK,
-                            .block_lr = opt->block_lr + first / VG_PARAM_BLOCK,
-                            .block_decay = opt->block_decay + first / VG_PARAM_BLOCK,
-                            .beta1 = (float)o->train_beta1,
-                            .beta2 = (float)o->train_beta2,
-                            .eps = (float)o->train_eps,
-                            .average_decay = (float)o->train_average_decay,
-                            .update = opt->update};
-    return r->compute.backend->adamw(&r->compute.stream, &adamw);
-}
-
-/* Norm, clip factor and AdamW pass, one after the other on the device, and what came of them. A loss that is not finite
- * and a step without samples change nothing, nor does a norm that is not finite. */
+/* A loss that is not finite and a step without samples change nothing, nor does a norm that is not finite. */
 static vg_status update_weights(vg_run *r, const float *total)
 {
-    const vg_options *o = r->o;
-    const vg_backend *backend = r->compute.backend;
-    const vg_optimizer *opt = &r->stage->optimizer;
-    vg_stream *stream = &r->compute.stream;
-    const vg_grad_norm norm = {.block_sums = opt->block_squares,
-                               .n_blocks = opt->n_blocks,
-                               .clip_norm = o->train_clip_norm,
-                               .beta1 = o->train_beta1,
-                               .beta2 = o->train_beta2,
-                               .update = opt->update};
+    const vg_updater updater = {.options = r->o,
+                                .stage = r->stage,
+                                .params = r->params,
+                                .gradients = r->gradients,
+                                .moments = &r->moments,
+                                .gathered = note_gather,
+                                .context = r};
     r->update = (vg_update){.course = (float)vg_stage_course(r->stage->stage, r->stage_step),
                             .skip = r->sums[SUM_BAD] > 0 || !r->filled,
                             .steps = r->optimizer_steps};
-    VG_TRY(backend->device->upload(stream, opt->update, &r->update, sizeof r->update));
-    VG_TRY(sum_squares(r, total));
-    VG_TRY(backend->norm(stream, &norm));
-    for (int i = 0; i < vg_gradients_slices(r->gradients); i++) VG_TRY(update_slice(r, total, i));
-    VG_TRY(share(r, r->params->at.master, VG_PARAM_BLOCK));
-    VG_TRY(vg_gradients_wait(r->gradients)); /* before the download, which may wait without a deadline */
-    VG_TRY(vg_params_mirror(r->params));
-    VG_TRY(backend->device->download(stream, &r->update, opt->update, sizeof r->update));
-    return backend->device->wait(stream);
+    return vg_update_weights(&updater, total, &r->update);
 }
 
 static vg_status skip_step(vg_run *r)

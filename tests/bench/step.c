@@ -18,8 +18,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "tests/bench/bench.h"
-#include "trainer/gradients.h"
-#include "trainer/stage.h"
+#include "trainer/update.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,6 +51,7 @@ typedef struct measurement {
     vg_params *params;
     vg_stage_run *stage;
     vg_gradients *gradients;
+    vg_rank_moments moments;
     vg_batch batch;
     int32_t key_counts[MAX_IMAGES];
     vg_arena text_features; /* of the host, where they are given */
@@ -145,6 +145,7 @@ static vg_status prepare(measurement *m)
     const vg_gradients_plan plan = vg_gradients_plan_of(o, m->params->n_trainable, false);
     VG_TRY(vg_gradients_new(m->comm, m->compute, &plan, &m->gradients));
     VG_TRY(vg_gradients_follow(m->gradients, m->stage->train));
+    VG_TRY(vg_rank_moments_open(m->params, m->gradients, m->compute, &m->moments));
     VG_TRY(vg_batch_init(&m->batch, &m->stage->shape));
     fill_batch(&m->batch, o->text_vocab);
     const int64_t n_features = m->images * vg_model_text_rows(o, &m->stage->shape) * o->text_width;
@@ -177,47 +178,18 @@ static vg_status run_program(measurement *m)
     return vg_gradients_push(m->gradients, false);
 }
 
-static vg_status enqueue_update(measurement *m, const float *total)
-{
-    const vg_options *o = &m->options;
-    const vg_backend *backend = m->compute->backend;
-    const vg_optimizer *opt = &m->stage->optimizer;
-    vg_stream *stream = &m->compute->stream;
-    const vg_grad_norm norm = {.block_sums = opt->block_squares,
-                               .n_blocks = opt->n_blocks,
-                               .clip_norm = o->train_clip_norm,
-                               .beta1 = o->train_beta1,
-                               .beta2 = o->train_beta2,
-                               .update = opt->update};
-    const vg_adamw adamw = {.param = m->params->at.master,
-                            .moment1 = m->params->at.moment1,
-                            .moment2 = m->params->at.moment2,
-                            .grad = total,
-                            .n_blocks = opt->n_blocks,
-                            .block_lr = opt->block_lr,
-                            .block_decay = opt->block_decay,
-                            .beta1 = (float)o->train_beta1,
-                            .beta2 = (float)o->train_beta2,
-                            .eps = (float)o->train_eps,
-                            .update = opt->update};
-    VG_TRY(backend->device->upload(stream, opt->update, &m->update, sizeof m->update));
-    VG_TRY(backend->sum_squares(stream, total, opt->n_blocks, opt->block_squares));
-    VG_TRY(backend->norm(stream, &norm));
-    return backend->adamw(stream, &adamw);
-}
-
 static vg_status update_weights(measurement *m)
 {
-    const vg_device_ops *device = m->compute->backend->device;
     const float *total = NULL;
     VG_TRY(vg_gradients_settle(m->gradients));
     VG_TRY(vg_gradients_finish(m->gradients, &total));
     m->update = (vg_update){.course = 1, .steps = m->update.steps};
-    VG_TRY(enqueue_update(m, total));
-    VG_TRY(vg_gradients_wait(m->gradients));
-    VG_TRY(vg_params_mirror(m->params));
-    VG_TRY(device->download(&m->compute->stream, &m->update, m->stage->optimizer.update, sizeof m->update));
-    return device->wait(&m->compute->stream);
+    const vg_updater updater = {.options = &m->options,
+                                .stage = m->stage,
+                                .params = m->params,
+                                .gradients = m->gradients,
+                                .moments = &m->moments};
+    return vg_update_weights(&updater, total, &m->update);
 }
 
 static vg_status step(measurement *m)
@@ -312,6 +284,7 @@ static vg_status run_case(const measurement *settings, const char *name, const c
     VG_TRY(read_options(&m));
     vg_status st = prepare(&m);
     if (st == VG_OK) st = measure(&m, comma);
+    vg_rank_moments_release(&m.moments);
     vg_gradients_free(m.gradients);
     vg_stage_leave(m.stage);
     vg_batch_release(&m.batch);
