@@ -36,7 +36,7 @@ static vg_value decoder_layer(vg_builder *b, const char *layer, vg_value t, vg_v
     const vg_value cross_query = with_queries(b, sublayer_input(b, layer, "norm2", t), queries);
     snprintf(part, sizeof part, "%s.multihead_attn", layer);
     t = vg_fusion_close(b, layer, 2, t, vg_fusion_attention(b, part, cross_query, memory));
-    const vg_value mlp_in = sublayer_input(b, layer, "norm3", t);
+    const vg_rows mlp_in = {sublayer_input(b, layer, "norm3", t), VG_NONE};
     return vg_fusion_close(b, layer, 3, t, vg_fusion_mlp(b, layer, mlp_in));
 }
 

@@ -11,18 +11,18 @@ static const float NORM_EPS = 1e-5F;
 
 /* ---- layers ---- */
 
-static vg_value projected(vg_builder *b, vg_value x, vg_value w, vg_value bias, int64_t first, int64_t count)
+static vg_value projected(vg_builder *b, vg_rows in, vg_value w, vg_value bias, int64_t first, int64_t count)
 {
-    return vg_graph_linear(b->g, x, vg_graph_param_rows(b->g, w, first, count),
-                           vg_graph_param_rows(b->g, bias, first, count), VG_ACT_NONE);
+    return vg_graph_linear_ragged(b->g, in.x, in.counts, vg_graph_param_rows(b->g, w, first, count),
+                                  vg_graph_param_rows(b->g, bias, first, count), VG_ACT_NONE);
 }
 
 /* Keys and values of one run; one product where both read the same rows. */
-static void project_run(vg_builder *b, vg_value key, vg_value value, vg_value w, vg_value bias, vg_value *k,
-                        vg_value *v, int *v_col)
+static void project_run(vg_builder *b, vg_rows key, vg_rows value, vg_value w, vg_value bias, vg_value *k, vg_value *v,
+                        int *v_col)
 {
     const int64_t d = b->o->fusion_width;
-    if (key.id == value.id) {
+    if (key.x.id == value.x.id) {
         *k = *v = projected(b, key, w, bias, d, 2 * d);
         *v_col = (int)d;
     } else {
@@ -31,22 +31,38 @@ static void project_run(vg_builder *b, vg_value key, vg_value value, vg_value w,
     }
 }
 
+/* Rows of the memory's first run, or second, of which some may be padding. */
+static vg_rows rows_of_run(const vg_memory *memory, vg_value x, bool second)
+{
+    return (vg_rows){x, memory->mask_second == second ? memory->counts : VG_NONE};
+}
+
+/* In self-attention the queries are the keys, padding and all. */
+static vg_rows rows_of_queries(const vg_memory *memory, vg_value query)
+{
+    return query.id == memory->key.id ? rows_of_run(memory, query, false) : (vg_rows){query, VG_NONE};
+}
+
 /* Every head reads projections of the keys and values. */
 static vg_value attend_projected(vg_builder *b, vg_attention *a, vg_value query, const vg_memory *memory, vg_value w,
                                  vg_value bias)
 {
     const int64_t d = b->o->fusion_width;
+    const vg_rows queries = rows_of_queries(memory, query), key = rows_of_run(memory, memory->key, false);
+    const vg_rows value = rows_of_run(memory, memory->value, false);
     a->heads = (int)b->o->fusion_heads;
     a->head_size = (int)(d / a->heads);
     if (query.id == memory->key.id && query.id != memory->value.id) { /* self-attention: queries and keys agree */
-        a->q = a->k = projected(b, query, w, bias, 0, 2 * d);
+        a->q = a->k = projected(b, queries, w, bias, 0, 2 * d);
         a->k_col = (int)d;
-        a->v = projected(b, memory->value, w, bias, 2 * d, d);
+        a->v = projected(b, value, w, bias, 2 * d, d);
     } else {
-        a->q = projected(b, query, w, bias, 0, d);
-        project_run(b, memory->key, memory->value, w, bias, &a->k, &a->v, &a->v_col);
+        a->q = projected(b, queries, w, bias, 0, d);
+        project_run(b, key, value, w, bias, &a->k, &a->v, &a->v_col);
     }
-    if (memory->key2.id) project_run(b, memory->key2, memory->value2, w, bias, &a->k2, &a->v2, &a->v2_col);
+    if (memory->key2.id)
+        project_run(b, rows_of_run(memory, memory->key2, true), rows_of_run(memory, memory->value2, true), w, bias,
+                    &a->k2, &a->v2, &a->v2_col);
     return vg_graph_attention(b->g, a);
 }
 
@@ -59,7 +75,8 @@ static vg_value attend_in_place(vg_builder *b, vg_attention *a, vg_value query, 
     const vg_value w_key = vg_graph_param_rows(b->g, w, d, d), w_value = vg_graph_param_rows(b->g, w, 2 * d, d);
     const vg_value b_key = vg_graph_param_rows(b->g, bias, d, d), b_value = vg_graph_param_rows(b->g, bias, 2 * d, d);
     vg_value sums = VG_NONE;
-    a->q = vg_graph_heads_expand(b->g, projected(b, query, w, bias, 0, d), w_key, b_key, heads);
+    const vg_rows queries = {query, VG_NONE};
+    a->q = vg_graph_heads_expand(b->g, projected(b, queries, w, bias, 0, d), w_key, b_key, heads);
     a->k = memory->key;
     a->v = memory->value;
     a->k2 = memory->key2;
@@ -102,19 +119,19 @@ vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, 
                                                               : attend_projected(b, &a, query, memory, w, bias);
     char part[128];
     snprintf(part, sizeof part, "%s.out_proj", prefix);
-    return vg_model_linear(b, part, mixed, d, d, VG_ACT_NONE);
+    return vg_model_linear_ragged(b, part, (vg_rows){mixed, rows_of_queries(memory, query).counts}, d, d, VG_ACT_NONE);
 }
 
-vg_value vg_fusion_mlp(vg_builder *b, const char *prefix, vg_value x)
+vg_value vg_fusion_mlp(vg_builder *b, const char *prefix, vg_rows in)
 {
     const int64_t d = b->o->fusion_width, hidden = b->o->fusion_mlp;
     char part[128];
     snprintf(part, sizeof part, "%s.linear1", prefix);
-    const vg_value h = vg_model_linear(b, part, x, hidden, d, VG_ACT_RELU);
+    const vg_value h = vg_model_linear_ragged(b, part, in, hidden, d, VG_ACT_RELU);
     snprintf(part, sizeof part, "%s.dropout", prefix);
     const vg_value dropped = vg_model_dropout(b, part, h, VG_NONE, b->training ? b->o->fusion_dropout : 0);
     snprintf(part, sizeof part, "%s.linear2", prefix);
-    return vg_model_linear(b, part, dropped, d, hidden, VG_ACT_NONE);
+    return vg_model_linear_ragged(b, part, (vg_rows){dropped, in.counts}, d, hidden, VG_ACT_NONE);
 }
 
 vg_value vg_fusion_close(vg_builder *b, const char *layer, int sublayer, vg_value x, vg_value y)
@@ -208,7 +225,7 @@ static vg_value encoder_layer(vg_builder *b, const char *layer, vg_value x, vg_v
     x = vg_fusion_close(b, layer, 1, x, vg_fusion_attention(b, part, key, &self));
     snprintf(part, sizeof part, "%s.norm2", layer);
     const vg_value h = pre ? vg_model_layernorm(b, part, x, VG_NONE, d, NORM_EPS) : x;
-    return vg_fusion_close(b, layer, 2, x, vg_fusion_mlp(b, layer, h));
+    return vg_fusion_close(b, layer, 2, x, vg_fusion_mlp(b, layer, (vg_rows){h, counts}));
 }
 
 static vg_memory memory_in_one_run(vg_builder *b, vg_value image, vg_value text, vg_value *joint)

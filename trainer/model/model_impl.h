@@ -23,9 +23,13 @@ vg_value vg_model_param(vg_builder *b, const char *prefix, const char *name, vg_
 /* x W^T + b with `prefix.weight` [n,k] and `prefix.bias` [n]. */
 vg_value vg_model_linear(vg_builder *b, const char *prefix, vg_value x, int64_t n, int64_t k, vg_act act);
 
-/* The same of x [B,L,k], whose rows from counts[b] on are padding; counts may be VG_NONE. */
-vg_value vg_model_linear_ragged(vg_builder *b, const char *prefix, vg_value x, vg_value counts, int64_t n, int64_t k,
-                                vg_act act);
+/* Rows x [B,L,C] of which slot b has counts[b], the rest being padding; counts is VG_NONE where there is none. */
+typedef struct vg_rows {
+    vg_value x, counts;
+} vg_rows;
+
+/* The same of rows with padding. */
+vg_value vg_model_linear_ragged(vg_builder *b, const char *prefix, vg_rows in, int64_t n, int64_t k, vg_act act);
 
 /* layernorm(x + res) with `prefix.weight` and `prefix.bias` [c]. */
 vg_value vg_model_layernorm(vg_builder *b, const char *prefix, vg_value x, vg_value res, int64_t c, float eps);
@@ -62,7 +66,7 @@ vg_value vg_decoder_build(vg_builder *b, const vg_memory *memory, bool all_layer
 vg_value vg_fusion_attention(vg_builder *b, const char *prefix, vg_value query, const vg_memory *memory);
 
 /* linear2(dropout(act(linear1(x)))) under `prefix`. */
-vg_value vg_fusion_mlp(vg_builder *b, const char *prefix, vg_value x);
+vg_value vg_fusion_mlp(vg_builder *b, const char *prefix, vg_rows in);
 
 /* The closing of a layer's sub-layer 1, 2 or 3: norm(x + dropout(y)), or x + dropout(y) where norms come first. */
 vg_value vg_fusion_close(vg_builder *b, const char *layer, int sublayer, vg_value x, vg_value y);

@@ -12,15 +12,14 @@ vg_value vg_model_param(vg_builder *b, const char *prefix, const char *name, vg_
 
 vg_value vg_model_linear(vg_builder *b, const char *prefix, vg_value x, int64_t n, int64_t k, vg_act act)
 {
-    return vg_model_linear_ragged(b, prefix, x, VG_NONE, n, k, act);
+    return vg_model_linear_ragged(b, prefix, (vg_rows){x, VG_NONE}, n, k, act);
 }
 
-vg_value vg_model_linear_ragged(vg_builder *b, const char *prefix, vg_value x, vg_value counts, int64_t n, int64_t k,
-                                vg_act act)
+vg_value vg_model_linear_ragged(vg_builder *b, const char *prefix, vg_rows in, int64_t n, int64_t k, vg_act act)
 {
     vg_graph_scope(b->g, prefix);
     const vg_value w = vg_model_param(b, prefix, "weight", VG_SHAPE(n, k));
-    return vg_graph_linear_ragged(b->g, x, counts, w, vg_model_param(b, prefix, "bias", VG_SHAPE(n)), act);
+    return vg_graph_linear_ragged(b->g, in.x, in.counts, w, vg_model_param(b, prefix, "bias", VG_SHAPE(n)), act);
 }
 
 vg_value vg_model_layernorm(vg_builder *b, const char *prefix, vg_value x, vg_value res, int64_t c, float eps)

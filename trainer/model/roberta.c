@@ -5,17 +5,12 @@
 
 static const float NORM_EPS = 1e-5F;
 
-/* Rows of a text, as many as there are tokens in each slot; one in each where counts is VG_NONE. */
-typedef struct text_rows {
-    vg_value x, counts;
-} text_rows;
-
-static vg_value projection(vg_builder *b, const char *layer, const char *name, text_rows in, int64_t n, int64_t k,
+static vg_value projection(vg_builder *b, const char *layer, const char *name, vg_rows in, int64_t n, int64_t k,
                            vg_act act)
 {
     char part[128];
     snprintf(part, sizeof part, "%s.%s", layer, name);
-    return vg_model_linear_ragged(b, part, in.x, in.counts, n, k, act);
+    return vg_model_linear_ragged(b, part, in, n, k, act);
 }
 
 /* LN(x + dropout(y)) */
@@ -29,7 +24,7 @@ static vg_value close_half(vg_builder *b, const char *layer, const char *name, v
 }
 
 /* One layer whose output has the rows of `queries`: all of the text, or its first token alone. */
-static vg_value layer_build(vg_builder *b, const char *layer, text_rows text, text_rows queries)
+static vg_value layer_build(vg_builder *b, const char *layer, vg_rows text, vg_rows queries)
 {
     const int64_t c = b->o->text_width, heads = b->o->text_heads, hidden = b->o->text_mlp;
     vg_attention attention = {.q = projection(b, layer, "attention.self.query", queries, c, c, VG_ACT_NONE),
@@ -47,7 +42,7 @@ static vg_value layer_build(vg_builder *b, const char *layer, text_rows text, te
     }
     vg_graph_scope(b->g, layer);
     const vg_value mixed = vg_graph_attention(b->g, &attention);
-    text_rows rows = {mixed, queries.counts};
+    vg_rows rows = {mixed, queries.counts};
     const vg_value a = projection(b, layer, "attention.output.dense", rows, c, c, VG_ACT_NONE);
     const vg_value half = rows.x = close_half(b, layer, "attention.output", queries.x, a);
     rows.x = projection(b, layer, "intermediate.dense", rows, hidden, c, VG_ACT_GELU);
@@ -72,10 +67,10 @@ vg_value vg_roberta_build(vg_builder *b)
     for (int64_t i = 0; i < o->text_depth; i++) {
         char layer[64];
         snprintf(layer, sizeof layer, "text.encoder.layer.%d", (int)i);
-        text_rows queries = {x, counts};
+        vg_rows queries = {x, counts};
         if (first_only && i == o->text_depth - 1) /* nobody reads the other rows of the last layer */
-            queries = (text_rows){vg_graph_slice_tokens(b->g, x, 0, 1), VG_NONE};
-        x = layer_build(b, layer, (text_rows){x, counts}, queries);
+            queries = (vg_rows){vg_graph_slice_tokens(b->g, x, 0, 1), VG_NONE};
+        x = layer_build(b, layer, (vg_rows){x, counts}, queries);
     }
     return x;
 }
