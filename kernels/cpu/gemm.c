@@ -39,6 +39,7 @@ static int64_t pieces(int64_t n, int64_t size)
 typedef struct layout {
     const vg_gemm_isa *isa;
     int64_t row_panels, column_panels;
+    int64_t k;            /* that there are */
     int64_t span;         /* the longest */
     int64_t block_panels; /* of mr rows: a block of A */
     float *partial;       /* [column_panels][row_panels*mr][nr] sums of earlier spans, or NULL */
@@ -49,7 +50,9 @@ typedef struct layout {
 
 static layout plan(const vg_gemm *g, int n_threads, float *workspace)
 {
-    layout l = {.isa = vg_gemm_isa_get(), .span = least(g->k, g->a_step == 1 ? SPAN : ACROSS_SPAN)};
+    layout l = {.isa = vg_gemm_isa_get(),
+                .k = g->steps ? g->n_steps : g->k,
+                .span = least(g->k, g->a_step == 1 ? SPAN : ACROSS_SPAN)};
     const int64_t mr = l.isa->mr, nr = l.isa->nr;
     l.row_panels = pieces(g->m, mr);
     l.column_panels = pieces(g->n, nr);
@@ -83,7 +86,7 @@ size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
 typedef struct source {
     const float *data;
     int64_t lane, step, n_lanes;
-    const int32_t *lanes; /* which ones, or NULL */
+    const int32_t *lanes, *steps; /* which ones, or NULL */
     const float *scale;
     float *sums; /* of its lanes, or NULL */
     int width;
@@ -91,12 +94,20 @@ typedef struct source {
 
 static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->a, g->a_row, g->a_step, g->m, g->rows, g->a_scale, NULL, isa->mr};
+    return (source){g->a, g->a_row, g->a_step, g->m, g->rows, g->steps, g->a_scale, NULL, isa->mr};
 }
 
 static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->b, g->b_column, g->b_step, g->n, NULL, NULL, g->b_sums, isa->nr};
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->steps, NULL, g->b_sums, isa->nr};
+}
+
+/* Of the n steps from `start` on, how many are neighbours in the source. */
+static int64_t neighbours(const source *s, int64_t start, int64_t n)
+{
+    int64_t count = 1;
+    while (s->steps && count < n && s->steps[start + count] == s->steps[start] + count) count++;
+    return s->steps ? count : n;
 }
 
 /* Panels first..end-1, steps start..start+length-1, as [panel][length][width]. Where lanes lie side by side, so do
@@ -107,14 +118,16 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
     const int64_t at_once = s->step == 1 ? length : ACROSS_STEPS;
     if (s->sums && start == 0)
         for (int64_t i = first * s->width; i < least(end * s->width, s->n_lanes); i++) s->sums[i] = 0;
-    for (int64_t p = 0; p < length; p += at_once)
+    for (int64_t p = 0, n; p < length; p += n) {
+        n = neighbours(s, start + p, least(at_once, length - p));
         for (int64_t panel = first; panel < end; panel++) {
-            const int64_t lane = panel * s->width, step = start + p;
+            const int64_t lane = panel * s->width, step = s->steps ? s->steps[start + p] : start + p;
             isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
                       s->data + (s->lanes ? 0 : lane) * s->lane + step * s->step, s->lane, s->step,
-                      s->lanes ? s->lanes + lane : NULL, (int)least(s->width, s->n_lanes - lane),
-                      least(at_once, length - p), s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
+                      s->lanes ? s->lanes + lane : NULL, (int)least(s->width, s->n_lanes - lane), n,
+                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
         }
+    }
 }
 
 void vg_gemm_pack(const vg_gemm *g, float *packed)
@@ -169,9 +182,9 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
     const int64_t mr = isa->mr, nr = isa->nr;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
         const int64_t steps = least(VG_GEMM_RUN, length - p), b_step = (nr + n_panels - 1) / n_panels;
-        const bool is_last = start + p + steps == g->k;
-        const float *here = b + (j * g->k + start + p) * nr,
-                    *next = here + (p + steps < length ? steps : g->k - p) * nr;
+        const bool is_last = start + p + steps == l->k;
+        const float *here = b + (j * l->k + start + p) * nr,
+                    *next = here + (p + steps < length ? steps : l->k - p) * nr;
         for (int64_t i = 0; i < n_panels; i++, next += steps * b_step) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
@@ -182,14 +195,15 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
             if (finishes) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }
-    if (start + length == g->k && g->finish.transposed)
+    if (start + length == l->k && g->finish.transposed)
         isa->finish(g, sums, first * mr, least(n_panels * mr, g->m - first * mr), j * nr);
 }
 
-static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, float *memory)
+static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, int64_t length,
+                     float *memory)
 {
     const vg_gemm_isa *isa = l->isa;
-    const int64_t length = least(l->span, g->k - start), mr = isa->mr, nr = isa->nr;
+    const int64_t mr = isa->mr, nr = isa->nr;
     source from = source_a(g, isa);
     if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
     float *a = memory, *tiles = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
@@ -203,6 +217,15 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
             run_panel(g, l, a, i, n_panels, b, j, start, length, sums);
         }
     }
+}
+
+/* Steps of the span that begins at `start`: it holds those of the span that would be there if there were all. */
+static int64_t span_from(const vg_gemm *g, const layout *l, int64_t start)
+{
+    if (!g->steps) return least(l->span, l->k - start);
+    int64_t length = 1;
+    while (start + length < l->k && g->steps[start + length] / l->span == g->steps[start] / l->span) length++;
+    return length;
 }
 
 /* A product shorter than this takes less time than it takes to wake a thread. */
@@ -223,12 +246,15 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
         if (!g->packed) {
             const source b = source_b(g, l.isa);
             const int64_t first = l.column_panels * thread / n_threads;
-            pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, g->k,
-                        l.b + first * l.isa->nr * g->k);
+            pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, l.k,
+                        l.b + first * l.isa->nr * l.k);
 #pragma omp barrier
         }
         const part mine = part_of(&l, thread, n_threads);
-        for (int64_t start = 0; start < g->k; start += l.span)
-            run_part(g, &l, mine, g->packed ? g->packed : l.b, start, l.threads + (size_t)thread * l.thread_floats);
+        for (int64_t start = 0, length; start < l.k; start += length) {
+            length = span_from(g, &l, start);
+            run_part(g, &l, mine, g->packed ? g->packed : l.b, start, length,
+                     l.threads + (size_t)thread * l.thread_floats);
+        }
     }
 }

@@ -1,7 +1,4 @@
-#include "kernels/cpu/cpu_impl.h"
-#include "kernels/cpu/gemm_impl.h"
-
-#include <string.h>
+#include "kernels/cpu/ragged_impl.h"
 
 enum { COUNTS = 5 };
 
@@ -27,17 +24,10 @@ static vg_gemm forward(const vg_node *node)
                                 .act = node->attr.linear.act}};
 }
 
-/* Of the list of rows that are no padding. */
-static size_t list_bytes(const vg_node *node)
-{
-    const bool ragged = node->in[COUNTS].shape.rank > 0;
-    return ragged ? vg_round_up((size_t)vg_shape_rows(&node->in[0].shape) * sizeof(int32_t), 64) : 0;
-}
-
 size_t vg_cpu_linear_workspace(const vg_node *node, int n_threads)
 {
     const vg_gemm g = forward(node);
-    return list_bytes(node) + vg_gemm_workspace(&g, n_threads);
+    return vg_ragged_workspace(&g, &node->in[0], &node->in[COUNTS], n_threads);
 }
 
 size_t vg_cpu_linear_packed_bytes(const vg_node *node)
@@ -51,36 +41,9 @@ void vg_cpu_linear_pack(const vg_node *node, void *packed)
     vg_gemm_pack(&g, packed);
 }
 
-static void clear_rows(float *y, int64_t first, int64_t end, int64_t n)
-{
-    if (y) memset(y + first * n, 0, (size_t)((end - first) * n) * sizeof *y);
-}
-
-/* The product of the rows that mean something, listed in `rows`; padding becomes 0. */
-static void run_ragged(vg_stream *stream, const vg_node *node, vg_gemm *g, int32_t *rows, void *workspace)
-{
-    const int64_t slots = node->in[0].shape.dim[0], length = node->in[0].shape.dim[1];
-    const int32_t *counts = node->in[COUNTS].data;
-    g->rows = rows;
-    g->m = 0;
-    for (int64_t b = 0; b < slots; b++)
-        for (int64_t t = 0; t < length && t < counts[b]; t++) rows[g->m++] = (int32_t)(b * length + t);
-    if (g->m) vg_gemm_run(stream, g, workspace);
-#pragma omp parallel for num_threads(stream->n_threads) if (stream->n_threads > 1)
-    for (int64_t b = 0; b < slots; b++) {
-        const int64_t count = counts[b] < 0 ? 0 : counts[b] < length ? counts[b] : length;
-        clear_rows(g->finish.c, b * length + count, (b + 1) * length, g->n);
-        clear_rows(g->finish.z, b * length + count, (b + 1) * length, g->n);
-    }
-}
-
 vg_status vg_cpu_linear(vg_stream *stream, const vg_node *node)
 {
-    vg_gemm g = forward(node);
-    unsigned char *memory = node->workspace;
-    if (node->in[COUNTS].data)
-        run_ragged(stream, node, &g, (int32_t *)memory, memory + list_bytes(node));
-    else
-        vg_gemm_run(stream, &g, memory);
+    const vg_gemm g = forward(node);
+    vg_ragged_run(stream, &g, &node->in[0], &node->in[COUNTS], node->workspace);
     return VG_OK;
 }

@@ -1,7 +1,8 @@
 /* G = dz^T x over the rows in order. Without gamma it goes straight to dW; with gamma it waits in the workspace, since
  * dgamma needs it as it is. */
-#include "kernels/cpu/cpu_impl.h"
-#include "kernels/cpu/gemm_impl.h"
+#include "kernels/cpu/ragged_impl.h"
+
+enum { DZ, X, W, BIAS, GAMMA, COUNTS };
 
 typedef struct weights {
     int64_t n_rows, n, k; /* rows of dz and x; dz has n columns, x has k */
@@ -15,14 +16,14 @@ typedef struct weights {
 static weights weights_of(const vg_node *node)
 {
     const vg_operand *in = node->in, *out = node->out;
-    return (weights){.n_rows = vg_shape_rows(&in[0].shape),
-                     .n = vg_shape_last(&in[0].shape),
-                     .k = vg_shape_last(&in[1].shape),
-                     .dz = in[0].data,
-                     .x = in[1].data,
-                     .w = in[2].data,
-                     .b = in[3].data,
-                     .gamma = in[4].data,
+    return (weights){.n_rows = vg_shape_rows(&in[DZ].shape),
+                     .n = vg_shape_last(&in[DZ].shape),
+                     .k = vg_shape_last(&in[X].shape),
+                     .dz = in[DZ].data,
+                     .x = in[X].data,
+                     .w = in[W].data,
+                     .b = in[BIAS].data,
+                     .gamma = in[GAMMA].data,
                      .dw = out[0].data,
                      .db = out[1].data,
                      .dgamma = out[2].data,
@@ -66,9 +67,9 @@ size_t vg_cpu_linear_dw_workspace(const vg_node *node, int n_threads)
 {
     const weights w = weights_of(node);
     const vg_gemm g = product(&w);
-    const bool has_gamma = node->in[4].shape.rank > 0;
+    const bool has_gamma = node->in[GAMMA].shape.rank > 0;
     const size_t product_bytes = has_gamma ? vg_round_up((size_t)(w.n * w.k) * sizeof(float), 64) : 0;
-    return sums_bytes(&w) + product_bytes + vg_gemm_workspace(&g, n_threads);
+    return sums_bytes(&w) + product_bytes + vg_ragged_workspace(&g, &node->in[DZ], &node->in[COUNTS], n_threads);
 }
 
 /* Column sums, rows in order: what packing does on the way when there is a product. */
@@ -115,6 +116,18 @@ static void scale_row(const weights *w, int64_t i)
         for (int64_t j = 0; j < w->k; j++) dw[j] = gamma * g[j];
 }
 
+/* Rows of padding are left out, where there are others. */
+static void run_product(const vg_stream *stream, const vg_node *node, const weights *w, unsigned char *memory)
+{
+    const vg_operand *dz = &node->in[DZ], *counts = &node->in[COUNTS];
+    vg_gemm g = product(w);
+    g.finish.c = w->gamma ? w->product : w->dw;
+    g.finish.add = w->accumulate && !w->gamma ? w->dw : NULL;
+    if (counts->data) g.n_steps = vg_ragged_rows(dz, counts, (int32_t *)memory);
+    if (g.n_steps) g.steps = (int32_t *)memory;
+    vg_gemm_run(stream, &g, memory + vg_ragged_bytes(dz, counts));
+}
+
 vg_status vg_cpu_linear_dw(vg_stream *stream, const vg_node *node)
 {
     weights w = weights_of(node);
@@ -126,12 +139,9 @@ vg_status vg_cpu_linear_dw(vg_stream *stream, const vg_node *node)
         w.product = (float *)memory;
         memory += vg_round_up((size_t)(w.n * w.k) * sizeof(float), 64);
     }
-    if (wants_product) {
-        vg_gemm g = product(&w);
-        g.finish.c = w.gamma ? w.product : w.dw;
-        g.finish.add = w.accumulate && !w.gamma ? w.dw : NULL;
-        vg_gemm_run(stream, &g, memory);
-    } else
+    if (wants_product)
+        run_product(stream, node, &w, memory);
+    else
         column_sums(&w);
     for (int64_t i = 0; w.db && i < w.n; i++) put(w.db + i, w.gamma ? w.gamma[i] * w.sums[i] : w.sums[i], w.accumulate);
     if (!w.product) return VG_OK;

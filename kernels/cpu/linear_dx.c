@@ -1,5 +1,6 @@
-#include "kernels/cpu/cpu_impl.h"
-#include "kernels/cpu/gemm_impl.h"
+#include "kernels/cpu/ragged_impl.h"
+
+enum { COUNTS = 4 };
 
 /* dx = acc + (dz * gamma) W: the sum runs over the outputs of the layer. */
 static vg_gemm backward(const vg_node *node)
@@ -23,7 +24,7 @@ static vg_gemm backward(const vg_node *node)
 size_t vg_cpu_linear_dx_workspace(const vg_node *node, int n_threads)
 {
     const vg_gemm g = backward(node);
-    return vg_gemm_workspace(&g, n_threads);
+    return vg_ragged_workspace(&g, &node->in[0], &node->in[COUNTS], n_threads);
 }
 
 size_t vg_cpu_linear_dx_packed_bytes(const vg_node *node)
@@ -40,6 +41,6 @@ void vg_cpu_linear_dx_pack(const vg_node *node, void *packed)
 vg_status vg_cpu_linear_dx(vg_stream *stream, const vg_node *node)
 {
     const vg_gemm g = backward(node);
-    vg_gemm_run(stream, &g, node->workspace);
+    vg_ragged_run(stream, &g, &node->in[0], &node->in[COUNTS], node->workspace);
     return VG_OK;
 }

@@ -204,17 +204,34 @@ static vg_status step(measurement *m)
 
 /* ---- measuring ---- */
 
-/* Multiply-adds, twice, that the phrase encoder would do for padding: every product of a layer, the last one's only for
- * keys and values where the rest of it is the first token's. */
-static double padding_flops(const measurement *m)
+/* Multiply-adds forward for a row of the phrase encoder: every product of a layer, the last one's only for keys and
+ * values where the rest of it is the first token's. */
+static double text_products(const measurement *m)
 {
     const vg_options *o = &m->options;
     const double c = (double)o->text_width, keys_and_values = 2 * c * c, rest = 2 * c * c + 2 * c * (double)o->text_mlp;
     const bool first_only = vg_model_text_rows(o, &m->batch.shape) == 1;
+    if (is_cached(m->name)) return 0;
+    return (double)o->text_depth * (keys_and_values + rest) - (first_only ? rest : 0);
+}
+
+/* And for a row of the fusion encoder. */
+static double fusion_products(const measurement *m)
+{
+    const vg_options *o = &m->options;
+    const double d = (double)o->fusion_width;
+    return (double)o->fusion_encoder_layers * (4 * d * d + 2 * d * (double)o->fusion_mlp);
+}
+
+/* Multiply-adds, twice, that products would do for padding; where a layer trains, backward twice what they are
+ * forward. */
+static double padding_flops(const measurement *m)
+{
+    const int word = vg_params_find(m->params, "text.embeddings.word_embeddings.weight");
+    const double text_passes = m->params->items[word].trainable ? 3 : 1;
     int padding = 0;
     for (int s = 0; s < m->images; s++) padding += TOKENS - m->batch.token_counts[s];
-    if (is_cached(m->name)) return 0;
-    return 2.0 * padding * ((double)o->text_depth * (keys_and_values + rest) - (first_only ? rest : 0));
+    return 2.0 * padding * (text_passes * text_products(m) + 3 * fusion_products(m));
 }
 
 static double process_s(void)

@@ -186,6 +186,71 @@ static void padding_becomes_zero_and_changes_no_bit_of_the_rest(void **state)
     layer_free(&plain);
 }
 
+static vg_node weight_gradient(const layer *l, bool gamma)
+{
+    vg_node node = {.op = VG_OP_linear_dw,
+                    .in = {operand(l->dz, VG_SHAPE(l->rows, N)), operand(l->x, VG_SHAPE(l->rows, K))},
+                    .out = {operand(l->dw, VG_SHAPE(N, K)), operand(l->db, VG_SHAPE(N))}};
+    if (gamma) {
+        node.in[2] = operand(l->w, VG_SHAPE(N, K));
+        node.in[3] = operand(l->b, VG_SHAPE(N));
+        node.in[4] = operand(l->gamma, VG_SHAPE(N));
+        node.out[2] = operand(l->dgamma, VG_SHAPE(N));
+    }
+    return node;
+}
+
+/* `node` with and without counts. More rows than a run of a product has. */
+enum { SLOTS = 6, LENGTH = 150 };
+static void same_with_counts(vg_node *node, int place, const int32_t *counts)
+{
+    float *plain[3] = {0};
+    size_t bytes[3] = {0};
+    node->n_in = place + 1;
+    run(node, 1);
+    for (int i = 0; i < 3 && node->out[i].data; i++) {
+        bytes[i] = (size_t)vg_shape_count(&node->out[i].shape) * sizeof(float);
+        plain[i] = vg_new0(bytes[i]);
+        memcpy(plain[i], node->out[i].data, bytes[i]);
+        memset(node->out[i].data, 0xff, bytes[i]);
+    }
+    node->in[place] = (vg_operand){(int32_t *)counts, VG_I32, VG_SHAPE(SLOTS)};
+    run(node, 2);
+    for (int i = 0; i < 3 && plain[i]; i++) {
+        for (size_t e = 0; e < bytes[i] / sizeof(float); e++) /* of two zeros, either will do */
+            assert_true(((float *)node->out[i].data)[e] == plain[i][e]);
+        free(plain[i]);
+    }
+}
+
+static void padding_without_gradient_changes_no_bit_of_the_gradients(void **state)
+{
+    (void)state;
+    const int32_t some[SLOTS] = {150, 17, 0, 99, -1, 200}, none[SLOTS] = {0};
+    layer l = layer_new(SLOTS * LENGTH);
+    for (int k = 0; k < 2 * N_ISAS; k++) {
+        const int32_t *counts = k < N_ISAS ? some : none;
+        setenv("VLGTR_ISA", isas[k % N_ISAS], 1);
+        for (int64_t row = 0; row < l.rows; row++) {
+            if (row % LENGTH < counts[row / LENGTH]) continue;
+            memset(l.dz + row * N, 0, N * sizeof(float));
+            memset(l.x + row * K, 0, K * sizeof(float));
+        }
+        vg_node dw = weight_gradient(&l, false), scaled = weight_gradient(&l, true);
+        vg_node dx = {.op = VG_OP_linear_dx, .in = {dw.in[0], scaled.in[2], scaled.in[4]}};
+        vg_node wide = {.op = VG_OP_linear_dw, .in = {dw.in[1], dw.in[0]}}; /* its gradient has more columns */
+        dx.out[0] = operand(l.dx, VG_SHAPE(SLOTS, LENGTH, K));
+        wide.out[0] = operand(l.dw, VG_SHAPE(K, N));
+        dx.in[0].shape = dw.in[0].shape = scaled.in[0].shape = VG_SHAPE(SLOTS, LENGTH, N);
+        wide.in[0].shape = VG_SHAPE(SLOTS, LENGTH, K);
+        same_with_counts(&dx, 4, counts);
+        same_with_counts(&dw, 5, counts);
+        same_with_counts(&scaled, 5, counts);
+        same_with_counts(&wide, 5, counts);
+    }
+    layer_free(&l);
+}
+
 static void dx_adds_the_other_contributions(void **state)
 {
     (void)state;
@@ -210,20 +275,6 @@ static void dx_adds_the_other_contributions(void **state)
         }
     free(acc);
     layer_free(&l);
-}
-
-static vg_node weight_gradient(const layer *l, bool gamma)
-{
-    vg_node node = {.op = VG_OP_linear_dw,
-                    .in = {operand(l->dz, VG_SHAPE(l->rows, N)), operand(l->x, VG_SHAPE(l->rows, K))},
-                    .out = {operand(l->dw, VG_SHAPE(N, K)), operand(l->db, VG_SHAPE(N))}};
-    if (gamma) {
-        node.in[2] = operand(l->w, VG_SHAPE(N, K));
-        node.in[3] = operand(l->b, VG_SHAPE(N));
-        node.in[4] = operand(l->gamma, VG_SHAPE(N));
-        node.out[2] = operand(l->dgamma, VG_SHAPE(N));
-    }
-    return node;
 }
 
 /* The exact gradients of output j; g [K] is its row of dz^T x. */
@@ -361,6 +412,7 @@ int main(void)
         cmocka_unit_test(forward_scales_and_adds_the_residual_also_in_place),
         cmocka_unit_test(a_packed_weight_changes_no_bit_in_either_direction),
         cmocka_unit_test(padding_becomes_zero_and_changes_no_bit_of_the_rest),
+        cmocka_unit_test(padding_without_gradient_changes_no_bit_of_the_gradients),
         cmocka_unit_test(dx_adds_the_other_contributions),
         cmocka_unit_test(dw_is_written_or_added_with_and_without_gamma),
         cmocka_unit_test(dw_outputs_may_be_absent),
