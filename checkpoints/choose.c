@@ -12,6 +12,7 @@ static vg_status newest_that_verifies(char **paths, int n, char **out)
             VG_CHECK(*out, VG_E_NOMEM, "no memory for a path");
             return VG_OK;
         }
+        if (st == VG_E_NOMEM) return st; /* it may be whole */
         vg_log_root("WARNING: checkpoint %s cannot be used: %s; %s", paths[i], vg_error_text(),
                     i > 0 ? "falling back to an older one, steps since then are lost" : "it was the last");
     }

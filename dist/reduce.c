@@ -606,7 +606,7 @@ vg_status vg_tree_sum_f64(vg_comm *comm, int n_leaves, const double *own, int n,
     const size_t row = (size_t)n * sizeof(double);
     const size_t each = ((size_t)n_leaves + (size_t)comm->size - 1) / (size_t)comm->size; /* leaves of a full rank */
     vg_status st = vg_grow(&comm->scratch, &comm->scratch_bytes, (each + each * (size_t)comm->size) * row, 1);
-    if (st != VG_OK) return st;
+    if (st != VG_OK) return vg_comm_leave(comm, st);
     double *mine = (double *)comm->scratch, *all = mine + each * (size_t)n;
     if (count) memcpy(mine, own, (size_t)count * row);
     VG_TRY(vg_comm_allgather(comm, mine, each * row, all)); /* leaf i lies at row i: only the last ranks fall short */

@@ -56,7 +56,7 @@ static vg_status add_summary(vg_text *page, const vg_run_records *records)
     VG_TRY(add_last(page, records, "skipped", "skipped steps", 1, ""));
     VG_TRY(add_last(page, records, "peak_bytes", "memory of rank 0", 1e-9, " GB"));
     VG_TRY(vg_text_add(page, "</table>\n"));
-    return records->unread ? vg_text_add(page, "<p>%lld lines of metrics.jsonl could not be read.</p>\n",
+    return records->unread ? vg_text_add(page, "<p>Lines of metrics.jsonl that could not be read: %lld.</p>\n",
                                          (long long)records->unread)
                            : VG_OK;
 }

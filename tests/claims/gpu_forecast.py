@@ -41,7 +41,7 @@ def main(vlgtr):
                 text = bench.must("plan", "gpu.yaml", "--gpu", "h100", "--ranks", str(ranks), "--side", str(side),
                                   "--set", f"train.micro_batch={images}", "--set", f"train.global_batch={images * ranks}")
                 for i, (precision, ms, rate, mfu, reachable, peak) in enumerate(SUM.findall(text)):
-                    memory = MEMORY.findall(text)[i // 2]
+                    memory = (MEMORY.findall(text) or ["", ""])[i // 2]  # said by builds with CUDA
                     print(f"{side:6} {images:6} {ranks:4} {1 + i // 2:5}  {precision:9} {ms:>10} {rate:>9} {mfu:>6} {reachable:>15} "
                           f"{peak:>10} {memory if precision == 'fp32' else '':>10}")
                     good &= (side, images) == SMALL or precision != "bf16" or float(reachable) >= LEAST

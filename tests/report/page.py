@@ -97,7 +97,7 @@ def main(vlgtr, screenshot=None):
               and page.images[0] == pathlib.Path(bench.path("gallery.png")).read_bytes())
         events = page.text["pre"]
         check("stop, resume and skipped step are told", all(re.search(w, events) for w in ("stopped at step 12", "resumed from", "step 3: .* is skipped")))
-        check("the line that was cut off is counted", "1 lines of metrics.jsonl could not be read" in page.text["p"])
+        check("the line that was cut off is counted", "Lines of metrics.jsonl that could not be read: 1." in page.text["p"])
         check("the configuration is there", "preset: \"tiny\"" in events)
         check("no such run", bench.run("report", "nowhere").returncode == DATA)
         check("not answers", bench.run("report", "run", "--answers", "run.yaml").returncode == DATA)
