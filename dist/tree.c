@@ -2,6 +2,7 @@
 #include "dist/tree_impl.h"
 
 #include <assert.h>
+#include <string.h>
 
 void vg_leaves_of(int n_leaves, int n_ranks, int rank, int *first, int *count)
 {
@@ -54,6 +55,18 @@ int vg_tree_of_rank(int n_leaves, int n_ranks, int rank, vg_tree_node *nodes, in
         vg_tree_push(n_leaves, nodes, &depth, (vg_tree_node){.start = i, .owner = rank, .slot = depth});
     }
     return depth;
+}
+
+VG_EACH_CPU void vg_sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n)
+{
+    (void)context;
+    for (int64_t i = 0; i < n; i++) dst[i] = a[i] + b[i];
+}
+
+void vg_copy_floats(void *context, float *dst, const float *src, int64_t n)
+{
+    (void)context;
+    memcpy(dst, src, (size_t)n * sizeof *dst);
 }
 
 void vg_tree_add(const vg_tree_adder *adder, int n_leaves, const vg_tree_node *nodes, int n_nodes, float *const *from,

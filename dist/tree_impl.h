@@ -34,6 +34,10 @@ typedef struct vg_tree_adder {
     int64_t stride;
 } vg_tree_adder;
 
+/* Sums and copies of such an adder over the host's memory. */
+void vg_sum_floats(void *context, float *dst, const float *a, const float *b, int64_t n);
+void vg_copy_floats(void *context, float *dst, const float *src, int64_t n);
+
 /* Joins n floats of nodes[n_nodes] in leaf order, which lie at from[]. Where the nodes make the whole tree, its root
  * goes to `root`; else (NULL) a joined node lies where its left part did. */
 void vg_tree_add(const vg_tree_adder *adder, int n_leaves, const vg_tree_node *nodes, int n_nodes, float *const *from,
