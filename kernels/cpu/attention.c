@@ -88,15 +88,15 @@ vg_status vg_cpu_attention(vg_stream *stream, const vg_node *node)
     a.lse = node->out[1].data;
     a.sums = node->out[2].data;
     const size_t scratch = lanes->attention_scratch(&a);
-    const int64_t shares = shares_of(&a, stream->n_threads), n = a.n_queries;
+    const int64_t shares = shares_of(&a, stream->n_threads), units = a.images * a.heads * shares;
+    const int64_t ahead = stream->n_threads;
     /* A multiply-add is cheaper than moving a float. */
-#pragma omp parallel for num_threads(stream->n_threads) if (a.slots * a.heads * n * a.keys * a.size > 32 * VG_CPU_FEW) \
-    collapse(3) schedule(dynamic)
-    for (int64_t image = 0; image < a.images; image++)
-        for (int64_t head = 0; head < a.heads; head++)
-            for (int64_t s = 0; s < shares; s++) {
-                const vg_attn_part part = {image, head, n * s / shares, n * (s + 1) / shares};
-                lanes->attention(&a, &part, (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch));
-            }
+#pragma omp parallel for num_threads(stream->n_threads) if (a.slots * a.heads * a.n_queries * a.keys * a.size > \
+                                                            32 * VG_CPU_FEW) schedule(dynamic)
+    for (int64_t u = 0; u < units; u++) {
+        const vg_attn_part part = vg_attn_part_of(&a, shares, u), next = vg_attn_part_of(&a, shares, u + ahead);
+        lanes->attention(&a, &part, u + ahead < units ? &next : NULL,
+                         (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch));
+    }
     return VG_OK;
 }

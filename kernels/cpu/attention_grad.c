@@ -33,14 +33,17 @@ vg_status vg_cpu_attention_grad(vg_stream *stream, const vg_node *node)
     g.dv2 = like(&g.a.v2, &node->out[4]);
     const size_t scratch = lanes->attention_grad_scratch(&g.a), row = (size_t)(g.a.n_queries * g.a.keys);
     /* All slots share the bias, so with its gradient the images of a head are one thread's work. */
-    const int64_t groups = g.dbias ? 1 : g.a.images, per_group = g.dbias ? g.a.images : 1;
+    const int64_t units = g.a.images * g.a.heads, groups = g.dbias ? g.a.heads : units;
+    const int64_t ahead = g.dbias ? groups : stream->n_threads;
 #pragma omp parallel for num_threads(stream->n_threads) if (g.a.slots * g.a.heads * (int64_t)row * g.a.size > \
-                                                            16 * VG_CPU_FEW) collapse(2) schedule(dynamic)
-    for (int64_t group = 0; group < groups; group++)
-        for (int64_t head = 0; head < g.a.heads; head++) {
-            float *mine = (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch);
-            if (g.dbias) memset(g.dbias + (size_t)head * row, 0, row * sizeof(float));
-            for (int64_t i = 0; i < per_group; i++) lanes->attention_grad(&g, group * per_group + i, head, mine);
+                                                            16 * VG_CPU_FEW) schedule(dynamic)
+    for (int64_t group = 0; group < groups; group++) {
+        float *mine = (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch);
+        if (g.dbias) memset(g.dbias + (size_t)group * row, 0, row * sizeof(float));
+        for (int64_t u = group; u < units; u += groups) {
+            const vg_attn_part part = vg_attn_part_of(&g.a, 1, u), next = vg_attn_part_of(&g.a, 1, u + ahead);
+            lanes->attention_grad(&g, &part, u + ahead < units ? &next : NULL, mine);
         }
+    }
     return VG_OK;
 }

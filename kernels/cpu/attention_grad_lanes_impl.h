@@ -23,6 +23,7 @@ typedef struct grad_work {
     const float *dsums;      /* of the queries at hand, or NULL */
     vg_attn_seen seen;       /* of the slot at hand */
     vg_keep keep;
+    rows_ahead *ahead;
 } grad_work;
 
 static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
@@ -186,7 +187,8 @@ static void grad_queries(const grad_work *w, int64_t n, const float *key_rows, i
                                   .b_row = w->s.row,
                                   .c = w->dq + i * w->s.row + d,
                                   .c_row = w->s.row,
-                                  .add = true},
+                                  .add = true,
+                                  .ahead = w->ahead},
                           rows, size - d < COLUMNS ? size - d : COLUMNS);
         }
 }
@@ -201,7 +203,8 @@ static void grad_keys(const grad_work *w, int64_t n, const float *scores, const 
                            .b_row = w->s.row,
                            .c = out,
                            .c_row = w->s.row,
-                           .add = !w->in_passing},
+                           .add = !w->in_passing,
+                           .ahead = w->ahead},
                    w->s.padded_size);
 }
 
@@ -211,8 +214,8 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
 {
     const vg_attn *a = &g->a;
     const float *key_rows = w->key_rows + at * w->s.row;
-    score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, COLUMNS, w->p, COLUMNS, 0);
-    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, COLUMNS, w->ds, COLUMNS, 0);
+    score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, COLUMNS, w->p, COLUMNS, 0, w->ahead);
+    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, COLUMNS, w->ds, COLUMNS, 0, w->ahead);
     grad_rows(g, w, r.head, first, n, column);
     if (g->dv.data || g->dv2.data) grad_keys(w, n, w->p, w->d_o, w->dv + at * w->s.row);
     if (g->dk.data || g->dk2.data) grad_keys(w, n, w->ds, w->q, w->dk + at * w->s.row);
@@ -249,15 +252,36 @@ static void grad_slot(const vg_attn_grad *g, grad_work *w, attn_reader r)
     if (!w->in_passing) grad_write_keys(g, w, r, a->n_first, a->keys, 0);
 }
 
-static void attention_grad(const vg_attn_grad *g, int64_t image, int64_t head, float *scratch)
+static rows_ahead grad_ahead_of(const vg_attn_grad *g, const attn_sizes *s, const vg_attn_part *part,
+                                const vg_attn_part *next)
+{
+    const vg_attn *a = &g->a;
+    const vg_heads o = attn_o_of(a, a->o), d_o = attn_o_of(a, g->d_o);
+    rows_ahead ahead = attn_ahead_of(a, s, part, 5);
+    ahead_add_keys(&ahead, a, &g->dk, part);
+    ahead_add_keys(&ahead, a, &g->dv, part);
+    ahead_add_queries(&ahead, a, &g->dq, part);
+    if (!next) return ahead;
+    ahead_add_part(&ahead, a, next);
+    ahead_add_queries(&ahead, a, &o, next);
+    ahead_add_queries(&ahead, a, &d_o, next);
+    return ahead;
+}
+
+static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
 {
     const vg_attn *a = &g->a;
     grad_work w;
     grad_work_cut(&w, a, scratch);
-    const vg_attn_slots slots = vg_attn_slots_of(a, image);
-    attn_reader r = {.image = image, .slot = slots.first, .head = head};
+    const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
+    attn_reader r = {.image = part->image, .slot = slots.first, .head = part->head};
     w.in_passing = slots.end - slots.first == 1 && a->n_queries <= GROUPS * w.s.rows && a->n_queries > 0;
-    if (!w.in_passing) grad_pack_keys(a, &w, r, 0, a->n_first, 0);
+    rows_ahead ahead = {0};
+    w.ahead = &ahead;
+    if (!w.in_passing) {
+        if (a->n_queries > 0) ahead = grad_ahead_of(g, &w.s, part, next);
+        grad_pack_keys(a, &w, r, 0, a->n_first, 0);
+    }
     for (; r.slot < slots.end; r.slot++) grad_slot(g, &w, r);
     if (!w.in_passing) grad_write_keys(g, &w, r, 0, a->n_first, 0);
 }

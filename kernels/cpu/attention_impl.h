@@ -37,6 +37,13 @@ typedef struct vg_attn_part {
     int64_t image, head, first, end;
 } vg_attn_part;
 
+/* Unit u of a work that is cut into images, heads and `shares` of the queries. */
+static inline vg_attn_part vg_attn_part_of(const vg_attn *a, int64_t shares, int64_t u)
+{
+    const int64_t n = a->n_queries, share = u % shares, head = u / shares % a->heads;
+    return (vg_attn_part){u / shares / a->heads, head, n * share / shares, n * (share + 1) / shares};
+}
+
 /* `first` is the place of q among the inputs: 0 in attention, 1 in its gradient. Operand data may be NULL (planning).
  */
 void vg_attn_of(const vg_node *node, int first, vg_attn *out);

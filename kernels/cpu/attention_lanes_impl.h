@@ -69,12 +69,13 @@ static float *cut(attn_cutter *c, int64_t n_floats)
 
 typedef struct attn_work {
     attn_sizes s;
-    bool in_passing; /* keys and values are packed by the block that reads them */
-    float *keys;     /* panels [D][COLUMNS] */
-    float *values;   /* [columns][row] */
-    float *queries;  /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
-    float *scores;   /* [groups] of [panels][rows][COLUMNS] */
-    float *sums;     /* [groups * rows][row] */
+    bool in_passing;   /* keys and values are packed by the block that reads them */
+    rows_ahead *ahead; /* nothing in passing: such rows lie side by side, where the hardware follows */
+    float *keys;       /* panels [D][COLUMNS] */
+    float *values;     /* [columns][row] */
+    float *queries;    /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
+    float *scores;     /* [groups] of [panels][rows][COLUMNS] */
+    float *sums;       /* [groups * rows][row] */
 } attn_work;
 
 /* Returns the bytes in use. */
@@ -132,6 +133,43 @@ static void attn_segments(const vg_attn *a, const vg_heads *of_image, const vg_h
     if (second < end)
         out[1] = (attn_segment){vg_heads_row(of_slot, r.slot, a->n_second, second - first, r.head, a->size),
                                 of_slot->stride, second, end - second};
+}
+
+/* Rows are asked for with each chunk of each of a part's products of queries and keys. */
+static rows_ahead attn_ahead_of(const vg_attn *a, const attn_sizes *s, const vg_attn_part *part, int products)
+{
+    const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
+    const int64_t groups = (slots.end - slots.first) * ((part->end - part->first) / s->rows + 1);
+    return (rows_ahead){.size = a->size,
+                        .times = 1 + products * groups * s->columns / COLUMNS * s->chunked_size / COLUMNS};
+}
+
+/* Queries of every slot of a part, in q or what is shaped like it. */
+static void ahead_add_queries(rows_ahead *f, const vg_attn *a, const vg_heads *x, const vg_attn_part *part)
+{
+    const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
+    ahead_add(f, x, slots.first, a->n_queries, part->first, (slots.end - slots.first) * (part->end - part->first),
+              part->head);
+}
+
+/* Keys of the image, in k or what is shaped like it. */
+static void ahead_add_keys(rows_ahead *f, const vg_attn *a, const vg_heads *x, const vg_attn_part *part)
+{
+    ahead_add(f, x, part->image, a->n_first, 0, a->n_first, part->head);
+}
+
+/* Rows of o or what is shaped like it. */
+static vg_heads attn_o_of(const vg_attn *a, const float *o)
+{
+    return (vg_heads){.data = (float *)o, .stride = a->heads * a->size};
+}
+
+/* What an attention reads. */
+static void ahead_add_part(rows_ahead *f, const vg_attn *a, const vg_attn_part *part)
+{
+    ahead_add_keys(f, a, &a->k, part);
+    ahead_add_keys(f, a, &a->v, part);
+    ahead_add_queries(f, a, &a->q, part);
 }
 
 /* Columns begin..end-1 of panels that start with column `origin`. */
@@ -251,7 +289,7 @@ static inline int group_rows(const attn_sizes *s, int64_t i, int64_t n)
  * from its first query times `row` on, [panels][rows][COLUMNS], and these at `column` of them. A piece of D at a time,
  * which stays near while all groups use it. */
 static void score_panel(const attn_sizes *s, int64_t size, const float *queries, int64_t n, const float *panel,
-                        int64_t width, float *scores, int64_t row, int64_t column)
+                        int64_t width, float *scores, int64_t row, int64_t column, rows_ahead *ahead)
 {
     for (int64_t d = 0; d < size; d += PIECE)
         for (int64_t i = 0; i < n; i += s->rows) {
@@ -263,7 +301,8 @@ static void score_panel(const attn_sizes *s, int64_t size, const float *queries,
                                   .b_row = COLUMNS,
                                   .c = scores + i * row + column * rows,
                                   .c_row = COLUMNS,
-                                  .add = d > 0},
+                                  .add = d > 0,
+                                  .ahead = ahead},
                           rows, width);
         }
 }
@@ -275,7 +314,7 @@ static void score(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
         const int64_t width = round_up(end - j, VF_LANES), origin = w->in_passing ? j : 0;
         if (w->in_passing) attn_pack_panels(a, w->keys, &a->k, &a->k2, r, j, end - j < COLUMNS ? end : j + COLUMNS, j);
         score_panel(&w->s, a->size, w->queries, n, w->keys + (j - origin) * a->size, width < COLUMNS ? width : COLUMNS,
-                    w->scores, w->s.columns, j);
+                    w->scores, w->s.columns, j, w->ahead);
     }
 }
 
@@ -295,7 +334,8 @@ static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_
                         .b_row = w->s.row,
                         .c = w->sums + i * w->s.row + d,
                         .c_row = w->s.row,
-                        .add = add},
+                        .add = add,
+                        .ahead = w->ahead},
                 rows, size - d < at_once ? size - d : at_once);
         }
 }
@@ -371,16 +411,32 @@ static void attn_pack(const vg_attn *a, const attn_work *w, attn_reader r, int64
     attn_pack_rows(a, w->values, w->s.row, &a->v, &a->v2, r, begin, end, 0);
 }
 
-static void attention(const vg_attn *a, const vg_attn_part *part, float *scratch)
+/* What a part will write, and what the next one will read. */
+static rows_ahead attention_ahead_of(const vg_attn *a, const attn_sizes *s, const vg_attn_part *part,
+                                     const vg_attn_part *next)
+{
+    const vg_heads o = attn_o_of(a, a->o);
+    rows_ahead ahead = attn_ahead_of(a, s, part, 2);
+    ahead_add_queries(&ahead, a, &o, part);
+    if (next) ahead_add_part(&ahead, a, next);
+    return ahead;
+}
+
+static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
 {
     attn_work w;
     attn_work_cut(&w, a, scratch);
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
     const int64_t block = w.s.groups * w.s.rows;
     attn_reader r = {.image = part->image, .slot = slots.first, .head = part->head};
-    if (slots.first == slots.end) return;
+    if (slots.first == slots.end || part->first == part->end) return;
     w.in_passing = slots.end - slots.first == 1 && part->end - part->first <= block;
-    if (!w.in_passing) attn_pack(a, &w, r, 0, a->n_first);
+    rows_ahead ahead = {0};
+    w.ahead = &ahead;
+    if (!w.in_passing) {
+        ahead = attention_ahead_of(a, &w.s, part, next);
+        attn_pack(a, &w, r, 0, a->n_first);
+    }
     for (; r.slot < slots.end; r.slot++) {
         if (!w.in_passing) attn_pack(a, &w, r, a->n_first, a->keys);
         for (int64_t i = part->first; i < part->end; i += block)

@@ -55,8 +55,10 @@ typedef struct vg_norm_grad {
 typedef struct vg_lanes {
     size_t (*attention_scratch)(const vg_attn *a);
     size_t (*attention_grad_scratch)(const vg_attn *a);
-    void (*attention)(const vg_attn *a, const vg_attn_part *part, float *scratch);
-    void (*attention_grad)(const vg_attn_grad *g, int64_t image, int64_t head, float *scratch);
+    /* next, which may be NULL: what this thread will most likely do afterwards, whose rows are asked for meanwhile. The
+     * gradient takes all queries. */
+    void (*attention)(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next, float *scratch);
+    void (*attention_grad)(const vg_attn_grad *g, const vg_attn_part *part, const vg_attn_part *next, float *scratch);
 
     void (*norm)(const vg_norm *n, int64_t first, int64_t end);
     /* Rows first..end-1; dgamma and dbeta [width] are added to. */

@@ -3,6 +3,7 @@
 #ifndef VG_TILE_LANES_IMPL_H
 #define VG_TILE_LANES_IMPL_H
 
+#include "kernels/cpu/ahead_lanes_impl.h"
 #include "kernels/cpu/vector_math_impl.h"
 
 #include <stdbool.h>
@@ -23,6 +24,7 @@ typedef struct tile {
     float *c;
     int64_t c_row;
     bool add;
+    rows_ahead *ahead;
 } tile;
 
 static inline __attribute__((always_inline)) void tile_body(const tile *t, const float *a, int64_t column, float *c,
@@ -39,6 +41,7 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
     for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
         const int n = left < COLUMNS ? (int)left : COLUMNS;
         const float *x = a;
+        ahead_fetch(t->ahead);
         for (int k = 0; k < n; k++, x += a_step, b += b_row) {
             vf right[VECTORS];
 #pragma GCC unroll 4
@@ -102,7 +105,7 @@ static inline void product_across(const tile *t, int64_t width)
 
 /* Heads are short rows far apart, which the hardware does not follow: a row is asked for FETCH rows before it is read.
  */
-enum { FETCH = 16, LINE = 16 };
+enum { FETCH = 16 };
 
 static inline void fetch_row(const float *row, int64_t size)
 {
