@@ -4,7 +4,7 @@
  *     const vg_view view = vg_view_draw(&augment, seed, position, &picture);    what will be done
  *     vg_view_box(&view, box, seen);                                            a box as the network sees it
  *     if (view.mirrored) VG_TRY(vg_phrase_mirror(text, n, &mirrored, &out));    "left" becomes "right"
- *     vg_recolour(pixels, n_pixels, &view.colours);
+ *     vg_recolour(pixels, n_pixels, sums, &view.colours);
  *
  * Local throughout. Source: vl-gtr-model 7. */
 #ifndef VG_DATA_AUGMENT_H
@@ -73,8 +73,8 @@ vg_status vg_phrase_mirror(const char *text, size_t n, vg_text *out, bool *swapp
 
 /* Brightness x * b, contrast m + c * (x - m) with m the mean grey, saturation g + s * (x - g) with g the pixel's grey,
  * as one step in 13 fractional bits, rounded and cut to 0..255 once: so taken, the three give the same in any order.
- * Grey is (9798 R + 19235 G + 3735 B) / 32768. Factors are 0..1.4. pixels [n,3] RGB, in place; the same bits on every
- * instruction set. */
-void vg_recolour(uint8_t *pixels, size_t n, const vg_colours *colours);
+ * Grey is (9798 R + 19235 G + 3735 B) / 32768. Factors are 0..1.4. pixels [n,3] RGB, in place; sums: of each
+ * channel, as vg_decoded_stretch finds them; the same bits on every instruction set. */
+void vg_recolour(uint8_t *pixels, size_t n, const uint64_t sums[3], const vg_colours *colours);
 
 #endif

@@ -25,8 +25,9 @@ static vg_status decode_and_stretch(vg_fill_scratch *scratch, size_t n, const vg
                                     int side, uint8_t *out)
 {
     VG_TRY(vg_image_decode_part(scratch->encoded, n, how, &scratch->decoded));
-    VG_TRY(vg_decoded_stretch(&scratch->decoded, view->mirrored, side, side, out, &scratch->resize));
-    if (view->recoloured) vg_recolour(out, (size_t)side * (size_t)side, &view->colours);
+    uint64_t sums[3];
+    VG_TRY(vg_decoded_stretch(&scratch->decoded, view->mirrored, side, side, out, &scratch->resize, sums));
+    if (view->recoloured) vg_recolour(out, (size_t)side * (size_t)side, sums, &view->colours);
     return VG_OK;
 }
 

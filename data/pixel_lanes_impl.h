@@ -142,13 +142,14 @@ static inline wide pair_of(int low, int high)
 }
 
 /* Sums of red, green and blue with `bits` fractional bits to bytes r g b r g b. What the sums are beyond 16 bits and
- * the fraction is lost. */
-static inline void put_pixels(uint8_t *to, wide red, wide green, wide blue, int bits)
+ * the fraction is lost. Returns the bytes as r b r b r b r b g . g . g . g . in each lane. */
+static inline wide put_pixels(uint8_t *to, wide red, wide green, wide blue, int bits)
 {
     const __m128i in_turn = _mm_setr_epi8(0, 8, 1, 2, 10, 3, 4, 12, 5, 6, 14, 7, -1, -1, -1, -1);
     const wide red_blue = wide_halves(wide_right(red, bits), wide_left(blue, 16 - bits));
-    const wide bytes = wide_pack_bytes(red_blue, wide_right(green, bits)); /* r b r b r b r b g . g . g . g . */
+    const wide bytes = wide_pack_bytes(red_blue, wide_right(green, bits));
     wide_store_twelves(to, wide_shuffle(bytes, in_turn));
+    return bytes;
 }
 
 /* Byte k of every 3 vectors is of channel k % 3 and has its own sum of 16 bits, which holds 257 bytes. */
@@ -237,20 +238,35 @@ static void plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void
     }
 }
 
+/* Adds up the 32-bit numbers of each lane's first half, and those of the second. */
+static inline void add_halves_of_lanes(wide lanes, uint64_t *first, uint64_t *second)
+{
+    uint32_t each[4 * ROWS];
+    memcpy(each, &lanes, sizeof each);
+    for (int k = 0; k < 4 * ROWS; k++) *(k % 4 < 2 ? first : second) += each[k];
+}
+
 /* That colours lie around 128 is in the constant terms. */
-static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out)
+static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out, uint64_t totals[3])
 {
     const int one = 1 << VG_RGB_BITS, half = 1 << (VG_RGB_BITS - 1);
     const wide no_red = wide_pairs(half - 128 * VG_RED_CR), no_blue = wide_pairs(half - 128 * VG_BLUE_CB);
     const wide no_green = wide_pairs(half - 128 * (VG_GREEN_CB + VG_GREEN_CR));
+    uint64_t no_channel = 0;
+    wide red_green = wide_zero(), blue = wide_zero();
     size_t i = 0;
     for (; i + ROWS * 4 <= n; i += ROWS * 4) {
         const wide light_cb = wide_halves(wide_each(y + i), wide_left(wide_each(cb + i), 16)), v = wide_each(cr + i);
-        put_pixels(out + 3 * i, wide_dot(wide_dot(no_red, light_cb, pair_of(one, 0)), v, pair_of(VG_RED_CR, 0)),
-                   wide_dot(wide_dot(no_green, light_cb, pair_of(one, VG_GREEN_CB)), v, pair_of(VG_GREEN_CR, 0)),
-                   wide_dot(no_blue, light_cb, pair_of(one, VG_BLUE_CB)), VG_RGB_BITS);
+        const wide bytes =
+            put_pixels(out + 3 * i, wide_dot(wide_dot(no_red, light_cb, pair_of(one, 0)), v, pair_of(VG_RED_CR, 0)),
+                       wide_dot(wide_dot(no_green, light_cb, pair_of(one, VG_GREEN_CB)), v, pair_of(VG_GREEN_CR, 0)),
+                       wide_dot(no_blue, light_cb, pair_of(one, VG_BLUE_CB)), VG_RGB_BITS);
+        red_green = wide_dot(red_green, wide_and(bytes, pair_of(255, 255)), pair_of(1, 1));
+        blue = wide_dot(blue, wide_right_halves(bytes, 8), pair_of(1, 1));
     }
-    vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i);
+    add_halves_of_lanes(red_green, &totals[0], &totals[1]);
+    add_halves_of_lanes(blue, &totals[2], &no_channel);
+    vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i, totals);
 }
 
 const vg_pixel_ops OPS = {ROWS, sideways, down, sums, mix, 4 * ROWS, plane_sideways, to_rgb};

@@ -45,13 +45,15 @@ static void base_plane_sideways(const uint8_t *const *rows, const vg_taps *taps,
     }
 }
 
-static void base_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out)
+static void base_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out,
+                        uint64_t sums[3])
 {
     for (size_t i = 0; i < n; i++, out += 3) {
         const int32_t light = (y[i] << VG_RGB_BITS) + (1 << (VG_RGB_BITS - 1)), u = cb[i] - 128, v = cr[i] - 128;
         out[0] = cut((light + VG_RED_CR * v) >> VG_RGB_BITS);
         out[1] = cut((light + VG_GREEN_CB * u + VG_GREEN_CR * v) >> VG_RGB_BITS);
         out[2] = cut((light + VG_BLUE_CB * u) >> VG_RGB_BITS);
+        for (int c = 0; c < 3; c++) sums[c] += out[c];
     }
 }
 

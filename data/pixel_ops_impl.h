@@ -39,8 +39,8 @@ typedef struct vg_pixel_ops {
     int plane_rows; /* that plane_sideways sums at once, at most VG_MOST_PLANE_ROWS */
     /* As sideways, of single bytes: out[k][n_out rounded up to 4]. 16 bytes may be read behind what has a weight. */
     void (*plane_sideways)(const uint8_t *const *rows, const vg_taps *taps, void *block, uint8_t *const *out);
-    /* out[n,3] = the RGB of n samples of each kind. */
-    void (*to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out);
+    /* out[n,3] = the RGB of n samples of each kind, at most VG_MAX_STRETCHED; adds up each channel. */
+    void (*to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out, uint64_t sums[3]);
 } vg_pixel_ops;
 
 enum { VG_MOST_ROWS = 4, VG_MOST_PLANE_ROWS = 16 };

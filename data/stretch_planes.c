@@ -73,7 +73,7 @@ static void plane_stretch(plan *p, const vg_decoded *d, int k, bool mirrored)
 }
 
 static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, int height, uint8_t *out,
-                                vg_resize_scratch *scratch)
+                                vg_resize_scratch *scratch, uint64_t sums[3])
 {
     plan p = {.ops = vg_pixel_ops_best()};
     for (int k = 0; k < d->n_planes; k++)
@@ -90,16 +90,19 @@ static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, i
             p.ops->down(rows, &from->down, y, p.stride, from->row);
         }
         p.ops->to_rgb(p.planes[0].row, p.planes[1].row, p.planes[2].row, (size_t)width,
-                      out + 3 * (size_t)y * (size_t)width);
+                      out + 3 * (size_t)y * (size_t)width, sums);
     }
     return VG_OK;
 }
 
 vg_status vg_decoded_stretch(const vg_decoded *decoded, bool mirrored, int width, int height, uint8_t *out,
-                             vg_resize_scratch *scratch)
+                             vg_resize_scratch *scratch, uint64_t sums[3])
 {
     vg_stretch part = decoded->window;
     part.mirrored = mirrored;
-    return decoded->n_planes ? stretch_planes(decoded, mirrored, width, height, out, scratch)
-                             : vg_image_stretch(&decoded->image, &part, width, height, out, scratch);
+    memset(sums, 0, 3 * sizeof *sums);
+    if (decoded->n_planes) return stretch_planes(decoded, mirrored, width, height, out, scratch, sums);
+    VG_TRY(vg_image_stretch(&decoded->image, &part, width, height, out, scratch));
+    vg_pixel_ops_best()->sums(out, (size_t)width * (size_t)height, sums);
+    return VG_OK;
 }

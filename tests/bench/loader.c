@@ -129,12 +129,13 @@ static vg_status bare(const work *w)
     size_t n = 0, capacity = 0;
     vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
+    uint64_t sums[3];
     uint8_t *out = vg_new0_array((size_t)w->side * (size_t)w->side, 3);
     VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
     for (int64_t i = 0; i < w->n_images; i++) {
         VG_TRY(vg_split_read_image(w->split, i % vg_split_image_count(w->split), &bytes, &capacity, &n));
         VG_TRY(decode_all(bytes, n, &decoded));
-        VG_TRY(vg_decoded_stretch(&decoded, false, w->side, w->side, out, &scratch));
+        VG_TRY(vg_decoded_stretch(&decoded, false, w->side, w->side, out, &scratch, sums));
     }
     free(bytes);
     free(out);
@@ -167,11 +168,12 @@ static vg_status resize(const char *path, int side, double reduced)
     const vg_decode how = {.least_pixels = reduced * side, .planes = reduced > 0};
     vg_decoded decoded = {0};
     vg_resize_scratch scratch = {0};
+    uint64_t sums[3];
     uint8_t *out = vg_new0_array((size_t)side * (size_t)side, 3);
     VG_CHECK(out, VG_E_NOMEM, "no memory for a picture");
     VG_TRY(vg_file_read(path, MOST_BYTES, &bytes, &n));
     VG_TRY(vg_image_decode_part((const unsigned char *)bytes, n, &how, &decoded));
-    VG_TRY(vg_decoded_stretch(&decoded, false, side, side, out, &scratch));
+    VG_TRY(vg_decoded_stretch(&decoded, false, side, side, out, &scratch, sums));
     fwrite(out, 3, (size_t)side * (size_t)side, stdout);
     free(bytes);
     free(out);

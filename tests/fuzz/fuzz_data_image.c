@@ -26,7 +26,8 @@ static void use_decoded(const vg_decoded *decoded)
 {
     static vg_resize_scratch scratch;
     uint8_t out[SIDE * SIDE * 3];
-    if (vg_decoded_stretch(decoded, false, SIDE, SIDE, out, &scratch) != VG_OK && decoded->image.width <= 65535)
+    uint64_t sums[3];
+    if (vg_decoded_stretch(decoded, false, SIDE, SIDE, out, &scratch, sums) != VG_OK && decoded->image.width <= 65535)
         abort();
 }
 

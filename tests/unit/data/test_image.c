@@ -358,6 +358,7 @@ static void stretched_planes_are_the_stretched_picture(void **state)
     (void)state;
     enum { SIDE = 48 };
     static uint8_t by_planes[3 * SIDE * SIDE], by_pixels[3 * SIDE * SIDE];
+    uint64_t sums[3];
     vg_decoded planes = {0}, pixels = {0};
     vg_resize_scratch scratch = {0};
     for (size_t k = 0; k < sizeof codings / sizeof *codings; k++)
@@ -369,8 +370,8 @@ static void stretched_planes_are_the_stretched_picture(void **state)
                             other = {.window = {33, 16, 121, 100}};
             assert_int_equal(vg_image_decode_part(bytes, n, &one, &planes), VG_OK);
             assert_int_equal(vg_image_decode_part(bytes, n, &other, &pixels), VG_OK);
-            assert_int_equal(vg_decoded_stretch(&planes, mirrored, SIDE, SIDE, by_planes, &scratch), VG_OK);
-            assert_int_equal(vg_decoded_stretch(&pixels, mirrored, SIDE, SIDE, by_pixels, &scratch), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&planes, mirrored, SIDE, SIDE, by_planes, &scratch, sums), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&pixels, mirrored, SIDE, SIDE, by_pixels, &scratch, sums), VG_OK);
             const double most = c->grey || c->inks ? 0 : c->across * c->down == 1 ? 4 : 10;
             const double off = mean_difference(by_planes, by_pixels, sizeof by_planes);
             if (off > most) fail_msg("coding %zu is off by %g, at most %g is expected", k, off, most);
@@ -388,6 +389,7 @@ static void stretched_planes_of_a_calm_picture_are_near(void **state)
     (void)state;
     enum { SIDE = 48 };
     static uint8_t by_planes[3 * SIDE * SIDE], by_pixels[3 * SIDE * SIDE];
+    uint64_t sums[3];
     const coding calm[] = {{.across = 1, .down = 1, .calm = true}, {.across = 2, .down = 2, .calm = true}};
     const vg_decode how = {.window = {33, 16, 121, 100}, .planes = true}, plain = {.window = {33, 16, 121, 100}};
     vg_decoded planes = {0}, pixels = {0};
@@ -399,15 +401,15 @@ static void stretched_planes_of_a_calm_picture_are_near(void **state)
             assert_int_equal(vg_image_decode_part(bytes, n, &how, &planes), VG_OK);
             assert_int_equal(vg_image_decode_part(bytes, n, &plain, &pixels), VG_OK);
             for (int c = 1; c < planes.n_planes; c++) planes.planes[c].window.x += beside;
-            assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch), VG_OK);
-            assert_int_equal(vg_decoded_stretch(&pixels, false, SIDE, SIDE, by_pixels, &scratch), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch, sums), VG_OK);
+            assert_int_equal(vg_decoded_stretch(&pixels, false, SIDE, SIDE, by_pixels, &scratch, sums), VG_OK);
             const double off = mean_difference(by_planes, by_pixels, sizeof by_planes), most = 1.5;
             if ((off > most) != (beside == 1))
                 fail_msg("coding %zu, %d beside, is off by %g; %g", k, beside, off, most);
             free(bytes);
         }
     planes.planes[0].window.x = -1;
-    assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch), VG_E_BUG);
+    assert_int_equal(vg_decoded_stretch(&planes, false, SIDE, SIDE, by_planes, &scratch, sums), VG_E_BUG);
     vg_image_release(&planes.image);
     vg_image_release(&pixels.image);
     free(scratch.data);
