@@ -44,7 +44,7 @@ def measure(bench, python, stored, plain):
 
 def training(vlgtr, side):
     """ms of a step of `vlgtr train`, and how much of it waits for features, in the middle of the steps."""
-    with harness.Bench(vlgtr) as bench:
+    with harness.Bench(vlgtr, timed=True) as bench:
         bench.must("synth", "data", "--train", "32", "--val", "2", "--test", "2", "--side", str(side))
         bench.must("shard", "import", "synth", "data", "shards")
         bench.write("run.yaml", CONFIG.format(side=side, grid=side // 14, threads=THREADS))
