@@ -4,116 +4,14 @@
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
 #include "trainer/trained.h"
-#include "trainer/weights_hash.h"
 
-#include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- telling ---- */
+/* ---- a stage ---- */
 
-static double step_flops(const vg_run *r)
-{
-    return vg_program_cost(r->stage->train).flops * r->n_all_leaves;
-}
-
-static void fill_record(vg_run *r, vg_step_record *record)
-{
-    const vg_options *o = r->o;
-    const double now = vg_now_s(), elapsed = fmax(now - r->mark_s, 1e-9);
-    const double wait = r->loader ? vg_loader_wait_s(r->loader) - r->mark_wait_s : 0;
-    const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
-    const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
-    for (int i = 0; i < vg_comm_size(r->comm); i++) r->rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
-    *record = (vg_step_record){.step = r->step,
-                               .steps = total,
-                               .stage = r->stage->stage->name,
-                               .loss_class = r->sums[SUM_CLASS] * (double)r->scales[0],
-                               .loss_l1 = o->loss_l1 * r->sums[SUM_L1] / boxes,
-                               .loss_giou = o->loss_giou * r->sums[SUM_GIOU] / boxes,
-                               .loss_align = o->loss_align * r->sums[SUM_ALIGN] / slots,
-                               .giou = r->matched ? 1 - r->sums[SUM_LAST_GIOU] / (double)r->matched : 0,
-                               .grad_norm = r->update.norm,
-                               .lr = r->stage->stage->lr * vg_stage_course(r->stage->stage, r->stage_step - 1),
-                               .phrases = r->filled,
-                               .rank_phrases = r->rank_phrases,
-                               .n_ranks = vg_comm_size(r->comm),
-                               .phrases_per_s = (double)r->mark_phrases / elapsed,
-                               .gflops_per_s = step_flops(r) * (double)steps / elapsed * 1e-9,
-                               .step_ms = 1e3 * elapsed / fmax(1, (double)steps),
-                               .wait_ms = 1e3 * wait / fmax(1, (double)steps),
-                               .eta_s = (now - r->start_s) / fmax(1, (double)(r->step - r->start_step)) *
-                                        (double)(total - r->step),
-                               .skipped = r->skipped,
-                               .bad_samples = r->bad_samples};
-    record->loss = record->loss_class + record->loss_l1 + record->loss_giou + record->loss_align;
-}
-
-static void set_mark(vg_run *r)
-{
-    r->mark_s = vg_now_s();
-    r->mark_wait_s = r->loader ? vg_loader_wait_s(r->loader) : 0;
-    r->mark_exchange_s = r->mark_exposed_s = 0;
-    r->mark_step = r->step;
-    r->mark_phrases = 0;
-}
-
-static vg_status log_hash(vg_run *r)
-{
-    char text[24];
-    VG_TRY(vg_params_fetch(r->params));
-    snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params, ""));
-    vg_metrics_text(r->metrics, r->step, "weights_hash", text);
-    return VG_OK;
-}
-
-static void tell_slow_rank(vg_run *r)
-{
-    vg_slow_rank slow;
-    if (!vg_pace_slowest(&r->pace, &slow)) return;
-    vg_metrics_say(
-        r->metrics,
-        "warning: rank %d on %s takes %.1f ms for a micro-batch, the ranks' median is %.1f ms; all wait for it in "
-        "every step: see what else runs there",
-        slow.rank, slow.host, slow.ms, slow.usual_ms);
-    vg_metrics_number(r->metrics, r->step, "slow_rank", slow.rank);
-}
-
-/* What the exchange of gradients took a step, and what of that did not hide behind backward: where it is known. */
-static void tell_exchange(vg_run *r)
-{
-    const double steps = (double)(r->step - r->mark_step);
-    vg_exchange_times t;
-    if (!vg_gradients_times(r->gradients, &t) || !t.n_buckets) return;
-    vg_metrics_number(r->metrics, r->step, "exchange_ms", 1e3 * r->mark_exchange_s / steps);
-    vg_metrics_number(r->metrics, r->step, "exposed_ms", 1e3 * r->mark_exposed_s / steps);
-}
-
-static vg_status tell(vg_run *r)
-{
-    const bool last = r->stage_step == r->stage->stage->steps;
-    r->mark_phrases += r->filled;
-    if (!r->metrics) return VG_OK;
-    const bool logs = r->step % r->o->run_log_every == 0 || last;
-    const bool hashes = last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0);
-    if (logs || hashes) VG_TRY(vg_run_still_ours(r));
-    vg_step_record record;
-    fill_record(r, &record);
-    vg_metrics_progress(r->metrics, &record);
-    if (logs) {
-        vg_metrics_step(r->metrics, &record);
-        tell_exchange(r);
-        tell_slow_rank(r);
-        set_mark(r);
-    }
-    return hashes ? log_hash(r) : VG_OK;
-}
-
-/* ---- evaluation while training ---- */
-
-static vg_feature_source feature_source(vg_run *r, const vg_split *split)
+vg_feature_source vg_run_feature_source(vg_run *r, const vg_split *split)
 {
     return (vg_feature_source){.comm = r->comm,
                                .options = r->o,
@@ -123,77 +21,16 @@ static vg_feature_source feature_source(vg_run *r, const vg_split *split)
                                .split = split};
 }
 
-static vg_status open_eval_phrases(vg_run *r)
-{
-    if (!r->stage->text || r->eval_phrases.features) return VG_OK;
-    const vg_feature_source source = feature_source(r, r->eval_split);
-    return vg_phrases_open(&r->eval_phrases, &source, false, r->stage->text);
-}
-
-static void say_scores(vg_run *r, const vg_evaluation *e, double accuracy)
-{
-    char line[1024];
-    int n = snprintf(line, sizeof line, "step %lld  eval %s  acc@0.5 %.4f", (long long)r->step, r->o->data_eval_split,
-                     accuracy);
-    vg_metrics_number(r->metrics, r->step, "acc50", accuracy);
-    vg_metrics_number(r->metrics, r->step, "eval_unread", (double)e->scores[0].unread);
-    for (int i = 1; i < e->n_scores && n < (int)sizeof line - 64; i++)
-        n += snprintf(line + n, sizeof line - (size_t)n, "  %s %.3f", e->scores[i].kind,
-                      (double)e->scores[i].hits50 / (double)e->scores[i].trials);
-    vg_metrics_say(r->metrics, "%s", line);
-    if (e->scores[0].unread)
-        vg_metrics_say(r->metrics,
-                       "warning: %lld of %lld phrases have no answer since their images cannot be read: they "
-                       "count as misses",
-                       (long long)e->scores[0].unread, (long long)e->scores[0].trials);
-}
-
-/* Each rank keeps the average of its slices of the weights alone, until somebody wants all of it. Collective. */
-static vg_status gather_average(vg_run *r)
+vg_status vg_run_gather_average(vg_run *r)
 {
     if (!r->params->at.average) return VG_OK;
     VG_TRY(vg_gradients_share(r->gradients, r->params->at.average, VG_PARAM_BLOCK));
     return vg_gradients_wait(r->gradients);
 }
 
-/* Before an evaluation the average takes the place of the weights, and gives it back afterwards. */
-static vg_status exchange_average(vg_run *r)
-{
-    return r->params->average ? vg_params_swap_average(r->params) : VG_OK;
-}
-
-vg_status vg_run_evaluate(vg_run *r)
-{
-    vg_run_phase(r, VG_PHASE_evaluate);
-    VG_TRY(open_eval_phrases(r));
-    const vg_eval_spec spec = {.comm = r->comm,
-                               .options = r->o,
-                               .split = r->eval_split,
-                               .tokenizer = r->tokenizer,
-                               .answer = r->stage->answer,
-                               .phrases = r->stage->text ? &r->eval_phrases : NULL};
-    VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
-    VG_TRY(vg_comm_agree(r->comm, exchange_average(r)));
-    vg_evaluation e = {0};
-    vg_status st = vg_evaluate(&spec, &e);
-    const bool goes_on = st == VG_OK || st == VG_E_STOPPED; /* with a save, in the latter case */
-    if (goes_on) VG_KEEP(st, vg_comm_agree(r->comm, exchange_average(r)));
-    if (st != VG_OK) {
-        vg_evaluation_release(&e);
-        return st;
-    }
-    r->accuracy = (double)e.scores[0].hits50 / (double)e.scores[0].trials;
-    r->evaluated_step = e.scores[0].trials ? r->step : 0;
-    if (r->metrics) say_scores(r, &e, r->accuracy);
-    vg_evaluation_release(&e);
-    return vg_run_add_accuracy(r);
-}
-
-/* ---- a stage ---- */
-
 vg_status vg_run_bring_home(vg_run *r)
 {
-    VG_TRY(vg_comm_leave(r->comm, gather_average(r)));
+    VG_TRY(vg_comm_leave(r->comm, vg_run_gather_average(r)));
     return vg_comm_leave(r->comm, vg_params_fetch(r->params));
 }
 
@@ -218,7 +55,7 @@ static vg_status open_images(vg_run *r)
 {
     if (!vg_stage_wants_images(r->o, &r->o->schedule[r->stage_index], r->params)) return VG_OK;
     const vg_loader_stage *stage = &r->stream_stages[r->stage_index];
-    vg_feature_source source = feature_source(r, r->train_split);
+    vg_feature_source source = vg_run_feature_source(r, r->train_split);
     if (stage->views) source.views = stage;
     return vg_features_of_images(&source, &r->images);
 }
@@ -226,7 +63,7 @@ static vg_status open_images(vg_run *r)
 static vg_status open_train_phrases(vg_run *r)
 {
     if (!r->stage->text) return VG_OK;
-    const vg_feature_source source = feature_source(r, r->train_split);
+    const vg_feature_source source = vg_run_feature_source(r, r->train_split);
     return vg_phrases_open(&r->train_phrases, &source, r->stage->stage->flip > 0, r->stage->text);
 }
 
@@ -265,7 +102,7 @@ vg_status vg_run_enter_stage(vg_run *r)
     vg_metrics_say(r->metrics,
                    "stage '%s': %lld steps, %.3f M of %.3f M parameters train, %.2f GFLOP a step, arena %.1f MB",
                    r->stage->stage->name, (long long)r->stage->stage->steps, (double)r->params->n_trainable * 1e-6,
-                   (double)(r->params->n_trainable + r->params->n_frozen) * 1e-6, step_flops(r) * 1e-9,
+                   (double)(r->params->n_trainable + r->params->n_frozen) * 1e-6, vg_run_step_flops(r) * 1e-9,
                    (double)r->stage->arena.size_bytes * 1e-6);
     return VG_OK;
 }
@@ -276,7 +113,7 @@ static vg_status evaluate_where_due(vg_run *r)
     if (!r->evaluation_due) return VG_OK;
     VG_TRY(vg_run_evaluate(r));
     r->evaluation_due = false;
-    set_mark(r);
+    vg_run_set_mark(r);
     return VG_OK;
 }
 
@@ -300,7 +137,7 @@ static vg_status after_step(vg_run *r, bool stop)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
-    VG_TRY(vg_comm_leave(r->comm, tell(r)));
+    VG_TRY(vg_comm_leave(r->comm, vg_run_tell(r)));
     r->evaluation_due = o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o);
     const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
     if (st != VG_OK && st != VG_E_STOPPED) return st;
@@ -309,7 +146,7 @@ static vg_status after_step(vg_run *r, bool stop)
     if (last || st == VG_E_STOPPED || regular || r->save_due) VG_TRY(vg_run_save(r));
     if (last || st == VG_E_STOPPED) {
         VG_TRY(vg_run_finish_save(r));
-        set_mark(r);
+        vg_run_set_mark(r);
     }
     return st == VG_E_STOPPED ? stopped(r) : VG_OK;
 }
@@ -360,7 +197,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
     while (!until_reached(r)) {
         VG_TRY(vg_run_enter_stage(r));
         VG_TRY(vg_comm_agree(r->comm, vg_run_open_loader(r)));
-        set_mark(r);
+        vg_run_set_mark(r);
         if (checkpoint) VG_TRY(vg_comm_agree(r->comm, vg_rank_moments_load(&r->moments, checkpoint)));
         checkpoint = NULL;
         VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));

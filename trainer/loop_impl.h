@@ -160,6 +160,22 @@ vg_status vg_run_finish_save(vg_run *r);
 /* Where the checkpoint of this step is there already, its evaluation goes into it. Collective. */
 vg_status vg_run_add_accuracy(vg_run *r);
 
+/* What phrase and image features of a split are made from. Local. */
+vg_feature_source vg_run_feature_source(vg_run *r, const vg_split *split);
+
+/* Each rank keeps the average of its slices of the weights alone, until somebody wants all of it. Collective. */
+vg_status vg_run_gather_average(vg_run *r);
+
+/* Rank 0 tells of the step that ended, as often as run.log_every and run.hash_every say. Local. Errors: VG_E_CONFIG,
+ * when the run is no longer ours. */
+vg_status vg_run_tell(vg_run *r);
+
+/* Times and rates that are told are of what comes from here on. Local. */
+void vg_run_set_mark(vg_run *r);
+
+/* Of all ranks. Local. */
+double vg_run_step_flops(const vg_run *r);
+
 /* Evaluates on data.eval_split and logs; the result goes into the checkpoint of this step, where there is one already,
  * or waits for it in r->accuracy. Collective. */
 vg_status vg_run_evaluate(vg_run *r);

@@ -1,0 +1,104 @@
+/* What a run tells of its steps: records in metrics.jsonl, lines in the log, hashes, and who is slow. */
+#include "trainer/loop_impl.h"
+#include "trainer/weights_hash.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+double vg_run_step_flops(const vg_run *r)
+{
+    return vg_program_cost(r->stage->train).flops * r->n_all_leaves;
+}
+
+static void fill_record(vg_run *r, vg_step_record *record)
+{
+    const vg_options *o = r->o;
+    const double now = vg_now_s(), elapsed = fmax(now - r->mark_s, 1e-9);
+    const double wait = r->loader ? vg_loader_wait_s(r->loader) - r->mark_wait_s : 0;
+    const int64_t steps = r->step - r->mark_step, total = vg_run_total_steps(o);
+    const double boxes = fmax(1, (double)r->matched), slots = fmax(1, (double)r->filled);
+    for (int i = 0; i < vg_comm_size(r->comm); i++) r->rank_phrases[i] = r->rank_counts[N_COUNTS * i + COUNT_FILLED];
+    *record = (vg_step_record){.step = r->step,
+                               .steps = total,
+                               .stage = r->stage->stage->name,
+                               .loss_class = r->sums[SUM_CLASS] * (double)r->scales[0],
+                               .loss_l1 = o->loss_l1 * r->sums[SUM_L1] / boxes,
+                               .loss_giou = o->loss_giou * r->sums[SUM_GIOU] / boxes,
+                               .loss_align = o->loss_align * r->sums[SUM_ALIGN] / slots,
+                               .giou = r->matched ? 1 - r->sums[SUM_LAST_GIOU] / (double)r->matched : 0,
+                               .grad_norm = r->update.norm,
+                               .lr = r->stage->stage->lr * vg_stage_course(r->stage->stage, r->stage_step - 1),
+                               .phrases = r->filled,
+                               .rank_phrases = r->rank_phrases,
+                               .n_ranks = vg_comm_size(r->comm),
+                               .phrases_per_s = (double)r->mark_phrases / elapsed,
+                               .gflops_per_s = vg_run_step_flops(r) * (double)steps / elapsed * 1e-9,
+                               .step_ms = 1e3 * elapsed / fmax(1, (double)steps),
+                               .wait_ms = 1e3 * wait / fmax(1, (double)steps),
+                               .eta_s = (now - r->start_s) / fmax(1, (double)(r->step - r->start_step)) *
+                                        (double)(total - r->step),
+                               .skipped = r->skipped,
+                               .bad_samples = r->bad_samples};
+    record->loss = record->loss_class + record->loss_l1 + record->loss_giou + record->loss_align;
+}
+
+void vg_run_set_mark(vg_run *r)
+{
+    r->mark_s = vg_now_s();
+    r->mark_wait_s = r->loader ? vg_loader_wait_s(r->loader) : 0;
+    r->mark_exchange_s = r->mark_exposed_s = 0;
+    r->mark_step = r->step;
+    r->mark_phrases = 0;
+}
+
+static vg_status log_hash(vg_run *r)
+{
+    char text[24];
+    VG_TRY(vg_params_fetch(r->params));
+    snprintf(text, sizeof text, "%016" PRIx64, vg_weights_hash(r->params, ""));
+    vg_metrics_text(r->metrics, r->step, "weights_hash", text);
+    return VG_OK;
+}
+
+static void tell_slow_rank(vg_run *r)
+{
+    vg_slow_rank slow;
+    if (!vg_pace_slowest(&r->pace, &slow)) return;
+    vg_metrics_say(
+        r->metrics,
+        "warning: rank %d on %s takes %.1f ms for a micro-batch, the ranks' median is %.1f ms; all wait for it in "
+        "every step: see what else runs there",
+        slow.rank, slow.host, slow.ms, slow.usual_ms);
+    vg_metrics_number(r->metrics, r->step, "slow_rank", slow.rank);
+}
+
+/* What the exchange of gradients took a step, and what of that did not hide behind backward: where it is known. */
+static void tell_exchange(vg_run *r)
+{
+    const double steps = (double)(r->step - r->mark_step);
+    vg_exchange_times t;
+    if (!vg_gradients_times(r->gradients, &t) || !t.n_buckets) return;
+    vg_metrics_number(r->metrics, r->step, "exchange_ms", 1e3 * r->mark_exchange_s / steps);
+    vg_metrics_number(r->metrics, r->step, "exposed_ms", 1e3 * r->mark_exposed_s / steps);
+}
+
+vg_status vg_run_tell(vg_run *r)
+{
+    const bool last = r->stage_step == r->stage->stage->steps;
+    r->mark_phrases += r->filled;
+    if (!r->metrics) return VG_OK;
+    const bool logs = r->step % r->o->run_log_every == 0 || last;
+    const bool hashes = last || (r->o->run_hash_every && r->step % r->o->run_hash_every == 0);
+    if (logs || hashes) VG_TRY(vg_run_still_ours(r));
+    vg_step_record record;
+    fill_record(r, &record);
+    vg_metrics_progress(r->metrics, &record);
+    if (logs) {
+        vg_metrics_step(r->metrics, &record);
+        tell_exchange(r);
+        tell_slow_rank(r);
+        vg_run_set_mark(r);
+    }
+    return hashes ? log_hash(r) : VG_OK;
+}
