@@ -98,6 +98,14 @@ void vg_compute_close(vg_compute *compute)
     *compute = (vg_compute){0};
 }
 
+int vg_compute_workers(const vg_compute *compute, int64_t wanted)
+{
+    enum { MOST = 8 };
+    const int spare = compute->backend->device == &vg_host_device ? 1 : compute->stream.n_threads - 1;
+    if (wanted >= 0) return (int)wanted;
+    return spare < 1 ? 1 : spare > MOST ? MOST : spare;
+}
+
 void vg_numerics_profile(const vg_backend *backend, const vg_stream *stream, bool bf16, char text[VG_PROFILE_BYTES])
 {
     snprintf(text, VG_PROFILE_BYTES, "numerics %d, %s, glibc %s%s", VG_NUMERICS, backend->profile(stream),

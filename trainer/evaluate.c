@@ -104,7 +104,7 @@ static vg_status open_walk(walk *w)
     const vg_loader_spec loader = {.split = s->split,
                                    .tokenizer = s->tokenizer,
                                    .shape = shape,
-                                   .n_workers = (int)s->options->data_workers,
+                                   .n_workers = s->n_workers,
                                    .blind = s->options->data_blind};
     return vg_loader_open(&loader, w->batches, BATCHES, &w->loader);
 }

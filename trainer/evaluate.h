@@ -12,6 +12,7 @@ typedef struct vg_eval_spec {
     const vg_options *options;
     const vg_split *split;
     const vg_tokenizer *tokenizer;
+    int n_workers;       /* threads that load */
     vg_program *answer;  /* of vg_model_batch_shape(options) */
     vg_phrases *phrases; /* of this split, where `answer` takes kept features; else NULL */
 } vg_eval_spec;

@@ -105,7 +105,7 @@ static vg_status open_loader(walk *w)
                                  .stages = &w->views,
                                  .n_stages = s->views != NULL,
                                  .reduced = s->options->data_reduced,
-                                 .n_workers = (int)s->options->data_workers};
+                                 .n_workers = vg_compute_workers(s->compute, s->options->data_workers)};
     for (int i = 0; i < BATCHES; i++) VG_TRY(vg_batch_init(&w->batches[i], &w->shape));
     return vg_loader_open(&spec, w->batches, BATCHES, &w->loader);
 }

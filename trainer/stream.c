@@ -92,6 +92,7 @@ void vg_run_close_loader(vg_run *r)
 vg_status vg_run_open_loader(vg_run *r)
 {
     const vg_options *o = r->o;
+    const int n_workers = vg_compute_workers(&r->compute, o->data_workers);
     vg_batch_shape shape = r->stage->shape;
     shape.side = vg_options_largest_side(o); /* batches serve all stages */
     const vg_loader_spec spec = {.split = r->train_split,
@@ -105,9 +106,9 @@ vg_status vg_run_open_loader(vg_run *r)
                                  .n_stages = o->n_stages,
                                  .sets = r->stream_sets,
                                  .n_sets = o->data_sets.n,
-                                 .n_workers = (int)o->data_workers,
+                                 .n_workers = n_workers,
                                  .pin = o->data_pin,
-                                 .first_processor = vg_comm_local_rank(r->comm) * (int)o->data_workers,
+                                 .first_processor = vg_comm_local_rank(r->comm) * n_workers,
                                  .cache_bytes = (size_t)o->data_cache_mb << 20,
                                  .blind = o->data_blind};
     if (r->loader && r->batches[0].shape.image_floats == spec.shape.image_floats) return VG_OK;

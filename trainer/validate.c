@@ -42,6 +42,7 @@ vg_status vg_run_evaluate(vg_run *r)
                                .options = r->o,
                                .split = r->eval_split,
                                .tokenizer = r->tokenizer,
+                               .n_workers = vg_compute_workers(&r->compute, r->o->data_workers),
                                .answer = r->stage->answer,
                                .phrases = r->stage->text ? &r->eval_phrases : NULL};
     VG_TRY(vg_comm_leave(r->comm, vg_run_gather_average(r)));

@@ -39,8 +39,12 @@ static vg_status evaluate(vg_comm *comm, const vg_trained *t, const char *split_
     vg_split *split = NULL;
     VG_TRY(vg_comm_agree(comm, vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n,
                                              split_name ? split_name : o->data_eval_split, &split)));
-    const vg_eval_spec spec = {
-        .comm = comm, .options = o, .split = split, .tokenizer = t->tokenizer, .answer = t->answer};
+    const vg_eval_spec spec = {.comm = comm,
+                               .options = o,
+                               .split = split,
+                               .tokenizer = t->tokenizer,
+                               .n_workers = vg_compute_workers(&t->compute, o->data_workers),
+                               .answer = t->answer};
     vg_evaluation e = {0};
     vg_status st = vg_evaluate(&spec, &e);
     if (st == VG_OK && vg_comm_rank(comm) == 0) st = report(&e, split, out, gallery);
