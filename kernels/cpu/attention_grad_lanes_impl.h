@@ -20,6 +20,7 @@ typedef struct grad_work {
     float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
     float *p, *ds;           /* [GROUPS * rows][COLUMNS] */
     float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> + dsums * sums */
+    uint32_t *block;         /* [GROUPS * rows] attn_block_of each */
     const float *dsums;      /* of the queries at hand, or NULL */
     vg_attn_seen seen;       /* of the slot at hand */
     vg_keep keep;
@@ -45,6 +46,7 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
     w->ds = cut(&c, block * COLUMNS);
     w->log_sum = cut(&c, block);
     w->delta = cut(&c, block);
+    w->block = (uint32_t *)cut(&c, block);
     return (size_t)c.used * sizeof(float);
 }
 
@@ -120,6 +122,7 @@ static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot,
             sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
         w->delta[i] = vf_sum(sum) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
         w->log_sum[i] = a->lse[row + i] * LOG2_E;
+        w->block[i] = attn_block_of(a, head, first + i);
     }
     memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
 }
@@ -147,28 +150,35 @@ static inline __attribute__((always_inline)) void grad_soften(const grad_work *w
 }
 
 /* Columns begin..end-1 of a panel are not seen. */
-static void grad_hide(const grad_work *w, int64_t i, int64_t begin, int64_t end)
+static void grad_hide(const grad_work *w, int64_t n, int64_t begin, int64_t end)
 {
-    for (int64_t j = begin < 0 ? 0 : begin; j < end && j < COLUMNS; j++)
-        w->p[i * COLUMNS + j] = w->ds[i * COLUMNS + j] = 0.0F;
+    if (begin < 0) begin = 0;
+    if (end > COLUMNS) end = COLUMNS;
+    for (int64_t i = 0; i < n && begin < end; i++)
+        for (int64_t j = begin; j < end; j++) w->p[i * COLUMNS + j] = w->ds[i * COLUMNS + j] = 0.0F;
+}
+
+/* Adds `from`, times factor, to the first `width` columns of n rows. */
+static void grad_add(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t n, int64_t width,
+                     float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < width; j++) to[i * to_row + j] += from[i * from_row + j] * factor;
 }
 
 static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, int64_t first, int64_t n, int64_t column)
 {
     const vg_attn *a = &g->a;
     const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = (head * a->n_queries + first + i) * a->keys + column;
-        const uint32_t block = attn_block_of(a, head, first + i) + (uint32_t)(column / 4);
-        for (int64_t j = 0; a->bias && j < left; j++) w->p[i * COLUMNS + j] += a->bias[at + j] * LOG2_E;
-        if (a->rng)
-            grad_soften(w, i, &w->keep, block);
-        else
-            grad_soften(w, i, NULL, 0);
-        grad_hide(w, i, w->seen.first_end - column, a->n_first - column);
-        grad_hide(w, i, w->seen.second_end - column, COLUMNS);
-        for (int64_t j = 0; g->dbias && j < left; j++) g->dbias[at + j] += w->ds[i * COLUMNS + j];
-    }
+    const int64_t at = (head * a->n_queries + first) * a->keys + column;
+    if (a->bias) grad_add(w->p, COLUMNS, a->bias + at, a->keys, n, left, LOG2_E);
+    if (a->rng)
+        for (int64_t i = 0; i < n; i++) grad_soften(w, i, &w->keep, w->block[i] + (uint32_t)(column / 4));
+    else
+        for (int64_t i = 0; i < n; i++) grad_soften(w, i, NULL, 0);
+    grad_hide(w, n, w->seen.first_end - column, a->n_first - column);
+    grad_hide(w, n, w->seen.second_end - column, COLUMNS);
+    if (g->dbias) grad_add(g->dbias + at, a->keys, w->ds, COLUMNS, n, left, 1.0F);
 }
 
 /* dQ gets the seen columns begin..end-1 of the panel, whose keys are `key_rows`. */
