@@ -217,6 +217,14 @@ static void hide(const score_row *r, int64_t begin, int64_t end)
     }
 }
 
+/* Columns from end on, to the end of its vector. */
+static inline void hide_rest(const score_row *r, int64_t end)
+{
+    const int count = (int)(end % VF_LANES);
+    float *x = r->scores + end / COLUMNS * r->step + end % COLUMNS - count;
+    if (count) vf_store(x, vf_load_else(x, count, vf_set(-INFINITY)));
+}
+
 static void add_bias(const score_row *r, int64_t n)
 {
     for (int64_t j = 0; j < n; j++) r->scores[j / COLUMNS * r->step + j % COLUMNS] += r->bias[j] * LOG2_E;
@@ -263,11 +271,11 @@ static inline __attribute__((always_inline)) void soften_chunk(power_sums *sums,
     }
 }
 
-/* The same for the first n scores of a row, n a multiple of VF_LANES. */
-static inline __attribute__((always_inline)) softened soften(const score_row *r, int64_t n, const vg_keep *keep)
+/* The same for the first n scores of a row, n a multiple of VF_LANES, whose largest is known. */
+static inline __attribute__((always_inline)) void soften(const score_row *r, int64_t n, const vg_keep *keep,
+                                                         softened *s)
 {
-    const float largest = largest_of(r, n);
-    const vf highest = vf_set(largest);
+    const vf highest = vf_set(s->largest);
     power_sums sums = {.kept = vf_set(0.0F)};
     float *x = r->scores;
     uint32_t block = r->block;
@@ -276,7 +284,8 @@ static inline __attribute__((always_inline)) softened soften(const score_row *r,
         soften_chunk(&sums, x, COLUMNS, highest, keep, block);
     if (n > 0) soften_chunk(&sums, x, n, highest, keep, block);
     for (int v = 1; v < VECTORS; v++) sums.all[0] += sums.all[v];
-    return (softened){.largest = largest, .sum = vf_sum(sums.all[0]), .kept = vf_sum(sums.kept)};
+    s->sum = vf_sum(sums.all[0]);
+    s->kept = vf_sum(sums.kept);
 }
 
 /* Queries of the group that begins at i, in a block of n. */
@@ -353,22 +362,36 @@ static void weigh(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
     }
 }
 
-/* Softmax and dropout of row i of a block of n queries, whose sum is not yet divided by. */
-static softened soften_row(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
-                           int64_t head, int64_t first, int64_t i, int64_t block)
+static score_row score_row_of(const vg_attn *a, const attn_work *w, int64_t head, int64_t query, int64_t i,
+                              int64_t block)
 {
-    const int64_t query = first + i, group = i / w->s.rows * w->s.rows;
-    const int rows = group_rows(&w->s, group, block);
+    const int64_t group = i / w->s.rows * w->s.rows;
+    return (score_row){.scores = w->scores + group * w->s.columns + (i - group) * COLUMNS,
+                       .step = group_rows(&w->s, group, block) * COLUMNS,
+                       .bias = a->bias ? a->bias + (head * a->n_queries + query) * a->keys : NULL,
+                       .block = a->rng ? attn_block_of(a, head, query) : 0};
+}
+
+/* Softmax and dropout of a block of n queries from `first` on, whose sums are not yet divided by. Largest scores come
+ * first, all of them: a row's is waited for. */
+static void soften_block(const vg_attn *a, const attn_work *w, const vg_attn_seen *seen, const vg_keep *keep,
+                         int64_t head, int64_t first, int64_t n, softened *rest)
+{
     const bool second = seen->second_end > a->n_first;
-    const int64_t end = second ? seen->second_end : seen->first_end, n = round_up(end, VF_LANES);
-    const score_row r = {.scores = w->scores + group * w->s.columns + (i - group) * COLUMNS,
-                         .step = rows * COLUMNS,
-                         .bias = a->bias ? a->bias + (head * a->n_queries + query) * a->keys : NULL,
-                         .block = attn_block_of(a, head, query)};
-    if (r.bias) add_bias(&r, end);
-    if (second) hide(&r, seen->first_end, a->n_first);
-    hide(&r, end, n);
-    return a->rng ? soften(&r, n, keep) : soften(&r, n, NULL);
+    const int64_t end = second ? seen->second_end : seen->first_end, columns = round_up(end, VF_LANES);
+    score_row rows[GROUPS * ROWS];
+    for (int64_t i = 0; i < n; i++) {
+        const score_row *r = &rows[i];
+        rows[i] = score_row_of(a, w, head, first + i, i, n);
+        if (r->bias) add_bias(r, end);
+        if (second) hide(r, seen->first_end, a->n_first);
+        hide_rest(r, end);
+        rest[i].largest = end ? largest_of(r, columns) : 0.0F;
+    }
+    if (a->rng)
+        for (int64_t i = 0; i < n; i++) soften(&rows[i], columns, keep, &rest[i]);
+    else
+        for (int64_t i = 0; i < n; i++) soften(&rows[i], columns, NULL, &rest[i]);
 }
 
 /* Row i of a block, whose sum of values waits for its factor. */
@@ -396,8 +419,7 @@ static void attend_block(const vg_attn *a, const attn_work *w, attn_reader r, in
         pack_left(w->queries + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, group_rows(&w->s, i, n),
                   a->size, a->scale * LOG2_E);
     score(a, w, r, n, end);
-    for (int64_t i = 0; i < n; i++)
-        rest[i] = end ? soften_row(a, w, &seen, &keep, head, first, i, n) : (softened){.largest = 0.0F};
+    soften_block(a, w, &seen, &keep, head, first, n, rest);
     weigh(a, w, r, n, 0, seen.first_end, false);
     weigh(a, w, r, n, a->n_first, seen.second_end, seen.first_end > 0);
     if (!end) memset(w->sums, 0, (size_t)(n * w->s.row) * sizeof(float));

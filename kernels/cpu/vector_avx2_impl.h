@@ -23,6 +23,11 @@ static inline vf vf_load_part(const float *p, int n)
 {
     return _mm256_maskload_ps(p, vf_lanes_below(n));
 }
+static inline vf vf_load_else(const float *p, int n, vf rest)
+{
+    const __m256i below = vf_lanes_below(n);
+    return _mm256_blendv_ps(rest, _mm256_maskload_ps(p, below), _mm256_castsi256_ps(below));
+}
 static inline void vf_store_part(float *p, vf x, int n)
 {
     _mm256_maskstore_ps(p, vf_lanes_below(n), x);

@@ -19,6 +19,10 @@ static inline vf vf_load_part(const float *p, int n)
 {
     return _mm512_maskz_loadu_ps((__mmask16)((1U << n) - 1), p);
 }
+static inline vf vf_load_else(const float *p, int n, vf rest)
+{
+    return _mm512_mask_loadu_ps(rest, (__mmask16)((1U << n) - 1), p);
+}
 static inline void vf_store_part(float *p, vf x, int n)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)((1U << n) - 1), x);

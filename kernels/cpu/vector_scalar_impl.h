@@ -20,6 +20,11 @@ static inline vf vf_load_part(const float *p, int n)
 {
     return n ? *p : 0.0F;
 }
+/* The others are those of `rest`. */
+static inline vf vf_load_else(const float *p, int n, vf rest)
+{
+    return n ? *p : rest;
+}
 static inline void vf_store_part(float *p, vf x, int n)
 {
     if (n) *p = x;
