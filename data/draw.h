@@ -85,7 +85,7 @@ vg_status vg_image_stretch(const vg_image *image, const vg_stretch *part, int wi
 
 /* The window of what was decoded, stretched; mirrored if asked. Planes are stretched each from its own samples and then
  * become RGB, which is a third of the work and leaves out that colours are first spread over the pixels they cover and
- * rounded. sums: of each channel of `out`. Errors: as above. */
+ * rounded. sums: of each channel of `out`, or NULL. Errors: as above. */
 vg_status vg_decoded_stretch(const vg_decoded *decoded, bool mirrored, int width, int height, uint8_t *out,
                              vg_resize_scratch *scratch, uint64_t sums[3]);
 

@@ -26,7 +26,8 @@ static vg_status decode_and_stretch(vg_fill_scratch *scratch, size_t n, const vg
 {
     VG_TRY(vg_image_decode_part(scratch->encoded, n, how, &scratch->decoded));
     uint64_t sums[3];
-    VG_TRY(vg_decoded_stretch(&scratch->decoded, view->mirrored, side, side, out, &scratch->resize, sums));
+    VG_TRY(vg_decoded_stretch(&scratch->decoded, view->mirrored, side, side, out, &scratch->resize,
+                              view->recoloured ? sums : NULL));
     if (view->recoloured) vg_recolour(out, (size_t)side * (size_t)side, sums, &view->colours);
     return VG_OK;
 }

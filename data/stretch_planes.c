@@ -99,10 +99,11 @@ vg_status vg_decoded_stretch(const vg_decoded *decoded, bool mirrored, int width
                              vg_resize_scratch *scratch, uint64_t sums[3])
 {
     vg_stretch part = decoded->window;
+    uint64_t found[3] = {0};
     part.mirrored = mirrored;
-    memset(sums, 0, 3 * sizeof *sums);
-    if (decoded->n_planes) return stretch_planes(decoded, mirrored, width, height, out, scratch, sums);
-    VG_TRY(vg_image_stretch(&decoded->image, &part, width, height, out, scratch));
-    vg_pixel_ops_best()->sums(out, (size_t)width * (size_t)height, sums);
+    if (decoded->n_planes) VG_TRY(stretch_planes(decoded, mirrored, width, height, out, scratch, found));
+    if (!decoded->n_planes) VG_TRY(vg_image_stretch(&decoded->image, &part, width, height, out, scratch));
+    if (!decoded->n_planes && sums) vg_pixel_ops_best()->sums(out, (size_t)width * (size_t)height, found);
+    if (sums) memcpy(sums, found, sizeof found);
     return VG_OK;
 }

@@ -123,13 +123,13 @@ vg_status vg_comm_agree(vg_comm *comm, vg_status status)
 {
     if (comm->size == 1 || (vg_comm_broken(comm) && status != VG_OK)) return status;
     int64_t key = agree_key(comm, status);
-    const vg_verdict own = vg_comm_verdict(comm, status);
+    const vg_verdict own = status == VG_OK ? (vg_verdict){0} : vg_comm_verdict(comm, status);
     vg_verdict v = own;
     vg_status st = comm->ops->reduce_i64(comm, &key, 1, true);
     if (st == VG_OK && key >> 32 == 0) return VG_OK;
     if (st == VG_OK) st = comm->ops->broadcast(comm, &v, sizeof v, comm->size - 1 - (int)(key & 0xffffffff));
-    if (st != VG_OK && status == VG_OK) return st;
-    if (st != VG_OK) v = own; /* the better reason: the group failed after it */
+    if (st != VG_OK && (status == VG_OK || status == VG_E_STOPPED)) return st;
+    if (st != VG_OK) return vg_fail(VG_E_COMM, "%s", own.text); /* the better reason: the group failed after it */
     return vg_fail((vg_status)v.status, "%s", v.text);
 }
 

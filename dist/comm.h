@@ -50,7 +50,8 @@ void vg_slice_of(int64_t n, int64_t unit, int n_ranks, int rank, int64_t *first,
 
 /* Collective. Returns the same status everywhere: VG_OK when all came with VG_OK, else the worst (any failure is worse
  * than VG_E_STOPPED), of the lowest rank that has it. With more than one rank its sentence becomes everyone's, as
- * `rank 3 on node7: ...`. One small all-reduce when all is well. */
+ * `rank 3 on node7: ...`. Where the group itself fails: VG_E_COMM, with this rank's own sentence if it had failed
+ * before. One small all-reduce when all is well. */
 vg_status vg_comm_agree(vg_comm *comm, vg_status status);
 
 /* Collective. data[bytes] of root, everywhere. bytes is the same on all ranks. */

@@ -78,7 +78,6 @@ static void break_off(vg_comm *comm)
     };
     comm->intact = comm->ops;
     comm->ops = &broken;
-    vg_health_hush(comm);
 }
 
 /* Longer than a launcher takes to end the ranks when one of them has aborted the job. */
@@ -146,6 +145,7 @@ vg_status vg_comm_leave(vg_comm *comm, vg_status status)
     const vg_verdict v = vg_comm_verdict(comm, status);
     comm->ops->tell(comm, &v);
     break_off(comm);
+    vg_health_hush(comm);
     comm->speaker = comm->rank;
     return vg_fail(status, "%s", v.text);
 }
@@ -155,6 +155,7 @@ vg_status vg_comm_look(vg_comm *comm)
     vg_verdict v;
     if (vg_comm_broken(comm)) return VG_E_COMM; /* told before */
     if (!comm->ops->hear || !comm->ops->hear(comm, &v)) return VG_OK;
+    vg_health_hush(comm);
     vg_comm_break(comm, -1);
     return vg_fail(VG_E_COMM, "%s", v.text);
 }

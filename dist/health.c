@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The launcher ends a job about two seconds after a rank died: only later it is our turn. */
+/* The launcher ends a job about two seconds after a rank died; where it does not, we do. */
 enum { GONE_S = 4, QUIET_S = 3 /* seconds between signs that are no accident */ };
 
 typedef struct peer {
@@ -33,7 +33,7 @@ typedef struct vg_health {
     int *fds;    /* as vg_health_connect makes them; NULL: this rank alone */
     bool told;   /* that a rank is gone */
     pthread_t thread, watched;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* of what follows, and of the peers' signs and when they came */
     pthread_cond_t change;
     bool running; /* the thread */
     vg_sign own;
@@ -46,41 +46,13 @@ typedef struct vg_health {
 static const char *const phase_names[] = {VG_PHASES_OF(PHASE_TEXT)};
 #undef PHASE_TEXT
 
-/* ---- the end ---- */
+/* ---- this rank ---- */
 
 static void print_stack(int signal_number)
 {
     void *frames[64];
     (void)signal_number;
     backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
-}
-
-/* What lies in buffers is lost: the thread that stands still may hold one of them for ever. */
-_Noreturn static void end_process(void)
-{
-    _exit(vg_exit_code(VG_E_COMM));
-}
-
-static void say(const char *text)
-{
-    fprintf(stderr, "vlgtr: %s; a run goes on from its last checkpoint\n", text);
-}
-
-_Noreturn static void end_all(vg_health *h)
-{
-    const vg_root_sign end = {.ends = 1};
-    const vg_sign own = {.ends = 1};
-    if (h->rank != 0 && h->fds) vg_health_send(h->fds[0], &own, sizeof own);
-    for (int i = 1; h->rank == 0 && h->fds && i < h->size; i++)
-        if (h->fds[i] >= 0) vg_health_send(h->fds[i], &end, sizeof end);
-    end_process();
-}
-
-/* Says why, and takes the others along. */
-_Noreturn static void end_job(vg_health *h, const char *text)
-{
-    say(text);
-    end_all(h);
 }
 
 static void where_text(const vg_sign *s, char *text, size_t size)
@@ -90,8 +62,6 @@ static void where_text(const vg_sign *s, char *text, size_t size)
     if (s->position >= 0) snprintf(text + n, size - (size_t)n, ", samples from %lld on", (long long)s->position);
 }
 
-/* ---- this rank ---- */
-
 static vg_sign own_sign(vg_health *h)
 {
     pthread_mutex_lock(&h->lock);
@@ -99,6 +69,41 @@ static vg_sign own_sign(vg_health *h)
     s.phase_s = vg_now_s() - h->phase_began_s;
     pthread_mutex_unlock(&h->lock);
     return s;
+}
+
+/* To every rank that this one talks to. */
+static void send_sign(vg_health *h, const vg_sign *s)
+{
+    for (int i = 0; h->fds && i < (h->rank == 0 ? h->size : 1); i++)
+        if (h->fds[i] >= 0) vg_health_send(h->fds[i], s, sizeof *s);
+}
+
+/* ---- the end ---- */
+
+static void say(const char *text)
+{
+    fprintf(stderr, "vlgtr: %s; a run goes on from its last checkpoint\n", text);
+}
+
+/* What lies in buffers is lost: the thread that stands still may hold one of them for ever. */
+_Noreturn static void end_process(void)
+{
+    _exit(vg_exit_code(VG_E_COMM));
+}
+
+_Noreturn static void end_all(vg_health *h)
+{
+    vg_sign end = own_sign(h);
+    end.ends = 1;
+    send_sign(h, &end);
+    end_process();
+}
+
+/* Says why, and takes the others along. */
+_Noreturn static void end_job(vg_health *h, const char *text)
+{
+    say(text);
+    end_all(h);
 }
 
 /* A phase that takes too long: the stack of the thread that is in it, from within. */
@@ -117,15 +122,7 @@ static void judge_self(vg_health *h, const vg_sign *s)
     end_job(h, text);
 }
 
-/* ---- rank 0 over the others ---- */
-
-static void keep_sign(vg_health *h, peer *p, const vg_sign *s, double now)
-{
-    pthread_mutex_lock(&h->lock);
-    p->sign = *s;
-    p->heard_s = now;
-    pthread_mutex_unlock(&h->lock);
-}
+/* ---- the others ---- */
 
 static void hush(vg_health *h)
 {
@@ -142,19 +139,25 @@ static bool is_hushed(vg_health *h)
     return hushed;
 }
 
-static void listen_to(vg_health *h, int rank, double now)
+/* Signs that have come from a rank. */
+static void listen_to(vg_health *h, peer *p, int fd, double now)
 {
-    peer *p = &h->peers[rank];
     vg_sign s;
     int got = 0;
-    while (p->gone_s == 0 && (got = vg_health_receive(h->fds[rank], &s, sizeof s)) > 0) {
+    while (p->gone_s == 0 && (got = vg_health_receive(fd, &s, sizeof s)) > 0) {
         if (s.phase < 0 || s.phase >= VG_PHASES) continue;
+        if (s.ends && h->rank != 0) end_process(); /* rank 0 says why */
         if (s.ends) hush(h);
-        keep_sign(h, p, &s, now);
+        pthread_mutex_lock(&h->lock);
+        p->sign = s;
+        p->heard_s = now;
+        pthread_mutex_unlock(&h->lock);
         p->leaving = s.leaving;
     }
     if (got < 0 && p->gone_s == 0) p->gone_s = now;
 }
+
+/* ---- rank 0 over the others ---- */
 
 /* Of the first rank that is gone, once: those after it mostly are the launcher's doing. Its last sign may be a second
  * old; where rank 0 stands is true now. */
@@ -190,13 +193,9 @@ static void judge_peer(vg_health *h, int rank, double now)
     }
 }
 
-static void watch_others(vg_health *h, const vg_sign *own, double now)
+static void watch_others(vg_health *h, double now)
 {
-    const vg_root_sign fine = {.sign = *own};
-    for (int i = 1; i < h->size; i++) {
-        listen_to(h, i, now);
-        vg_health_send(h->fds[i], &fine, sizeof fine);
-    }
+    for (int i = 1; i < h->size; i++) listen_to(h, &h->peers[i], h->fds[i], now);
     for (int i = 1; i < h->size; i++) judge_peer(h, i, now);
 }
 
@@ -210,19 +209,11 @@ static bool speaks_for_root(const vg_health *h)
     return true;
 }
 
-static void watch_root(vg_health *h, const vg_sign *own, double now)
+static void watch_root(vg_health *h, double now)
 {
     peer *root = &h->peers[0];
-    vg_root_sign answer;
     char text[400];
-    int got = 0;
-    vg_health_send(h->fds[0], own, sizeof *own);
-    while (root->gone_s == 0 && (got = vg_health_receive(h->fds[0], &answer, sizeof answer)) > 0) {
-        keep_sign(h, root, &answer.sign, now);
-        root->leaving = answer.leaving;
-        if (answer.ends) end_process(); /* rank 0 says why */
-    }
-    if (got < 0 && root->gone_s == 0) root->gone_s = now;
+    listen_to(h, root, h->fds[0], now);
     if (root->leaving) return;
     const bool gone = root->gone_s > 0 && now - root->gone_s > GONE_S;
     if (!gone && (h->limits.silence <= 0 || now - root->heard_s <= h->limits.silence)) return;
@@ -271,8 +262,9 @@ static void *watch(void *argument)
         if (now - last > GONE_S) forgive(h, now, now - last);
         last = now;
         const vg_sign own = own_sign(h);
-        if (h->fds && h->rank == 0) watch_others(h, &own, now);
-        if (h->fds && h->rank != 0) watch_root(h, &own, now);
+        send_sign(h, &own);
+        if (h->fds && h->rank == 0) watch_others(h, now);
+        if (h->fds && h->rank != 0) watch_root(h, now);
         judge_self(h, &own);
     }
     return NULL;
@@ -337,6 +329,7 @@ static vg_status health_fill(vg_health *h, vg_comm *comm)
     for (int i = 0; i < comm->size && st == VG_OK; i++) {
         memcpy(h->peers[i].host, hosts[i], sizeof hosts[i]);
         h->peers[i].heard_s = vg_now_s();
+        h->peers[i].sign = h->own; /* until it gives one */
     }
     free(hosts);
     bool connected = false;
@@ -411,12 +404,8 @@ void vg_health_leave(vg_comm *comm)
     vg_health *h = comm->health;
     if (!h) return;
     end_thread(h);
-    const vg_root_sign root = {.leaving = 1};
-    for (int i = 0; h->fds && i < (h->rank == 0 ? h->size : 1); i++) {
-        if (h->fds[i] < 0) continue;
-        if (h->rank == 0) vg_health_send(h->fds[i], &root, sizeof root);
-        if (h->rank != 0) vg_health_send(h->fds[i], &h->own, sizeof h->own);
-    }
+    const vg_sign last = own_sign(h); /* it says that we leave */
+    send_sign(h, &last);
     comm->health = NULL;
     health_free(h);
 }

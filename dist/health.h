@@ -6,9 +6,9 @@
  *     vg_health_phase(comm, VG_PHASE_data, step, position);        from here on the rank waits for data
  *     ... vg_comm_close ends the watch ...
  *
- * The end: rank 0 prints one line (the others where rank 0 is the one that fell silent), a rank that stood still prints
- * its stack, every process ends with the code of VG_E_COMM. Checkpoints are whole at any moment, so nothing else is
- * done first. */
+ * The end: rank 0 prints one line, at once where a rank died (the others where rank 0 is the one that fell silent), a
+ * rank that stood still prints its stack, every process ends with the code of VG_E_COMM. Checkpoints are whole at any
+ * moment, so nothing else is done first. */
 #ifndef VG_DIST_HEALTH_H
 #define VG_DIST_HEALTH_H
 

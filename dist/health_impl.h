@@ -5,7 +5,7 @@
 #include "dist/comm_impl.h"
 #include "dist/health.h"
 
-/* A rank's sign of life, and rank 0's answer to it. Both ends are the same binary on like machines. */
+/* A sign of life, of a rank to rank 0 and of rank 0 to all. Both ends are the same binary on like machines. */
 typedef struct vg_sign {
     int32_t phase;
     int32_t leaving; /* the rank closes its group: its silence means nothing from here on */
@@ -13,12 +13,6 @@ typedef struct vg_sign {
     int64_t step, position;
     double phase_s; /* in this phase so far */
 } vg_sign;
-
-typedef struct vg_root_sign {
-    int32_t ends;    /* the job does; rank 0 says why */
-    int32_t leaving; /* as above */
-    vg_sign sign;    /* of rank 0 itself */
-} vg_root_sign;
 
 /* Collective. Connects every rank with rank 0: (*fds)[0] on the others, (*fds)[rank] on rank 0, -1 for itself. *all is
  * false, on all ranks alike, where some rank cannot be reached in patience_s, or in the time that trying every address

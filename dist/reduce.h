@@ -113,7 +113,7 @@ typedef struct vg_sum_shape {
 vg_sum_shape vg_sum_shape_of(int n_leaves, int n_ranks, int host_ranks);
 
 /* Collective. The same tree over fp64 values, for logged losses: own [count, n] of this rank's leaves in order,
- * total [n] everywhere. */
+ * total [n] everywhere. Errors: VG_E_NOMEM, and the group is left; VG_E_COMM. */
 vg_status vg_tree_sum_f64(vg_comm *comm, int n_leaves, const double *own, int n, double *total);
 
 #endif

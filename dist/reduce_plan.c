@@ -36,8 +36,6 @@ size_t vg_reducer_bytes(const vg_sum_plan *plan, int n_ranks, int rank)
     return (size_t)(buffers + total) * sizeof(float);
 }
 
-/* ---- making the plan ---- */
-
 static float *buffer_of(const vg_reducer *r, const vg_tree_node *part)
 {
     float *base = r->window.of ? (float *)(void *)r->window.of[part->owner] : r->buffers;

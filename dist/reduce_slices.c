@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-/* ---- slices ---- */
-
 bool vg_reducer_is_sliced(const vg_reducer *r)
 {
     return r->sliced;

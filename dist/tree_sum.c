@@ -1,9 +1,8 @@
+/* A few numbers of each leaf, added up in the tree that gradients are. */
 #include "dist/comm_impl.h"
 #include "dist/reduce.h"
 
 #include <string.h>
-
-/* ---- a few numbers ---- */
 
 vg_status vg_tree_sum_f64(vg_comm *comm, int n_leaves, const double *own, int n, double *total)
 {

@@ -169,7 +169,7 @@ static void grad_none(backward *b, const vg_graph_node *n, int dy)
 
 static void grad_linear(backward *b, const vg_graph_node *n, int dy)
 {
-    enum { X, W, B, GAMMA, RES, COUNTS };
+    enum { X, W, B, GAMMA, RES, COUNTS, DW_COUNTS = 5 };
     const int *in = n->in;
     const vg_act act = n->attr.linear.act;
     const vg_graph_node *dropout = act == VG_ACT_RELU ? dropout_of_relu(b, n->out[0]) : NULL;
@@ -183,7 +183,7 @@ static void grad_linear(backward *b, const vg_graph_node *n, int dy)
     if (needed(b, in[W]) || needed(b, in[B]) || needed(b, in[GAMMA])) {
         vg_graph_node dw = {.op = VG_OP_linear_dw, .attr = n->attr, .in = {dz, in[X]}};
         if (in[GAMMA]) memcpy(&dw.in[2], &in[W], 3 * sizeof *in); /* W, b, gamma */
-        dw.in[5] = in[COUNTS];
+        dw.in[DW_COUNTS] = in[COUNTS];
         for (int i = 0; i < 3; i++) dw.out[i] = new_parameter_gradient(b, in[W + i]);
         emit(b, dw);
     }

@@ -63,8 +63,8 @@ void vg_graph_scope(vg_graph *g, const char *name);
 
 vg_value vg_graph_patchify(vg_graph *g, vg_value pixels, int patch);
 vg_value vg_graph_linear(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_act act);
-/* Of x [B,L,K], where the rows of slot b from counts[b] on are padding: nobody uses what they become. counts may be
- * VG_NONE. */
+/* Of x [B,L,K], where the rows of slot b from counts[b] on are padding: nobody uses what they become, so their
+ * gradient is 0. counts may be VG_NONE. */
 vg_value vg_graph_linear_ragged(vg_graph *g, vg_value x, vg_value counts, vg_value w, vg_value b, vg_act act);
 /* res + gamma * (x w^T + b); gamma may be VG_NONE. */
 vg_value vg_graph_linear_residual(vg_graph *g, vg_value x, vg_value w, vg_value b, vg_value gamma, vg_value res);

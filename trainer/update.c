@@ -1,3 +1,4 @@
+/* One call after the other on the device: nothing comes to the host before the end. */
 #include "trainer/update.h"
 
 /* What ranks made of their slices goes to all. In host memory its time is known, and nothing hides it. */
@@ -65,7 +66,6 @@ static vg_status find_norm(const vg_updater *u, const float *total)
     return u->stage->compute->backend->norm(&u->stage->compute->stream, &norm);
 }
 
-/* One after the other on the device, which the host waits for at the end alone. */
 vg_status vg_update_weights(const vg_updater *u, const float *total, vg_update *update)
 {
     const vg_device_ops *device = u->stage->compute->backend->device;

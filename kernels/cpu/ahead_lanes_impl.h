@@ -5,6 +5,8 @@
 
 #include "kernels/cpu/attention_impl.h"
 
+#include <assert.h>
+
 enum { LINE = 16, RUNS_AHEAD = 8 };
 
 typedef struct ahead_run {
@@ -24,6 +26,7 @@ static void ahead_add(rows_ahead *f, const vg_heads *x, int64_t item, int64_t ro
                       int64_t head)
 {
     if (!x->data) return;
+    assert(f->n < RUNS_AHEAD);
     f->runs[f->n++] = (ahead_run){vg_heads_row(x, item, rows, first, head, f->size), x->stride, n};
     f->total += n;
     f->at_once = 1 + f->total / f->times;

@@ -144,7 +144,7 @@ static rows_ahead attn_ahead_of(const vg_attn *a, const attn_sizes *s, const vg_
                         .times = 1 + products * groups * s->columns / COLUMNS * s->chunked_size / COLUMNS};
 }
 
-/* Queries of every slot of a part, in q or what is shaped like it. */
+/* Queries of a part, in q or what is shaped like it: of all slots where it has all of theirs, else about as many. */
 static void ahead_add_queries(rows_ahead *f, const vg_attn *a, const vg_heads *x, const vg_attn_part *part)
 {
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);

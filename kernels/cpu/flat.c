@@ -7,7 +7,7 @@
 
 enum {
     BLOCK = VG_PARAM_BLOCK,
-    LANES = 16,  /* a cache line */
+    LANES = 16,  /* sums side by side, of a cache line */
     AHEAD = 512, /* floats: the hardware alone asks for too little at a time to fill the way to memory */
 };
 

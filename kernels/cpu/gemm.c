@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_impl.h"
 #include "kernels/cpu/gemm_impl.h"
 
+#include <assert.h>
 #include <omp.h>
 
 enum {
@@ -237,6 +238,7 @@ static int threads_for(const vg_gemm *g, int n_threads)
 
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
+    assert(!g->steps || (g->n_steps > 0 && g->a_row == 1 && g->b_column == 1 && !g->packed));
     const layout l = plan(g, stream->n_threads, workspace);
     const int n_asked = threads_for(g, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();

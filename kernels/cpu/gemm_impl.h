@@ -29,11 +29,13 @@ typedef struct vg_gemm {
     int64_t a_row, a_step;    /* A(i,k) = a[i * a_row + k * a_step]; one of both is 1 */
     int64_t b_column, b_step; /* B(k,j) = b[j * b_column + k * b_step]; one of both is 1 */
     const int32_t *rows;      /* [m] the rows of A and of C there are, in order; NULL: the first m. Wants a_step 1 */
-    const int32_t *steps;     /* [n_steps] the k that count, in order, A or B being 0 at the others, whose absence */
-    int64_t n_steps;          /* changes no bit; NULL: all of them. Wants a_row and b_column 1 */
-    const float *a_scale;     /* [k] multiplies the columns of A; or NULL */
-    const float *packed;      /* B, from vg_gemm_pack; or NULL */
-    float *a_sums, *b_sums;   /* [m], [n] sums over k of A and of B, in order; or NULL. Wants a_row or b_column 1 */
+    /* [n_steps] at least one: the k that count, in order, A or B being 0 at the others, whose absence changes no bit.
+     * NULL: all of them. Wants a_row and b_column 1, so no more than a run at a time, and B not packed. */
+    const int32_t *steps;
+    int64_t n_steps;
+    const float *a_scale;   /* [k] multiplies the columns of A; or NULL */
+    const float *packed;    /* B, from vg_gemm_pack; or NULL */
+    float *a_sums, *b_sums; /* [m], [n] sums over k of A and of B, in order; or NULL. Wants a_row or b_column 1 */
     vg_gemm_finish finish;
 } vg_gemm;
 

@@ -1,3 +1,4 @@
+/* Rows that are no padding, listed for the products of a linear layer. */
 #include "kernels/cpu/ragged_impl.h"
 
 #include <string.h>

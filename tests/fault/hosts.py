@@ -99,11 +99,13 @@ exec nsenter --net=/run/netns/{self.run_name}-$host unshare --uts --mount -- bas
         self.ip("-n", self.space("sw"), "link", "set", host, "down")
 
     def mend(self, host):
-        """Until the others reach it again: a bridge hears of a link that is up with a second's delay."""
+        """Until the others reach it again: a bridge hears of a link that is up a moment later."""
         self.ip("-n", self.space("sw"), "link", "set", host, "up")
         pathlib.Path(self.folder, f"cut-{host}").unlink(missing_ok=True)
         end = time.monotonic() + 10
-        while not all(self.reaches(other, host) for other in self.names) and time.monotonic() < end:
+        while not all(self.reaches(other, host) for other in self.names):
+            if time.monotonic() > end:
+                raise SystemExit(f"the link of {host} is up, but nobody reaches it")
             time.sleep(0.05)
 
     def reaches(self, host, other):

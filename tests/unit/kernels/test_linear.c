@@ -234,7 +234,6 @@ static void padding_without_gradient_changes_no_bit_of_the_gradients(void **stat
         for (int64_t row = 0; row < l.rows; row++) {
             if (row % LENGTH < counts[row / LENGTH]) continue;
             memset(l.dz + row * N, 0, N * sizeof(float));
-            memset(l.x + row * K, 0, K * sizeof(float));
         }
         vg_node dw = weight_gradient(&l, false), scaled = weight_gradient(&l, true);
         vg_node dx = {.op = VG_OP_linear_dx, .in = {dw.in[0], scaled.in[2], scaled.in[4]}};
@@ -246,6 +245,8 @@ static void padding_without_gradient_changes_no_bit_of_the_gradients(void **stat
         same_with_counts(&dx, 4, counts);
         same_with_counts(&dw, 5, counts);
         same_with_counts(&scaled, 5, counts);
+        for (int64_t row = 0; row < l.rows; row++) /* here x is the gradient */
+            if (row % LENGTH >= counts[row / LENGTH]) memset(l.x + row * K, 0, K * sizeof(float));
         same_with_counts(&wide, 5, counts);
     }
     layer_free(&l);
