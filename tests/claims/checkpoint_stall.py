@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-EVERY, SAVES = 5, 3
+EVERY, SAVES = 10, 3  # a save goes on behind four or five steps: the next one would wait for its end
 
 CONFIG = f"""
 model: {{preset: seed}}
@@ -62,7 +62,7 @@ def size_of(bench):
 
 
 def main(vlgtr, python):
-    with harness.Bench(vlgtr) as bench:
+    with harness.Bench(vlgtr, timed=True) as bench:
         bench.make_data(train=40)
         calm, behind, stalls = ours(bench)
         size, every, trained = size_of(bench)
