@@ -129,7 +129,7 @@ bool vg_patience_ends(vg_patience *p)
 
 vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
 {
-    char latest[300];
+    char latest[600];
     const bool known = vg_health_latest(comm, latest, sizeof latest); /* before the others give up, too */
     vg_comm_break(comm, -1);
     return vg_fail(

@@ -71,6 +71,16 @@ static vg_sign own_sign(vg_health *h)
     return s;
 }
 
+/* Of another rank: its last sign may be a second old; where this one stands is true now. */
+static void seen_text(vg_health *h, const vg_sign *s, char *text, size_t size)
+{
+    const vg_sign own = own_sign(h);
+    char there[160], here[160];
+    where_text(s, there, sizeof there);
+    where_text(&own, here, sizeof here);
+    snprintf(text, size, "last seen %s (rank %d is %s)", there, h->rank, here);
+}
+
 /* To every rank that this one talks to. */
 static void send_sign(vg_health *h, const vg_sign *s)
 {
@@ -159,38 +169,32 @@ static void listen_to(vg_health *h, peer *p, int fd, double now)
 
 /* ---- rank 0 over the others ---- */
 
-/* Of the first rank that is gone, once: those after it mostly are the launcher's doing. Its last sign may be a second
- * old; where rank 0 stands is true now. */
+/* Of the first rank that is gone, once: those after it mostly are the launcher's doing. */
 static void tell_gone(vg_health *h, int rank)
 {
     const peer *p = &h->peers[rank];
-    const vg_sign own = own_sign(h);
-    char text[600], where[160], here[160];
+    char text[600], seen[400];
     if (h->told) return;
     h->told = true;
-    where_text(&p->sign, where, sizeof where);
-    where_text(&own, here, sizeof here);
-    snprintf(text, sizeof text, "rank %d on %s is gone, last seen %s (rank 0 is %s); look for its own last words", rank,
-             p->host, where, here);
+    seen_text(h, &p->sign, seen, sizeof seen);
+    snprintf(text, sizeof text, "rank %d on %s is gone, %s; look for its own last words", rank, p->host, seen);
     say(text);
 }
 
 static void judge_peer(vg_health *h, int rank, double now)
 {
     const peer *p = &h->peers[rank];
-    char text[400], where[160];
+    char text[700], seen[400];
     if (p->leaving) return;
     if (p->gone_s > 0 && !is_hushed(h)) tell_gone(h, rank);
     if (p->gone_s > 0 && now - p->gone_s > GONE_S) end_all(h);
-    where_text(&p->sign, where, sizeof where);
-    if (p->gone_s == 0 && h->limits.silence > 0 && now - p->heard_s > h->limits.silence) {
-        snprintf(
-            text, sizeof text,
-            "rank %d on %s has been silent for %.0f s (watch.silence), last seen %s: its process is stopped, its host "
-            "hangs or is cut off",
-            rank, p->host, now - p->heard_s, where);
-        end_job(h, text);
-    }
+    if (p->gone_s > 0 || h->limits.silence <= 0 || now - p->heard_s <= h->limits.silence) return;
+    seen_text(h, &p->sign, seen, sizeof seen);
+    snprintf(text, sizeof text,
+             "rank %d on %s has been silent for %.0f s (watch.silence), %s: its process is stopped, its host hangs or "
+             "is cut off",
+             rank, p->host, now - p->heard_s, seen);
+    end_job(h, text);
 }
 
 static void watch_others(vg_health *h, double now)
@@ -389,14 +393,17 @@ bool vg_health_latest(vg_comm *comm, char *text, size_t size)
     const int first = h->rank == 0 ? 1 : 0, end = h->rank == 0 ? h->size : 1; /* of those it hears */
     const double now = vg_now_s();
     int latest = -1;
-    char where[160];
+    vg_sign sign = {0};
+    char seen[400];
     pthread_mutex_lock(&h->lock);
     for (int i = first; i < end; i++)
         if (lateness(&h->peers[i], now) > (latest < 0 ? 0 : lateness(&h->peers[latest], now))) latest = i;
-    if (latest >= 0) where_text(&h->peers[latest].sign, where, sizeof where);
+    if (latest >= 0) sign = h->peers[latest].sign;
     pthread_mutex_unlock(&h->lock);
-    if (latest >= 0) snprintf(text, size, "rank %d on %s, last seen %s,", latest, h->peers[latest].host, where);
-    return latest >= 0;
+    if (latest < 0) return false;
+    seen_text(h, &sign, seen, sizeof seen);
+    snprintf(text, size, "rank %d on %s, %s,", latest, h->peers[latest].host, seen);
+    return true;
 }
 
 void vg_health_leave(vg_comm *comm)

@@ -108,7 +108,7 @@ def meet(bench, number, fault, want):
           f"{line.group(0) if line else text[-600:]}; then {'same' if same else 'OTHER'}", flush=True)
     told = re.sub(r"^vlgtr \w+: ", "", line.group(0).strip()) if line else ""
     end = f"{process.returncode}" if code else "0, it goes on"
-    row = f"| {what} | {end} | {f'{seconds:.1f} s' if limit else 'at the next log line or at once'} | `{told[:280]}` | {found} |"
+    row = f"| {what} | {end} | {f'{seconds:.1f} s' if limit else 'at the next log line or at once'} | `{told[:400]}` | {found} |"
     return good and same, row.replace(bench.folder, "")
 
 
