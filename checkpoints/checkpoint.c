@@ -164,10 +164,10 @@ static void stream_floats(float *to, const float *from, int64_t n)
 {
     int64_t i = 0;
 #if defined __SSE2__
-    enum { LINE = 16, AHEAD = 512 }; /* floats */
+    enum { LINE = 16 }; /* floats */
     const bool aligned = (uintptr_t)to % sizeof(__m128) == 0;
     for (; aligned && i + LINE <= n; i += LINE) {
-        __builtin_prefetch(from + i + AHEAD);
+        __builtin_prefetch(from + i + VG_FLOATS_AHEAD);
         for (int k = 0; k < LINE; k += 4) _mm_stream_ps(to + i + k, _mm_loadu_ps(from + i + k));
     }
     _mm_sfence();

@@ -86,7 +86,8 @@ typedef struct vg_patience {
 vg_patience vg_patience_of(double limit_s);
 bool vg_patience_ends(vg_patience *patience);
 
-/* Local. The others did not answer in time: breaks the group. Returns VG_E_COMM. */
+/* Local. The others did not answer in time: breaks the group. `whose` is named where the watch does not know who is
+ * late. Returns VG_E_COMM. */
 vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s);
 
 #endif

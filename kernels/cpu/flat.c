@@ -7,8 +7,7 @@
 
 enum {
     BLOCK = VG_PARAM_BLOCK,
-    LANES = 16,  /* sums side by side, of a cache line */
-    AHEAD = 512, /* floats: the hardware alone asks for too little at a time to fill the way to memory */
+    LANES = 16, /* sums side by side, of a cache line */
 };
 
 VG_EACH_CPU static void sum_some(float *dst, const float *a, const float *b, int64_t n)
@@ -29,7 +28,7 @@ VG_EACH_CPU static double block_sum_squares(const float *x)
 {
     double lanes[LANES] = {0}, total = 0;
     for (int i = 0; i < BLOCK; i += LANES) {
-        __builtin_prefetch(x + i + AHEAD);
+        __builtin_prefetch(x + i + VG_FLOATS_AHEAD);
 #pragma omp simd
         for (int l = 0; l < LANES; l++) lanes[l] += (double)x[i + l] * (double)x[i + l];
     }
@@ -79,10 +78,10 @@ VG_EACH_CPU static void block_adamw(step s, float *restrict p, float *restrict m
                                     const float *restrict grad)
 {
     for (int line = 0; line < BLOCK; line += LANES) {
-        __builtin_prefetch(p + line + AHEAD, 1);
-        __builtin_prefetch(m + line + AHEAD, 1);
-        __builtin_prefetch(v + line + AHEAD, 1);
-        __builtin_prefetch(grad + line + AHEAD);
+        __builtin_prefetch(p + line + VG_FLOATS_AHEAD, 1);
+        __builtin_prefetch(m + line + VG_FLOATS_AHEAD, 1);
+        __builtin_prefetch(v + line + VG_FLOATS_AHEAD, 1);
+        __builtin_prefetch(grad + line + VG_FLOATS_AHEAD);
         for (int i = line; i < line + LANES; i++) {
             const float g = grad[i] * s.clip;
             const float shrunk = p[i] - s.shrink * p[i];

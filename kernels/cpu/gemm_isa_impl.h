@@ -219,12 +219,11 @@ static inline vf slope_times(vg_act act, vf dy, vf x)
 
 static void act_grad(vg_act act, float scale, const float *dy, const float *y_or_z, float *dz, int64_t n)
 {
-    enum { AHEAD = 512 }; /* floats: all three stream from memory, faster than the hardware asks for them */
     const int64_t whole = n / VF_LANES * VF_LANES;
     for (int64_t i = 0; i < whole; i += VF_LANES) {
-        __builtin_prefetch(dy + i + AHEAD);
-        __builtin_prefetch(y_or_z + i + AHEAD);
-        __builtin_prefetch(dz + i + AHEAD, 1);
+        __builtin_prefetch(dy + i + VG_FLOATS_AHEAD);
+        __builtin_prefetch(y_or_z + i + VG_FLOATS_AHEAD);
+        __builtin_prefetch(dz + i + VG_FLOATS_AHEAD, 1);
         vf_store(dz + i, slope_times(act, vf_load(dy + i) * vf_set(scale), vf_load(y_or_z + i)));
     }
     const int rest = (int)(n - whole);

@@ -106,7 +106,7 @@ def meet(bench, number, fault, want):
     same = bench.hashes(folder).get(LAST) == want if whole else bench.hashes(folder).get(LAST) != want
     print(f"{'ok ' if good and same else 'BAD'} {what}: {process.returncode} after {seconds:.1f} s, {found} is left; "
           f"{line.group(0) if line else text[-600:]}; then {'same' if same else 'OTHER'}", flush=True)
-    told = re.sub(r"^vlgtr \w+: ", "", line.group(0).strip()) if line else ""
+    told = re.sub(r"^vlgtr \w+: ", "", line.group(0).strip()).replace("`", "'") if line else ""  # it stands in backticks
     end = f"{process.returncode}" if code else "0, it goes on"
     row = f"| {what} | {end} | {f'{seconds:.1f} s' if limit else 'at the next log line or at once'} | `{told[:400]}` | {found} |"
     return good and same, row.replace(bench.folder, "")
