@@ -1,5 +1,5 @@
-/* Rows of heads that will be read or written later, asked for a few at a time while multiply-adds go on: many at once
- * are more than a core keeps track of, and then it waits. */
+/* Rows of heads that will be read or written later, asked for a few lines at a time while multiply-adds go on: many at
+ * once are more than a core keeps track of, and then it waits. */
 #ifndef VG_AHEAD_LANES_IMPL_H
 #define VG_AHEAD_LANES_IMPL_H
 
@@ -7,7 +7,7 @@
 
 #include <assert.h>
 
-enum { LINE = 16, RUNS_AHEAD = 8 };
+enum { LINE = 16, SOME = 4 * LINE, RUNS_AHEAD = 8 };
 
 typedef struct ahead_run {
     const float *row;
@@ -17,7 +17,8 @@ typedef struct ahead_run {
 typedef struct rows_ahead {
     ahead_run runs[RUNS_AHEAD];
     int n, at;           /* runs, and the one that is asked for */
-    int64_t size, times; /* of a row; that rows will be asked for */
+    int64_t size, times; /* of a row; that some of a row will be asked for */
+    int64_t column;      /* of what is next, SOME of a row */
     int64_t total, at_once;
 } rows_ahead;
 
@@ -28,7 +29,7 @@ static void ahead_add(rows_ahead *f, const vg_heads *x, int64_t item, int64_t ro
     if (!x->data) return;
     assert(f->n < RUNS_AHEAD);
     f->runs[f->n++] = (ahead_run){vg_heads_row(x, item, rows, first, head, f->size), x->stride, n};
-    f->total += n;
+    f->total += n * ((f->size + SOME - 1) / SOME);
     f->at_once = 1 + f->total / f->times;
 }
 
@@ -37,7 +38,11 @@ static inline __attribute__((always_inline)) void ahead_fetch(rows_ahead *f)
 {
     for (int64_t k = 0; k < f->at_once && f->at < f->n; k++) {
         ahead_run *run = &f->runs[f->at];
-        for (int64_t d = 0; d < f->size; d += LINE) __builtin_prefetch(run->row + d, 0, 2);
+        const int64_t stop = f->column + SOME;
+        for (; f->column < stop && f->column < f->size; f->column += LINE)
+            __builtin_prefetch(run->row + f->column, 0, 2);
+        if (f->column < f->size) continue;
+        f->column = 0;
         run->row += run->stride;
         if (--run->left <= 0) f->at++;
     }

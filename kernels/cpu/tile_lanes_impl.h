@@ -174,7 +174,7 @@ static void pack_panels(float *panels, int64_t first, const float *from, int64_t
         const float *row = from + r * stride;
         const bool square = column % VF_LANES == 0 && n - r >= VF_LANES;
         const int count = square ? VF_LANES : 1;
-        for (int i = 0; i < count; i++) fetch_row(row + (FETCH + i) * stride, size);
+        for (int i = 0; i < count && r + FETCH + i < n; i++) fetch_row(row + (FETCH + i) * stride, size);
         int64_t d = 0;
         for (; square && d + VF_LANES <= size; d += VF_LANES) pack_square(to + d * COLUMNS, row + d, stride);
         for (; d < size; d++)
