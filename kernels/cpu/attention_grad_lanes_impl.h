@@ -14,7 +14,8 @@ typedef struct grad_work {
     attn_sizes s;
     bool in_passing;         /* one block of queries meets each panel once: it packs and writes it, in one place */
     float *keys, *values;    /* panels [D][COLUMNS] */
-    float *key_rows;         /* [columns][padded D] */
+    float *copied;           /* rows of keys [columns][padded D], unless they are read where they lie */
+    attn_segment key_rows;   /* those or these, of the first column of the arrays on */
     float *dk, *dv;          /* [columns][padded D] */
     float *left_q, *left_do; /* [GROUPS] of [D / COLUMNS][rows][COLUMNS]; q times scale / ln 2 */
     float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
@@ -25,6 +26,7 @@ typedef struct grad_work {
     vg_attn_seen seen;       /* of the slot at hand */
     vg_keep keep;
     rows_ahead *ahead;
+    const vg_attn_part *next; /* or NULL */
 } grad_work;
 
 static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
@@ -34,7 +36,7 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
     const int64_t block = GROUPS * w->s.rows, wide = w->s.row;
     w->keys = cut(&c, w->s.columns * a->size);
     w->values = cut(&c, w->s.columns * a->size);
-    w->key_rows = cut(&c, w->s.columns * wide);
+    w->copied = cut(&c, w->s.columns * wide);
     w->dk = cut(&c, w->s.columns * wide);
     w->dv = cut(&c, w->s.columns * wide);
     w->left_q = cut(&c, block * w->s.chunked_size);
@@ -57,15 +59,18 @@ static size_t attention_grad_scratch(const vg_attn *a)
 }
 
 /* Columns begin..end-1 of arrays that start with column `origin`, and zeros where their gradients gather. */
-static void grad_pack_keys(const vg_attn *a, const grad_work *w, attn_reader r, int64_t begin, int64_t end,
-                           int64_t origin)
+static void grad_pack_keys(const vg_attn *a, grad_work *w, attn_reader r, int64_t begin, int64_t end, int64_t origin)
 {
     const int64_t wide = w->s.row, at = (begin - origin) * wide;
     const size_t bytes = (size_t)((end - begin) * wide) * sizeof(float);
     attn_pack_panels(a, w->keys, &a->k, &a->k2, r, begin, end, origin);
     attn_pack_panels(a, w->values, &a->v, &a->v2, r, begin, end, origin);
-    attn_pack_rows(a, w->key_rows, wide, &a->k, &a->k2, r, begin, end, origin);
-    if (w->in_passing) return;
+    if (w->in_passing) {
+        w->key_rows = attn_rows_of(a, w->copied, wide, &a->k, &a->k2, r, begin, end);
+        return;
+    }
+    attn_pack_rows(a, w->copied, wide, &a->k, &a->k2, r, begin, end, origin);
+    w->key_rows = (attn_segment){.rows = w->copied, .stride = wide};
     memset(w->dk + at, 0, bytes);
     memset(w->dv + at, 0, bytes);
 }
@@ -181,20 +186,19 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     if (g->dbias) grad_add(g->dbias + at, a->keys, w->ds, COLUMNS, n, left, 1.0F);
 }
 
-/* dQ gets the seen columns begin..end-1 of the panel, whose keys are `key_rows`. */
-static void grad_queries(const grad_work *w, int64_t n, const float *key_rows, int64_t column, int64_t begin,
-                         int64_t end)
+/* dQ gets the seen columns begin..end-1 of the panel at `column`, `at` columns behind the first of the arrays. */
+static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t at, int64_t begin, int64_t end)
 {
     begin = begin < column ? 0 : begin - column;
     end = end > column + COLUMNS ? COLUMNS : end - column;
-    const int64_t size = w->s.padded_size;
+    const int64_t size = w->s.padded_size, row = w->key_rows.stride;
     for (int64_t d = 0; d < size && begin < end; d += COLUMNS)
         for (int64_t i = 0; i < n; i += w->s.rows) {
             const int rows = group_rows(&w->s, i, n);
             product_along(&(tile){.n_k = end - begin,
                                   .a = w->ds + i * COLUMNS + begin,
-                                  .b = key_rows + begin * w->s.row + d,
-                                  .b_row = w->s.row,
+                                  .b = w->key_rows.rows + (at + begin) * row + d,
+                                  .b_row = row,
                                   .c = w->dq + i * w->s.row + d,
                                   .c_row = w->s.row,
                                   .add = true,
@@ -223,15 +227,31 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
                        int64_t column, int64_t at)
 {
     const vg_attn *a = &g->a;
-    const float *key_rows = w->key_rows + at * w->s.row;
     score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, COLUMNS, w->p, COLUMNS, 0, w->ahead);
     score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, COLUMNS, w->ds, COLUMNS, 0, w->ahead);
     grad_rows(g, w, r.head, first, n, column);
     if (g->dv.data || g->dv2.data) grad_keys(w, n, w->p, w->d_o, w->dv + at * w->s.row);
     if (g->dk.data || g->dk2.data) grad_keys(w, n, w->ds, w->q, w->dk + at * w->s.row);
     if (!g->dq.data) return;
-    grad_queries(w, n, key_rows, column, 0, w->seen.first_end);
-    grad_queries(w, n, key_rows, column, a->n_first, w->seen.second_end);
+    grad_queries(w, n, column, at, 0, w->seen.first_end);
+    grad_queries(w, n, column, at, a->n_first, w->seen.second_end);
+}
+
+/* While a panel of a wide head is multiplied, what the next one reads and writes is asked for, or the next part's
+ * first; narrow heads lie side by side, where the hardware follows. */
+static rows_ahead grad_ahead_of_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t column)
+{
+    const vg_attn *a = &g->a;
+    const vg_attn_part here = {.image = r.image, .head = r.head};
+    const bool last = column + COLUMNS >= a->n_first;
+    const vg_attn_part *part = last ? w->next : &here;
+    const int64_t products = 3 + 2 * ROWS / SIDE; /* three along and two across, whose tiles are smaller */
+    rows_ahead ahead = {.size = a->size, .times = products * w->s.groups * w->s.chunked_size / COLUMNS};
+    if (a->size < WIDE || !part) return ahead;
+    const vg_heads *const moved[] = {&a->k, &a->v, &g->acc_k, &g->acc_v, &g->dk, &g->dv};
+    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
+        ahead_add_some_keys(&ahead, a, moved[i], part, last ? 0 : column + COLUMNS, COLUMNS);
+    return ahead;
 }
 
 /* Queries first..first+n-1 of a slot. In passing, panels that it does not see are written too. */
@@ -243,7 +263,10 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64
     grad_pack_queries(g, w, r.slot, r.head, first, n);
     for (int64_t column = 0; column < end; column += COLUMNS) {
         const int64_t stop = end - column < COLUMNS ? end : column + COLUMNS;
-        if (w->in_passing) grad_pack_keys(a, w, r, column, stop, column);
+        if (w->in_passing) {
+            *w->ahead = grad_ahead_of_panel(g, w, r, column);
+            grad_pack_keys(a, w, r, column, stop, column);
+        }
         grad_panel(g, w, r, first, n, column, w->in_passing ? 0 : column);
         if (w->in_passing) grad_write_keys(g, w, r, column, stop, column);
     }
@@ -288,6 +311,7 @@ static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, cons
     w.in_passing = slots.end - slots.first == 1 && a->n_queries <= GROUPS * w.s.rows && a->n_queries > 0;
     rows_ahead ahead = {0};
     w.ahead = &ahead;
+    w.next = next;
     if (!w.in_passing) {
         if (a->n_queries > 0) ahead = grad_ahead_of(g, &w.s, part, next);
         grad_pack_keys(a, &w, r, 0, a->n_first, 0);

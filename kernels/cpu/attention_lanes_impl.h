@@ -2,10 +2,10 @@
  * every key, in the second-level cache at worst. A block is a group of up to ROWS queries, whose sums are in registers;
  * of a wide head it is several, so that a panel of keys is fetched for all of them once. Scores are in units of log 2,
  * so that softmax needs powers of two alone. Where one block is all that an image has, it packs a panel of keys and a
- * run of values when it comes to them, each over the one before, in the first-level cache. A row's bits depend on its
- * query, its keys and nothing else: every score is one chain over D, every sum of the softmax runs in fixed lanes,
- * every output is one chain over the keys in order. Source: Vaswani et al. 2017, section 3.2.1; the softmax is the
- * plain two-pass one. */
+ * run of values when it comes to them, each over the one before, in the first-level cache; values of a wide head it
+ * reads where they lie. A row's bits depend on its query, its keys and nothing else: every score is one chain over D,
+ * every sum of the softmax runs in fixed lanes, every output is one chain over the keys in order. Source: Vaswani et
+ * al. 2017, section 3.2.1; the softmax is the plain two-pass one. */
 #ifndef VG_ATTENTION_LANES_IMPL_H
 #define VG_ATTENTION_LANES_IMPL_H
 
@@ -70,7 +70,7 @@ static float *cut(attn_cutter *c, int64_t n_floats)
 typedef struct attn_work {
     attn_sizes s;
     bool in_passing;   /* keys and values are packed by the block that reads them */
-    rows_ahead *ahead; /* nothing in passing: such rows lie side by side, where the hardware follows */
+    rows_ahead *ahead; /* nothing in passing, unless wide: such rows lie side by side, where the hardware follows */
     float *keys;       /* panels [D][COLUMNS] */
     float *values;     /* [columns][row] */
     float *queries;    /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
@@ -152,10 +152,17 @@ static void ahead_add_queries(rows_ahead *f, const vg_attn *a, const vg_heads *x
               part->head);
 }
 
-/* Keys of the image, in k or what is shaped like it. */
+/* Keys of the image from the first on, at most n, in k or what is shaped like it. */
+static void ahead_add_some_keys(rows_ahead *f, const vg_attn *a, const vg_heads *x, const vg_attn_part *part,
+                                int64_t first, int64_t n)
+{
+    const int64_t left = a->n_first - first;
+    if (left > 0) ahead_add(f, x, part->image, a->n_first, first, left < n ? left : n, part->head);
+}
+
 static void ahead_add_keys(rows_ahead *f, const vg_attn *a, const vg_heads *x, const vg_attn_part *part)
 {
-    ahead_add(f, x, part->image, a->n_first, 0, a->n_first, part->head);
+    ahead_add_some_keys(f, a, x, part, 0, a->n_first);
 }
 
 /* Rows of o or what is shaped like it. */
@@ -189,6 +196,17 @@ static void attn_pack_rows(const vg_attn *a, float *rows, int64_t row, const vg_
     attn_segments(a, of_image, of_slot, r, begin, end, s);
     for (int i = 0; i < 2; i++)
         pack_rows(rows + (s[i].first - origin) * row, row, s[i].rows, s[i].stride, s[i].n, a->size);
+}
+
+/* Columns begin..end-1 of a wide head where they lie, if they are whole vectors of one segment; else copied as rows. */
+static attn_segment attn_rows_of(const vg_attn *a, float *copy, int64_t row, const vg_heads *of_image,
+                                 const vg_heads *of_slot, attn_reader r, int64_t begin, int64_t end)
+{
+    attn_segment s[2];
+    attn_segments(a, of_image, of_slot, r, begin, end, s);
+    if (a->size >= WIDE && a->size % VF_LANES == 0 && s[1].n == 0) return s[0];
+    attn_pack_rows(a, copy, row, of_image, of_slot, r, begin, end, begin);
+    return (attn_segment){.rows = copy, .stride = row, .first = begin, .n = end - begin};
 }
 
 /* 2^x for x <= 0, at least 2^-125. */
@@ -329,7 +347,7 @@ static void score(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
 
 /* Adds to a block of n sums the values of columns first..end-1, weighted by the scores: a run inside one chunk, or one
  * that begins with a chunk. Some columns of some values at a time, which stay near while all groups use them. */
-static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_t first, int64_t end, bool add)
+static void weigh_run(const attn_work *w, const attn_segment *values, int64_t n, int64_t first, int64_t end, bool add)
 {
     const int64_t size = w->s.padded_size, at_once = w->s.groups > 1 ? COLUMNS : size;
     for (int64_t d = 0; d < size; d += at_once)
@@ -339,8 +357,8 @@ static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_
                 &(tile){.n_k = end - first,
                         .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
                         .a_chunk = rows * COLUMNS,
-                        .b = values + d,
-                        .b_row = w->s.row,
+                        .b = values->rows + d,
+                        .b_row = values->stride,
                         .c = w->sums + i * w->s.row + d,
                         .c_row = w->s.row,
                         .add = add,
@@ -354,9 +372,10 @@ static void weigh(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
 {
     while (first < end) {
         const int64_t inside = first % COLUMNS, most = inside ? COLUMNS - inside : RUN;
-        const int64_t stop = end - first < most ? end : first + most, origin = w->in_passing ? first : 0;
-        if (w->in_passing) attn_pack_rows(a, w->values, w->s.row, &a->v, &a->v2, r, first, stop, first);
-        weigh_run(w, w->values + (first - origin) * w->s.row, n, first, stop, add);
+        const int64_t stop = end - first < most ? end : first + most;
+        attn_segment values = {.rows = w->values + first * w->s.row, .stride = w->s.row};
+        if (w->in_passing) values = attn_rows_of(a, w->values, w->s.row, &a->v, &a->v2, r, first, stop);
+        weigh_run(w, &values, n, first, stop, add);
         first = stop;
         add = true;
     }
@@ -444,6 +463,19 @@ static rows_ahead attention_ahead_of(const vg_attn *a, const attn_sizes *s, cons
     return ahead;
 }
 
+/* What a part will read in passing, and the next one's first panel. Asked for in three quarters of the time, so that it
+ * is there before it is read. */
+static rows_ahead attention_ahead_in_passing(const vg_attn *a, const attn_sizes *s, const vg_attn_part *part,
+                                             const vg_attn_part *next)
+{
+    rows_ahead ahead = attn_ahead_of(a, s, part, 2);
+    ahead.times = ahead.times * 3 / 4;
+    ahead_add_some_keys(&ahead, a, &a->k, part, COLUMNS, a->n_first);
+    ahead_add_keys(&ahead, a, &a->v, part);
+    if (next) ahead_add_some_keys(&ahead, a, &a->k, next, 0, COLUMNS);
+    return ahead;
+}
+
 static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
 {
     attn_work w;
@@ -455,7 +487,9 @@ static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_
     w.in_passing = slots.end - slots.first == 1 && part->end - part->first <= block;
     rows_ahead ahead = {0};
     w.ahead = &ahead;
-    if (!w.in_passing) {
+    if (w.in_passing) {
+        if (a->size >= WIDE) ahead = attention_ahead_in_passing(a, &w.s, part, next);
+    } else {
         ahead = attention_ahead_of(a, &w.s, part, next);
         attn_pack(a, &w, r, 0, a->n_first);
     }

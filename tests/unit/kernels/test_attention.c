@@ -72,8 +72,20 @@ static const variant variants[] = {
      .mask = true,
      .mask_second = true,
      .dropout = 0.3F}, /* heads side by side in the queries of one wide head */
+    {.images = 2,
+     .per_image = 1,
+     .n_queries = 16,
+     .n_first = 35,
+     .n_second = 3,
+     .heads = 1,
+     .size = 128,
+     .fold = 4,
+     .mask = true,
+     .mask_second = true,
+     .dropout = 0.3F}, /* so wide that its rows are read where they lie */
+    {.images = 1, .per_image = 1, .n_queries = 5, .n_first = 34, .heads = 1, .size = 130}, /* nor whole */
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants, MAX_SIZE = 100 };
+enum { N_VARIANTS = sizeof variants / sizeof *variants, MAX_SIZE = 130 };
 
 /* One empty image in front when several slots share images, so that the index has a hole. */
 static problem problem_of(const variant *v)
