@@ -42,6 +42,7 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
         const int n = left < COLUMNS ? (int)left : COLUMNS;
         const float *x = a;
         ahead_fetch(t->ahead);
+#pragma GCC unroll 2
         for (int k = 0; k < n; k++, x += a_step, b += b_row) {
             vf right[VECTORS];
 #pragma GCC unroll 4
