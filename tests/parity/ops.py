@@ -45,7 +45,7 @@ def patchify(a, pixels):
     return (x.reshape(m, 3, S // p, p, S // p, p).permute(0, 2, 4, 1, 3, 5).reshape(m, -1, 3 * p * p),)
 
 
-def linear(a, x, w, b, gamma, res):
+def linear(a, x, w, b, gamma, res, counts=None):
     z = F.linear(x, w, b)
     y = ACTS[a["act"]](z)
     y = y if gamma is None else gamma * y
@@ -175,12 +175,12 @@ def act_grad(a, dy, y_or_z):
     return (dy * (y_or_z > 0) if a["act"] == "relu" else dy * y_or_z * (1 - y_or_z),)
 
 
-def linear_dx(a, dz, w, gamma, acc):
+def linear_dx(a, dz, w, gamma, acc, counts=None):
     dx = (dz if gamma is None else dz * gamma) @ w
     return (dx if acc is None else acc + dx,)
 
 
-def linear_dw(a, dz, x, w, b, gamma):
+def linear_dw(a, dz, x, w, b, gamma, counts=None):
     w = torch.zeros(dz.shape[-1], x.shape[-1], dtype=x.dtype) if w is None else w
     b = torch.zeros(dz.shape[-1], dtype=x.dtype) if b is None else b
     leaves = [t.requires_grad_() for t in ((w, b) if gamma is None else (w, b, gamma))]
@@ -307,6 +307,12 @@ def cases():
     yield "linear_dx", "gamma_acc", {}, [dz, w, gamma, acc]
     yield "linear_dw", "plain", {}, [dz, x, None, None, None]
     yield "linear_dw", "gamma", {}, [dz, x, w, b, gamma]
+    # What is 0 stays 0, so that padding has one result, whether a backend leaves it out or not.
+    counts = ints(4, 7, 0)
+    padded_x, padded_dz, padded_acc = (np.where(np.arange(7)[:, None] < counts[:, None, None], v, np.float32(0)) for v in (x, dz, acc))
+    yield "linear", "ragged", {"act": "gelu"}, [padded_x, w, None, None, None, counts]
+    yield "linear_dx", "ragged", {}, [padded_dz, w, gamma, padded_acc, counts]
+    yield "linear_dw", "ragged", {}, [padded_dz, x, None, None, None, counts]
     z = values("z", 3, 7, 19, low=-4, high=4)
     for act, y in (("relu", np.maximum(z, 0)), ("gelu", z), ("sigmoid", (1 / (1 + np.exp(-z.astype(np.float64)))).astype(np.float32))):
         yield "act_grad", act, {"act": act}, [dz, y]

@@ -12,7 +12,7 @@ enum { N_LAYERS = sizeof layers / sizeof *layers };
 static const layer tall[] = {{2051, 5, 7}, {3074, 12, 8}, {4096, 8, 4}, {2048, 3, 130}};
 enum { N_TALL = sizeof tall / sizeof *tall };
 
-enum { X, W, B, GAMMA, RES };
+enum { X, W, B, GAMMA, RES, COUNTS };
 
 static vg_node forward(test_memory *m, layer l, vg_act act, bool b)
 {
@@ -88,6 +88,65 @@ static vg_node weight_gradient(test_memory *m, layer l, int wanted, bool gamma, 
         if (wanted >> k & 1) n.out[k] = random_operand(m, k == 0 ? VG_SHAPE(l.n, l.k) : VG_SHAPE(l.n), 6 + (uint64_t)k);
     return n;
 }
+
+/* ---- rows of which some are padding ---- */
+
+enum { SLOTS = 5, LENGTH = 7, RAGGED_N = 12, RAGGED_K = 20 };
+static const int32_t counts[SLOTS] = {3, 0, 7, 9, -1};
+static const layer ragged = {SLOTS * LENGTH, RAGGED_N, RAGGED_K};
+
+/* Padding of x [SLOTS * LENGTH, *], finite numbers before, is 0 now; x is cut into slots. */
+static void clear_padding(vg_operand *x)
+{
+    const int64_t width = vg_shape_last(&x->shape);
+    float *v = x->data;
+    x->shape = VG_SHAPE(SLOTS, LENGTH, width);
+    for (int64_t i = 0; i < SLOTS * LENGTH * width; i++) {
+        assert_true(isfinite(v[i]));
+        if (i / width % LENGTH >= counts[i / width / LENGTH]) v[i] = 0;
+    }
+}
+
+/* The device computes padding, the CPU leaves it out; nobody uses what it becomes. */
+static void rows_before_the_padding_are_the_cpus(void **state)
+{
+    (void)state;
+    test_memory m = {0};
+    vg_node n = forward(&m, ragged, VG_ACT_GELU, true);
+    n.n_in = 6;
+    n.in[X].shape = VG_SHAPE(SLOTS, LENGTH, RAGGED_K);
+    n.in[COUNTS] = int_operand(&m, VG_SHAPE(SLOTS), counts);
+    n.out[1] = blank_operand(&m, VG_F32, VG_SHAPE(SLOTS * LENGTH, RAGGED_N));
+    vg_node cpu = fresh_outputs(&m, &n);
+    run_node(&cpu, 1);
+    cuda_run(&n);
+    for (int k = 0; k < 2; k++) {
+        clear_padding(&n.out[k]);
+        assert_operand_near(&n.out[k], &cpu.out[k], 4, RAGGED_K);
+    }
+    release(&m);
+}
+
+static void gradients_of_ragged_rows_are_the_cpus(void **state)
+{
+    (void)state;
+    test_memory m = {0};
+    vg_node dw = weight_gradient(&m, ragged, 3, false, false);
+    vg_node dx = {.op = VG_OP_linear_dx, .n_in = 5, .n_out = 1};
+    clear_padding(&dw.in[0]);
+    dw.in[1].shape = VG_SHAPE(SLOTS, LENGTH, RAGGED_K);
+    dw.n_in = 6;
+    dw.in[5] = int_operand(&m, VG_SHAPE(SLOTS), counts);
+    cuda_matches_cpu(&m, &dw, 4, ragged.rows);
+    dx.in[0] = dw.in[0];
+    dx.in[1] = random_operand(&m, VG_SHAPE(RAGGED_N, RAGGED_K), 1);
+    dx.in[4] = dw.in[5];
+    dx.out[0] = blank_operand(&m, VG_F32, VG_SHAPE(SLOTS, LENGTH, RAGGED_K));
+    cuda_matches_cpu(&m, &dx, 4, RAGGED_N);
+    release(&m);
+}
+
+/* ---- more rows, and bf16 ---- */
 
 static layer any_layer(int k)
 {
@@ -269,6 +328,8 @@ int main(void)
         cmocka_unit_test(every_activation_with_and_without_bias),
         cmocka_unit_test(gamma_and_residual_in_every_pairing_also_in_place),
         cmocka_unit_test(dx_with_gamma_and_other_contributions),
+        cmocka_unit_test(rows_before_the_padding_are_the_cpus),
+        cmocka_unit_test(gradients_of_ragged_rows_are_the_cpus),
         cmocka_unit_test(gradients_of_the_parameters),
         cmocka_unit_test(gradients_of_the_parameters_with_gamma),
         cmocka_unit_test(parameters_of_bf16_layers),
