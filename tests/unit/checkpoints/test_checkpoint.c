@@ -1,7 +1,8 @@
 /* Checkpoints of one rank: what comes back, what is refused, what survives a failure. */
-#define _DEFAULT_SOURCE /* mkdtemp */
+#define _GNU_SOURCE /* RTLD_NEXT */
 #include "checkpoint_fixture.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -13,16 +14,25 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "checkpoints/safetensors.h"
 
-static bool renames_fail;
+static bool renames_fail, hashes_fail;
 
 /* In the place of the C library's. */
 int rename(const char *from, const char *to)
 {
     errno = ENOSPC;
     return renames_fail ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+/* In the place of the library's. */
+XXH3_state_t *XXH3_createState(void)
+{
+    XXH3_state_t *(*create)(void);
+    *(void **)&create = dlsym(RTLD_NEXT, "XXH3_createState");
+    return hashes_fail ? NULL : create();
 }
 
 typedef struct fixture {
@@ -208,6 +218,21 @@ static void a_flipped_bit_is_found_and_an_older_checkpoint_chosen(void **state)
         assert_int_equal(vg_checkpoint_verify(newest), VG_OK);
         assert_chosen(f, "step-00000020");
     }
+}
+
+static void without_memory_to_verify_the_newest_no_older_one_is_chosen(void **state)
+{
+    fixture *f = *state;
+    char *path = NULL;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    assert_int_equal(save_step(f, 20, 0, 0, false), VG_OK);
+    hashes_fail = true;
+    const vg_status st = vg_checkpoint_choose(f->comm, "runs", &path);
+    hashes_fail = false;
+    assert_int_equal(st, VG_E_NOMEM);
+    says("runs/step-00000020");
+    assert_null(path);
+    assert_chosen(f, "step-00000020"); /* for it is whole */
 }
 
 static void files_that_are_short_or_gone_are_named(void **state)
@@ -619,6 +644,7 @@ int main(void)
         IN_FOLDER(an_average_that_fails_leaves_nothing),
         IN_FOLDER(a_difference_is_told_by_parameter),
         IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
+        IN_FOLDER(without_memory_to_verify_the_newest_no_older_one_is_chosen),
         IN_FOLDER(files_that_are_short_or_gone_are_named),
         IN_FOLDER(a_folder_without_a_manifest_does_not_exist),
         IN_FOLDER(only_the_newest_are_kept),

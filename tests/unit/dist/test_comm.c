@@ -1,5 +1,7 @@
-/* A process that no launcher started is a group of one, with the same calls. */
+/* A process that no launcher started is a group of one, with the same calls. What agreement makes of a group that fails
+ * is seen on one whose calls are this file's. */
 #define _DEFAULT_SOURCE /* setenv */
+#include "dist/comm_impl.h"
 #include "dist/reduce.h"
 
 #include <setjmp.h>
@@ -51,6 +53,56 @@ static void a_failure_keeps_its_own_sentence(void **state)
     assert_int_equal(vg_comm_agree(*state, VG_OK), VG_OK);
 }
 
+/* ---- a group of two that fails ---- */
+
+static vg_status lost_in_reduction(vg_comm *comm, int64_t *x, int n, bool largest)
+{
+    (void)comm, (void)x, (void)n, (void)largest;
+    return vg_fail(VG_E_COMM, "the other rank is gone");
+}
+
+/* This rank's own key is the largest: the other one came with no failure. */
+static vg_status whole_reduction(vg_comm *comm, int64_t *x, int n, bool largest)
+{
+    (void)comm, (void)x, (void)n, (void)largest;
+    return VG_OK;
+}
+
+static vg_status lost_in_broadcast(vg_comm *comm, void *data, size_t bytes, int root)
+{
+    (void)comm, (void)data, (void)bytes, (void)root;
+    return vg_fail(VG_E_COMM, "the other rank is gone");
+}
+
+static const vg_comm_ops lost_first = {.reduce_i64 = lost_in_reduction, .broadcast = lost_in_broadcast};
+static const vg_comm_ops lost_later = {.reduce_i64 = whole_reduction, .broadcast = lost_in_broadcast};
+
+static void where_the_group_fails_a_rank_that_failed_before_keeps_its_sentence(void **state)
+{
+    (void)state;
+    const vg_comm_ops *const groups[] = {&lost_first, &lost_later};
+    for (int i = 0; i < 2; i++) {
+        vg_comm comm = {.ops = groups[i], .rank = 1, .size = 2, .host = "node7"};
+        assert_int_equal(vg_comm_agree(&comm, vg_fail(VG_E_DATA, "torn")), VG_E_COMM);
+        assert_string_equal(vg_error_text(), "rank 1 on node7: torn");
+        assert_int_equal(vg_comm_agree(&comm, vg_fail(VG_E_STOPPED, "asked to stop")), VG_E_COMM);
+        assert_string_equal(vg_error_text(), "the other rank is gone"); /* a request is no reason */
+    }
+    vg_comm comm = {.ops = &lost_first, .rank = 1, .size = 2};
+    assert_int_equal(vg_comm_agree(&comm, VG_OK), VG_E_COMM);
+    assert_string_equal(vg_error_text(), "the other rank is gone");
+}
+
+static void a_failure_in_a_broken_group_is_told_as_it_is(void **state)
+{
+    (void)state;
+    vg_comm comm = {.ops = &lost_first, .intact = &lost_first, .rank = 1, .size = 2};
+    assert_true(vg_comm_broken(&comm));
+    assert_int_equal(vg_comm_agree(&comm, vg_fail(VG_E_DATA, "torn")), VG_E_DATA);
+    assert_string_equal(vg_error_text(), "torn");
+    assert_int_equal(vg_comm_agree(&comm, VG_OK), VG_E_COMM);
+}
+
 static void ones_sum(void *context, float *dst, const float *a, const float *b, int64_t n)
 {
     ++*(int *)context;
@@ -94,6 +146,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(collectives_of_one_give_back_what_came),
         cmocka_unit_test(a_failure_keeps_its_own_sentence),
+        cmocka_unit_test(where_the_group_fails_a_rank_that_failed_before_keeps_its_sentence),
+        cmocka_unit_test(a_failure_in_a_broken_group_is_told_as_it_is),
         cmocka_unit_test(the_callers_sum_joins_each_pair_once),
         cmocka_unit_test(a_missing_leaf_is_noticed),
     };
