@@ -205,6 +205,7 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t mr = isa->mr, nr = isa->nr;
+    if (mine.first_column == mine.end_column) return; /* more threads than panels */
     source from = source_a(g, isa);
     if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
     float *a = memory, *tiles = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
