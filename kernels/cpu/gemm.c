@@ -100,7 +100,7 @@ static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 
 static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->steps, NULL, g->b_sums, isa->nr};
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->steps, NULL, NULL, isa->nr};
 }
 
 /* Of the n steps from `start` on, how many are neighbours in the source. */
@@ -183,21 +183,18 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
     const int64_t mr = isa->mr, nr = isa->nr;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
         const int64_t steps = least(VG_GEMM_RUN, length - p), b_step = (nr + n_panels - 1) / n_panels;
-        const bool is_last = start + p + steps == l->k;
+        const bool finishes = start + p + steps == l->k;
         const float *here = b + (j * l->k + start + p) * nr,
                     *next = here + (p + steps < length ? steps : l->k - p) * nr;
         for (int64_t i = 0; i < n_panels; i++, next += steps * b_step) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
-            const bool finishes = is_last && !g->finish.transposed;
             vg_gemm_ahead ahead = {.b = next, .b_step = b_step};
             if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
             isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, ahead);
             if (finishes) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }
-    if (start + length == l->k && g->finish.transposed)
-        isa->finish(g, sums, first * mr, least(n_panels * mr, g->m - first * mr), j * nr);
 }
 
 static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, int64_t length,

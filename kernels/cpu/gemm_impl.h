@@ -19,8 +19,7 @@ typedef struct vg_gemm_finish {
     const float *add;          /* [m,n] */
     const float *bias, *scale; /* [n] */
     vg_act act;
-    int64_t c_row;   /* floats from one row of c, z and add to the next; 0: n */
-    bool transposed; /* c and add are [n,m]; there is nothing else then */
+    int64_t c_row; /* floats from one row of c, z and add to the next; 0: n */
 } vg_gemm_finish;
 
 typedef struct vg_gemm {
@@ -33,9 +32,9 @@ typedef struct vg_gemm {
      * NULL: all of them. Wants a_row and b_column 1, so no more than a run at a time, and B not packed. */
     const int32_t *steps;
     int64_t n_steps;
-    const float *a_scale;   /* [k] multiplies the columns of A; or NULL */
-    const float *packed;    /* B, from vg_gemm_pack; or NULL */
-    float *a_sums, *b_sums; /* [m], [n] sums over k of A and of B, in order; or NULL. Wants a_row or b_column 1 */
+    const float *a_scale; /* [k] multiplies the columns of A; or NULL */
+    const float *packed;  /* B, from vg_gemm_pack; or NULL */
+    float *a_sums;        /* [m] sums over k of A, in order; or NULL. Wants a_row 1 */
     vg_gemm_finish finish;
 } vg_gemm;
 

@@ -169,35 +169,8 @@ EACH_WIDTH static inline void finish_act(const vg_gemm *g, const float *sums, in
     if (whole < n_columns) finish_columns(g, sums + whole, i, n_rows, j + whole, n_columns - whole, act);
 }
 
-/* A square of sums, put down as n_columns rows of n_rows numbers. */
-static inline void finish_square(const vg_gemm_finish *f, const float *sums, int64_t at, int64_t ld, int n_rows,
-                                 int n_columns)
-{
-    vf rows[VF_LANES];
-#pragma GCC unroll 16
-    for (int r = 0; r < VF_LANES; r++) rows[r] = r < n_rows ? vf_load(sums + r * NR) : vf_set(0.0F);
-    vf_transpose(rows);
-    for (int r = 0; r < n_columns; r++, at += ld) {
-        if (f->add) rows[r] += load_some(f->add + at, n_rows);
-        store_some(f->c + at, rows[r], n_rows);
-    }
-}
-
-static void finish_transposed(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j, int n_columns)
-{
-    for (int64_t r = 0; r < n_rows; r += VF_LANES)
-        for (int v = 0; v < n_columns; v += VF_LANES)
-            finish_square(&g->finish, sums + r * NR + v, (j + v) * g->m + i + r, g->m,
-                          n_rows - r < VF_LANES ? (int)(n_rows - r) : VF_LANES,
-                          n_columns - v < VF_LANES ? n_columns - v : VF_LANES);
-}
-
 static void finish(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j)
 {
-    if (g->finish.transposed) {
-        finish_transposed(g, sums, i, n_rows, j, g->n - j < NR ? (int)(g->n - j) : NR);
-        return;
-    }
     switch (g->finish.act) { /* each is compiled by itself */
     case VG_ACT_NONE: finish_act(g, sums, i, n_rows, j, VG_ACT_NONE); break;
     case VG_ACT_RELU: finish_act(g, sums, i, n_rows, j, VG_ACT_RELU); break;

@@ -30,32 +30,18 @@ static weights weights_of(const vg_node *node)
                      .accumulate = node->accumulate};
 }
 
-/* The operand with more columns is packed a block at a time, the other as a whole: it is the one that stays in cache.
- */
 static vg_gemm product(const weights *w)
 {
-    if (w->n >= w->k)
-        return (vg_gemm){.m = w->n,
-                         .n = w->k,
-                         .k = w->n_rows,
-                         .a = w->dz,
-                         .a_row = 1,
-                         .a_step = w->n,
-                         .a_sums = w->sums,
-                         .b = w->x,
-                         .b_column = 1,
-                         .b_step = w->k};
-    return (vg_gemm){.m = w->k,
-                     .n = w->n,
+    return (vg_gemm){.m = w->n,
+                     .n = w->k,
                      .k = w->n_rows,
-                     .a = w->x,
+                     .a = w->dz,
                      .a_row = 1,
-                     .a_step = w->k,
-                     .b = w->dz,
+                     .a_step = w->n,
+                     .a_sums = w->sums,
+                     .b = w->x,
                      .b_column = 1,
-                     .b_step = w->n,
-                     .b_sums = w->sums,
-                     .finish.transposed = true};
+                     .b_step = w->k};
 }
 
 static size_t sums_bytes(const weights *w)

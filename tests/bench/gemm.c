@@ -52,7 +52,7 @@ static vg_gemm product(const job *j)
                          .b_column = 1,
                          .b_step = s->k,
                          .finish = {.c = j->x}};
-    if (j->d == DW && s->n >= s->k)
+    if (j->d == DW)
         return (vg_gemm){.m = s->n,
                          .n = s->k,
                          .k = s->m,
@@ -63,17 +63,6 @@ static vg_gemm product(const job *j)
                          .b_column = 1,
                          .b_step = s->k,
                          .finish = {.c = j->w}};
-    if (j->d == DW)
-        return (vg_gemm){.m = s->k,
-                         .n = s->n,
-                         .k = s->m,
-                         .a = j->x,
-                         .a_row = 1,
-                         .a_step = s->k,
-                         .b = j->y,
-                         .b_column = 1,
-                         .b_step = s->n,
-                         .finish = {.c = j->w, .transposed = true}};
     return (vg_gemm){.m = s->m,
                      .n = s->n,
                      .k = s->k,

@@ -181,31 +181,6 @@ static void bits_of_a_column_do_not_depend_on_the_columns_around_it(void **state
     }
 }
 
-static void a_transposed_product_has_the_same_bits(void **state)
-{
-    (void)state;
-    for (int isa = 0; isa < N_ISAS; isa++)
-        for (int trial = 0; trial < 10; trial++) {
-            setenv("VLGTR_ISA", isas[isa], 1);
-            const int64_t m = 1 + 7 * trial, n = 60 - 5 * trial;
-            problem p = problem_new(m, n, 300, true, true);
-            float *transposed = random_floats(m * n, 6), *add = random_floats(n * m, 7);
-            p.g.finish.transposed = true;
-            p.g.finish.c = transposed;
-            p.g.finish.add = trial % 2 ? add : NULL;
-            run(&p.g, 2);
-            p.g.finish = (vg_gemm_finish){.c = p.c};
-            run(&p.g, 1);
-            for (int64_t e = 0; e < m * n; e++) {
-                const float sum = p.c[e % m * n + e / m];
-                assert_true(transposed[e] == (trial % 2 ? sum + add[e] : sum));
-            }
-            free(transposed);
-            free(add);
-            problem_free(&p);
-        }
-}
-
 static void a_packed_operand_changes_no_bit(void **state)
 {
     (void)state;
@@ -378,7 +353,6 @@ int main(void)
         cmocka_unit_test(bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(bits_of_a_row_do_not_depend_on_the_rows_around_it),
         cmocka_unit_test(bits_of_a_column_do_not_depend_on_the_columns_around_it),
-        cmocka_unit_test(a_transposed_product_has_the_same_bits),
         cmocka_unit_test(a_packed_operand_changes_no_bit),
         cmocka_unit_test(a_finish_does_what_the_formula_says),
         cmocka_unit_test(the_sum_may_be_added_in_place),
