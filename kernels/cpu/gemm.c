@@ -173,6 +173,13 @@ static void ahead_of_finish(const vg_gemm *g, int64_t row, int64_t column, vg_ge
     ahead->row = f->c_row ? f->c_row : g->n;
 }
 
+/* Whether the sums of a tile are what C wants of it: it is finished where it stores them. */
+static bool is_plain(const vg_gemm *g)
+{
+    const vg_gemm_finish *f = &g->finish;
+    return g->k <= VG_GEMM_RUN && !g->rows && !f->z && !f->add && !f->bias && !f->scale && f->act == VG_ACT_NONE;
+}
+
 /* Row panels first.. of A (packed, n_panels of [length][mr]) times column panel j over one span. A tile is finished
  * while its sums are in the first-level cache, and its stores leave behind the next tile's products; while the panels
  * share a run of B, they fetch the next one. */
@@ -181,6 +188,7 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t mr = isa->mr, nr = isa->nr;
+    const bool plain = is_plain(g) && j * nr + nr <= g->n;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
         const int64_t steps = least(VG_GEMM_RUN, length - p), b_step = (nr + n_panels - 1) / n_panels;
         const bool finishes = start + p + steps == l->k;
@@ -191,8 +199,10 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
             const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
             vg_gemm_ahead ahead = {.b = next, .b_step = b_step};
             if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
-            isa->tile(steps, a + (i * length + p) * mr, here, sum, start + p > 0, ahead);
-            if (finishes) isa->finish(g, sum, row, n_rows, j * nr);
+            const bool in_c = plain && n_rows == mr;
+            isa->tile(steps, a + (i * length + p) * mr, here, in_c ? g->finish.c + row * ahead.row + j * nr : sum,
+                      in_c ? ahead.row : nr, start + p > 0, ahead);
+            if (finishes && !in_c) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }
 }

@@ -144,7 +144,7 @@ EACH_WIDTH static inline void finish_columns(const vg_gemm *g, const float *sums
                                              int count, vg_act act)
 {
     const vg_gemm_finish f = g->finish;
-    const vf bias = f.bias ? load_some(f.bias + j, count) : vf_set(0.0F);
+    const vf bias = f.bias ? load_some(f.bias + j, count) : vf_set(-0.0F); /* which changes no bit of a sum */
     const vf scale = f.scale ? load_some(f.scale + j, count) : vf_set(1.0F);
     for (int64_t r = 0; r < n_rows; r++, sums += NR) {
         const int64_t at = vg_gemm_row_of_c(g, i + r) + j;

@@ -13,7 +13,8 @@ static inline int steps_per_row(int64_t k)
 }
 
 static inline __attribute__((always_inline)) void tile_body(int64_t k, const float *a, const float *b, float *c,
-                                                            bool add, vg_gemm_ahead ahead, const bool finishes)
+                                                            int64_t c_row, bool add, vg_gemm_ahead ahead,
+                                                            const bool finishes)
 {
     const int shift = steps_per_row(k);
     vf left[MR], right[MR]; /* columns 0.. and VF_LANES.. of each row */
@@ -37,7 +38,7 @@ static inline __attribute__((always_inline)) void tile_body(int64_t k, const flo
         }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; i++, c += NR) {
+    for (int i = 0; i < MR; i++, c += c_row) {
         if (add) {
             left[i] += vf_load(c);
             right[i] += vf_load(c + VF_LANES);
@@ -47,12 +48,12 @@ static inline __attribute__((always_inline)) void tile_body(int64_t k, const flo
     }
 }
 
-static void tile(int64_t k, const float *a, const float *b, float *c, bool add, vg_gemm_ahead ahead)
+static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add, vg_gemm_ahead ahead)
 {
     if (ahead.c)
-        tile_body(k, a, b, c, add, ahead, true);
+        tile_body(k, a, b, c, c_row, add, ahead, true);
     else
-        tile_body(k, a, b, c, add, ahead, false);
+        tile_body(k, a, b, c, c_row, add, ahead, false);
 }
 
 #endif

@@ -181,6 +181,21 @@ static void bits_of_a_column_do_not_depend_on_the_columns_around_it(void **state
     }
 }
 
+/* Products too small for a float leave -0, in tiles at the edge and in whole ones, which are finished otherwise. */
+static void bits_of_a_zero_do_not_depend_on_its_place(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa < N_ISAS; isa++) {
+        setenv("VLGTR_ISA", isas[isa], 1);
+        problem p = problem_new(49, 50, 3, false, true);
+        for (int e = 0; e < 49 * 3; e++) p.a[e] = 1e-30F;
+        for (int e = 0; e < 50 * 3; e++) p.b[e] = -1e-30F;
+        run(&p.g, 1);
+        for (int e = 0; e < 49 * 50; e++) assert_memory_equal(p.c + e, p.c, sizeof(float));
+        problem_free(&p);
+    }
+}
+
 static void a_packed_operand_changes_no_bit(void **state)
 {
     (void)state;
@@ -353,6 +368,7 @@ int main(void)
         cmocka_unit_test(bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(bits_of_a_row_do_not_depend_on_the_rows_around_it),
         cmocka_unit_test(bits_of_a_column_do_not_depend_on_the_columns_around_it),
+        cmocka_unit_test(bits_of_a_zero_do_not_depend_on_its_place),
         cmocka_unit_test(a_packed_operand_changes_no_bit),
         cmocka_unit_test(a_finish_does_what_the_formula_says),
         cmocka_unit_test(the_sum_may_be_added_in_place),
