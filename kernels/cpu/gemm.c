@@ -49,6 +49,12 @@ typedef struct layout {
     size_t thread_floats, total_floats;
 } layout;
 
+/* Columns of B must follow one another: single lines of many rows are better fetched for all panels at once. */
+static bool can_pack_on_the_way(const vg_gemm *g)
+{
+    return !g->packed && g->b_step == 1;
+}
+
 static layout plan(const vg_gemm *g, int n_threads, float *workspace)
 {
     layout l = {.isa = vg_gemm_isa_get(),
@@ -57,12 +63,13 @@ static layout plan(const vg_gemm *g, int n_threads, float *workspace)
     const int64_t mr = l.isa->mr, nr = l.isa->nr;
     l.row_panels = pieces(g->m, mr);
     l.column_panels = pieces(g->n, nr);
-    l.block_panels = least(MAX_BLOCK_ROWS / mr, BLOCK_FLOATS / (mr * l.span) + 1);
-    l.block_panels = least(l.block_panels, l.row_panels);
+    const int64_t limit = least(MAX_BLOCK_ROWS / mr, BLOCK_FLOATS / (mr * l.span) + 1);
+    const int64_t most = can_pack_on_the_way(g) ? 2 * limit : limit; /* rather than B packed for two */
+    l.block_panels = l.row_panels <= most ? l.row_panels : limit;
+    const int64_t room = least(most, l.row_panels); /* that fewer rows may need */
     const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
     const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * g->k), 16);
-    l.thread_floats = vg_round_up((size_t)(l.block_panels * mr * l.span), 16) +
-                      vg_round_up((size_t)(l.block_panels * mr * nr), 16) + 16;
+    l.thread_floats = vg_round_up((size_t)(room * mr * l.span), 16) + vg_round_up((size_t)(room * mr * nr), 16) + 16;
     l.total_floats = partial + b + (size_t)n_threads * l.thread_floats;
     if (workspace) {
         l.partial = partial ? workspace : NULL;
@@ -91,16 +98,17 @@ typedef struct source {
     const float *scale;
     float *sums; /* of its lanes, or NULL */
     int width;
+    bool asks; /* while a panel is packed, for the next one */
 } source;
 
 static source source_a(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->a, g->a_row, g->a_step, g->m, g->rows, g->steps, g->a_scale, NULL, isa->mr};
+    return (source){g->a, g->a_row, g->a_step, g->m, g->rows, g->steps, g->a_scale, NULL, isa->mr, true};
 }
 
 static source source_b(const vg_gemm *g, const vg_gemm_isa *isa)
 {
-    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->steps, NULL, NULL, isa->nr};
+    return (source){g->b, g->b_column, g->b_step, g->n, NULL, g->steps, NULL, NULL, isa->nr, true};
 }
 
 /* Of the n steps from `start` on, how many are neighbours in the source. */
@@ -126,7 +134,7 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
             isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
                       s->data + (s->lanes ? 0 : lane) * s->lane + step * s->step, s->lane, s->step,
                       s->lanes ? s->lanes + lane : NULL, (int)least(s->width, s->n_lanes - lane), n,
-                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL);
+                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL, s->asks ? s->width : 0);
         }
     }
 }
@@ -141,6 +149,7 @@ void vg_gemm_pack(const vg_gemm *g, float *packed)
 /* One thread's part: row panels first_row..end_row, column panels first_column..end_column. */
 typedef struct part {
     int64_t first_row, end_row, first_column, end_column;
+    bool has_all_rows; /* as every other part */
 } part;
 
 /* The n_threads threads form a grid, the one whose largest part costs least: its tiles, and each panel about one more
@@ -160,7 +169,14 @@ static part part_of(const layout *l, int thread, int n_threads)
     }
     const int down = n_threads / best, row = thread / best, column = thread % best;
     return (part){l->row_panels * row / down, l->row_panels * (row + 1) / down, l->column_panels * column / best,
-                  l->column_panels * (column + 1) / best};
+                  l->column_panels * (column + 1) / best, down == 1};
+}
+
+/* Whether a panel of B is packed when it is used: by one thread and for one block of A, so that there is no later use
+ * to keep it for. */
+static bool packs_on_the_way(const vg_gemm *g, const layout *l, part mine)
+{
+    return can_pack_on_the_way(g) && mine.has_all_rows && l->row_panels <= l->block_panels;
 }
 
 /* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in. */
@@ -173,6 +189,21 @@ static void ahead_of_finish(const vg_gemm *g, int64_t row, int64_t column, vg_ge
     ahead->row = f->c_row ? f->c_row : g->n;
 }
 
+/* A column panel of B over one span, packed ([length][nr]); and what the next one will be packed from, NULL where it is
+ * packed already and lies behind this one. */
+typedef struct panel {
+    const float *b, *source;
+} panel;
+
+/* What tile i of n_tiles asks for in the run that begins at step p: its share of the packed run that follows, or of as
+ * much of what the next panel is packed from. */
+static vg_gemm_ahead ahead_in_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t n_tiles)
+{
+    const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p), share = (nr + n_tiles - 1) / n_tiles;
+    const float *next = b->source ? b->source + p * nr : b->b + (p + steps < length ? p + steps : l->k) * nr;
+    return (vg_gemm_ahead){.b = next + i * steps * share, .b_step = share};
+}
+
 /* Whether the sums of a tile are what C wants of it: it is finished where it stores them. */
 static bool is_plain(const vg_gemm *g)
 {
@@ -182,33 +213,41 @@ static bool is_plain(const vg_gemm *g)
 
 /* Row panels first.. of A (packed, n_panels of [length][mr]) times column panel j over one span. A tile is finished
  * while its sums are in the first-level cache, and its stores leave behind the next tile's products; while the panels
- * share a run of B, they fetch the next one. */
+ * share a run of B, they fetch what follows it. */
 static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t first, int64_t n_panels,
-                      const float *b, int64_t j, int64_t start, int64_t length, float *sums)
+                      const panel *b, int64_t j, int64_t start, int64_t length, float *sums)
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t mr = isa->mr, nr = isa->nr;
     const bool plain = is_plain(g) && j * nr + nr <= g->n;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
-        const int64_t steps = least(VG_GEMM_RUN, length - p), b_step = (nr + n_panels - 1) / n_panels;
+        const int64_t steps = least(VG_GEMM_RUN, length - p);
         const bool finishes = start + p + steps == l->k;
-        const float *here = b + (j * l->k + start + p) * nr,
-                    *next = here + (p + steps < length ? steps : l->k - p) * nr;
-        for (int64_t i = 0; i < n_panels; i++, next += steps * b_step) {
+        for (int64_t i = 0; i < n_panels; i++) {
             float *sum = sums + i * mr * nr;
-            const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
-            vg_gemm_ahead ahead = {.b = next, .b_step = b_step};
+            const int64_t row = (first + i) * mr;
+            vg_gemm_ahead ahead = ahead_in_b(l, b, p, length, i, n_panels);
             if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
-            const bool in_c = plain && n_rows == mr;
-            isa->tile(steps, a + (i * length + p) * mr, here, in_c ? g->finish.c + row * ahead.row + j * nr : sum,
-                      in_c ? ahead.row : nr, start + p > 0, ahead);
-            if (finishes && !in_c) isa->finish(g, sum, row, n_rows, j * nr);
+            const bool in_c = plain && row + mr <= g->m;
+            isa->tile(steps, a + (i * length + p) * mr, b->b + p * nr,
+                      in_c ? g->finish.c + row * ahead.row + j * nr : sum, in_c ? ahead.row : nr, start + p > 0, ahead);
+            if (finishes && !in_c) isa->finish(g, sum, row, least(mr, g->m - row), j * nr);
         }
     }
 }
 
-static void run_part(const vg_gemm *g, const layout *l, part mine, const float *b, int64_t start, int64_t length,
-                     float *memory)
+/* Column panel j, which this thread alone uses, and at once: it is packed into the place of the one before. */
+static panel pack_on_the_way(const vg_gemm *g, const layout *l, part mine, int64_t j, int64_t start, int64_t length)
+{
+    const int64_t nr = l->isa->nr;
+    float *packed = l->b + mine.first_column * nr * l->k;
+    source b = source_b(g, l->isa);
+    b.asks = false; /* the tiles do */
+    pack_panels(l->isa, &b, j, j + 1, start, length, packed);
+    return (panel){packed, g->b + (j + 1) * nr * g->b_column + start};
+}
+
+static void run_part(const vg_gemm *g, const layout *l, part mine, int64_t start, int64_t length, float *memory)
 {
     const vg_gemm_isa *isa = l->isa;
     const int64_t mr = isa->mr, nr = isa->nr;
@@ -223,7 +262,10 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, const float *
         pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : tiles;
-            run_panel(g, l, a, i, n_panels, b, j, start, length, sums);
+            const panel here = packs_on_the_way(g, l, mine)
+                                   ? pack_on_the_way(g, l, mine, j, start, length)
+                                   : (panel){.b = (g->packed ? g->packed : l->b) + (j * l->k + start) * nr};
+            run_panel(g, l, a, i, n_panels, &here, j, start, length, sums);
         }
     }
 }
@@ -253,18 +295,17 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 #pragma omp parallel num_threads(n_asked) if (n_asked > 1)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
-        if (!g->packed) {
+        const part mine = part_of(&l, thread, n_threads);
+        if (!g->packed && !packs_on_the_way(g, &l, mine)) {
             const source b = source_b(g, l.isa);
             const int64_t first = l.column_panels * thread / n_threads;
             pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, l.k,
                         l.b + first * l.isa->nr * l.k);
 #pragma omp barrier
         }
-        const part mine = part_of(&l, thread, n_threads);
         for (int64_t start = 0, length; start < l.k; start += length) {
             length = span_from(g, &l, start);
-            run_part(g, &l, mine, g->packed ? g->packed : l.b, start, length,
-                     l.threads + (size_t)thread * l.thread_floats);
+            run_part(g, &l, mine, start, length, l.threads + (size_t)thread * l.thread_floats);
         }
     }
 }

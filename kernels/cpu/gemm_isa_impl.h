@@ -61,16 +61,16 @@ static inline int64_t lane_of(const int32_t *lanes, int i)
     return lanes ? lanes[i] : i;
 }
 
-/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the next panel are asked for:
- * as many short rows at once are more than the hardware follows. */
+/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the next panel are asked for
+ * where it lies `ahead` lanes further on: as many short rows at once are more than the hardware follows. */
 EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, const int32_t *lanes,
-                                          int n_lanes, const float *scale)
+                                          int n_lanes, const float *scale, int ahead)
 {
     vf rows[VF_LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < VF_LANES; i++) {
         rows[i] = i < n_lanes ? vf_load(src + lane_of(lanes, i) * lane) : vf_set(0.0F);
-        if (i < width && !lanes) __builtin_prefetch(src + (i + width) * lane, 0, 2);
+        if (i < width && !lanes) __builtin_prefetch(src + (i + ahead) * lane, 0, 2);
     }
     if (scale)
 #pragma GCC unroll 16
@@ -93,38 +93,40 @@ static void pack_slowly(float *dst, int width, const float *src, int64_t lane, i
 
 /* Steps lie side by side in the source. */
 EACH_WIDTH static inline void pack_end_to_end(float *dst, int width, const float *src, int64_t lane,
-                                              const int32_t *lanes, int n_lanes, int64_t k, const float *scale)
+                                              const int32_t *lanes, int n_lanes, int64_t k, const float *scale,
+                                              int ahead)
 {
     int64_t p = 0;
     for (; p + VF_LANES <= k; p += VF_LANES)
         for (int i = 0; i < width; i += VF_LANES) {
             const int here = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
             pack_square(dst + p * width + i, width, src + (lanes ? 0 : i) * lane + p, lane, lanes ? lanes + i : NULL,
-                        here, scale ? scale + p : NULL);
+                        here, scale ? scale + p : NULL, ahead);
         }
     pack_slowly(dst + p * width, width, src + p, lane, 1, lanes, n_lanes, k - p, scale ? scale + p : NULL);
 }
 
 EACH_WIDTH static inline void pack_width(float *dst, int width, const float *src, int64_t lane, int64_t step,
-                                         const int32_t *lanes, int n_lanes, int64_t k, const float *scale, float *sums)
+                                         const int32_t *lanes, int n_lanes, int64_t k, const float *scale, float *sums,
+                                         int ahead)
 {
     if (lane == 1 && !scale)
         pack_side_by_side(dst, width, src, step, n_lanes, k, sums);
     else if (step == 1 && lanes)
-        pack_end_to_end(dst, width, src, lane, lanes, n_lanes, k, scale);
+        pack_end_to_end(dst, width, src, lane, lanes, n_lanes, k, scale, 0);
     else if (step == 1) /* compiled by itself too */
-        pack_end_to_end(dst, width, src, lane, NULL, n_lanes, k, scale);
+        pack_end_to_end(dst, width, src, lane, NULL, n_lanes, k, scale, ahead);
     else
         pack_slowly(dst, width, src, lane, step, lanes, n_lanes, k, scale);
 }
 
 static void pack(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
-                 int64_t k, const float *scale, float *sums)
+                 int64_t k, const float *scale, float *sums, int ahead)
 {
     if (width == MR) /* each width is compiled by itself */
-        pack_width(dst, MR, src, lane, step, lanes, n_lanes, k, scale, sums);
+        pack_width(dst, MR, src, lane, step, lanes, n_lanes, k, scale, sums, ahead);
     else
-        pack_width(dst, NR, src, lane, step, lanes, n_lanes, k, scale, sums);
+        pack_width(dst, NR, src, lane, step, lanes, n_lanes, k, scale, sums, ahead);
 }
 
 static inline vf activate(vg_act act, vf z)

@@ -360,6 +360,24 @@ static void not_a_number_stays_one(void **state)
     }
 }
 
+static void fewer_rows_need_no_more_memory(void **state)
+{
+    (void)state;
+    const float packed = 0;
+    for (int isa = 0; isa < N_ISAS; isa++)
+        for (int trial = 0; trial < 8; trial++) {
+            setenv("VLGTR_ISA", isas[isa], 1);
+            vg_gemm g = {.n = 100, .k = trial & 4 ? 2000 : 300, .a_step = trial & 2 ? 7 : 1, .b_step = 1};
+            if (trial & 1) g.packed = &packed;
+            size_t before = 0;
+            for (g.m = 1; g.m < 1200; g.m++) {
+                const size_t bytes = vg_gemm_workspace(&g, 2);
+                assert_true(bytes >= before);
+                before = bytes;
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +388,7 @@ int main(void)
         cmocka_unit_test(bits_of_a_column_do_not_depend_on_the_columns_around_it),
         cmocka_unit_test(bits_of_a_zero_do_not_depend_on_its_place),
         cmocka_unit_test(a_packed_operand_changes_no_bit),
+        cmocka_unit_test(fewer_rows_need_no_more_memory),
         cmocka_unit_test(a_finish_does_what_the_formula_says),
         cmocka_unit_test(the_sum_may_be_added_in_place),
 #if defined(__x86_64__)
