@@ -98,16 +98,17 @@ class Bench:
             if test.stem == f"test_cuda_{source.stem}" or any(re.search(rf"\bVG_OP_{row}\b", text) for row in rows):
                 yield [self.build / "tests/unit" / test.stem]
 
-    def kernel_verdict(self, folder, source, runs):
-        for mode, orders in runs.items():
-            out = self.compiled(folder, mode, source)
-            if not out:
-                return "does not compile"
-            library = self.plug_in(folder, mode, source, out)
-            for order in orders:
-                for command in self.tests_of(source):
-                    if not self.passes(command, VG_EMU_ORDER=order, LD_PRELOAD=str(library)):
-                        return f"caught by {command[-1] if len(command) > 1 else command[0].name}, {mode} {order}"
+    def kernel_verdict(self, folder, source, mode, is_mutant=lambda: True):
+        """is_mutant takes a compilation: it is asked of what the first test lets pass."""
+        out = self.compiled(folder, mode, source)
+        if not out:
+            return "does not compile"
+        library = self.plug_in(folder, mode, source, out)
+        for i, (order, command) in enumerate(itertools.product(RUNS[mode], self.tests_of(source))):
+            if not self.passes(command, VG_EMU_ORDER=order, LD_PRELOAD=str(library)):
+                return f"caught by {command[-1] if len(command) > 1 else command[0].name}, {mode} {order}"
+            if i == 0 and not is_mutant():
+                return "is not in the code"
         return "survived"
 
     # --- host code ---
@@ -120,7 +121,7 @@ class Bench:
             self.links[program] = shlex.split(lines[-1].removeprefix(": && ").removesuffix(" && :"))
         return self.links[program]
 
-    def host_verdict(self, folder, source, seeds):
+    def host_verdict(self, folder, source):
         out = self.compiled(folder, "host", source)
         if not out:
             return "does not compile"
@@ -129,7 +130,7 @@ class Bench:
             binary = folder / pathlib.Path(program).name
             words[words.index("-o") + 1] = str(binary)
             subprocess.run([words[0], str(out), *words[1:]], cwd=self.build, check=True)  # before the archives
-            for seed in seeds:
+            for seed in SEEDS:
                 plug_in = self.build / "tests/emu/libkernels_fast.so"
                 start = f"VG_EMU_SEED=$(({seed} + OMPI_COMM_WORLD_RANK)) LD_PRELOAD={plug_in} exec {binary}"
                 if not self.passes(["mpirun", "--oversubscribe", "-n", str(ranks), "sh", "-c", start],
@@ -137,24 +138,23 @@ class Bench:
                     return f"caught by {binary.name} on {ranks} ranks, order {seed}"
         return "survived"
 
-    # --- both ---
-
-    def verdict(self, folder, source, everything=True):
-        """"survived", "does not compile", or what caught it."""
-        if source.suffix == ".c":
-            return self.host_verdict(folder, source, SEEDS)
-        return self.kernel_verdict(folder, source, RUNS if everything else {"check": ["forward"]})
+    # --- both: "survived", "does not compile", "is not in the code", or what caught it ---
 
     def try_unbroken(self, source):
         """ctest runs kernels as they are in all orders: here it is seen that they pass when compiled in the same way."""
         with tempfile.TemporaryDirectory() as name:
-            return self.verdict(pathlib.Path(name), source, everything=False)
+            folder = pathlib.Path(name)
+            if source.suffix == ".c":
+                return self.host_verdict(folder, source)
+            return self.kernel_verdict(folder, source, "check")
 
     def is_in_the_code(self, folder, source, broken, text):
         """Whether the compiler makes something else of the unbroken text, in the same place: its path is in the object."""
-        object_of_mutant = (folder / "check.o").read_bytes()
+        text_of_mutant, object_of_mutant = broken.read_text(), (folder / "check.o").read_bytes()
         broken.write_text(text)
-        return self.compiled(folder, "check", source).read_bytes() != object_of_mutant
+        object_of_text = self.compiled(folder, "check", source).read_bytes()
+        broken.write_text(text_of_mutant)
+        return object_of_text != object_of_mutant
 
     def try_site(self, source, site, text):
         with tempfile.TemporaryDirectory() as name:
@@ -162,10 +162,10 @@ class Bench:
             broken = folder / site.function.file.relative_to(ROOT)
             broken.parent.mkdir(parents=True)
             broken.write_text(text[:site.start] + site.text + text[site.end:])
-            verdict = self.verdict(folder, source)
-            if verdict == "survived" and source.suffix == ".cu" and not self.is_in_the_code(folder, source, broken, text):
-                return "is not in the code"
-            return verdict
+            if source.suffix == ".c":
+                return self.host_verdict(folder, source)
+            checked = self.kernel_verdict(folder, source, "check", lambda: self.is_in_the_code(folder, source, broken, text))
+            return self.kernel_verdict(folder, source, "fast") if checked == "survived" else checked
 
 
 def operations_of(source):
