@@ -7,10 +7,12 @@
         print(bench.hashes("a"))
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -107,6 +109,12 @@ class Bench:
             rank = [int(e.split(b"=")[1]) for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
             found[rank[0] if rank else 0] = int(entry.name)
         return found
+
+    def kill_left(self):
+        """Ends ranks that outlived their launcher."""
+        for pid in self.processes().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def wait_for_step(self, step, folder, process):
         """Until the run has told of this step; whether it still goes on then."""

@@ -31,7 +31,7 @@ def kill_and_resume(bench, want, trial, chance):
             break
         time.sleep(0.005)
     process.wait()
-    os.system(f"pkill -9 -f run.folder={folder}")  # ranks that outlived their launcher
+    bench.kill_left()
     again = chance.choice([r for r in (1, 2, 3, 4) if r != ranks])
     bench.train(again, options)
     same = bench.hashes(folder)[LAST] == want

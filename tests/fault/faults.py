@@ -94,8 +94,7 @@ def meet(bench, number, fault, want):
     text, seconds = watch(process)
     text = '\n'.join(l for l in text.splitlines() if re.match('vlgtr|warning', l))
     found = left(bench, folder)
-    for pid in bench.processes().values():  # one that stands still
-        os.kill(pid, 9)
+    bench.kill_left()  # one that stands still
     mend()
     line = re.search(f".*{said}.*", text)
     once = "is gone" in said or "is gone" not in text  # ranks that follow the one that says why are no news

@@ -34,8 +34,7 @@ def disturb(bench, folder, ranks, do, **options):
         process.wait(timeout=90)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        for pid in bench.processes().values():
-            os.kill(pid, signal.SIGKILL)
+        bench.kill_left()
     return process.wait(), time.monotonic() - began, pathlib.Path(bench.path(f"{folder}.err")).read_text()
 
 
