@@ -1,4 +1,4 @@
-/* The loops around the tiles. K is cut into spans, so that a packed block of A always fits the second-level cache; a
+/* The loops around the tiles. K is cut into spans, so that a packed block of A fits the second-level cache; a
  * span is a multiple of VG_GEMM_RUN, and the sums of earlier spans wait in the workspace and are added to in order, so
  * spans do not show in the bits either. */
 #include "kernels/cpu/cpu_impl.h"
@@ -64,7 +64,7 @@ static layout plan(const vg_gemm *g, int n_threads, float *workspace)
     l.row_panels = pieces(g->m, mr);
     l.column_panels = pieces(g->n, nr);
     const int64_t limit = least(MAX_BLOCK_ROWS / mr, BLOCK_FLOATS / (mr * l.span) + 1);
-    const int64_t most = can_pack_on_the_way(g) ? 2 * limit : limit; /* rather than B packed for two */
+    const int64_t most = can_pack_on_the_way(g) ? 2 * limit : limit; /* rather one large block than B kept for two */
     l.block_panels = l.row_panels <= most ? l.row_panels : limit;
     const int64_t room = least(most, l.row_panels); /* that fewer rows may need */
     const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
