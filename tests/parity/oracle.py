@@ -347,12 +347,12 @@ def corners(b):
 
 
 def giou(a, b):
-    """Of boxes cxcywh that broadcast."""
+    """Of boxes cxcywh that broadcast. Areas are products of columns: the gradient of torch.prod looks for zeros on the host."""
     a, b = torch.broadcast_tensors(corners(a), corners(b))
     area = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b)]
     inner = (torch.min(a[..., 2:], b[..., 2:]) - torch.max(a[..., :2], b[..., :2])).clamp(min=0)
     outer = (torch.max(a[..., 2:], b[..., 2:]) - torch.min(a[..., :2], b[..., :2])).clamp(min=0)
-    intersection, hull = inner.prod(-1), outer.prod(-1)
+    intersection, hull = inner[..., 0] * inner[..., 1], outer[..., 0] * outer[..., 1]
     union = area[0] + area[1] - intersection
     return intersection / (union + 1e-7) - (hull - union) / (hull + 1e-7)
 
