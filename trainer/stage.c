@@ -85,23 +85,10 @@ static vg_status check_selection(const selection *s, int index)
     return VG_OK;
 }
 
-static bool text_trains(const vg_options *o, const vg_stage *stage)
+/* Whether phrase features are kept instead of encoding phrases in every step. */
+static bool keeps_text(const selection *s)
 {
-    /* every parameter of the tower is as good as any: patterns are over names, so ask for all kinds */
-    static const char *const samples[] = {"text.embeddings.word_embeddings.weight", "text.embeddings.LayerNorm.weight"};
-    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
-        if (vg_stage_lr_of(o, stage, samples[i]) > 0) return true;
-    for (int64_t i = 0; i < o->text_depth; i++) {
-        char name[128];
-        snprintf(name, sizeof name, "text.encoder.layer.%d.output.dense.weight", (int)i);
-        if (vg_stage_lr_of(o, stage, name) > 0) return true;
-    }
-    return false;
-}
-
-bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage)
-{
-    return strcmp(o->features_phrases, "off") != 0 && !text_trains(o, stage);
+    return strcmp(s->o->features_phrases, "off") != 0 && !any_trains(s, "text.");
 }
 
 static bool augments(const vg_stage *stage)
@@ -141,13 +128,13 @@ static vg_status plan_graph(const compile *c, vg_graph *g, vg_program **out)
 /* The training program's graph, differentiated; the gradient order goes into order[params->n]. */
 static vg_status train_graph(const compile *c, vg_graph *g, int *order, int *n_order)
 {
+    const selection s = {c->o, c->stage, c->params};
     const vg_program_spec spec = {.shape = c->shape,
                                   .loss = true,
-                                  .text_trains = text_trains(c->o, c->stage),
+                                  .text_trains = any_trains(&s, "text."),
                                   .image_positions_train = vg_stage_lr_of(c->o, c->stage, "vision.pos_embed") > 0,
-                                  .cached_text = vg_stage_keeps_text(c->o, c->stage)};
+                                  .cached_text = keeps_text(&s)};
     VG_TRY(vg_model_build(c->o, &spec, c->params, g));
-    const selection s = {c->o, c->stage, c->params};
     VG_TRY(vg_graph_differentiate(g, is_trainable, &s));
     vg_graph_gradient_order(g, order, n_order);
     return VG_OK;
@@ -190,8 +177,8 @@ static vg_status compile_sides(compile c, vg_stage_run *run)
 static vg_status compile_answer(const compile *c, vg_program **out)
 {
     vg_graph *g = NULL;
-    const vg_program_spec spec = {.shape = vg_model_batch_shape(c->o),
-                                  .cached_text = vg_stage_keeps_text(c->o, c->stage)};
+    const selection s = {c->o, c->stage, c->params};
+    const vg_program_spec spec = {.shape = vg_model_batch_shape(c->o), .cached_text = keeps_text(&s)};
     VG_TRY(vg_graph_new(c->params, &g));
     vg_status st = vg_model_build(c->o, &spec, c->params, g);
     if (st == VG_OK) st = plan_graph(c, g, out);
@@ -318,7 +305,7 @@ static vg_status compile_all(vg_stage_run *run, const vg_options *o, int index, 
     const compile c = {o, run->stage, run->shape, params, backend, n_threads};
     VG_TRY(compile_sides(c, run));
     VG_TRY(compile_answer(&c, &run->answer));
-    return vg_stage_keeps_text(o, run->stage) ? compile_text(&c, &run->text) : VG_OK;
+    return keeps_text(&s) ? compile_text(&c, &run->text) : VG_OK;
 }
 
 vg_status vg_stage_compile(const vg_options *o, int index, bool stored_images, vg_params *params,

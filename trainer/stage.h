@@ -69,9 +69,6 @@ double vg_stage_lr_of(const vg_options *o, const vg_stage *stage, const char *na
 /* The course: the share of the base learning rate at step `step` (0-based) of the stage. */
 double vg_stage_course(const vg_stage *stage, int64_t step);
 
-/* Whether the stage keeps phrase features instead of encoding phrases in every step. */
-bool vg_stage_keeps_text(const vg_options *o, const vg_stage *stage);
-
 /* Fixed views of each image in the stage: features.views where it augments and nothing of the vision tower trains, else
  * 0. */
 int vg_stage_views(const vg_options *o, const vg_stage *stage, const vg_params *params);
