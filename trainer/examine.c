@@ -1,6 +1,5 @@
 #include "trainer/examine.h"
 
-#include "data/tokenizer.h"
 #include "dist/device.h"
 #include "kernels/backend.h"
 #include "trainer/compute.h"
@@ -186,7 +185,7 @@ static void check_files(doctor *d)
         if (*weights[i])
             say(d, access(weights[i], R_OK) == 0 ? OK : FAIL, "weights", "%s%s%s", weights[i],
                 access(weights[i], R_OK) == 0 ? "" : ": ", access(weights[i], R_OK) == 0 ? "" : strerror(errno));
-    say_status(d, "tokenizer", vg_tokenizer_open(o->text_tokenizer, &tokenizer), o->text_tokenizer);
+    say_status(d, "tokenizer", vg_open_tokenizer(o, &tokenizer), o->text_tokenizer);
     vg_tokenizer_close(tokenizer);
     check_split(d, vg_open_train_split);
     check_split(d, vg_open_eval_split);

@@ -29,3 +29,17 @@ vg_status vg_open_eval_split(const vg_options *o, vg_split **out)
     return vg_fail_at(st, "data.eval_split%s",
                       listed ? ", which data.without does not serve (`vlgtr shard filter --without` does)" : "");
 }
+
+vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out)
+{
+    vg_tokenizer *t = NULL;
+    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &t));
+    if (vg_tokenizer_size(t) <= o->text_vocab) {
+        *out = t;
+        return VG_OK;
+    }
+    const int last = vg_tokenizer_size(t) - 1;
+    vg_tokenizer_close(t);
+    return vg_fail(VG_E_CONFIG, "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, last,
+                   (long long)o->text_vocab);
+}

@@ -1,8 +1,9 @@
-/* The splits that a run configuration names. Local. */
+/* The splits and the tokenizer that a run configuration names. Local. */
 #ifndef VG_TRAINER_SPLITS_H
 #define VG_TRAINER_SPLITS_H
 
 #include "data/shard.h"
+#include "data/tokenizer.h"
 #include "trainer/options.h"
 
 /* What trains: data.train_split of data.sets, or of data.shards, without the records that data.without lists. Errors:
@@ -12,5 +13,9 @@ vg_status vg_open_train_split(const vg_options *o, vg_split **out);
 /* What is evaluated: all of data.eval_split of data.shards, and its images are there. An accuracy is one of every
  * sentence, so data.without, which may name sentences of this split, does not serve it. Errors: as above. */
 vg_status vg_open_eval_split(const vg_options *o, vg_split **out);
+
+/* text.tokenizer, whose ids all have a row in the embedding table. Errors: VG_E_CONFIG (some have none), VG_E_DATA,
+ * VG_E_NOMEM. */
+vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out);
 
 #endif

@@ -8,16 +8,6 @@
 _Static_assert((int)VG_MAX_SIDES == (int)VG_LOADER_SIDES, "a stage has as many sides");
 _Static_assert((int)VG_MAX_DATA_SETS == (int)VG_LOADER_SETS, "a stage has a weight for each set of the loader");
 
-static vg_status open_text(vg_run *r)
-{
-    const vg_options *o = r->o;
-    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &r->tokenizer));
-    VG_CHECK(vg_tokenizer_size(r->tokenizer) <= o->text_vocab, VG_E_CONFIG,
-             "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, vg_tokenizer_size(r->tokenizer) - 1,
-             (long long)o->text_vocab);
-    return VG_OK;
-}
-
 /* What is evaluated is looked at now, too, and not when all steps are done. */
 static vg_status open_splits(vg_run *r)
 {
@@ -75,7 +65,7 @@ static void fill_stages(vg_run *r)
 
 vg_status vg_run_open_stream(vg_run *r)
 {
-    VG_TRY(open_text(r));
+    VG_TRY(vg_open_tokenizer(r->o, &r->tokenizer));
     VG_TRY(open_splits(r));
     r->epoch_samples = vg_loader_epoch_size(r->train_split, (int)r->o->data_phrases);
     fill_stages(r);

@@ -2,6 +2,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "trainer/process.h"
+#include "trainer/splits.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ static vg_status open_trained(vg_trained *t)
     VG_TRY(vg_model_declare(&t->options, t->params));
     VG_TRY(vg_params_layout(t->params, NULL, 0));
     VG_TRY(vg_trained_weights(t->path, t->params));
-    VG_TRY(vg_tokenizer_open(t->options.text_tokenizer, &t->tokenizer));
+    VG_TRY(vg_open_tokenizer(&t->options, &t->tokenizer));
     return compile(t);
 }
 
