@@ -248,9 +248,8 @@ static vg_status image_put(vg_shard_maker *m, vg_shard_writer *writer, vg_kept_r
     if (st == VG_OK) VG_TRY(image_tell(m, r, &image));
     if (st == VG_OK) return image_count(m, &image);
     if (st != VG_E_DATA) return st;
-    char why[400];
-    snprintf(why, sizeof why, "%s", vg_error_text());
-    return image_reject(m, r, why);
+    m->report->bad_images++;
+    return vg_import_reject(m->log, r->n_sentences, "%s", vg_error_text()); /* which begins with the image */
 }
 
 /* How many images from `first` on are in memory together. */

@@ -1,5 +1,6 @@
 /* The checks that make the tables of a shard safe to use: after them every offset, length, id and box can be trusted
  * without looking again. */
+#define _POSIX_C_SOURCE 200809L
 #include "data/shard_impl.h"
 
 #include "data/utf8.h"
@@ -75,16 +76,19 @@ const char *vg_shard_sentence_fault(const vg_shard_tables *t, const vg_shard_sen
     return s->record == vg_shard_sentence_record(t, s) ? NULL : "its row does not match its hash";
 }
 
+bool vg_shard_name_fits(const char *name, size_t least)
+{
+    const size_t n = strnlen(name, VG_SHARD_NAME_BYTES);
+    return n >= least && n < VG_SHARD_NAME_BYTES && vg_utf8_valid(name, n);
+}
+
 static vg_status check_names(const char *path, const char *table, const vg_shard_name *names, size_t n, size_t least)
 {
     VG_CHECK(n <= VG_SHARD_MAX_NAMES, VG_E_DATA, "%s: %zu rows in /%s, more than %d", path, n, table,
              VG_SHARD_MAX_NAMES);
-    for (size_t i = 0; i < n; i++) {
-        const char *nul = memchr(names[i], '\0', VG_SHARD_NAME_BYTES);
-        const size_t length = nul ? (size_t)(nul - names[i]) : 0;
-        VG_CHECK(nul && length >= least && vg_utf8_valid(names[i], length), VG_E_DATA,
-                 "%s: /%s row %zu is not a name of %zu to %d bytes", path, table, i, least, VG_SHARD_NAME_BYTES - 1);
-    }
+    for (size_t i = 0; i < n; i++)
+        VG_CHECK(vg_shard_name_fits(names[i], least), VG_E_DATA, "%s: /%s row %zu is not a name of %zu to %d bytes",
+                 path, table, i, least, VG_SHARD_NAME_BYTES - 1);
     return VG_OK;
 }
 

@@ -67,8 +67,6 @@ typedef struct vg_shard_tables {
 typedef struct vg_shard {
     char *path;
     int fd;
-    dev_t device;
-    ino_t inode;
     vg_shard_tables tables;
     uint64_t *chunk_at; /* file offset of each chunk of /bytes */
     size_t n_chunks;
@@ -105,8 +103,9 @@ void vg_shard_close(vg_shard *shard);
 /* The encoded bytes of image row i, hash checked; as vg_split_read_image. Thread-safe. */
 vg_status vg_shard_read_image(const vg_shard *shard, size_t i, unsigned char **bytes, size_t *capacity, size_t *n);
 
-/* Shard files: those named, and for a folder its *.h5 by name. The caller releases the list, also on failure. Errors:
- * VG_E_DATA (nothing there), VG_E_NOMEM. */
+/* Shard files: those named, and for a folder its *.h5 by name, behind those that are in the list. The caller releases
+ * the list, also on failure. Errors: VG_E_DATA (nothing there; a file that is named twice, as by its folder or through
+ * a link, and would count twice), VG_E_NOMEM. */
 typedef struct vg_shard_paths {
     char **path;
     size_t n, capacity;
@@ -121,6 +120,8 @@ vg_status vg_shard_leave_out(vg_shard_tables *tables, const vg_record_list *with
 /* Checks every row of tables that claim to lie in `path`. on_fault NULL: the first at fault is an error. Errors:
  * VG_E_DATA, and what on_fault returns. */
 vg_status vg_shard_check(const char *path, const vg_shard_tables *tables, vg_row_fault_fn *on_fault, void *user);
+/* Whether a split or kind can be stored: of `least` to 63 bytes, in UTF-8. At most 64 bytes are looked at. */
+bool vg_shard_name_fits(const char *name, size_t least);
 /* What is wrong with one row, NULL when nothing is. `end` is the end of the bytes of the image before and moves on;
  * `before` is the image of the sentence before, -1 at first. */
 const char *vg_shard_image_fault(const vg_shard_tables *tables, const vg_shard_image *image, uint64_t *end);

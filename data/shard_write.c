@@ -40,6 +40,9 @@ static vg_status name_row(vg_shard_name **names, size_t *n, size_t *capacity, co
             return VG_OK;
         }
     }
+    VG_CHECK(*n < VG_SHARD_MAX_NAMES, VG_E_DATA,
+             "'%s' is one of more than %d splits or kinds; smaller shards (--shard-mb) hold fewer", name,
+             VG_SHARD_MAX_NAMES);
     VG_TRY(vg_grow(names, capacity, *n + 1, sizeof **names));
     memset((*names)[*n], 0, sizeof **names);
     memcpy((*names)[*n], name, strlen(name));
@@ -79,8 +82,8 @@ static vg_status boxes_add(vg_shard_writer *w, const vg_new_sentence *s, int64_t
 static vg_status sentence_add(vg_shard_writer *w, const vg_new_sentence *s)
 {
     vg_shard_tables *t = &w->tables;
-    VG_CHECK(strlen(s->split) < VG_SHARD_NAME_BYTES && strlen(s->kind) < VG_SHARD_NAME_BYTES, VG_E_DATA,
-             "sentence %lld: its split or kind has more than %d bytes", (long long)s->sentence_id,
+    VG_CHECK(vg_shard_name_fits(s->split, 1) && vg_shard_name_fits(s->kind, 0), VG_E_DATA,
+             "sentence %lld: its split or kind has more than %d bytes, or is not UTF-8", (long long)s->sentence_id,
              VG_SHARD_NAME_BYTES - 1);
     VG_TRY(vg_grow(&t->sentences, &w->capacity.sentences, t->n_sentences + 1, sizeof *t->sentences));
     vg_shard_sentence *row = &t->sentences[t->n_sentences];

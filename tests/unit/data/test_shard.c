@@ -298,6 +298,12 @@ static void a_record_that_readers_refuse_is_not_written(void **state)
     two[1].text_bytes = 0;
     assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
     ASSERT_SAYS("its text is empty");
+    two[1] = eight[0];
+    two[1].split = "\xff";
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
+    ASSERT_SAYS("its split or kind");
+    two[1].split = "";
+    assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
     bad.n_sentences = 0;
     assert_int_equal(vg_shard_writer_add(w, &bad), VG_E_DATA);
     bad = image_of(9, "", 0, eight, 1);
@@ -310,6 +316,27 @@ static void a_record_that_readers_refuse_is_not_written(void **state)
     assert_int_equal(shard->tables.n_sentences, 3);
     assert_int_equal(shard->tables.n_boxes, 3);
     assert_int_equal(shard->tables.images[0].offset, 0);
+    vg_shard_close(shard);
+}
+
+static void no_more_kinds_are_written_than_are_read(void **state)
+{
+    const char *path = path_in(*state, "kinds.h5");
+    vg_shard_writer *w = NULL;
+    vg_shard *shard = NULL;
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    for (int64_t i = 0; i <= VG_SHARD_MAX_NAMES; i++) {
+        char kind[32];
+        vg_new_sentence one = eight[0];
+        const vg_new_image image = image_of(i, "bytes", 5, &one, 1);
+        snprintf(kind, sizeof kind, "%lld", (long long)i);
+        one.kind = kind;
+        assert_int_equal(vg_shard_writer_add(w, &image), i < VG_SHARD_MAX_NAMES ? VG_OK : VG_E_DATA);
+    }
+    ASSERT_SAYS("'4096' is one of more than 4096 splits or kinds");
+    MUST(vg_shard_writer_close(w, 0));
+    MUST(vg_shard_open(path, &shard));
+    assert_int_equal(shard->tables.n_kinds, VG_SHARD_MAX_NAMES);
     vg_shard_close(shard);
 }
 
@@ -577,6 +604,7 @@ int main(void)
         IN_SCRATCH(threads_read_images_side_by_side),
         IN_SCRATCH(nothing_appears_before_the_shard_is_whole),
         IN_SCRATCH(a_record_that_readers_refuse_is_not_written),
+        IN_SCRATCH(no_more_kinds_are_written_than_are_read),
         IN_SCRATCH(a_shard_in_no_folder_is_a_storage_error),
         IN_SCRATCH(cut_shards_are_refused_by_name),
         IN_SCRATCH(a_flipped_byte_never_reads_differently),
