@@ -46,15 +46,53 @@ static vg_status folder_list(const char *folder, vg_shard_paths *list)
     return VG_OK;
 }
 
+/* What a path leads to. */
+typedef struct place {
+    dev_t device;
+    ino_t inode;
+    const char *path;
+} place;
+
+static int by_place(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    if (x->device != y->device) return x->device < y->device ? -1 : 1;
+    return (x->inode > y->inode) - (x->inode < y->inode);
+}
+
+static vg_status place_find(const char *path, place *out)
+{
+    struct stat info;
+    VG_CHECK(stat(path, &info) == 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
+    *out = (place){info.st_dev, info.st_ino, path};
+    return VG_OK;
+}
+
+/* That no two of n paths lead to the same file. */
+static vg_status check_apart(char *const *paths, size_t n)
+{
+    vg_status st = VG_OK;
+    place *places = vg_new0_array(n, sizeof *places);
+    VG_CHECK(places, VG_E_NOMEM, "no memory to compare the names of %zu shards", n);
+    for (size_t i = 0; i < n && st == VG_OK; i++) st = place_find(paths[i], &places[i]);
+    if (st == VG_OK) qsort(places, n, sizeof *places, by_place);
+    for (size_t i = 1; i < n && st == VG_OK; i++)
+        if (by_place(&places[i - 1], &places[i]) == 0)
+            st = vg_fail(VG_E_DATA, "%s is the same file as %s; name it once", places[i].path, places[i - 1].path);
+    free(places);
+    return st;
+}
+
 vg_status vg_shard_paths_find(const char *const *paths, int n_paths, vg_shard_paths *list)
 {
+    const size_t first = list->n;
     for (int i = 0; i < n_paths; i++) {
         struct stat info;
         VG_CHECK(stat(paths[i], &info) == 0, vg_file_fault(errno), "%s: %s", paths[i], strerror(errno));
         VG_TRY(S_ISDIR(info.st_mode) ? folder_list(paths[i], list) : paths_add(list, NULL, paths[i]));
     }
     VG_CHECK(list->n > 0, VG_E_DATA, "no shards are named");
-    return VG_OK;
+    return check_apart(list->path + first, list->n - first);
 }
 
 int64_t vg_shard_paths_bytes(const vg_shard_paths *list)

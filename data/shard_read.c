@@ -315,8 +315,6 @@ static vg_status shard_fill(vg_shard *s, const char *path, const vg_shard_openin
     VG_CHECK(s->fd >= 0 && fstat(s->fd, &info) == 0, vg_steady_may_pass(errno) ? VG_E_STORAGE : VG_E_DATA, "%s: %s",
              path, strerror(errno));
     VG_CHECK(S_ISREG(info.st_mode), VG_E_DATA, "%s: not a regular file", path);
-    s->device = info.st_dev;
-    s->inode = info.st_ino;
     VG_TRY(file_read(s, path, (uint64_t)info.st_size));
     return rows_check(s, opening);
 }

@@ -256,14 +256,16 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
 {
     VG_CHECK(spec->share >= 0 && spec->share <= 1, VG_E_USAGE, "a share of %g of the images; 0 to 1 can be moved",
              spec->share);
-    VG_CHECK(!spec->from || (spec->to && *spec->to && strlen(spec->to) < VG_SHARD_NAME_BYTES), VG_E_USAGE,
-             "a split to move to needs a name of 1 to %d bytes", VG_SHARD_NAME_BYTES - 1);
+    VG_CHECK(!spec->from || (spec->to && vg_shard_name_fits(spec->to, 1)), VG_E_USAGE,
+             "a split to move to needs a name of 1 to %d bytes of UTF-8", VG_SHARD_NAME_BYTES - 1);
+    VG_CHECK(*spec->name && !strchr(spec->name, '/'), VG_E_USAGE,
+             "names of shards cannot begin with '%s'; it takes a word without '/'", spec->name);
     VG_TRY(vg_repack_check(spec->side, spec->quality));
     VG_TRY(vg_make_directories(spec->out));
     vg_shard_paths there = {0}; /* old and new shards in one folder would be read as one dataset */
     const vg_status found = vg_shard_paths_find(&spec->out, 1, &there);
     vg_shard_paths_release(&there);
-    VG_CHECK(found != VG_OK, VG_E_USAGE, "%s: there are shards in this folder; name an empty one", spec->out);
+    VG_CHECK(found != VG_OK, VG_E_USAGE, "%s: no folder, or one with shards; name an empty one", spec->out);
     return found == VG_E_DATA ? VG_OK : found;
 }
 

@@ -52,25 +52,11 @@ static vg_status sentence_add(vg_split *split, size_t shard, const vg_shard_sent
     return VG_OK;
 }
 
-/* A shard named twice (as a file and by its folder, or through a link) would count twice. */
-static vg_status check_new(const vg_split *split, const vg_shard *shard)
-{
-    for (size_t i = 0; i < split->n_shards; i++)
-        VG_CHECK(split->shards[i]->device != shard->device || split->shards[i]->inode != shard->inode, VG_E_DATA,
-                 "%s is the same file as %s; name it once", shard->path, split->shards[i]->path);
-    return VG_OK;
-}
-
 static vg_status shard_add(vg_split *split, const char *path, const vg_record_list *without)
 {
     VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
     vg_shard *shard = NULL;
     VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
-    const vg_status st = check_new(split, shard);
-    if (st != VG_OK) {
-        vg_shard_close(shard);
-        return st;
-    }
     const size_t index = split->n_shards;
     split->shards[split->n_shards++] = shard;
     const int32_t wanted = split_row(&shard->tables, split->name);
@@ -125,9 +111,18 @@ static vg_status path_add(vg_split *split, const char *path, const vg_record_lis
     return st;
 }
 
+/* That no shard is there twice; path by path that would not show. */
+static vg_status check_paths(const char *const *paths, int n_paths)
+{
+    vg_shard_paths all = {0};
+    const vg_status st = vg_shard_paths_find(paths, n_paths, &all);
+    vg_shard_paths_release(&all);
+    return st;
+}
+
 static vg_status split_fill(vg_split *split, const char *const *paths, int n_paths, const vg_record_list *without)
 {
-    VG_CHECK(n_paths > 0, VG_E_DATA, "no shards are named");
+    VG_TRY(check_paths(paths, n_paths));
     split->first_image = vg_new0_array((size_t)n_paths + 1, sizeof *split->first_image);
     VG_CHECK(split->first_image, VG_E_NOMEM, "no memory for split '%s'", split->name);
     for (int i = 0; i < n_paths; i++) {

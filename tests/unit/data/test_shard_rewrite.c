@@ -143,7 +143,8 @@ static void records_of_different_origin_share_no_shard(void **state)
     const char *in = path_in(*state, "in"), *again = path_in(*state, "again"), *merged = path_in(*state, "merged");
     vg_shard_rewrite_report report;
     vg_shard_close(rewritten(*state, "in", (vg_shard_rewrite_spec){.where = "split=train"}, &report));
-    const char *both[] = {in, path_in(*state, "a.h5"), path_in(*state, "a.h5")};
+    const char *both[] = {in, path_in(*state, "a.h5"), path_in(*state, "b.h5")};
+    small_shard(both[2]);
     const vg_shard_rewrite_spec spec = {.paths = both, .n_paths = 3, .out = merged, .name = "m"};
     MUST(vg_shard_rewrite(&spec, &report));
     assert_true(report.shards == 2 && report.images == 6);
@@ -201,7 +202,29 @@ static void merging_changes_the_files_and_not_the_data(void **state)
     assert_int_equal(
         vg_shard_rewrite(&(vg_shard_rewrite_spec){.paths = &in, .n_paths = 1, .out = in, .name = "m"}, &report),
         VG_E_USAGE);
-    ASSERT_SAYS("there are shards in this folder");
+    ASSERT_SAYS("no folder, or one with shards");
+}
+
+static void what_would_spoil_the_new_shards_is_refused(void **state)
+{
+    const char *from[] = {path_in(*state, "a.h5"), path_in(*state, "a.h5")}, *out = path_in(*state, "out");
+    const vg_shard_rewrite_spec good = {.paths = from, .n_paths = 1, .out = out, .name = "new"};
+    vg_shard_rewrite_spec bad = good;
+    vg_shard_rewrite_report report;
+    small_shard(from[0]);
+    bad.n_paths = 2;
+    assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_DATA); /* every record would be there twice */
+    ASSERT_SAYS("is the same file as");
+    bad = good;
+    bad.from = "train";
+    bad.to = "\xff";
+    bad.share = 1;
+    assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_USAGE); /* a split that no reader takes */
+    ASSERT_SAYS("needs a name");
+    bad = good;
+    bad.name = "../new";
+    assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_USAGE);
+    ASSERT_SAYS("without '/'");
 }
 
 /* Half of 200 images go. */
@@ -273,6 +296,7 @@ int main(void)
         IN_SCRATCH(records_of_different_origin_share_no_shard),
         IN_SCRATCH(an_error_leaves_no_new_shard),
         IN_SCRATCH(merging_changes_the_files_and_not_the_data),
+        IN_SCRATCH(what_would_spoil_the_new_shards_is_refused),
         IN_SCRATCH(a_share_of_a_split_moves_by_image),
         cmocka_unit_test(a_history_forgets_its_oldest_lines),
         cmocka_unit_test(no_file_or_table_was_left_open),
