@@ -203,6 +203,9 @@ static void draw_box(cairo_t *cr, const vg_drawn_box *box, int width, int height
 vg_status vg_draw_boxes(vg_image *image, const vg_drawn_box *boxes, int n_boxes)
 {
     canvas c;
+    VG_CHECK(image->width <= MAX_CANVAS_SIDE && image->height <= MAX_CANVAS_SIDE, VG_E_DATA,
+             "a picture of %d x %d pixels cannot be drawn on, %d are the most on a side; make it smaller", image->width,
+             image->height, MAX_CANVAS_SIDE);
     VG_TRY(canvas_init(&c, image->width, image->height));
     canvas_put(&c, image->pixels, image->width, image->height, 0, 0);
     for (int k = 0; k < n_boxes; k++) draw_box(c.cairo, &boxes[k], image->width, image->height);

@@ -97,7 +97,7 @@ typedef struct vg_drawn_box {
 } vg_drawn_box;
 
 /* Draws boxes with labels onto the image, at most 32767 pixels a side; a box that is not finite is left out, a label
- * that is too long is cut. Errors: VG_E_NOMEM. */
+ * that is too long is cut. Errors: VG_E_DATA (a larger image), VG_E_NOMEM. */
 vg_status vg_draw_boxes(vg_image *image, const vg_drawn_box *boxes, int n_boxes);
 
 /* A contact sheet: n tiles of tile_side pixels in `columns` columns, each image fitted into its tile with its caption

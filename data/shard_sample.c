@@ -94,10 +94,12 @@ static vg_status tile_draw(const sampler *s, const candidate *c, vg_image *image
     const size_t row = (size_t)shard->tables.sentences[c->first].image;
     unsigned char *bytes = NULL;
     size_t capacity = 0, n = 0;
-    vg_status st = vg_shard_read_image(shard, row, &bytes, &capacity, &n);
-    if (st == VG_OK) st = vg_image_decode(bytes, n, true, image);
+    VG_TRY(vg_shard_read_image(shard, row, &bytes, &capacity, &n));
+    vg_status st = vg_image_decode(bytes, n, true, image);
     free(bytes);
-    return st == VG_OK ? boxes_draw(s, c, image, caption) : st;
+    if (st == VG_OK) st = boxes_draw(s, c, image, caption);
+    return st == VG_OK ? st
+                       : vg_fail_at(st, "%s: image %lld", shard->path, (long long)shard->tables.images[row].image_id);
 }
 
 static vg_status sheet_write(const sampler *s, int n, uint64_t seed, const char *png_path)

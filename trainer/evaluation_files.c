@@ -58,7 +58,11 @@ static vg_status draw_answer(const vg_answer *a, const vg_split *split, vg_image
     vg_drawn_box boxes[2] = {{.colour = 0xffffff}, {.colour = a->iou >= 0.5F ? 0x20c040 : 0xe03020}};
     if (s.n_boxes) memcpy(boxes[0].xyxy, s.boxes, sizeof boxes[0].xyxy);
     memcpy(boxes[1].xyxy, a->box, sizeof boxes[1].xyxy);
-    return s.n_boxes ? vg_draw_boxes(out, boxes, 2) : vg_draw_boxes(out, boxes + 1, 1);
+    st = s.n_boxes ? vg_draw_boxes(out, boxes, 2) : vg_draw_boxes(out, boxes + 1, 1);
+    if (st == VG_OK) return VG_OK;
+    vg_image_info image;
+    vg_split_image(split, s.image, &image);
+    return vg_fail_at(st, "image %lld (%s)", (long long)image.image_id, image.file_name);
 }
 
 /* n of the answers, n_read of which have an image. */
@@ -85,6 +89,8 @@ vg_status vg_evaluation_draw(const vg_evaluation *evaluation, const vg_split *sp
     const int64_t n_read = evaluation->n_answers - evaluation->scores[0].unread;
     if (n > MAX_TILES) n = MAX_TILES;
     if (n > n_read) n = (int)n_read;
+    VG_CHECK(n > 0, VG_E_DATA, "%s: no picture of split '%s' can be read, so there is nothing to draw", path,
+             vg_split_name(split));
     vg_status st = draw_tiles(evaluation, split, n, n_read, tiles, captions);
     if (st == VG_OK) st = vg_draw_gallery(tiles, captions, n, COLUMNS, TILE, &sheet);
     if (st == VG_OK) st = vg_image_write_png(path, &sheet);

@@ -237,9 +237,6 @@ static vg_status check_batches(vg_run *r)
     const vg_options *o = r->o;
     const int64_t leaves = o->train_global_batch / o->train_micro_batch;
     VG_CHECK(o->n_stages > 0, VG_E_CONFIG, "the schedule has no stage; add `schedule:` with at least one");
-    VG_CHECK(leaves * o->train_micro_batch == o->train_global_batch, VG_E_CONFIG,
-             "train.global_batch: %lld is not a multiple of train.micro_batch %lld", (long long)o->train_global_batch,
-             (long long)o->train_micro_batch);
     VG_CHECK(vg_comm_size(r->comm) <= leaves, VG_E_CONFIG,
              "%d ranks, but a step has %lld micro-batches (train.global_batch / train.micro_batch); start at most %lld "
              "ranks",

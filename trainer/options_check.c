@@ -133,6 +133,9 @@ vg_status vg_options_check(const vg_options *o)
     VG_CHECK(longest + 2 <= o->text_positions, VG_E_CONFIG,
              "text.max_tokens: %lld tokens need %lld positions, text.positions is %lld", (long long)o->text_max_tokens,
              (long long)longest + 2, (long long)o->text_positions);
+    VG_CHECK(o->train_global_batch % o->train_micro_batch == 0, VG_E_CONFIG,
+             "train.global_batch: %lld is not a multiple of train.micro_batch %lld", (long long)o->train_global_batch,
+             (long long)o->train_micro_batch);
     VG_CHECK(!o->train_zero || strcmp(o->train_reduction, "canonical") == 0, VG_E_CONFIG,
              "train.zero: the fast reduction gives every rank the whole sum; leave one of the two out");
     VG_CHECK(strcmp(o->features_dtype, "fp32") == 0 || strcmp(o->features_images, "disk") == 0, VG_E_CONFIG,

@@ -48,6 +48,8 @@ def configurations(bench):
     expect("random towers", bench.run("train", "run.yaml", "--set", "train.allow_from_scratch=false"), CONFIG,
            "allow_from_scratch")
     expect("weights that are not there", bench.run("train", "run.yaml", "--set", "model.weights=nowhere", "--set", "run.folder=anew"), USAGE, "nowhere", "no checkpoint")
+    expect("micro-batches that do not fit", bench.run("plan", "run.yaml", "--set", "train.micro_batch=3"), CONFIG, "multiple of")
+    expect("memory beside a GPU", bench.run("plan", "run.yaml", "--gpu", "h100", "--memory-gb", "4"), USAGE, "--memory-gb")
     expect("unknown verb", bench.run("trian"), USAGE, "did you mean 'train'")
     expect("unknown argument", bench.run("train", "run.yaml", "--sets", "a=1"), USAGE, "--set")
 
@@ -151,6 +153,11 @@ def weights(bench):
     more = dict(shapes, extra=[3])
     expect("extra tensor", train_with("more.safetensors", safetensors(more)), DATA, "extra")
     expect("truncated weights", train_with("cut.safetensors", good[:-100]), DATA, "cut.safetensors")
+    words = pathlib.Path(shutil.copytree(bench.path("data", "tokenizer"), bench.path("words")), "vocab.json")
+    words.write_text(json.dumps({**json.loads(words.read_text()), "zzz": 1 << 19}))
+    picture = str(sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0])
+    expect("a tokenizer beyond the table", bench.run("predict", "weights", picture, "zzz", "--set", "text.tokenizer=words"), CONFIG,
+           "words has ids up to", "text.vocab")
     expect("header beyond the file", train_with("head.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), DATA, "head.safetensors")
 
 
@@ -171,6 +178,8 @@ def checkpoints(bench):
     check("a flipped bit: the run falls back to step 20 with a warning and reaches the same bits",
           done.returncode == 0 and "step-00000020" in done.stderr and "WARNING" in done.stderr
           and bench.hashes("flip")[30] == want)
+    expect("a folder without checkpoints", bench.run("checkpoint", "ls", "flip"), USAGE, "flip", "no checkpoint")
+    expect("an argument of another verb", bench.run("checkpoint", "ls", "flip/checkpoints", "--keep", "1"), USAGE, "prune")
     expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
            "--allow-new-bits")
 

@@ -16,7 +16,8 @@ static vg_status unknown_argument(const vg_argument *table, int n, const char *w
     enum { MOST = 32 };
     const char *names[MOST];
     for (int i = 0; i < n && i < MOST; i++) names[i] = table[i].name;
-    const char *nearest = vg_nearest_word(word, names, (size_t)(n < MOST ? n : MOST));
+    const bool asks = strcmp(word, "--help") == 0; /* which is near to nothing */
+    const char *nearest = asks ? NULL : vg_nearest_word(word, names, (size_t)(n < MOST ? n : MOST));
     VG_CHECK(!nearest, VG_E_USAGE, "unknown argument '%s'; did you mean '%s'?", word, nearest);
     return vg_fail(VG_E_USAGE, "unknown argument '%s'; `vlgtr --help` shows the usage", word);
 }

@@ -12,7 +12,7 @@ static vg_status list(const char *folder)
     char **paths = NULL;
     int n = 0;
     VG_TRY(vg_checkpoint_list(folder, &paths, &n));
-    vg_status st = VG_OK;
+    VG_CHECK(n > 0, VG_E_USAGE, "%s: there is no checkpoint; name the folder `checkpoints` of a run", folder);
     for (int i = 0; i < n; i++) {
         vg_checkpoint_info *info = NULL;
         if (vg_checkpoint_open(paths[i], &info) != VG_OK) {
@@ -29,7 +29,7 @@ static vg_status list(const char *folder)
         vg_checkpoint_info_free(info);
     }
     vg_checkpoint_list_free(paths, n);
-    return st;
+    return VG_OK;
 }
 
 static vg_status verify(const char *path)
@@ -106,10 +106,14 @@ vg_status vg_cmd_checkpoint(vg_context *context, int argc, char **argv)
     int n = 0;
     (void)context;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, MAX_WORDS, &n));
+    const bool exports = n && strcmp(words[0], "export") == 0, prunes = n && strcmp(words[0], "prune") == 0;
+    VG_CHECK(exports || !tower, VG_E_USAGE, "--tower is of `vlgtr checkpoint export`");
+    VG_CHECK(prunes || !(last || every || best), VG_E_USAGE,
+             "--keep, --every and --best are of `vlgtr checkpoint prune`");
     if (n == 2 && strcmp(words[0], "ls") == 0) return list(words[1]);
     if (n == 2 && strcmp(words[0], "verify") == 0) return verify(words[1]);
-    if (n == 3 && strcmp(words[0], "export") == 0) return export_weights(words[1], words[2], tower);
-    if (n == 2 && strcmp(words[0], "prune") == 0) return prune(words[1], last, every, best);
+    if (n == 3 && exports) return export_weights(words[1], words[2], tower);
+    if (n == 2 && prunes) return prune(words[1], last, every, best);
     if (n > 2 && strcmp(words[0], "average") == 0) return average((const char *const *)words + 2, n - 2, words[1]);
     if (n == 3 && strcmp(words[0], "diff") == 0) return diff(words[1], words[2]);
     return usage();

@@ -66,8 +66,8 @@ static vg_status print_assumptions(const vg_gpu *gpu)
     char *text = vg_gpu_assumptions(gpu);
     VG_CHECK(text, VG_E_NOMEM, "no memory for the table of assumptions");
     printf(
-        "\nAll times are a forecast from a model, not a measurement: the CUDA backend was not timed on a card. Kernels "
-        "(#) and\nbytes are those of the program in each precision. What the loader takes to bring the images is not "
+        "\nAll times are a forecast from a model, not a measurement of this configuration on such a card. Kernels (#) "
+        "and\nbytes are those of the program in each precision. What the loader takes to bring the images is not "
         "in it. The\nfigures behind it:\n%s",
         text);
     free(text);
@@ -87,18 +87,22 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
     const int64_t configured = o->train_micro_batch;
     vg_stage_forecast f[VG_MAX_STAGES];
     vg_status st = VG_OK;
-    for (int64_t m = o->train_global_batch / ranks; m >= 1; m--) {
+    int64_t fits = 0;
+    for (int64_t m = o->train_global_batch / ranks; m >= 1 && !fits && st == VG_OK; m--) {
         if (o->train_global_batch % m) continue;
         o->train_micro_batch = m;
         st = vg_forecast(o, ranks, data, NULL, f);
-        if (st != VG_OK) break;
-        if (largest_peak(f, o->n_stages) > memory) continue;
-        printf("largest micro-batch that fits %.1f GB a rank: %lld (peak %.1f MB); configured: %lld\n",
-               (double)memory / 1e9, (long long)m, mb(largest_peak(f, o->n_stages)), (long long)configured);
-        break;
+        if (st == VG_OK && largest_peak(f, o->n_stages) <= memory) fits = m;
     }
     o->train_micro_batch = configured;
-    return st;
+    VG_TRY(st);
+    if (fits)
+        printf("largest micro-batch that fits %.1f GB a rank: %lld (peak %.1f MB); configured: %lld\n",
+               (double)memory / 1e9, (long long)fits, mb(largest_peak(f, o->n_stages)), (long long)configured);
+    else
+        printf("no micro-batch fits %.1f GB a rank: with one image the peak is %.1f MB\n", (double)memory / 1e9,
+               mb(largest_peak(f, o->n_stages)));
+    return VG_OK;
 }
 
 /* Stores of features that stages would make: the size of each, and how long this host computes at it. */
@@ -159,6 +163,9 @@ static vg_status plan_options(vg_context *context, vg_options *o, const vg_scali
                               const char *memory_text, const vg_gpu *gpu)
 {
     int64_t ranks = 1, memory_gb = 0;
+    VG_CHECK(
+        !memory_text || !(gpu || vg_scaling_wanted(scaling)), VG_E_USAGE,
+        "--memory-gb is of a rank on a CPU: leave it out beside --gpu and where many numbers of ranks are asked for");
     if (vg_scaling_wanted(scaling)) return vg_scaling_print(o, gpu, scaling);
     VG_TRY(vg_argument_integer("--ranks", scaling->ranks, 1, VG_MAX_FORECAST_RANKS, &ranks));
     VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));

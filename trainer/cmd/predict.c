@@ -74,11 +74,12 @@ static vg_status print_answer(const vg_trained *t, const char *path, const char 
     return VG_OK;
 }
 
-static vg_status draw(const vg_answer *a, const char *phrase, vg_image *image, const char *png)
+static vg_status draw(const vg_answer *a, const char *path, const char *phrase, vg_image *image, const char *png)
 {
     vg_drawn_box box = {.colour = 0x20c040, .label = phrase};
     memcpy(box.xyxy, a->box, sizeof box.xyxy);
-    VG_TRY(vg_draw_boxes(image, &box, 1));
+    const vg_status st = vg_draw_boxes(image, &box, 1);
+    if (st != VG_OK) return vg_fail_at(st, "%s", path);
     return vg_image_write_png(png, image);
 }
 
@@ -92,7 +93,7 @@ static vg_status answer(const vg_trained *t, const char *path, const char *phras
             vg_answer_of(vg_program_output(t->answer, "logits", NULL), vg_program_output(t->answer, "boxes", NULL),
                          (int)t->options.fusion_queries, image.width, image.height, NULL, 0);
         st = print_answer(t, path, phrase, &image, &a, all_queries);
-        if (st == VG_OK && png) st = draw(&a, phrase, &image, png);
+        if (st == VG_OK && png) st = draw(&a, path, phrase, &image, png);
     }
     vg_image_release(&image);
     return st;

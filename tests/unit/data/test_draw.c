@@ -116,6 +116,9 @@ static void a_gallery_that_no_canvas_holds_is_refused(void **state)
     assert_int_equal(vg_draw_gallery(&image, captions, 1, 1, 1 << 30, &sheet), VG_E_USAGE);
     assert_null(sheet.pixels);
     vg_image_release(&image);
+    image = grey_image(32768, 1); /* nor is it the memory that is short */
+    assert_int_equal(vg_draw_boxes(&image, &(vg_drawn_box){.colour = 0}, 1), VG_E_DATA);
+    vg_image_release(&image);
 }
 
 int main(void)
