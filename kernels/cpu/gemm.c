@@ -195,11 +195,11 @@ typedef struct panel {
     const float *b, *source;
 } panel;
 
-/* What tile i of n_tiles asks for in the run that begins at step p: its share of the packed run that follows, or of as
- * much of what the next panel is packed from. */
-static vg_gemm_ahead ahead_in_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t n_tiles)
+/* What tile i asks for in the run that begins at step p: its share, floats a step, of the packed run that follows, or
+ * of as much of what the next panel is packed from. */
+static vg_gemm_ahead ahead_in_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t share)
 {
-    const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p), share = (nr + n_tiles - 1) / n_tiles;
+    const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p);
     const float *next = b->source ? b->source + p * nr : b->b + (p + steps < length ? p + steps : l->k) * nr;
     return (vg_gemm_ahead){.b = next + i * steps * share, .b_step = share};
 }
@@ -218,7 +218,7 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
                       const panel *b, int64_t j, int64_t start, int64_t length, float *sums)
 {
     const vg_gemm_isa *isa = l->isa;
-    const int64_t mr = isa->mr, nr = isa->nr;
+    const int64_t mr = isa->mr, nr = isa->nr, share = pieces(nr, n_panels);
     const bool plain = is_plain(g) && j * nr + nr <= g->n;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
         const int64_t steps = least(VG_GEMM_RUN, length - p);
@@ -226,11 +226,12 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
         for (int64_t i = 0; i < n_panels; i++) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr;
-            vg_gemm_ahead ahead = ahead_in_b(l, b, p, length, i, n_panels);
+            vg_gemm_ahead ahead = ahead_in_b(l, b, p, length, i, share);
             if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
             const bool in_c = plain && row + mr <= g->m;
             isa->tile(steps, a + (i * length + p) * mr, b->b + p * nr,
-                      in_c ? g->finish.c + row * ahead.row + j * nr : sum, in_c ? ahead.row : nr, start + p > 0, ahead);
+                      in_c ? g->finish.c + row * ahead.row + j * nr : sum, in_c ? ahead.row : nr, start + p > 0,
+                      &ahead);
             if (finishes && !in_c) isa->finish(g, sum, row, least(mr, g->m - row), j * nr);
         }
     }

@@ -81,7 +81,8 @@ typedef struct vg_gemm_isa {
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
                  int64_t k, const float *scale, float *sums, int ahead);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr], rows of c c_row floats apart */
-    void (*tile)(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add, vg_gemm_ahead ahead);
+    void (*tile)(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
+                 const vg_gemm_ahead *ahead);
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
     void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
     /* dz = dy * scale * act'(y_or_z), n elements */

@@ -18,7 +18,8 @@ static const char *library(void)
     return openblas_get_config();
 }
 
-static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add, vg_gemm_ahead ahead)
+static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
+                 const vg_gemm_ahead *ahead)
 {
     (void)ahead;
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, MR, NR, (int)k, 1.0F, a, MR, b, NR, add ? 1.0F : 0.0F, c,

@@ -6,37 +6,45 @@
 
 enum { LINE = 16, LINES = NR / LINE };
 
-/* Steps of k for each row that is asked for, as a power of two: all rows in turn, slowly. */
-static inline int steps_per_row(int64_t k)
+/* One step of k: a column of A times a row of B. */
+static inline __attribute__((always_inline)) void tile_step(const float *a, const float *b, vf left[MR], vf right[MR])
 {
-    return k < MR ? 0 : 63 - __builtin_clzll((uint64_t)k / MR);
+    const vf b_left = vf_load(b), b_right = vf_load(b + VF_LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+        const vf x = vf_set(a[i]);
+        left[i] = vf_fma(x, b_left, left[i]);
+        right[i] = vf_fma(x, b_right, right[i]);
+    }
 }
 
+/* Where it finishes, a few steps at a time ask for a row of C and of what lies beside it, one line a step: all rows in
+ * turn, as slowly as there are steps. */
 static inline __attribute__((always_inline)) void tile_body(int64_t k, const float *a, const float *b, float *c,
-                                                            int64_t c_row, bool add, vg_gemm_ahead ahead,
+                                                            int64_t c_row, bool add, const vg_gemm_ahead *ahead,
                                                             const bool finishes)
 {
-    const int shift = steps_per_row(k);
+    enum { STEPS = 4 };
+    const float *const rows[2] = {ahead->c, ahead->beside}, *next_b = ahead->b;
+    const int64_t b_step = ahead->b_step, each = k < STEPS * MR ? 1 : k / (STEPS * MR);
+    int64_t row = 0, left_of_row = each;
     vf left[MR], right[MR]; /* columns 0.. and VF_LANES.. of each row */
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) left[i] = right[i] = vf_set(0.0F);
-#pragma GCC unroll 2
-    for (int64_t p = 0; p < k; p++, a += MR, b += NR) {
-        __builtin_prefetch(ahead.b, 0, 2);
-        ahead.b += ahead.b_step;
-        if (finishes) {
-            const int64_t at = (p >> shift) * ahead.row + p % LINES * LINE;
-            __builtin_prefetch(ahead.c + at);
-            __builtin_prefetch(ahead.beside + at);
+    int64_t p = 0;
+    for (; p + STEPS <= k; p += STEPS) {
+#pragma GCC unroll 4
+        for (int s = 0; s < STEPS; s++, a += MR, b += NR, next_b += b_step) {
+            __builtin_prefetch(next_b, 0, 2);
+            if (finishes) __builtin_prefetch(rows[s % 2] + row + s / 2 % LINES * LINE);
+            tile_step(a, b, left, right);
         }
-        const vf b_left = vf_load(b), b_right = vf_load(b + VF_LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < MR; i++) {
-            const vf x = vf_set(a[i]);
-            left[i] = vf_fma(x, b_left, left[i]);
-            right[i] = vf_fma(x, b_right, right[i]);
+        if (finishes && --left_of_row == 0) {
+            left_of_row = each;
+            row += ahead->row;
         }
     }
+    for (; p < k; p++, a += MR, b += NR) tile_step(a, b, left, right);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++, c += c_row) {
         if (add) {
@@ -48,9 +56,10 @@ static inline __attribute__((always_inline)) void tile_body(int64_t k, const flo
     }
 }
 
-static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add, vg_gemm_ahead ahead)
+static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
+                 const vg_gemm_ahead *ahead)
 {
-    if (ahead.c)
+    if (ahead->c)
         tile_body(k, a, b, c, c_row, add, ahead, true);
     else
         tile_body(k, a, b, c, c_row, add, ahead, false);
