@@ -10,7 +10,7 @@
 enum {
     SPAN = 16 * VG_GEMM_RUN,   /* steps of K at a time */
     ACROSS_SPAN = VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
-    ACROSS_STEPS = 16,         /* of those, as many as stay in the first-level cache */
+    ACROSS_STEPS = 8,          /* of those, as many as stay in the first-level cache */
     BLOCK_FLOATS = 96 * 1024,  /* of A: a good part of the second-level cache */
     MAX_BLOCK_ROWS = 256
 };
@@ -44,7 +44,7 @@ typedef struct layout {
     int64_t span;         /* the longest */
     int64_t block_panels; /* of mr rows: a block of A */
     float *partial;       /* [column_panels][row_panels*mr][nr] sums of earlier spans, or NULL */
-    float *b;             /* [column_panels][k][nr], or NULL when B is packed */
+    float *b;             /* [column_panels][span][nr], or NULL when B is packed */
     float *threads;       /* per thread: a block of A, then its sums */
     size_t thread_floats, total_floats;
 } layout;
@@ -68,7 +68,7 @@ static layout plan(const vg_gemm *g, int n_threads, float *workspace)
     l.block_panels = l.row_panels <= most ? l.row_panels : limit;
     const int64_t room = least(most, l.row_panels); /* that fewer rows may need */
     const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
-    const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * g->k), 16);
+    const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * l.span), 16);
     l.thread_floats = vg_round_up((size_t)(room * mr * l.span), 16) + vg_round_up((size_t)(room * mr * nr), 16) + 16;
     l.total_floats = partial + b + (size_t)n_threads * l.thread_floats;
     if (workspace) {
@@ -125,6 +125,7 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
                         int64_t length, float *packed)
 {
     const int64_t at_once = s->step == 1 ? length : ACROSS_STEPS;
+    const int ahead = !s->asks ? 0 : s->step == 1 ? s->width : ACROSS_STEPS;
     if (s->sums && start == 0)
         for (int64_t i = first * s->width; i < least(end * s->width, s->n_lanes); i++) s->sums[i] = 0;
     for (int64_t p = 0, n; p < length; p += n) {
@@ -134,7 +135,7 @@ static void pack_panels(const vg_gemm_isa *isa, const source *s, int64_t first, 
             isa->pack(packed + ((panel - first) * length + p) * s->width, s->width,
                       s->data + (s->lanes ? 0 : lane) * s->lane + step * s->step, s->lane, s->step,
                       s->lanes ? s->lanes + lane : NULL, (int)least(s->width, s->n_lanes - lane), n,
-                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL, s->asks ? s->width : 0);
+                      s->scale ? s->scale + step : NULL, s->sums ? s->sums + lane : NULL, ahead);
         }
     }
 }
@@ -180,7 +181,7 @@ static bool packs_on_the_way(const vg_gemm *g, const layout *l, part mine)
 }
 
 /* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in. */
-static void ahead_of_finish(const vg_gemm *g, int64_t row, int64_t column, vg_gemm_ahead *ahead)
+static void ask_for_c(const vg_gemm *g, int64_t row, int64_t column, vg_gemm_ahead *ahead)
 {
     const vg_gemm_finish *f = &g->finish;
     const int64_t at = vg_gemm_row_of_c(g, row) + column;
@@ -189,19 +190,22 @@ static void ahead_of_finish(const vg_gemm *g, int64_t row, int64_t column, vg_ge
     ahead->row = f->c_row ? f->c_row : g->n;
 }
 
-/* A column panel of B over one span, packed ([length][nr]); and what the next one will be packed from, NULL where it is
- * packed already and lies behind this one. */
+/* A column panel of B over one span, packed ([length][nr]); and the next one, or what that will be packed from. */
 typedef struct panel {
-    const float *b, *source;
+    const float *b, *next;
+    bool next_is_packed;
 } panel;
 
 /* What tile i asks for in the run that begins at step p: its share, floats a step, of the packed run that follows, or
  * of as much of what the next panel is packed from. */
-static vg_gemm_ahead ahead_in_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t share)
+static void ask_for_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t share,
+                      vg_gemm_ahead *ahead)
 {
     const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p);
-    const float *next = b->source ? b->source + p * nr : b->b + (p + steps < length ? p + steps : l->k) * nr;
-    return (vg_gemm_ahead){.b = next + i * steps * share, .b_step = share};
+    const bool stays = b->next_is_packed && p + steps < length;
+    const float *next = stays ? b->b + (p + steps) * nr : b->next_is_packed ? b->next : b->next + p * nr;
+    ahead->b = next + i * steps * share;
+    ahead->b_step = share;
 }
 
 /* Whether the sums of a tile are what C wants of it: it is finished where it stores them. */
@@ -226,8 +230,9 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
         for (int64_t i = 0; i < n_panels; i++) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr;
-            vg_gemm_ahead ahead = ahead_in_b(l, b, p, length, i, share);
-            if (finishes) ahead_of_finish(g, row, j * nr, &ahead);
+            vg_gemm_ahead ahead = {.c = sum, .beside = sum, .row = nr};
+            ask_for_b(l, b, p, length, i, share, &ahead);
+            if (finishes) ask_for_c(g, row, j * nr, &ahead);
             const bool in_c = plain && row + mr <= g->m;
             isa->tile(steps, a + (i * length + p) * mr, b->b + p * nr,
                       in_c ? g->finish.c + row * ahead.row + j * nr : sum, in_c ? ahead.row : nr, start + p > 0,
@@ -241,11 +246,19 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
 static panel pack_on_the_way(const vg_gemm *g, const layout *l, part mine, int64_t j, int64_t start, int64_t length)
 {
     const int64_t nr = l->isa->nr;
-    float *packed = l->b + mine.first_column * nr * l->k;
+    float *packed = l->b + mine.first_column * nr * length;
     source b = source_b(g, l->isa);
     b.asks = false; /* the tiles do */
     pack_panels(l->isa, &b, j, j + 1, start, length, packed);
-    return (panel){packed, g->b + (j + 1) * nr * g->b_column + start};
+    return (panel){packed, g->b + (j + 1) * nr * g->b_column + start, false};
+}
+
+/* The same where it lies packed. */
+static panel packed_panel(const vg_gemm *g, const layout *l, int64_t j, int64_t start, int64_t length)
+{
+    const int64_t size = (g->packed ? l->k : length) * l->isa->nr;
+    const float *b = g->packed ? g->packed + start * l->isa->nr : l->b;
+    return (panel){b + j * size, b + (j + 1) * size, true};
 }
 
 static void run_part(const vg_gemm *g, const layout *l, part mine, int64_t start, int64_t length, float *memory)
@@ -263,9 +276,8 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, int64_t start
         pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : tiles;
-            const panel here = packs_on_the_way(g, l, mine)
-                                   ? pack_on_the_way(g, l, mine, j, start, length)
-                                   : (panel){.b = (g->packed ? g->packed : l->b) + (j * l->k + start) * nr};
+            const panel here = packs_on_the_way(g, l, mine) ? pack_on_the_way(g, l, mine, j, start, length)
+                                                            : packed_panel(g, l, j, start, length);
             run_panel(g, l, a, i, n_panels, &here, j, start, length, sums);
         }
     }
@@ -287,6 +299,18 @@ static int threads_for(const vg_gemm *g, int n_threads)
     return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
 }
 
+/* A span of B, for all threads: each packs as many panels, when nobody reads the span before any more. */
+static void pack_share(const vg_gemm *g, const layout *l, int thread, int n_threads, int64_t start, int64_t length)
+{
+    const source b = source_b(g, l->isa);
+    const int64_t first = l->column_panels * thread / n_threads, end = l->column_panels * (thread + 1) / n_threads;
+    if (start > 0) {
+#pragma omp barrier
+    }
+    pack_panels(l->isa, &b, first, end, start, length, l->b + first * l->isa->nr * length);
+#pragma omp barrier
+}
+
 void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
     assert(!g->steps || (g->n_steps > 0 && g->a_row == 1 && g->b_column == 1 && !g->packed));
@@ -297,15 +321,10 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();
         const part mine = part_of(&l, thread, n_threads);
-        if (!g->packed && !packs_on_the_way(g, &l, mine)) {
-            const source b = source_b(g, l.isa);
-            const int64_t first = l.column_panels * thread / n_threads;
-            pack_panels(l.isa, &b, first, l.column_panels * (thread + 1) / n_threads, 0, l.k,
-                        l.b + first * l.isa->nr * l.k);
-#pragma omp barrier
-        }
+        const bool shares_b = !g->packed && !packs_on_the_way(g, &l, mine);
         for (int64_t start = 0, length; start < l.k; start += length) {
             length = span_from(g, &l, start);
+            if (shares_b) pack_share(g, &l, thread, n_threads, start, length);
             run_part(g, &l, mine, start, length, l.threads + (size_t)thread * l.thread_floats);
         }
     }

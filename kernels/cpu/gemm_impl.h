@@ -4,10 +4,10 @@
  * are added in order. Neither M, nor the thread count, nor the place in a tile shows in the bits (edge tiles are padded
  * with zeros and computed like full ones); the AVX2 and AVX-512 paths agree bit for bit.
  *
- * B is packed in panels of nr columns, all of K one after another ([n_panels][k][nr]); A in blocks of mr rows, as much
- * at a time as the second-level cache holds. Where that is all of A, a panel of B serves few tiles: then it is packed
- * when they need it, and they fetch what the next one is packed from, if B lies column by column. A panel of C is
- * finished while it is in the first-level cache. */
+ * B is packed in panels of nr columns, [n_panels][k][nr], before the product or a span of K at a time; A in blocks of
+ * mr rows, as much at a time as the second-level cache holds. Where that is all of A, a panel of B serves few tiles:
+ * then it is packed when they need it, and they fetch what the next one is packed from, if B lies column by column. A
+ * panel of C is finished while it is in the first-level cache. */
 #ifndef VG_GEMM_IMPL_H
 #define VG_GEMM_IMPL_H
 
@@ -61,12 +61,12 @@ void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
 /* --- one instruction set: the kernels that the loops above are made of --- */
 
 /* What a tile asks for while it computes, a line of each at every step of k, so that no burst of them holds up the
- * products: the run of B that follows, or what it will be packed from, into the second-level cache; and where it will
- * be finished, its own place in C and in what is read or written beside it, whose rows lie `row` floats apart. */
+ * products: the run of B that follows, or what it will be packed from, into the second-level cache; and where its sums
+ * go, its place in C once they are whole, and what is read or written beside it, whose rows lie `row` floats apart. */
 typedef struct vg_gemm_ahead {
     const float *b;
     int64_t b_step;
-    const float *c, *beside; /* c: NULL where it is not finished yet */
+    const float *c, *beside;
     int64_t row;
 } vg_gemm_ahead;
 
@@ -77,7 +77,7 @@ typedef struct vg_gemm_isa {
     void (*prepare)(void); /* before the threads of a product start; or NULL */
     /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. lanes, when not NULL, says which
      * they are. Where lanes lie side by side and sums is not NULL, sums[lane] += src(lane, 0) + .., one after the
-     * other. Where steps do, and lanes is NULL, those of the lanes `ahead` further on are asked for. */
+     * other. What lies `ahead` steps further on is asked for, or as many lanes where steps lie side by side. */
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
                  int64_t k, const float *scale, float *sums, int ahead);
     /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr], rows of c c_row floats apart */

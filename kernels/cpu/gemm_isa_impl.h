@@ -34,13 +34,15 @@ static inline void put_row(float *dst, int width, vf x, bool is_last)
         vf_store(dst, x);
 }
 
-/* Lanes lie side by side in the source: the vector of them that begins at lane i. */
+/* Lanes lie side by side in the source: the vector of them that begins at lane i. The steps `ahead` further on are
+ * asked for: so many rows at once are more than the hardware follows. */
 EACH_WIDTH static inline void pack_column(float *dst, int width, const float *src, int64_t step, int count, int64_t k,
-                                          float *sums)
+                                          float *sums, int ahead)
 {
     vf sum = sums ? load_some(sums, count) : vf_set(0.0F);
     for (int64_t p = 0; p < k; p++, dst += width, src += step) {
         const vf x = load_some(src, count);
+        __builtin_prefetch(src + ahead * step, 0, 2);
         sum += x;
         put_row(dst, width, x, p + 1 == k);
     }
@@ -48,11 +50,12 @@ EACH_WIDTH static inline void pack_column(float *dst, int width, const float *sr
 }
 
 EACH_WIDTH static inline void pack_side_by_side(float *dst, int width, const float *src, int64_t step, int n_lanes,
-                                                int64_t k, float *sums)
+                                                int64_t k, float *sums, int ahead)
 {
     for (int i = 0; i < width; i += VF_LANES) {
         const int count = n_lanes - i < VF_LANES ? n_lanes - i : VF_LANES;
-        pack_column(dst + i, width, count > 0 ? src + i : src, step, count > 0 ? count : 0, k, sums ? sums + i : NULL);
+        pack_column(dst + i, width, count > 0 ? src + i : src, step, count > 0 ? count : 0, k, sums ? sums + i : NULL,
+                    ahead);
     }
 }
 
@@ -61,8 +64,8 @@ static inline int64_t lane_of(const int32_t *lanes, int i)
     return lanes ? lanes[i] : i;
 }
 
-/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the next panel are asked for
- * where it lies `ahead` lanes further on: as many short rows at once are more than the hardware follows. */
+/* VF_LANES lanes, VF_LANES steps, which lie side by side in the source. The same steps of the lanes `ahead` further on
+ * are asked for, listed lanes being neighbours as a rule. */
 EACH_WIDTH static inline void pack_square(float *dst, int width, const float *src, int64_t lane, const int32_t *lanes,
                                           int n_lanes, const float *scale, int ahead)
 {
@@ -70,7 +73,7 @@ EACH_WIDTH static inline void pack_square(float *dst, int width, const float *sr
 #pragma GCC unroll 16
     for (int i = 0; i < VF_LANES; i++) {
         rows[i] = i < n_lanes ? vf_load(src + lane_of(lanes, i) * lane) : vf_set(0.0F);
-        if (i < width && !lanes) __builtin_prefetch(src + (i + ahead) * lane, 0, 2);
+        if (i < width && i < n_lanes) __builtin_prefetch(src + (lane_of(lanes, i) + ahead) * lane, 0, 2);
     }
     if (scale)
 #pragma GCC unroll 16
@@ -111,9 +114,9 @@ EACH_WIDTH static inline void pack_width(float *dst, int width, const float *src
                                          int ahead)
 {
     if (lane == 1 && !scale)
-        pack_side_by_side(dst, width, src, step, n_lanes, k, sums);
+        pack_side_by_side(dst, width, src, step, n_lanes, k, sums, ahead);
     else if (step == 1 && lanes)
-        pack_end_to_end(dst, width, src, lane, lanes, n_lanes, k, scale, 0);
+        pack_end_to_end(dst, width, src, lane, lanes, n_lanes, k, scale, ahead);
     else if (step == 1) /* compiled by itself too */
         pack_end_to_end(dst, width, src, lane, NULL, n_lanes, k, scale, ahead);
     else

@@ -18,28 +18,26 @@ static inline __attribute__((always_inline)) void tile_step(const float *a, cons
     }
 }
 
-/* Where it finishes, a few steps at a time ask for a row of C and of what lies beside it, one line a step: all rows in
- * turn, as slowly as there are steps. */
-static inline __attribute__((always_inline)) void tile_body(int64_t k, const float *a, const float *b, float *c,
-                                                            int64_t c_row, bool add, const vg_gemm_ahead *ahead,
-                                                            const bool finishes)
+/* A few steps at a time ask for a row of C and of what lies beside it, one line a step: all rows in turn, as slowly as
+ * there are steps. */
+static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
+                 const vg_gemm_ahead *ahead)
 {
     enum { STEPS = 4 };
     const float *const rows[2] = {ahead->c, ahead->beside}, *next_b = ahead->b;
     const int64_t b_step = ahead->b_step, each = k < STEPS * MR ? 1 : k / (STEPS * MR);
-    int64_t row = 0, left_of_row = each;
+    int64_t row = 0, left_of_row = each, p = 0;
     vf left[MR], right[MR]; /* columns 0.. and VF_LANES.. of each row */
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) left[i] = right[i] = vf_set(0.0F);
-    int64_t p = 0;
     for (; p + STEPS <= k; p += STEPS) {
 #pragma GCC unroll 4
         for (int s = 0; s < STEPS; s++, a += MR, b += NR, next_b += b_step) {
             __builtin_prefetch(next_b, 0, 2);
-            if (finishes) __builtin_prefetch(rows[s % 2] + row + s / 2 % LINES * LINE);
+            __builtin_prefetch(rows[s % 2] + row + s / 2 % LINES * LINE);
             tile_step(a, b, left, right);
         }
-        if (finishes && --left_of_row == 0) {
+        if (--left_of_row == 0) {
             left_of_row = each;
             row += ahead->row;
         }
@@ -54,15 +52,6 @@ static inline __attribute__((always_inline)) void tile_body(int64_t k, const flo
         vf_store(c, left[i]);
         vf_store(c + VF_LANES, right[i]);
     }
-}
-
-static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
-                 const vg_gemm_ahead *ahead)
-{
-    if (ahead->c)
-        tile_body(k, a, b, c, c_row, add, ahead, true);
-    else
-        tile_body(k, a, b, c, c_row, add, ahead, false);
 }
 
 #endif
