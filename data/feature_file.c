@@ -60,9 +60,7 @@ static bool tables_make(hid_t file, const vg_feature_key *key)
            table_make(file, "rows", key->bf16 ? H5T_STD_U16LE : H5T_IEEE_F32LE, 2, rows);
 }
 
-/* Takes the disk space of the whole file now, where the file system can, so that a full disk is known before hours of
- * work. */
-static vg_status take_space(const char *path)
+vg_status vg_feature_file_take_space(const char *path)
 {
     struct stat info;
     const int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -86,7 +84,6 @@ vg_status vg_feature_file_create(const char *path, const vg_feature_key *key)
     if (file >= 0 && H5Fclose(file) < 0 && st == VG_OK) st = vg_h5_fail(VG_E_STORAGE, path, "cannot close the file");
     H5Pclose(how);
     H5Pclose(access);
-    if (st == VG_OK) st = take_space(path);
     if (st != VG_OK) unlink(path);
     return st;
 }
@@ -97,11 +94,12 @@ vg_status vg_feature_file_finish(const char *path, uint64_t content)
     const hid_t access = vg_h5_access();
     const hid_t file = H5Fopen(path, H5F_ACC_RDWR, access);
     const hid_t attribute = file >= 0 ? H5Aopen(file, "content_hash", H5P_DEFAULT) : -1;
-    bool good = attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_UINT64, &content) >= 0;
+    const bool good = attribute >= 0 && H5Awrite(attribute, H5T_NATIVE_UINT64, &content) >= 0;
+    vg_status st = good ? VG_OK : vg_h5_fail(VG_E_STORAGE, path, "cannot write its hash");
     if (attribute >= 0) H5Aclose(attribute);
-    if (file >= 0) good &= H5Fclose(file) >= 0;
+    if (file >= 0 && H5Fclose(file) < 0 && st == VG_OK) st = vg_h5_fail(VG_E_STORAGE, path, "cannot close the file");
     H5Pclose(access);
-    return good ? VG_OK : vg_h5_fail(VG_E_STORAGE, path, "cannot write its hash");
+    return st;
 }
 
 /* ---- checking ---- */

@@ -51,16 +51,24 @@ static uint64_t content_of(const vg_feature_store *s)
 
 /* ---- opening and closing ---- */
 
+/* Whether a path leads to the file that is open, and not to what another run has put in its place. */
+static bool is_at(const vg_feature_store *s, const char *path)
+{
+    struct stat open, found;
+    return fstat(s->fd, &open) == 0 && stat(path, &found) == 0 && found.st_ino == open.st_ino &&
+           found.st_dev == open.st_dev;
+}
+
 static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feature_key *key, bool writes)
 {
     s->path = vg_copy_string(path);
     s->key = (vg_feature_key){.n_rows = key->n_rows, .row_floats = key->row_floats, .bf16 = key->bf16};
     s->writes = writes;
     VG_CHECK(s->path && vg_feature_store_bytes(key) < SIZE_MAX / 2, VG_E_NOMEM, "%s: no memory for its rows", path);
-    VG_TRY(vg_feature_file_find(path, key, &s->places));
     s->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    VG_CHECK(s->fd >= 0, writes || vg_steady_may_pass(errno) ? VG_E_STORAGE : VG_E_DATA, "%s: %s", path,
-             strerror(errno));
+    const bool no_data = errno == ENOENT || !(writes || vg_steady_may_pass(errno));
+    VG_CHECK(s->fd >= 0, no_data ? VG_E_DATA : VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    VG_TRY(vg_feature_file_find(path, key, &s->places));
     s->hashes = vg_new0_array((size_t)key->n_rows, sizeof *s->hashes);
     VG_CHECK(s->hashes, VG_E_NOMEM, "%s: no memory for the hashes of %lld rows", path, (long long)key->n_rows);
     VG_TRY(vg_steady_read(path, s->fd, pread, s->places.hashes_at, s->hashes, (size_t)key->n_rows * sizeof *s->hashes));
@@ -68,7 +76,7 @@ static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feat
     return VG_OK;
 }
 
-static vg_status store_new(const char *path, const vg_feature_key *key, bool writes, vg_feature_store **out)
+static vg_status store_once(const char *path, const vg_feature_key *key, bool writes, vg_feature_store **out)
 {
     vg_feature_store *s = vg_new0(sizeof *s);
     VG_CHECK(s, VG_E_NOMEM, "%s: no memory for a feature store", path);
@@ -83,11 +91,31 @@ static vg_status store_new(const char *path, const vg_feature_key *key, bool wri
     return VG_OK;
 }
 
+/* Once more where the file was exchanged meanwhile: HDF5 has then looked at another one. */
+static vg_status store_new(const char *path, const vg_feature_key *key, bool writes, vg_feature_store **out)
+{
+    vg_feature_store *s = NULL;
+    vg_status st = store_once(path, key, writes, &s);
+    for (int tried = 1; st == VG_OK && !is_at(s, path); tried++) {
+        (void)vg_feature_store_close(s);
+        VG_CHECK(tried < VG_STEADY_TRIES, VG_E_STORAGE, "%s: other runs exchange it again and again", path);
+        st = store_once(path, key, writes, &s);
+    }
+    if (st == VG_OK) *out = s;
+    return st;
+}
+
+vg_status vg_feature_store_sync(vg_feature_store *s)
+{
+    VG_CHECK(fsync(s->fd) == 0, VG_E_STORAGE, "%s: fsync: %s", s->path, strerror(errno));
+    return VG_OK;
+}
+
 vg_status vg_feature_store_close(vg_feature_store *s)
 {
     if (!s) return VG_OK;
     vg_status st = VG_OK;
-    if (s->writes && fsync(s->fd) != 0) st = vg_fail(VG_E_STORAGE, "%s: fsync: %s", s->path, strerror(errno));
+    if (s->writes) st = vg_feature_store_sync(s);
     if (s->fd >= 0) close(s->fd);
     free(s->hashes);
     free(s->path);
@@ -107,38 +135,111 @@ vg_status vg_feature_store_open(const char *path, const vg_feature_key *key, vg_
     return VG_OK;
 }
 
-static vg_status partial_name(const char *path, vg_text *name)
+/* ---- building ---- */
+
+/* Runs that share a folder may build the same store at once: all put the same rows into one file. What must not be seen
+ * half done, making that file and finishing it, happens under a name that is this process's own. */
+typedef struct names {
+    vg_text partial, own;
+} names;
+
+static vg_status names_fill(names *n, const char *path)
 {
-    return vg_text_add(name, "%s.partial", path);
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    VG_TRY(vg_text_add(&n->partial, "%s.partial", path));
+    return vg_text_add(&n->own, "%s.partial.%s.%ld", path, host, (long)getpid());
+}
+
+static void names_release(names *n)
+{
+    free(n->partial.data);
+    free(n->own.data);
+}
+
+/* Gives the file that is this process's own the shared name; *shared is false where another has it, which then counts.
+ */
+static vg_status share(const names *n, bool *shared)
+{
+    *shared = link(n->own.data, n->partial.data) == 0;
+    if (*shared || errno == EEXIST) {
+        (void)unlink(n->own.data);
+        return VG_OK;
+    }
+    *shared = rename(n->own.data, n->partial.data) == 0; /* some file systems have no second names */
+    VG_CHECK(*shared, VG_E_STORAGE, "%s: %s", n->partial.data, strerror(errno));
+    return VG_OK;
+}
+
+/* A file with room for all rows, or that of another run which was faster. `unfit`: one that is there is no good. */
+static vg_status partial_make(const names *n, const vg_feature_key *key, bool unfit)
+{
+    bool made = false;
+    VG_TRY(vg_feature_file_create(n->own.data, key));
+    if (unfit) (void)unlink(n->partial.data);
+    VG_TRY(share(n, &made));
+    const vg_status st = made ? vg_feature_file_take_space(n->partial.data) : VG_OK;
+    if (st != VG_OK) (void)unlink(n->partial.data);
+    return st;
+}
+
+static vg_status begin(const names *n, const vg_feature_key *key, vg_feature_store **out)
+{
+    const bool there = access(n->partial.data, F_OK) == 0;
+    vg_status st = store_new(n->partial.data, key, true, out);
+    if (st != VG_E_DATA) return st;
+    VG_TRY(partial_make(n, key, there));
+    st = store_new(n->partial.data, key, true, out);
+    return st == VG_E_DATA ? VG_E_STORAGE : st; /* it was right a moment ago */
 }
 
 vg_status vg_feature_store_begin(const char *path, const vg_feature_key *key, vg_feature_store **out)
 {
-    vg_text partial = {0};
-    VG_TRY(partial_name(path, &partial));
+    names n = {0};
     vg_feature_store *s = NULL;
-    vg_status st = store_new(partial.data, key, true, &s);
-    if (st == VG_E_DATA) {
-        st = vg_feature_file_create(partial.data, key);
-        if (st == VG_OK) st = store_new(partial.data, key, true, &s);
-    }
-    free(partial.data);
+    vg_status st = names_fill(&n, path);
+    if (st == VG_OK) st = begin(&n, key, &s);
+    names_release(&n);
     if (st == VG_OK) *out = s;
     return st;
 }
 
+/* Where another run has taken the shared file to finish it, the store is there in a moment. */
+static void await_store(const names *n, const char *path)
+{
+    for (int tried = 1; tried < VG_STEADY_TRIES && access(path, F_OK) != 0 && access(n->partial.data, F_OK) != 0;
+         tried++)
+        vg_steady_wait(tried);
+}
+
 vg_status vg_feature_store_join(const char *path, const vg_feature_key *key, vg_feature_store **out)
 {
-    vg_text partial = {0};
-    VG_TRY(partial_name(path, &partial));
-    const vg_status st = store_new(partial.data, key, true, out);
-    free(partial.data);
+    names n = {0};
+    vg_status st = names_fill(&n, path);
+    if (st == VG_OK) st = store_new(n.partial.data, key, true, out);
+    if (st == VG_E_DATA) await_store(&n, path);
+    names_release(&n);
     return st == VG_E_DATA ? VG_E_STORAGE : st; /* it was right a moment ago */
 }
 
-static vg_status name_finally(const char *partial, const char *path)
+static vg_status check_own(const vg_feature_store *built, const char *path)
 {
-    VG_CHECK(rename(partial, path) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    VG_CHECK(is_at(built, path), VG_E_STORAGE, "%s: another run has finished it, or begun it anew", built->path);
+    return VG_OK;
+}
+
+/* Opened again, for rows that others have put on other hosts are known to be seen only then. */
+static vg_status finish(const char *own, const vg_feature_key *key)
+{
+    vg_feature_store *s = NULL;
+    VG_TRY(store_new(own, key, true, &s));
+    const vg_status st = vg_feature_file_finish(own, content_of(s));
+    return vg_feature_store_close(s) == VG_OK ? st : VG_E_STORAGE;
+}
+
+static vg_status name_finally(const char *own, const char *path)
+{
+    VG_CHECK(rename(own, path) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
     char *copy = vg_copy_string(path);
     VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", path);
     const vg_status st = vg_sync_directory(dirname(copy));
@@ -146,17 +247,26 @@ static vg_status name_finally(const char *partial, const char *path)
     return st;
 }
 
-vg_status vg_feature_store_commit(const char *path, const vg_feature_key *key)
+static vg_status commit(const names *n, const char *path, const vg_feature_key *key, const vg_feature_store *built)
 {
-    vg_text partial = {0};
-    vg_feature_store *s = NULL;
-    VG_TRY(partial_name(path, &partial));
-    vg_status st = vg_feature_store_join(path, key, &s);
-    if (st == VG_OK) st = vg_feature_file_finish(partial.data, content_of(s));
-    VG_KEEP(st, vg_feature_store_close(s));
-    if (st == VG_OK) st = name_finally(partial.data, path);
-    free(partial.data);
-    return st;
+    const char *partial = n->partial.data, *own = n->own.data;
+    VG_TRY(check_own(built, partial));
+    VG_CHECK(rename(partial, own) == 0, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
+    vg_status st = check_own(built, own);
+    if (st == VG_OK) st = finish(own, key);
+    if (st == VG_OK) st = name_finally(own, path);
+    bool shared;
+    return st == VG_OK || share(n, &shared) == VG_OK ? st : VG_E_STORAGE; /* a build goes on from it another time */
+}
+
+vg_status vg_feature_store_commit(const char *path, const vg_feature_key *key, const vg_feature_store *built)
+{
+    names n = {0};
+    vg_status st = names_fill(&n, path);
+    if (st == VG_OK) st = commit(&n, path, key, built);
+    if (st != VG_OK) await_store(&n, path);
+    names_release(&n);
+    return st == VG_E_DATA ? VG_E_STORAGE : st; /* it was right a moment ago */
 }
 
 /* ---- rows ---- */

@@ -5,14 +5,17 @@
  *         VG_TRY(vg_feature_store_begin(path, &key, &store));      one process; others: vg_feature_store_join
  *         for (each row of mine)
  *             if (!vg_feature_store_has(store, row)) VG_TRY(vg_feature_store_put(store, row, floats));
- *         VG_TRY(vg_feature_store_close(store));                   on disk now
- *         VG_TRY(vg_feature_store_commit(path, &key));             one process, after all have closed
+ *         VG_TRY(vg_feature_store_sync(store));                    on disk now
+ *         VG_TRY(vg_feature_store_commit(path, &key, store));      the one that began, after all have synced
+ *         VG_TRY(vg_feature_store_close(store));
  *     }
  *     VG_TRY(vg_feature_store_read(store, row, floats));
  *
  * A store is an HDF5 file whose attribute `key` is a text that says everything its rows follow from, so that rows of
  * other weights or pictures are never taken for the wanted ones. While it is built it is called path.partial; a killed
- * build goes on with the rows that are there. The format is described in data/FORMAT.md. Local throughout. */
+ * build goes on with the rows that are there. Processes that know nothing of each other may build one store at once:
+ * they put the same rows into one file, and the first to commit finishes it. The format is described in data/FORMAT.md.
+ * Local throughout. */
 #ifndef VG_DATA_FEATURE_STORE_H
 #define VG_DATA_FEATURE_STORE_H
 
@@ -46,11 +49,16 @@ vg_status vg_feature_store_join(const char *path, const vg_feature_key *key, vg_
 /* Writes a row [row_floats]; 0 <= row < n_rows. Thread-safe for different rows. Errors: VG_E_STORAGE. */
 vg_status vg_feature_store_put(vg_feature_store *store, int64_t row, const float *floats);
 
-/* Closes; what was written is on disk then. Errors: VG_E_STORAGE. NULL is fine. */
+/* What was put is on disk then. Errors: VG_E_STORAGE. */
+vg_status vg_feature_store_sync(vg_feature_store *store);
+
+/* Syncs what was put and closes. Errors: VG_E_STORAGE. NULL is fine. */
 vg_status vg_feature_store_close(vg_feature_store *store);
 
-/* Gives path.partial its name. A row that was not put stays absent. Errors: VG_E_STORAGE. */
-vg_status vg_feature_store_commit(const char *path, const vg_feature_key *key);
+/* Gives path.partial its name. A row that was not put stays absent. `built` is the store as it was begun: where another
+ * process has finished it meanwhile, or begun it anew for another key, nothing is done. Errors: VG_E_STORAGE (that,
+ * too: the store may be there all the same). */
+vg_status vg_feature_store_commit(const char *path, const vg_feature_key *key, const vg_feature_store *built);
 
 /* Whether a row was put. After a crash of the host it may be another than was put all the same: whoever goes on with a
  * build reads it first. */

@@ -16,8 +16,12 @@ static inline size_t vg_feature_row_bytes(const vg_feature_key *key)
     return (size_t)key->row_floats * (key->bf16 ? 2 : 4);
 }
 
-/* Makes the file anew, its disk space taken and all hashes 0. Errors: VG_E_STORAGE. */
+/* Makes the file anew, all hashes 0. Errors: VG_E_STORAGE. */
 vg_status vg_feature_file_create(const char *path, const vg_feature_key *key);
+
+/* Takes the disk space of the whole file now, where the file system can, so that a full disk is known before hours of
+ * work. Errors: VG_E_STORAGE (no room). */
+vg_status vg_feature_file_take_space(const char *path);
 
 /* Checks that the file is a store with this key, and finds its parts. Errors: VG_E_DATA, with what is wrong;
  * VG_E_STORAGE for an I/O error that lasts. */

@@ -105,18 +105,17 @@ static vg_status build(const vg_feature_source *s, const vg_feature_job *job, co
         if (st == VG_OK) st = put_all(s, job);
         job->end(job->context);
     }
+    if (st == VG_OK) st = vg_comm_agree(s->comm, vg_feature_store_sync(store));
+    if (st == VG_OK && vg_comm_rank(s->comm) == 0) st = vg_feature_store_commit(path, &job->key, store);
     VG_KEEP(st, vg_feature_store_close(store));
     st = vg_comm_agree(s->comm, st);
-    if (st == VG_OK) {
-        if (vg_comm_rank(s->comm) == 0) st = vg_feature_store_commit(path, &job->key);
-        st = vg_comm_agree(s->comm, st);
-    }
     if (st == VG_OK) vg_log_root("%s features: done in %.1f s", job->what, vg_now_s() - start_s);
     return st;
 }
 
-/* Rank 0 looks; *found is the same everywhere. */
-static vg_status look(const vg_feature_source *s, const vg_feature_job *job, const char *path, int64_t *found)
+/* Rank 0 looks; *found is the same everywhere. `then` tells what comes of a store that does not fit; NULL: nothing. */
+static vg_status look(const vg_feature_source *s, const vg_feature_job *job, const char *path, const char *then,
+                      int64_t *found)
 {
     vg_status st = VG_OK;
     *found = 0;
@@ -125,7 +124,7 @@ static vg_status look(const vg_feature_source *s, const vg_feature_job *job, con
         vg_feature_store *store = NULL;
         st = vg_feature_store_open(path, &job->key, &store, why, sizeof why);
         *found = store != NULL;
-        if (*why) vg_log_root("%s: it is made anew", why);
+        if (*why && then) vg_log_root("%s: %s", why, then);
         VG_KEEP(st, vg_feature_store_close(store));
     }
     VG_TRY(vg_comm_agree(s->comm, st));
@@ -158,14 +157,13 @@ static vg_status provide(const vg_feature_source *s, const vg_feature_job *job, 
                  s->options->features_max_gb);
         return do_without(job, why);
     }
-    VG_TRY(look(s, job, path, &found));
+    VG_TRY(look(s, job, path, "it is made anew", &found));
     if (!found) {
         const vg_status st = build(s, job, path);
-        if (st == VG_E_STORAGE) {
-            snprintf(why, sizeof why, "%s", vg_error_text());
-            return do_without(job, why);
-        }
-        VG_TRY(st);
+        if (st != VG_OK && st != VG_E_STORAGE) return st;
+        snprintf(why, sizeof why, "%s", st == VG_OK ? "" : vg_error_text());
+        if (st == VG_E_STORAGE) VG_TRY(look(s, job, path, NULL, &found)); /* another run may have been faster */
+        if (st == VG_E_STORAGE && !found) return do_without(job, why);
     }
     return open_all(s, job, path, out);
 }

@@ -4,6 +4,7 @@
 #include "kernels/base/bf16.h"
 #include "scratch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -74,8 +75,8 @@ static void make(const char *path, const vg_feature_key *k, int64_t absent)
     vg_feature_store *store = NULL;
     assert_int_equal(vg_feature_store_begin(path, k, &store), VG_OK);
     put_rows(store, absent);
+    assert_int_equal(vg_feature_store_commit(path, k, store), VG_OK);
     assert_int_equal(vg_feature_store_close(store), VG_OK);
-    assert_int_equal(vg_feature_store_commit(path, k), VG_OK);
 }
 
 static vg_feature_store *open_store(const char *path, const vg_feature_key *k)
@@ -197,6 +198,16 @@ static void a_store_cut_short_is_refused(void **state)
     }
 }
 
+static int size_of_folder(const char *folder)
+{
+    int n = 0;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (const struct dirent *entry; (entry = readdir(dir));) n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
 static void a_build_goes_on_with_the_rows_that_are_there(void **state)
 {
     const char *path = store_path(state);
@@ -230,6 +241,46 @@ static void a_build_of_another_key_begins_anew(void **state)
     vg_feature_store_close(store);
 }
 
+static void runs_that_build_the_same_store_finish_it_once(void **state)
+{
+    const char *path = store_path(state);
+    vg_feature_store *one = NULL, *two = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &one), VG_OK);
+    assert_int_equal(vg_feature_store_begin(path, &key, &two), VG_OK); /* goes on with the same file */
+    put_rows(one, 3);
+    fill(3);
+    assert_int_equal(vg_feature_store_put(two, 3, row), VG_OK);
+    assert_int_equal(vg_feature_store_commit(path, &key, one), VG_OK);
+    put_rows(two, -1); /* the same bytes, into what is finished */
+    assert_int_equal(vg_feature_store_commit(path, &key, two), VG_E_STORAGE);
+    assert_non_null(strstr(vg_error_text(), "another run has finished it"));
+    assert_int_equal(vg_feature_store_close(one), VG_OK);
+    assert_int_equal(vg_feature_store_close(two), VG_OK);
+    vg_feature_store *store = open_store(path, &key);
+    for (int64_t i = 0; i < ROWS; i++) assert_int_equal(vg_feature_store_read(store, i, got), VG_OK);
+    vg_feature_store_close(store);
+    assert_int_equal(size_of_folder(*state), 1); /* nothing is left of the building */
+}
+
+static void what_another_run_has_begun_anew_is_not_taken_for_ones_own(void **state)
+{
+    const char *path = store_path(state);
+    vg_feature_key other = key;
+    vg_feature_store *one = NULL, *two = NULL;
+    other.text = "weights: 2\n";
+    assert_int_equal(vg_feature_store_begin(path, &key, &one), VG_OK);
+    assert_int_equal(vg_feature_store_begin(path, &other, &two), VG_OK);
+    put_rows(one, -1);
+    put_rows(two, 2);
+    assert_int_equal(vg_feature_store_commit(path, &key, one), VG_E_STORAGE);
+    assert_int_equal(vg_feature_store_commit(path, &other, two), VG_OK);
+    vg_feature_store_close(one);
+    vg_feature_store_close(two);
+    vg_feature_store *store = open_store(path, &other);
+    assert_false(vg_feature_store_has(store, 2));
+    vg_feature_store_close(store);
+}
+
 /* What was built stays: neither is a finished store called damaged nor one under way begun anew. */
 static void an_io_error_costs_no_row(void **state)
 {
@@ -245,8 +296,8 @@ static void an_io_error_costs_no_row(void **state)
     n_failing = 2;
     assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
     for (int64_t i = 0; i < ROWS; i++) assert_true(vg_feature_store_has(store, i));
+    assert_int_equal(vg_feature_store_commit(path, &key, store), VG_OK);
     assert_int_equal(vg_feature_store_close(store), VG_OK);
-    assert_int_equal(vg_feature_store_commit(path, &key), VG_OK);
     n_failing = 1000;
     assert_int_equal(vg_feature_store_open(path, &key, &store, why, sizeof why), VG_E_STORAGE);
     n_failing = 0;
@@ -286,6 +337,8 @@ int main(void)
         CASE(a_store_cut_short_is_refused),
         CASE(a_build_goes_on_with_the_rows_that_are_there),
         CASE(a_build_of_another_key_begins_anew),
+        CASE(runs_that_build_the_same_store_finish_it_once),
+        CASE(what_another_run_has_begun_anew_is_not_taken_for_ones_own),
         CASE(an_io_error_costs_no_row),
         CASE(equal_rows_make_equal_files),
         CASE(a_folder_that_is_not_there_is_the_storage_s_fault),

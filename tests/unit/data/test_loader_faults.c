@@ -170,8 +170,8 @@ static vg_feature_store *make_store(char *folder)
         const float x = (float)k, row[FLOATS] = {x, 10 * x, 100 * x, 1000 * x, 10000 * x};
         if (k != 3) assert_int_equal(vg_feature_store_put(store, k, row), VG_OK);
     }
+    assert_int_equal(vg_feature_store_commit(path, &key, store), VG_OK);
     assert_int_equal(vg_feature_store_close(store), VG_OK);
-    assert_int_equal(vg_feature_store_commit(path, &key), VG_OK);
     assert_int_equal(vg_feature_store_open(path, &key, &store, why, sizeof why), VG_OK);
     unlink(path);
     rmdir(folder);
