@@ -162,7 +162,8 @@ static vg_status import_set(const vg_import_set *set, const vg_import_source *so
     if (st == VG_OK) st = import_records(set->importer, state, maker);
     if (state) set->importer->close(state);
     VG_TRY(st);
-    return check_bad_share(maker->report, maker->options->max_bad);
+    st = check_bad_share(maker->report, maker->options->max_bad);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", source->root);
 }
 
 /* Where runs of sorting go: beside the shards, where there must be room, or where temporary files are. */
@@ -179,6 +180,8 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     *report = (vg_import_report){0};
     const vg_import_set *set = vg_import_set_find(name);
     if (!set) return fail_unknown_set(name, root);
+    VG_CHECK(!options->split_by || set->importer->has_split_by, VG_E_USAGE, "--split-by: %s comes in one split alone",
+             name);
     snprintf(report->set, sizeof report->set, "%s", name);
     if (!options->dry_run) VG_TRY(vg_make_directories(out));
     const vg_import_source source = {.set = name,

@@ -229,7 +229,8 @@ static vg_status detection_open(const vg_import_source *source, vg_import_log *l
 }
 
 extern const vg_importer vg_coco_detection; /* a row of importers.def names it */
-const vg_importer vg_coco_detection = {.probe = detection_probe,
+const vg_importer vg_coco_detection = {.has_split_by = true,
+                                       .probe = detection_probe,
                                        .open = detection_open,
                                        .next = vg_collector_next,
                                        .share = vg_collector_share,

@@ -105,6 +105,7 @@ def datasets(bench):
     check("without --strict more than 1 % of bad records is refused, or they are set aside by id",
           (done.returncode == 0 and image.stem.lstrip("0") in done.stdout) or done.returncode == DATA)
     (pathlib.Path(bench.path(name, "synth", "instances.json"))).write_text("{\"images\": [")
+    expect("a split of a set that has one", bench.run("shard", "import", "jsonl", name, "out-split", "--split-by", "unc"), USAGE, "--split-by")
     expect("broken JSON", import_set(bench, name), DATA, "instances.json")
 
 
@@ -158,6 +159,7 @@ def weights(bench):
     picture = str(sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0])
     expect("a tokenizer beyond the table", bench.run("predict", "weights", picture, "zzz", "--set", "text.tokenizer=words"), CONFIG,
            "words has ids up to", "text.vocab")
+    expect("answers that could not be written", bench.run("eval", "weights", "--out", "nowhere/answers.jsonl"), STORAGE, "nowhere")
     expect("header beyond the file", train_with("head.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), DATA, "head.safetensors")
 
 

@@ -1,8 +1,11 @@
 #include "trainer/cmd/arguments.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const vg_argument *find_argument(const vg_argument *table, int n, const char *word, size_t length)
 {
@@ -88,4 +91,27 @@ vg_status vg_argument_share(const char *name, const char *text, double *out)
     VG_CHECK(*text && !*end && value >= 0 && value <= 1, VG_E_USAGE, "%s: '%s' is not a share from 0 to 1", name, text);
     *out = value;
     return VG_OK;
+}
+
+static vg_status check_folder(const char *name, const char *path, const char *folder)
+{
+    struct stat info;
+    VG_CHECK(stat(folder, &info) == 0, VG_E_STORAGE, "%s %s: %s: %s", name, path, folder, strerror(errno));
+    VG_CHECK(access(folder, W_OK) == 0, VG_E_STORAGE, "%s %s: %s: %s", name, path, folder, strerror(errno));
+    return VG_OK;
+}
+
+vg_status vg_argument_file(const char *name, const char *path)
+{
+    struct stat info;
+    if (!path) return VG_OK;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) { /* a pipe or a terminal stays */
+        VG_CHECK(!S_ISDIR(info.st_mode), VG_E_STORAGE, "%s %s: a folder; name a file", name, path);
+        return VG_OK;
+    }
+    char *copy = vg_copy_string(path);
+    VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", name);
+    const vg_status st = check_folder(name, path, dirname(copy));
+    free(copy);
+    return st;
 }

@@ -34,6 +34,10 @@ vg_status vg_argument_device(const char *text);
 /* A whole number in [min, max]; NULL leaves *out. Errors: VG_E_USAGE. */
 vg_status vg_argument_integer(const char *name, const char *text, int64_t min, int64_t max, int64_t *out);
 
+/* That a file can be put where an argument says, which is known before the work whose end it is: its folder is there
+ * and may be written to. NULL is fine. Errors: VG_E_STORAGE. */
+vg_status vg_argument_file(const char *name, const char *path);
+
 /* A share, 0 to 1; NULL leaves *out. Errors: VG_E_USAGE. */
 vg_status vg_argument_share(const char *name, const char *text, double *out);
 

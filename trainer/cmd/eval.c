@@ -32,6 +32,12 @@ static vg_status report(const vg_evaluation *e, const vg_split *split, const cha
     return gallery ? vg_evaluation_draw(e, split, TILES, gallery) : VG_OK;
 }
 
+static vg_status check_files(const char *out, const char *gallery)
+{
+    VG_TRY(vg_argument_file("--out", out));
+    return vg_argument_file("--gallery", gallery);
+}
+
 static vg_status evaluate(vg_comm *comm, const vg_trained *t, const char *split_name, const char *out,
                           const char *gallery)
 {
@@ -68,6 +74,7 @@ vg_status vg_cmd_eval(vg_context *context, int argc, char **argv)
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a checkpoint is missing: vlgtr eval CHECKPOINT");
     VG_TRY(vg_argument_device(device));
+    VG_TRY(vg_comm_agree(context->comm, vg_comm_rank(context->comm) == 0 ? check_files(out, gallery) : VG_OK));
     vg_trained trained;
     VG_TRY(vg_trained_open(context->comm, words[0], device, sets.items, sets.n, &trained));
     const vg_status st = evaluate(context->comm, &trained, split, out, gallery);

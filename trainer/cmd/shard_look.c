@@ -25,6 +25,7 @@ vg_status vg_shard_verb_inspect(int argc, char **argv)
              "vlgtr shard inspect SHARD... [--split NAME] [--json] [--sample N --png FILE.png [--seed N]]");
     VG_TRY(vg_argument_integer("--sample", sample, 1, INT32_MAX, &n_sample));
     VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
+    VG_TRY(vg_argument_file("--png", png));
     const char *const *paths = (const char *const *)words;
     vg_text text = {0};
     const vg_status st = vg_shard_inspect(paths, n, split, json, &text);
@@ -68,6 +69,7 @@ vg_status vg_shard_verb_leakage(int argc, char **argv)
              "vlgtr shard leakage SHARD... [--against SHARD]... [--train SPLIT] [--by id,name,pixels] "
              "[--distance BITS] [--out FILE.jsonl]");
     VG_TRY(vg_argument_integer("--distance", distance, 0, INT32_MAX, &bits));
+    VG_TRY(vg_argument_file("--out", out));
     vg_leakage_spec spec = {.paths = (const char *const *)words,
                             .n_paths = n,
                             .against = against.items,
@@ -94,6 +96,7 @@ vg_status vg_shard_verb_verify(int argc, char **argv)
     int n = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
     VG_CHECK(n >= 1, VG_E_USAGE, "vlgtr shard verify SHARD... [--no-decode] [--quarantine FILE.jsonl]");
+    VG_TRY(vg_argument_file("--quarantine", quarantine));
     vg_shard_verify_report r = {0};
     vg_status st = vg_shard_verify((const char *const *)words, n, !no_decode, &r);
     if (r.lines.data) fputs(r.lines.data, stdout);
