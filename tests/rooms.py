@@ -20,7 +20,7 @@ DOORS = {
     "trainer": BASE + TENSORS + [
         "kernels/graph.h", "kernels/backend.h", "dist/comm.h", "dist/reduce.h", "dist/device.h", "dist/health.h", "data/shard.h",
         "data/augment.h", "data/loader.h", "data/feature_store.h", "data/tokenizer.h", "data/draw.h", "data/import.h", "data/shard_tools.h", "data/shard_leakage.h",
-        "data/synth.h",
+        "data/synth.h", "data/utf8.h",
         "checkpoints/checkpoint.h", "checkpoints/safetensors.h",
     ],
 }

@@ -1,6 +1,8 @@
 /* The rows of options.def as data, and what goes from words into the field that a row makes. */
 #include "trainer/options_impl.h"
 
+#include "data/utf8.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -128,6 +130,9 @@ static vg_status set_list(const vg_option *o, vg_option_list *field, const vg_op
 vg_status vg_option_set(const vg_option *o, void *base, const vg_option_list *value)
 {
     void *field = (char *)base + o->offset;
+    for (int i = 0; i < value->n; i++) /* as config.yaml and the manifests of checkpoints are */
+        VG_CHECK(vg_utf8_valid(value->items[i], strlen(value->items[i])), VG_E_CONFIG, "%s: the value is not UTF-8",
+                 o->key);
     if (is_many(o)) return set_list(o, field, value);
     VG_CHECK(value->n == 1, VG_E_CONFIG, "%s: one value is expected, %d are given", o->key, value->n);
     const char *text = value->items[0];

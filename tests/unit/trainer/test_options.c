@@ -132,6 +132,15 @@ static void mistakes_are_named_with_their_line(void **state)
     refuse("- a\n", "a mapping of sections");
 }
 
+static void what_no_configuration_file_could_hold_is_refused(void **state)
+{
+    (void)state;
+    vg_options o;
+    const char *sets[] = {"run.folder=caf\xe9"}; /* Latin-1 */
+    assert_int_equal(parse(&o, "", sets, 1), VG_E_CONFIG);
+    assert_non_null(strstr(vg_error_text(), "run.folder: the value is not UTF-8"));
+}
+
 static void an_empty_file_is_the_defaults(void **state)
 {
     (void)state;
@@ -164,6 +173,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_reads_back_to_the_same),
         cmocka_unit_test(the_hash_knows_what_shapes_the_bits),
         cmocka_unit_test(mistakes_are_named_with_their_line),
+        cmocka_unit_test(what_no_configuration_file_could_hold_is_refused),
         cmocka_unit_test(an_empty_file_is_the_defaults),
         cmocka_unit_test(the_shipped_configurations_are_read),
     };
