@@ -12,7 +12,6 @@ static vg_status list(const char *folder)
     char **paths = NULL;
     int n = 0;
     VG_TRY(vg_checkpoint_list(folder, &paths, &n));
-    VG_CHECK(n > 0, VG_E_USAGE, "%s: there is no checkpoint; name the folder `checkpoints` of a run", folder);
     for (int i = 0; i < n; i++) {
         vg_checkpoint_info *info = NULL;
         if (vg_checkpoint_open(paths[i], &info) != VG_OK) {
@@ -29,6 +28,7 @@ static vg_status list(const char *folder)
         vg_checkpoint_info_free(info);
     }
     vg_checkpoint_list_free(paths, n);
+    VG_CHECK(n > 0, VG_E_USAGE, "%s: there is no checkpoint; name the folder `checkpoints` of a run", folder);
     return VG_OK;
 }
 
