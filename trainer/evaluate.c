@@ -156,8 +156,9 @@ static void add_score(vg_score *s, const vg_answer *a)
 static vg_score *score_of(vg_evaluation *e, const char *kind)
 {
     for (int i = 1; i < e->n_scores; i++)
-        if (strncmp(e->scores[i].kind, kind, sizeof e->scores[i].kind - 1) == 0) return &e->scores[i];
-    if (e->n_scores == VG_MAX_KINDS) return NULL; /* the whole split's row still counts them */
+        if (strcmp(e->scores[i].kind, kind) == 0) return &e->scores[i];
+    e->more_kinds = e->more_kinds || e->n_scores == VG_MAX_KINDS;
+    if (e->n_scores == VG_MAX_KINDS) return NULL;
     vg_score *s = &e->scores[e->n_scores++];
     snprintf(s->kind, sizeof s->kind, "%s", kind);
     return s;

@@ -28,7 +28,7 @@ typedef struct vg_answer {
 
 /* Sums over a set of sentences. */
 typedef struct vg_score {
-    char kind[32]; /* phrase type; "all" for the whole split */
+    char kind[64]; /* phrase type, as long as a shard's may be; "all" for the whole split */
     int64_t trials, hits25, hits50, hits75, hits90, hits5, hits10, giou50;
     int64_t unread; /* of the trials, those whose image cannot be read */
     double iou;
@@ -41,6 +41,7 @@ typedef struct vg_evaluation {
     int64_t n_answers;
     vg_score scores[VG_MAX_KINDS]; /* [0] is the whole split; the same on every rank */
     int n_scores;
+    bool more_kinds; /* rank 0: than there are scores for; they are in [0] alone */
 } vg_evaluation;
 
 /* Collective. Every sentence of the split is a trial: one whose image cannot be read is a miss. Errors: VG_E_DATA

@@ -25,6 +25,7 @@ static vg_status report(const vg_evaluation *e, const vg_split *split, const cha
     printf("%-12s %7s  %-6s  %-6s  %-6s  %-6s  %-6s %-6s %-6s  %s\n", "kind", "phrases", "acc@0.5", "acc@.25",
            "acc@.75", "acc@.9", "P@5", "P@10", "giou.5", "mean IoU");
     for (int i = 0; i < e->n_scores; i++) print_score(&e->scores[i]);
+    if (e->more_kinds) printf("phrases of other kinds than these %d are in the first row alone\n", e->n_scores - 1);
     if (e->scores[0].unread)
         printf("%lld of the phrases have no answer since their images cannot be read: they count as misses\n",
                (long long)e->scores[0].unread);
