@@ -49,7 +49,7 @@ vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *da
  * change; VG_E_DEVICE. */
 vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute);
 
-/* Local. Reads the size of the training split where the shards are there; zeros otherwise. */
+/* Local. Reads the size of the training split; zeros where it cannot be opened, and vg_error_text says why. */
 vg_forecast_data vg_forecast_data_of(const vg_options *o);
 
 #endif

@@ -134,10 +134,12 @@ static vg_status plan(vg_options *o, int ranks, int n_threads, size_t memory, co
     VG_CHECK(ranks <= leaves, VG_E_CONFIG, "%d ranks, but a step has %lld micro-batches; at most %lld ranks", ranks,
              (long long)leaves, (long long)leaves);
     const vg_forecast_data data = vg_forecast_data_of(o);
+    char why[512] = "";
+    if (!data.images) snprintf(why, sizeof why, "%s", vg_error_text());
     VG_TRY(vg_forecast(o, ranks, &data, gpu, f));
     printf("%d ranks, %lld micro-batches of %lld images a step; figures are for one rank%s\n", ranks, (long long)leaves,
            (long long)o->train_micro_batch, gpu ? "" : " on a CPU, in fp32");
-    if (!data.images) printf("the shards are not there yet: kept images and phrases are not counted\n");
+    if (*why) printf("%s: kept images and phrases are not counted\n", why);
     for (int i = 0; i < o->n_stages; i++) {
         print_stage(o, i, &f[i]);
         if (gpu) print_gpu(o, &f[i]);
