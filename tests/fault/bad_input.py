@@ -180,6 +180,13 @@ def checkpoints(bench):
     check("a flipped bit: the run falls back to step 20 with a warning and reaches the same bits",
           done.returncode == 0 and "step-00000020" in done.stderr and "WARNING" in done.stderr
           and bench.hashes("flip")[30] == want)
+    short = {"run.folder": "moved", "schedule.heads.steps": 1, "schedule.blocks.steps": 1, "data.shards": "twin"}
+    shutil.copytree(bench.path("shards"), bench.path("twin"))
+    bench.train(1, short)
+    shutil.rmtree(bench.path("twin"))
+    bench.must("shard", "split", "twin", "shards", "--to", "held", "--share", "0.2")
+    expect("other data under the same name", bench.run("train", "run.yaml", *bench.sets(short)), CONFIG, "other content of data.train_split")
+    bench.train(1, short, more=["--allow-new-bits"])
     expect("a folder without checkpoints", bench.run("checkpoint", "ls", "flip"), USAGE, "flip", "no checkpoint")
     expect("an argument of another verb", bench.run("checkpoint", "ls", "flip/checkpoints", "--keep", "1"), USAGE, "prune")
     expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
