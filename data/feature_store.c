@@ -66,7 +66,7 @@ static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feat
     s->writes = writes;
     VG_CHECK(s->path && vg_feature_store_bytes(key) < SIZE_MAX / 2, VG_E_NOMEM, "%s: no memory for its rows", path);
     s->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    const bool no_data = errno == ENOENT || !(writes || vg_steady_may_pass(errno));
+    const bool no_data = vg_file_absent(errno) || !(writes || vg_steady_may_pass(errno));
     VG_CHECK(s->fd >= 0, no_data ? VG_E_DATA : VG_E_STORAGE, "%s: %s", path, strerror(errno));
     VG_TRY(vg_feature_file_find(path, key, &s->places));
     s->hashes = vg_new0_array((size_t)key->n_rows, sizeof *s->hashes);
@@ -128,7 +128,7 @@ vg_status vg_feature_store_open(const char *path, const vg_feature_key *key, vg_
 {
     *out = NULL;
     why[0] = '\0';
-    if (access(path, F_OK) != 0 && errno == ENOENT) return VG_OK;
+    if (access(path, F_OK) != 0 && vg_file_absent(errno)) return VG_OK;
     const vg_status st = store_new(path, key, false, out);
     if (st != VG_E_DATA) return st;
     snprintf(why, why_bytes, "%s", vg_error_text());

@@ -122,11 +122,19 @@ static vg_status write_network(vg_comm *comm, const char *path, double alpha, do
 {
     const int host_ranks = vg_comm_local_size(comm), ranks = vg_comm_size(comm);
     const vg_sum_shape shape = vg_sum_shape_of(ranks, ranks, host_ranks);
-    VG_CHECK(shape.hosts > 1, VG_E_USAGE, "--out: these ranks are on one host; a network is measured between several");
     VG_CHECK(beta > 0, VG_E_COMM,
              "--out: large messages took no longer than small ones; measure again on hosts without other work");
     const vg_network network = {.host_ranks = host_ranks, .far = vg_network_fitted(&shape, alpha, 1 / beta)};
     return vg_comm_rank(comm) == 0 ? vg_network_write(path, &network) : VG_OK;
+}
+
+/* That there is something to measure, and a place for it. */
+static vg_status check_out(const vg_comm *comm, const char *out)
+{
+    const int ranks = vg_comm_size(comm);
+    VG_CHECK(!out || vg_sum_shape_of(ranks, ranks, vg_comm_local_size(comm)).hosts > 1, VG_E_USAGE,
+             "--out: these ranks are on one host; a network is measured between several");
+    return vg_comm_rank(comm) == 0 ? vg_argument_file("--out", out) : VG_OK;
 }
 
 static vg_status bench_comm(vg_comm *comm, int64_t max_bytes, const char *out)
@@ -157,5 +165,6 @@ vg_status vg_cmd_bench(vg_context *context, int argc, char **argv)
     VG_CHECK(n == 1 && strcmp(words[0], "comm") == 0, VG_E_USAGE, "vlgtr bench comm [--mb LARGEST] [--out NETWORK]");
     VG_CHECK(vg_comm_size(context->comm) > 1, VG_E_USAGE,
              "one rank has nobody to talk to: mpirun -n 2 vlgtr bench comm");
+    VG_TRY(vg_comm_agree(context->comm, check_out(context->comm, out)));
     return bench_comm(context->comm, max_mb << 20, out);
 }
