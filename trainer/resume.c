@@ -1,5 +1,6 @@
 /* Saving a run and taking it up again. */
 #include "trainer/loop_impl.h"
+#include "trainer/trained.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -13,7 +14,6 @@
 #define EVALUATION_DUE "evaluation_due"
 #define BAD_SAMPLES    "bad_samples"
 #define DATA           "train_data"
-#define TOKENIZER      "tokenizer"
 enum { MOST_NUMBERS = 4 };
 
 static void checkpoints_folder(const vg_run *r, char path[4096])
@@ -60,18 +60,12 @@ static void say_saved(vg_run *r, const char *path)
     vg_metrics_number(r->metrics, r->saving_step, "save_stall_ms", 1e3 * r->save_stall_s);
 }
 
-/* So many bits of a hash as a number of a manifest holds. */
-static double as_number(uint64_t hash)
-{
-    return (double)(hash >> 11);
-}
-
 /* What a checkpoint of this step keeps beside its state; how many those are. */
 static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS])
 {
     int n = 0;
-    numbers[n++] = (vg_checkpoint_number){DATA, as_number(vg_split_hash(r->train_split))};
-    numbers[n++] = (vg_checkpoint_number){TOKENIZER, as_number(vg_tokenizer_hash(r->tokenizer))};
+    numbers[n++] = (vg_checkpoint_number){DATA, vg_hash_number(vg_split_hash(r->train_split))};
+    numbers[n++] = (vg_checkpoint_number){VG_TOKENIZER_NUMBER, vg_hash_number(vg_tokenizer_hash(r->tokenizer))};
     if (r->bad_samples) numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
     if (r->evaluated_step == r->step)
         numbers[n++] = (vg_checkpoint_number){VG_CHECKPOINT_ACCURACY, r->accuracy};
@@ -179,7 +173,7 @@ vg_status vg_run_add_accuracy(vg_run *r)
 static vg_status check_same_input(const vg_checkpoint_info *info, const char *path, const char *key, uint64_t hash,
                                   const char *what)
 {
-    const double now = as_number(hash);
+    const double now = vg_hash_number(hash);
     VG_CHECK(vg_checkpoint_number_of(info, key, now) == now, VG_E_CONFIG,
              "%s was trained with other content of %s; bring that back, choose another run.folder, or add "
              "--allow-new-bits to go on from it",
@@ -202,7 +196,7 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
              path);
     if (!allow_new_bits) {
         VG_TRY(check_same_input(info, path, DATA, vg_split_hash(r->train_split), "data.train_split"));
-        VG_TRY(check_same_input(info, path, TOKENIZER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
+        VG_TRY(check_same_input(info, path, VG_TOKENIZER_NUMBER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
     }
     VG_CHECK(info->stage < r->o->n_stages && info->stage_step <= r->o->schedule[info->stage].steps, VG_E_CONFIG,
              "%s stands at step %lld of stage %lld, which the schedule does not have", path,

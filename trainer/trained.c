@@ -10,6 +10,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+double vg_hash_number(uint64_t hash)
+{
+    return (double)(hash >> 11);
+}
+
 /* A run's folder holds its checkpoints one level down. */
 vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
 {
@@ -28,14 +33,15 @@ vg_status vg_trained_weights(const char *checkpoint, vg_params *params)
     return vg_checkpoint_load_average(checkpoint, params);
 }
 
-static vg_status read_options(const char *path, const char *const *sets, int n_sets, vg_options *out)
+static vg_status read_manifest(vg_trained *t, const char *const *sets, int n_sets)
 {
     vg_checkpoint_info *info = NULL;
-    VG_TRY(vg_checkpoint_open(path, &info));
+    VG_TRY(vg_checkpoint_open(t->path, &info));
     const vg_status st =
-        vg_options_parse(out, info->configuration, strlen(info->configuration), "configuration", sets, n_sets);
+        vg_options_parse(&t->options, info->configuration, strlen(info->configuration), "configuration", sets, n_sets);
+    t->trained_tokenizer = vg_checkpoint_number_of(info, VG_TOKENIZER_NUMBER, 0);
     vg_checkpoint_info_free(info);
-    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", path);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", t->path);
 }
 
 static vg_status compile(vg_trained *t)
@@ -69,13 +75,16 @@ vg_status vg_trained_open(vg_comm *comm, const char *path, const char *device, c
 {
     vg_trained t = {0};
     vg_status st = vg_trained_choose(comm, path, &t.path);
-    if (st == VG_OK) st = vg_comm_agree(comm, read_options(t.path, sets, n_sets, &t.options));
+    if (st == VG_OK) st = vg_comm_agree(comm, read_manifest(&t, sets, n_sets));
     if (st == VG_OK) st = vg_compute_open(comm, &(vg_compute_spec){.device = device}, &t.compute);
     if (st == VG_OK) st = vg_comm_agree(comm, open_trained(&t));
     if (st != VG_OK) {
         vg_trained_release(&t);
         return st;
     }
+    if (t.trained_tokenizer && t.trained_tokenizer != vg_hash_number(vg_tokenizer_hash(t.tokenizer)))
+        vg_log_root("warning: %s holds another tokenizer than %s was trained with: its answers mean little",
+                    t.options.text_tokenizer, t.path);
     if (*t.compute.why_cpu) vg_log_root("computing on the CPU: %s", t.compute.why_cpu);
     *out = t;
     return VG_OK;

@@ -155,8 +155,12 @@ def weights(bench):
     expect("extra tensor", train_with("more.safetensors", safetensors(more)), DATA, "extra")
     expect("truncated weights", train_with("cut.safetensors", good[:-100]), DATA, "cut.safetensors")
     words = pathlib.Path(shutil.copytree(bench.path("data", "tokenizer"), bench.path("words")), "vocab.json")
-    words.write_text(json.dumps({**json.loads(words.read_text()), "zzz": 1 << 19}))
+    pieces = json.loads(words.read_text())
     picture = str(sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0])
+    words.write_text(json.dumps({**pieces, "zzz": max(pieces.values()) + 1}))
+    done = bench.run("predict", "weights", picture, "zzz", "--set", "text.tokenizer=words")
+    check("another tokenizer is warned of", done.returncode == 0 and "warning: words holds another tokenizer" in done.stderr, done.stderr)
+    words.write_text(json.dumps({**pieces, "zzz": 1 << 19}))
     expect("a tokenizer beyond the table", bench.run("predict", "weights", picture, "zzz", "--set", "text.tokenizer=words"), CONFIG,
            "words has ids up to", "text.vocab")
     expect("answers that could not be written", bench.run("eval", "weights", "--out", "nowhere/answers.jsonl"), STORAGE, "nowhere")
