@@ -134,16 +134,26 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
     return st;
 }
 
+static vg_status make_directory(const char *path)
+{
+    struct stat info;
+    if (mkdir(path, 0755) == 0) return VG_OK;
+    VG_CHECK(errno == EEXIST, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    VG_CHECK(stat(path, &info) == 0 && S_ISDIR(info.st_mode), VG_E_STORAGE, "%s: %s", path, strerror(ENOTDIR));
+    return VG_OK;
+}
+
 vg_status vg_make_directories(const char *path)
 {
     char partial[PATH_MAX];
+    VG_CHECK(*path, VG_E_STORAGE, "a folder without a name cannot be made");
     VG_CHECK(strlen(path) < sizeof partial, VG_E_STORAGE, "%s: the path is too long", path);
     strcpy(partial, path);
     for (char *c = partial + 1;; c++) {
         if (*c != '/' && *c != '\0') continue;
         const char end = *c;
         *c = '\0';
-        VG_CHECK(mkdir(partial, 0755) == 0 || errno == EEXIST, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
+        VG_TRY(make_directory(partial));
         if (end == '\0') return VG_OK;
         *c = '/';
     }

@@ -28,7 +28,7 @@ vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *
  * or a device (/dev/stdout) just gets the bytes. Errors: VG_E_STORAGE; the old file is then untouched. */
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size);
 
-/* mkdir -p. Errors: VG_E_STORAGE. */
+/* mkdir -p. Errors: VG_E_STORAGE, also where something that is no folder has the name. */
 vg_status vg_make_directories(const char *path);
 
 /* fsync of a directory, which makes renames inside it last. Errors: VG_E_STORAGE. */

@@ -79,6 +79,9 @@ static void an_atomic_write_reads_back(void **state)
     assert_string_equal(data, "hello");
     assert_int_equal(vg_file_read(path.data, 4, &data, &size), VG_E_DATA);
     assert_non_null(strstr(vg_error_text(), path.data));
+    assert_int_equal(vg_make_directories(path.data), VG_E_STORAGE); /* a file has the name */
+    assert_non_null(strstr(vg_error_text(), path.data));
+    assert_int_equal(vg_make_directories(""), VG_E_STORAGE);
     free(data);
     free(path.data);
 }
