@@ -68,6 +68,8 @@ static inline void norm_row(const vg_norm *n, int64_t row)
     const float rstd = 1.0F / sqrtf(row_squares(x, width, vf_set(mean)) / (float)width + n->eps);
     for (int64_t c = 0; c < width; c += VF_LANES) {
         const int64_t count = width - c;
+        __builtin_prefetch(n->x + at + c + VG_FLOATS_AHEAD);
+        __builtin_prefetch(y + c + VG_FLOATS_AHEAD, 1);
         const vf hat = (load_some(x + c, count) - vf_set(mean)) * vf_set(rstd);
         store_some(y + c, vf_fma(hat, load_some(n->gamma + c, count), load_some(n->beta + c, count)), count);
     }
@@ -119,6 +121,8 @@ static void dropout(const vg_keep *keep, const float *x, const float *res, float
         for (int v = 0; v < VECTORS; v++) {
             const int64_t at = e + v * VF_LANES, count = end - at;
             if (count <= 0) break;
+            __builtin_prefetch(x + at + VG_FLOATS_AHEAD);
+            __builtin_prefetch(y + at + VG_FLOATS_AHEAD, 1);
             vf kept = vf_kept(load_some(x + at, count) * vf_set(keep->scale), mask[v]);
             if (res) kept = load_some(res + at, count) + kept;
             store_some(y + at, kept, count);
