@@ -242,11 +242,12 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
     }
 }
 
-/* Column panel j, which this thread alone uses, and at once: it is packed into the place of the one before. */
+/* Column panel j, which this thread alone uses, and at once: it is packed into the place of the one before. Others may
+ * be in another span. */
 static panel pack_on_the_way(const vg_gemm *g, const layout *l, part mine, int64_t j, int64_t start, int64_t length)
 {
     const int64_t nr = l->isa->nr;
-    float *packed = l->b + mine.first_column * nr * length;
+    float *packed = l->b + mine.first_column * nr * l->span;
     source b = source_b(g, l->isa);
     b.asks = false; /* the tiles do */
     pack_panels(l->isa, &b, j, j + 1, start, length, packed);
