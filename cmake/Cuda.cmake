@@ -1,7 +1,7 @@
 # The CUDA backend is built where a toolkit is found; the CPU backend is the embedded default and always there.
 find_package(CUDAToolkit QUIET)
 option(VLGTR_CUDA "build the CUDA backend" ${CUDAToolkit_FOUND})
-set(VLGTR_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "GPU architectures to compile for: A100, H100, B200, RTX 50")
+set(VLGTR_CUDA_ARCHITECTURES "80;90a;100;120" CACHE STRING "GPU architectures to compile for: A100, H100, B200, RTX 50")
 if(VLGTR_CUDA)
   find_package(CUDAToolkit REQUIRED)
   list(TRANSFORM VLGTR_CUDA_ARCHITECTURES APPEND -real OUTPUT_VARIABLE CMAKE_CUDA_ARCHITECTURES)

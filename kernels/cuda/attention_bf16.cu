@@ -27,29 +27,52 @@ static __device__ __forceinline__ void finish_scores(const struct attention_args
         }
 }
 
-/* Scores of row r, once multiplied by `factor`, become weights, and what is summed so far is rescaled. */
-template <int HD, int KEYS>
-static __device__ __forceinline__ void advance(struct fragment_softmax *x, int r, float factor, float s[KEYS / 8][4],
-                                               float out[HD / 8][4])
+/* Hides what the slot does not see of the keys from `base` on. */
+template <int KEYS>
+static __device__ __forceinline__ void hide_unseen(const struct seen_keys &seen, int base, int pair,
+                                                   float s[KEYS / 8][4])
 {
-    float top = -INFINITY;
-#pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-    top = fmaxf(x->top[r], group_max(top) * factor);
-    const float base = base_of(top), rescale = exp2_approximate(x->top[r] - base);
-    x->top[r] = top;
-    x->sum[r] *= rescale;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-            s[n][2 * r + e] = exp2_approximate(s[n][2 * r + e] * factor - base);
-            x->sum[r] += s[n][2 * r + e];
-        }
+        for (int e = 0; e < 2; e++)
+            if (!sees(seen, base + 8 * n + pair + e)) s[n][e] = s[n][2 + e] = -INFINITY;
+}
+
+/* Scores of the lane's rows, once multiplied by `factor`, become weights, and what is summed so far is rescaled. The
+ * rows go in step: neither waits for the other's reduction. */
+template <int HD, int KEYS>
+static __device__ __forceinline__ void advance(struct fragment_softmax *x, float factor, float s[KEYS / 8][4],
+                                               float out[HD / 8][4])
+{
+    float top[2] = {-INFINITY, -INFINITY}, base[2], rescale[2];
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) top[i / 2] = fmaxf(top[i / 2], s[n][i]);
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2)
+#pragma unroll
+        for (int r = 0; r < 2; r++) top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], bit));
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        top[r] = fmaxf(x->top[r], top[r] * factor);
+        base[r] = base_of(top[r]);
+        rescale[r] = exp2_approximate(x->top[r] - base[r]);
+        x->top[r] = top[r];
+        x->sum[r] *= rescale[r];
+    }
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) out[n][2 * r + e] *= rescale;
+        for (int i = 0; i < 4; i++) out[n][i] *= rescale[i / 2];
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            s[n][i] = exp2_approximate(s[n][i] * factor - base[i / 2]);
+            x->sum[i / 2] += s[n][i];
+        }
 }
 
 template <int KEYS>
@@ -65,20 +88,22 @@ static __device__ __forceinline__ void drop(const struct attention_args &p, int 
     }
 }
 
-/* Raw products of a block of the lane's rows, from query `first` on, become weights. A tile of keys that are all seen,
- * without a bias, needs no look at each. */
-template <int HD, int KEYS>
+/* Raw products of the lane's rows, from query `first` on, become weights. PLAIN: without a bias and dropout. */
+template <int HD, int KEYS, bool PLAIN>
 static __device__ __forceinline__ void
 weights_of(const struct attention_args &p, const struct seen_keys &seen, int slot, int head, int first, int base,
            struct fragment f, struct fragment_softmax *x, float s[KEYS / 8][4], float out[HD / 8][4])
 {
-    const bool whole = !p.bias && base + KEYS <= seen.first_end;
+    if constexpr (PLAIN) {
+        if (base + KEYS > seen.first_end) hide_unseen<KEYS>(seen, base, f.pair, s);
+        advance<HD, KEYS>(x, p.scale * LOG2_E, s, out);
+    } else {
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int query = first + f.group + 8 * r;
-        if (!whole) finish_scores<KEYS>(p, seen, head, query, base, f.pair, r, s);
-        advance<HD, KEYS>(x, r, whole ? p.scale * LOG2_E : 1.0F, s, out);
-        if (p.slot_keys) drop<KEYS>(p, slot, head, query, base, f.pair, r, s);
+        for (int r = 0; r < 2; r++) finish_scores<KEYS>(p, seen, head, first + f.group + 8 * r, base, f.pair, r, s);
+        advance<HD, KEYS>(x, 1.0F, s, out);
+        if (p.slot_keys)
+#pragma unroll
+            for (int r = 0; r < 2; r++) drop<KEYS>(p, slot, head, first + f.group + 8 * r, base, f.pair, r, s);
     }
 }
 
@@ -90,7 +115,7 @@ weights_of(const struct attention_args &p, const struct seen_keys &seen, int slo
 template <int HD>
 static __device__ __forceinline__ void write_rows(const struct attention_args &p, const struct result_rows &where,
                                                   int first, struct fragment f, const struct fragment_softmax &x,
-                                                  const float out[HD / 8][4], union bf16_line<HD> *lines)
+                                                  const float out[HD / 8][4], struct bf16_line<HD> *lines)
 {
     const struct head_place to = {result_row<bf16>(p, where, first), (int64_t)p.heads * p.size, 0, p.n_queries - first};
     float part[2];
@@ -120,26 +145,26 @@ static __device__ __forceinline__ void publish(const struct fragment_softmax &x,
 /* --- kernels
  * ---------------------------------------------------------------------------------------------------------- */
 
-/* Where tiles of keys and values lie; before them the queries, behind the first tiles, and afterwards what each warp
- * made of its share, or its rows on their way out. */
-template <int HD, int ROWS> union walk {
-    union bf16_line<HD> rows[ROWS];
+/* Where tiles of keys and values lie, and afterwards what each warp made of its share, or its rows on their way out. */
+template <int HD, int ROWS> union alignas(1024) walk {
+    struct bf16_line<HD> rows[ROWS];
     struct line<HD> parts[WARPS * OWNED];
 };
 
-/* Many queries: a block takes 128 of a slot and head, 32 a warp, and walks the keys, 64 at a time. Few (SHARED_ROWS): a
+/* Many queries: a block takes 64 of a slot and head, 16 a warp, and walks the keys, 64 at a time. Few (SHARED_ROWS): a
  * block takes all, at most 16; each warp walks every fourth tile of 16 keys by itself, and the shares are merged. The
  * next tile of keys and values is fetched while this one is computed.
  *
  * Bound by tensor cores, 2 * Nq * N * HD multiply-adds per head, and by one power of two per score. Shared memory at
- * HD = 64: two tiles of keys and values, 36 KiB. From L2: keys and values once a block. */
-template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void attend(const struct attention_args &p)
+ * HD = 64: queries 8 KiB, two tiles of keys and values 32. From L2: keys and values once a block. */
+template <int HD, bool SHARED_ROWS, bool PLAIN>
+static __device__ __forceinline__ void attend(const struct attention_args &p)
 {
-    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, BLOCKS = SHARED_ROWS ? 1 : MANY_BLOCKS;
-    constexpr int ROWS = SHARED_ROWS ? OWNED : WARPS * BLOCKS * OWNED, KEYS = SHARED_ROWS ? 16 : 64;
-    constexpr int SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * KEYS, AHEAD = 2 * STEP;
+    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, ROWS = SHARED_ROWS ? OWNED : WARPS * OWNED;
+    constexpr int KEYS = SHARED_ROWS ? 16 : 64, STEP = SHARED_ROWS ? WARPS * KEYS : KEYS, AHEAD = 2 * STEP;
     typedef union walk<HD, 2 * AHEAD> key_tiles;
     SHARED(key_tiles, tiles, [1]);
+    SHARED(struct bf16_line<HD>, queries, [ROWS]);
     SHARED(struct shares, shares, [1]);
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % p.tiles, head = (int)blockIdx.x / p.tiles % p.heads;
@@ -148,90 +173,105 @@ template <int HD, bool SHARED_ROWS> static __device__ __forceinline__ void atten
     const struct result_rows where = {slot, head, seen_end(seen)};
     const struct strip<bf16> key_rows = key_strip<bf16>(p, p.k, p.k2, slot, head, seen);
     const struct strip<bf16> value_rows = key_strip<bf16>(p, p.v, p.v2, slot, head, seen);
-    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * BLOCKS * OWNED;
+    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * OWNED;
     const int first = tile * ROWS + mine;
-    union bf16_line<HD> *walked = tiles->rows + 2 * share * KEYS, *queries = tiles->rows + AHEAD;
-    struct left_rows<HD> left[BLOCKS];
-    struct fragment_softmax x[BLOCKS];
-    float out[BLOCKS][HD / 8][4] = {};
+    struct bf16_line<HD> *walked = tiles->rows + 2 * share * KEYS;
+    struct fragment_softmax x = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
+    float out[HD / 8][4] = {};
     fetch<HD, ROWS, THREADS>(queries, plain_strip<bf16>(p, p.q, slot, p.n_queries, head), tile * ROWS, p.size, p.wide);
-    cp_async_commit();
     fetch<HD, KEYS, GROUP>(walked, key_rows, share * KEYS, p.size, p.wide);
     fetch<HD, KEYS, GROUP>(walked + KEYS, value_rows, share * KEYS, p.size, p.wide);
     cp_async_commit();
-    cp_async_wait<1>();
-    __syncthreads();
-#pragma unroll
-    for (int m = 0; m < BLOCKS; m++) {
-        x[m] = {{-INFINITY, -INFINITY}, {0.0F, 0.0F}};
-        load_left<HD>(queries + mine + m * OWNED, f, &left[m]);
+    if (SHARED_ROWS) {
+        cp_async_wait<0>();
+        __syncthreads(); /* queries are everyone's */
     }
-    __syncthreads();
     int offset = 0; /* of the present tile: 0 or AHEAD */
     for (int base = share * KEYS; base < where.seen_end; base += STEP) {
-        float s[BLOCKS][KEYS / 8][4];
+        float s[KEYS / 8][4];
+        struct left_rows<HD> left;
+        struct left_weights<KEYS> weights;
         cp_async_wait<0>();
+        team_publish();
         group_sync<GROUP>();
-        const union bf16_line<HD> *keys = walked + offset;
+        const struct bf16_line<HD> *keys = walked + offset;
         offset = AHEAD - offset;
         if (base + STEP < where.seen_end) {
             fetch<HD, KEYS, GROUP>(walked + offset, key_rows, base + STEP, p.size, p.wide);
             fetch<HD, KEYS, GROUP>(walked + offset + KEYS, value_rows, base + STEP, p.size, p.wide);
         }
         cp_async_commit();
-        score<HD, KEYS, BLOCKS>(left, keys, f, s);
-#pragma unroll
-        for (int m = 0; m < BLOCKS; m++)
-            weights_of<HD, KEYS>(p, seen, slot, head, first + m * OWNED, base, f, &x[m], s[m], out[m]);
-        weigh_rows<HD, KEYS, BLOCKS>(s, keys + KEYS, f, out);
+        load_left<HD>(queries + mine, f, &left);
+        multiply_rows<SHARED_ROWS, HD, KEYS>(left, keys, s);
+        team_wait<0>();
+        team_results(s);
+        weights_of<HD, KEYS, PLAIN>(p, seen, slot, head, first, base, f, &x, s, out);
+        pack_weights<KEYS>(s, &weights);
+        add_weighted<SHARED_ROWS, HD, KEYS>(weights, keys + KEYS, out);
+        team_wait<0>();
+        team_results(out);
     }
     cp_async_wait<0>();
     __syncthreads();
     if constexpr (SHARED_ROWS) {
-        publish<HD>(x[0], out[0], f, shares, tiles->parts + f.warp * OWNED);
+        publish<HD>(x, out, f, shares, tiles->parts + f.warp * OWNED);
         __syncthreads();
         merge<HD, bf16>(p, where, shares, tiles->parts, OWNED);
     } else {
-#pragma unroll
-        for (int m = 0; m < BLOCKS; m++)
-            write_rows<HD>(p, where, first + m * OWNED, f, x[m], out[m], tiles->rows + mine + m * OWNED);
+        write_rows<HD>(p, where, first, f, x, out, tiles->rows + mine);
     }
 }
 
-KERNEL(THREADS, 2) void attention_bf16_32(const struct attention_args p)
+KERNEL(THREADS, TEAM_TILES ? 4 : 2) void attention_bf16_plain_32(const struct attention_args p)
 {
-    attend<32, false>(p);
+    attend<32, false, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_plain_32, struct attention_args)
+
+KERNEL(THREADS, TEAM_TILES ? 4 : 2) void attention_bf16_plain_64(const struct attention_args p)
+{
+    attend<64, false, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_plain_64, struct attention_args)
+
+KERNEL(THREADS, 3) void attention_bf16_32(const struct attention_args p)
+{
+    attend<32, false, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_32, struct attention_args)
 
 KERNEL(THREADS, 2) void attention_bf16_64(const struct attention_args p)
 {
-    attend<64, false>(p);
+    attend<64, false, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_64, struct attention_args)
 
 KERNEL(THREADS, 3) void attention_bf16_few_32(const struct attention_args p)
 {
-    attend<32, true>(p);
+    attend<32, true, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_few_32, struct attention_args)
 
 KERNEL(THREADS, 3) void attention_bf16_few_64(const struct attention_args p)
 {
-    attend<64, true>(p);
+    attend<64, true, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_few_64, struct attention_args)
 
 void vg_cuda_attention_bf16(vg_stream *stream, const struct attention_args *args)
 {
     struct attention_args p = *args;
-    const bool few = p.n_queries <= OWNED, small = p.size <= 32;
-    p.tiles = (int)tiles_of(p.n_queries, few ? OWNED : WARPS * MANY_BLOCKS * OWNED);
+    const bool few = p.n_queries <= OWNED, small = p.size <= 32, plain = !p.bias && !p.slot_keys;
+    p.tiles = (int)tiles_of(p.n_queries, few ? OWNED : WARPS * OWNED);
     const unsigned blocks = (unsigned)(p.slots * p.heads * p.tiles);
     if (few && small) {
         LAUNCH(attention_bf16_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (few) {
         LAUNCH(attention_bf16_few_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+    } else if (plain && small) {
+        LAUNCH(attention_bf16_plain_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+    } else if (plain) {
+        LAUNCH(attention_bf16_plain_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (small) {
         LAUNCH(attention_bf16_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else {

@@ -4,7 +4,8 @@
 #include "kernels/cuda/attention_bf16_impl.h"
 #include "kernels/cuda/attention_grad_impl.h"
 
-constexpr int WARPS = 4, THREADS = WARPS * WARP, WALK = 32; /* WALK: walked rows of a tile */
+constexpr int WARPS = 4, THREADS = WARPS * WARP;
+constexpr int PLAIN_QUERIES = 64, ANY_QUERIES = 32, BIAS_KEYS = 32; /* of tiles that are walked */
 
 static __device__ __forceinline__ float bias_of(const struct attention_args &p, int head, int query, int column)
 {
@@ -12,20 +13,18 @@ static __device__ __forceinline__ float bias_of(const struct attention_args &p, 
     return there ? p.bias[score_row(p, head, query) * p.keys + column] * LOG2_E : 0.0F;
 }
 
-/* A tile of scores where nothing is hidden, dropped or biased needs no look at each: kernels have two paths, chosen
- * tile by tile. Here, n rows of keys from `column` on. */
-static __device__ __forceinline__ bool is_plain(const struct attention_args &p, const struct seen_keys &seen,
-                                                int column, int n)
+/* Scores of probabilities without a bias: products become probabilities. */
+static __device__ __forceinline__ float plain_probability(const struct attention_args &p, float product, float lse)
 {
-    return !p.bias && !p.slot_keys && column + n <= seen.first_end;
+    return exp2_approximate(product * (p.scale * LOG2_E) - lse);
 }
 
-/* As score_grad_of, of a score that is plain. */
-static __device__ __forceinline__ struct score_grad plain_grad_of(float score, float d_p, struct row_state row)
+/* Waits for all products. */
+template <int N> static __device__ __forceinline__ void await_products(float (&s)[N][4], float (&d_p)[N][4])
 {
-    const float probability = exp2_approximate(score - row.lse);
-    const struct score_grad g = {probability, probability * (d_p - row.delta)};
-    return g;
+    team_wait<0>();
+    team_results(s);
+    team_results(d_p);
 }
 
 /* --- rows are queries --------------------------------------------------------------------------------------------- */
@@ -47,9 +46,9 @@ static __device__ __forceinline__ struct query_rows query_rows_of(const struct a
 
 /* Raw products s and d_p of the lane's queries and the keys from `base` on: s becomes dS. */
 template <int KEYS>
-static __device__ __forceinline__ void
-differentiate_any(const struct attention_grad_args &p, const struct seen_keys &seen, const struct query_rows &q,
-                  int base, struct fragment f, float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
+static __device__ __forceinline__ void differentiate(const struct attention_grad_args &p, const struct seen_keys &seen,
+                                                     const struct query_rows &q, int base, struct fragment f,
+                                                     float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
 {
     const struct attention_args &a = p.a;
 #pragma unroll
@@ -70,19 +69,38 @@ differentiate_any(const struct attention_grad_args &p, const struct seen_keys &s
         }
 }
 
+/* The same without a bias and dropout, of all keys, while the products are on their way: probabilities need but the
+ * first. */
 template <int KEYS>
-static __device__ __forceinline__ void differentiate(const struct attention_grad_args &p, const struct seen_keys &seen,
-                                                     const struct query_rows &q, int base, struct fragment f,
-                                                     float s[KEYS / 8][4], const float d_p[KEYS / 8][4])
+static __device__ __forceinline__ void differentiate_plain(const struct attention_args &a, const struct query_rows &q,
+                                                           float (&s)[KEYS / 8][4], float (&d_p)[KEYS / 8][4])
 {
-    if (!is_plain(p.a, seen, base, KEYS)) {
-        differentiate_any<KEYS>(p, seen, q, base, f, s, d_p);
-        return;
-    }
+    team_wait<1>();
+    team_results(s);
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) s[n][i] = plain_grad_of(s[n][i] * (p.a.scale * LOG2_E), d_p[n][i], q.row[i / 2]).ds;
+        for (int i = 0; i < 4; i++) s[n][i] = plain_probability(a, s[n][i], q.row[i / 2].lse);
+    team_wait<0>();
+    team_results(d_p);
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) s[n][i] *= d_p[n][i] - q.row[i / 2].delta;
+}
+
+/* Weights of the keys from `base` on that the slot does not see become 0. */
+template <int KEYS>
+static __device__ __forceinline__ void hide_unseen(const struct seen_keys &seen, int base, struct fragment f,
+                                                   struct left_weights<KEYS> *weights)
+{
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+        const int column = base + 8 * n + f.pair;
+        const unsigned kept = (sees(seen, column) ? 0xffffu : 0u) | (sees(seen, column + 1) ? 0xffff0000u : 0u);
+#pragma unroll
+        for (int r = 0; r < 2; r++) weights->of[n / 2][n % 2 * 2 + r] &= kept;
+    }
 }
 
 /* Adds what the warps made of their shares of the keys, in order. */
@@ -99,128 +117,147 @@ static __device__ __forceinline__ void merge(const struct attention_grad_args &p
     }
 }
 
-/* Where tiles of keys and values lie; before them the queries, and afterwards what each warp made of its share, or
- * its rows on their way out. */
-template <int HD, int ROWS> union grad_walk {
-    union bf16_line<HD> rows[ROWS];
+/* Where tiles of keys and values lie, and afterwards what each warp made of its share, or its rows on their way out. */
+template <int HD, int ROWS> union alignas(1024) grad_walk {
+    struct bf16_line<HD> rows[ROWS];
     struct line<HD> parts[WARPS * OWNED];
 };
 
-/* Many queries: a block takes 128 of a slot and head, 32 a warp, and walks the keys, 32 at a time. Few (SHARED_ROWS): a
+/* Begins to fetch a tile of keys, and of values behind it. Where they are from is worked out here, each time: registers
+ * are short. */
+template <int HD, int KEYS, int GROUP>
+static __device__ __forceinline__ void fetch_keys(const struct attention_args &a, const struct seen_keys &seen,
+                                                  int slot, int head, int base, struct bf16_line<HD> *to)
+{
+    fetch<HD, KEYS, GROUP>(to, key_strip<bf16>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide);
+    fetch<HD, KEYS, GROUP>(to + KEYS, key_strip<bf16>(a, a.v, a.v2, slot, head, seen), base, a.size, a.wide);
+}
+
+/* Many queries: a block takes 64 of a slot and head, 16 a warp, and walks the keys, 64 at a time. Few (SHARED_ROWS): a
  * block takes all, at most 16; each warp walks every fourth tile of 16 keys by itself, and the sums are added in order.
- * The next tile of keys and values is fetched while this one is computed.
+ * The next tile of keys and values is fetched while this one is computed. PLAIN: without a bias and dropout.
  *
  * Bound by tensor cores, 3 * Nq * N * HD multiply-adds per head, and by one power of two per score. Shared memory at
- * HD = 64: dO 18 KiB, queries, then two tiles of keys and values, 18. From L2: keys and values once a block. */
-template <int HD, bool SHARED_ROWS>
+ * HD = 64: queries and dO 16 KiB, two tiles of keys and values 32. From L2: keys and values once a block. */
+template <int HD, bool SHARED_ROWS, bool PLAIN>
 static __device__ __forceinline__ void query_gradients(const struct attention_grad_args &p)
 {
-    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, BLOCKS = SHARED_ROWS ? 1 : MANY_BLOCKS;
-    constexpr int OWN = SHARED_ROWS ? OWNED : WARPS * BLOCKS * OWNED, KEYS = SHARED_ROWS ? 16 : WALK;
-    constexpr int SHARES = SHARED_ROWS ? WARPS : 1, STEP = SHARES * KEYS, AHEAD = 2 * STEP;
+    constexpr int GROUP = SHARED_ROWS ? WARP : THREADS, OWN = SHARED_ROWS ? OWNED : WARPS * OWNED;
+    constexpr int KEYS = SHARED_ROWS ? 16 : 64, STEP = SHARED_ROWS ? WARPS * KEYS : KEYS, AHEAD = 2 * STEP;
     typedef union grad_walk<HD, 2 * AHEAD> key_tiles;
     SHARED(key_tiles, tiles, [1]);
-    SHARED(union bf16_line<HD>, d_os, [OWN]);
+    SHARED(struct bf16_line<HD>, queries, [OWN]);
+    SHARED(struct bf16_line<HD>, d_os, [OWN]);
     const struct attention_args &a = p.a;
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles % a.heads;
     const int slot = (int)blockIdx.x / a.tiles / a.heads;
     const struct seen_keys seen = seen_by(a, slot);
-    const struct strip<bf16> key_rows = key_strip<bf16>(a, a.k, a.k2, slot, head, seen);
-    const struct strip<bf16> value_rows = key_strip<bf16>(a, a.v, a.v2, slot, head, seen);
-    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * BLOCKS * OWNED;
+    const int share = SHARED_ROWS ? f.warp : 0, mine = SHARED_ROWS ? 0 : f.warp * OWNED;
     const int first = tile * OWN + mine, end = seen_end(seen);
-    union bf16_line<HD> *queries = tiles->rows, *walked = queries + 2 * share * KEYS;
-    struct query_rows rows[BLOCKS];
-    struct left_rows<HD> left_queries[BLOCKS];
-    float dq[BLOCKS][HD / 8][4] = {};
+    struct bf16_line<HD> *walked = tiles->rows + 2 * share * KEYS;
+    float dq[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), tile * OWN, a.size, a.wide);
     fetch<HD, OWN, THREADS>(d_os, d_o_strip<bf16>(p, slot, head), tile * OWN, a.size, a.wide);
+    fetch_keys<HD, KEYS, GROUP>(a, seen, slot, head, share * KEYS, walked);
     cp_async_commit();
-    cp_async_wait<0>();
-    __syncthreads();
-#pragma unroll
-    for (int m = 0; m < BLOCKS; m++) {
-        rows[m] = query_rows_of(p, slot, head, first + m * OWNED, f);
-        load_left<HD>(queries + mine + m * OWNED, f, &left_queries[m]);
+    const struct query_rows rows = query_rows_of(p, slot, head, first, f);
+    if (SHARED_ROWS) {
+        cp_async_wait<0>();
+        __syncthreads(); /* queries and dO are everyone's */
     }
-    __syncthreads();
-    fetch<HD, KEYS, GROUP>(walked, key_rows, share * KEYS, a.size, a.wide);
-    fetch<HD, KEYS, GROUP>(walked + KEYS, value_rows, share * KEYS, a.size, a.wide);
-    cp_async_commit();
     int offset = 0; /* of the present tile: 0 or AHEAD */
     for (int base = share * KEYS; base < end; base += STEP) {
-        float s[BLOCKS][KEYS / 8][4], d_p[BLOCKS][KEYS / 8][4];
+        float s[KEYS / 8][4], d_p[KEYS / 8][4];
+        struct left_rows<HD> left_queries, left_d_os;
+        struct left_weights<KEYS> weights;
         cp_async_wait<0>();
+        team_publish();
         group_sync<GROUP>();
-        const union bf16_line<HD> *keys = walked + offset;
+        const struct bf16_line<HD> *keys = walked + offset;
         offset = AHEAD - offset;
-        if (base + STEP < end) {
-            fetch<HD, KEYS, GROUP>(walked + offset, key_rows, base + STEP, a.size, a.wide);
-            fetch<HD, KEYS, GROUP>(walked + offset + KEYS, value_rows, base + STEP, a.size, a.wide);
-        }
+        if (base + STEP < end) fetch_keys<HD, KEYS, GROUP>(a, seen, slot, head, base + STEP, walked + offset);
         cp_async_commit();
-        struct left_rows<HD> left_d_os[BLOCKS]; /* loaded anew each time: registers are short */
-#pragma unroll
-        for (int m = 0; m < BLOCKS; m++) load_left<HD>(d_os + mine + m * OWNED, f, &left_d_os[m]);
-        score<HD, KEYS, BLOCKS>(left_queries, keys, f, s);
-        score<HD, KEYS, BLOCKS>(left_d_os, keys + KEYS, f, d_p);
-#pragma unroll
-        for (int m = 0; m < BLOCKS; m++) differentiate<KEYS>(p, seen, rows[m], base, f, s[m], d_p[m]);
-        weigh_rows<HD, KEYS, BLOCKS>(s, keys, f, dq);
+        load_left<HD>(queries + mine, f, &left_queries);
+        load_left<HD>(d_os + mine, f, &left_d_os);
+        multiply_rows<SHARED_ROWS, HD, KEYS>(left_queries, keys, s);
+        multiply_rows<SHARED_ROWS, HD, KEYS>(left_d_os, keys + KEYS, d_p);
+        if constexpr (PLAIN) {
+            differentiate_plain<KEYS>(a, rows, s, d_p);
+        } else {
+            await_products(s, d_p);
+            differentiate<KEYS>(p, seen, rows, base, f, s, d_p);
+        }
+        pack_weights<KEYS>(s, &weights);
+        if (PLAIN && base + KEYS > seen.first_end) hide_unseen<KEYS>(seen, base, f, &weights);
+        add_weighted<SHARED_ROWS, HD, KEYS>(weights, keys, dq);
+        team_wait<0>();
+        team_results(dq);
     }
     cp_async_wait<0>();
     __syncthreads();
     bf16 *to = head_of<bf16>(a, p.dq, slot, a.n_queries, head);
     if constexpr (SHARED_ROWS) {
-        publish_sums<HD>(dq[0], f, tiles->parts + f.warp * OWNED);
+        publish_sums<HD>(dq, f, tiles->parts + f.warp * OWNED);
         __syncthreads();
         merge<HD>(p, to, tiles->parts);
     } else {
         const float factor[2] = {a.scale, a.scale};
-#pragma unroll
-        for (int m = 0; m < BLOCKS; m++) {
-            const int row = first + m * OWNED;
-            const struct head_place place = {to + (int64_t)row * p.dq.stride, p.dq.stride, 0, a.n_queries - row};
-            write_sums<HD>(dq[m], factor, place, a.size, a.wide, f, tiles->rows + mine + m * OWNED);
-        }
+        const struct head_place place = {to + (int64_t)first * p.dq.stride, p.dq.stride, 0, a.n_queries - first};
+        write_sums<HD>(dq, factor, place, a.size, a.wide, f, tiles->rows + mine);
     }
 }
 
+KERNEL(THREADS, TEAM_TILES ? 3 : 2) void attention_bf16_dq_plain_32(const struct attention_grad_args p)
+{
+    query_gradients<32, false, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_dq_plain_32, struct attention_grad_args)
+
+KERNEL(THREADS, TEAM_TILES ? 3 : 2) void attention_bf16_dq_plain_64(const struct attention_grad_args p)
+{
+    query_gradients<64, false, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_dq_plain_64, struct attention_grad_args)
+
 KERNEL(THREADS, 2) void attention_bf16_dq_32(const struct attention_grad_args p)
 {
-    query_gradients<32, false>(p);
+    query_gradients<32, false, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dq_32, struct attention_grad_args)
 
 KERNEL(THREADS, 2) void attention_bf16_dq_64(const struct attention_grad_args p)
 {
-    query_gradients<64, false>(p);
+    query_gradients<64, false, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dq_64, struct attention_grad_args)
 
 KERNEL(THREADS, 3) void attention_bf16_dq_few_32(const struct attention_grad_args p)
 {
-    query_gradients<32, true>(p);
+    query_gradients<32, true, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dq_few_32, struct attention_grad_args)
 
 KERNEL(THREADS, 2) void attention_bf16_dq_few_64(const struct attention_grad_args p)
 {
-    query_gradients<64, true>(p);
+    query_gradients<64, true, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dq_few_64, struct attention_grad_args)
 
 void vg_cuda_attention_dq_bf16(vg_stream *stream, const struct attention_grad_args *args)
 {
     struct attention_grad_args p = *args;
-    const bool few = p.a.n_queries <= OWNED, small = p.a.size <= 32;
-    p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : WARPS * MANY_BLOCKS * OWNED);
+    const bool few = p.a.n_queries <= OWNED, small = p.a.size <= 32, plain = !p.a.bias && !p.a.slot_keys;
+    p.a.tiles = (int)tiles_of(p.a.n_queries, few ? OWNED : WARPS * OWNED);
     const unsigned blocks = (unsigned)(p.a.slots * p.a.heads * p.a.tiles);
     if (few && small) {
         LAUNCH(attention_bf16_dq_few_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (few) {
         LAUNCH(attention_bf16_dq_few_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+    } else if (plain && small) {
+        LAUNCH(attention_bf16_dq_plain_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+    } else if (plain) {
+        LAUNCH(attention_bf16_dq_plain_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else if (small) {
         LAUNCH(attention_bf16_dq_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
     } else {
@@ -230,8 +267,8 @@ void vg_cuda_attention_dq_bf16(vg_stream *stream, const struct attention_grad_ar
 
 /* --- rows are keys ------------------------------------------------------------------------------------------------ */
 
-/* What dropout keeps of the lane's scores, bit 4 * (2 r + e) + key % 4 of the queries 8 n + pair + e: the four lanes
- * that differ in group % 4 see one block of numbers, and make those of n = group % 4 for all of them. */
+/* What dropout keeps of the lane's scores, bit 4 * (2 r + e) + key % 4 of the queries 8 n + pair + e, n < 4: the four
+ * lanes that differ in group % 4 see one block of numbers, and make those of n = group % 4 for all of them. */
 static __device__ __forceinline__ unsigned kept_bits(const struct attention_args &p, int slot, int head, int base,
                                                      int column, struct fragment f)
 {
@@ -249,38 +286,34 @@ static __device__ __forceinline__ unsigned kept_bits(const struct attention_args
 }
 
 /* What the forward pass left of the queries of a tile. Those past the last have zeros: they see nothing of value. */
-struct query_states {
-    float lse[WALK], delta[WALK];
+template <int QUERIES> struct query_states {
+    float lse[QUERIES], delta[QUERIES];
 };
 
 /* Begins to fetch them. */
+template <int QUERIES>
 static __device__ __forceinline__ void fetch_states(const struct attention_grad_args &p, int slot, int head, int base,
-                                                    struct query_states *to)
+                                                    struct query_states<QUERIES> *to)
 {
     const int64_t row = ((int64_t)slot * p.a.heads + head) * p.a.n_queries;
-    const int n = (int)threadIdx.x % WALK, query = base + n, valid = query < p.a.n_queries ? (int)sizeof(float) : 0;
-    if (threadIdx.x >= 2 * WALK) return;
-    const float *from = (threadIdx.x < WALK ? p.a.lse : p.delta) + row;
-    cp_async<sizeof(float)>((threadIdx.x < WALK ? to->lse : to->delta) + n, valid ? from + query : from, valid);
-}
-
-static __device__ __forceinline__ struct row_state state_of(const struct query_states *states, int query)
-{
-    const struct row_state row = {states->lse[query] * LOG2_E, states->delta[query]};
-    return row;
+    const int n = (int)threadIdx.x % QUERIES, query = base + n;
+    const int valid = query < p.a.n_queries ? (int)sizeof(float) : 0;
+    if (threadIdx.x >= 2 * QUERIES) return;
+    const float *from = (threadIdx.x < QUERIES ? p.a.lse : p.delta) + row;
+    cp_async<sizeof(float)>((threadIdx.x < QUERIES ? to->lse : to->delta) + n, valid ? from + query : from, valid);
 }
 
 /* Raw products s and d_p of the lane's keys, those of the warp from `column` on, and the queries from `base` on: s
  * becomes P * keep, d_p becomes dS. */
-static __device__ __forceinline__ void differentiate_any_keys(const struct attention_args &a,
-                                                              const struct seen_keys &seen, int slot, int head,
-                                                              int base, int column, struct fragment f,
-                                                              const struct query_states *states, float s[WALK / 8][4],
-                                                              float d_p[WALK / 8][4])
+template <int QUERIES>
+static __device__ __forceinline__ void differentiate_keys(const struct attention_args &a, const struct seen_keys &seen,
+                                                          int slot, int head, int base, int column, struct fragment f,
+                                                          const struct query_states<QUERIES> &states,
+                                                          float s[QUERIES / 8][4], float d_p[QUERIES / 8][4])
 {
     const unsigned bits = a.slot_keys ? kept_bits(a, slot, head, base, column, f) : 0;
 #pragma unroll
-    for (int n = 0; n < WALK / 8; n++) {
+    for (int n = 0; n < QUERIES / 8; n++) {
         const unsigned kept = a.slot_keys ? __shfl_sync(~0u, bits, (f.lane & ~12) | n << 2) : 0;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -288,64 +321,75 @@ static __device__ __forceinline__ void differentiate_any_keys(const struct atten
             const bool stays = !a.slot_keys || (kept >> (4 * i + f.group % 4) & 1);
             const float keep = !a.slot_keys ? 1.0F : stays ? a.keep.scale : 0.0F;
             const float score = s[n][i] * (a.scale * LOG2_E) + bias_of(a, head, base + query, key);
-            const struct score_grad g = score_grad_of(sees(seen, key), score, d_p[n][i], keep, state_of(states, query));
+            const struct score_grad g = score_grad_of(sees(seen, key), score, d_p[n][i], keep,
+                                                      {states.lse[query] * LOG2_E, states.delta[query]});
             s[n][i] = g.kept;
             d_p[n][i] = g.ds;
         }
     }
 }
 
-static __device__ __forceinline__ void differentiate_keys(const struct attention_args &a, const struct seen_keys &seen,
-                                                          int slot, int head, int base, int column, struct fragment f,
-                                                          const struct query_states *states, float s[WALK / 8][4],
-                                                          float d_p[WALK / 8][4])
+/* The same without a bias and dropout, while the products are on their way: the weights of dO need but the first. */
+template <int QUERIES>
+static __device__ __forceinline__ void
+differentiate_plain_keys(const struct attention_args &a, const struct seen_keys &seen, int column, struct fragment f,
+                         const struct query_states<QUERIES> &states, float (&s)[QUERIES / 8][4],
+                         float (&d_p)[QUERIES / 8][4])
 {
-    if (!is_plain(a, seen, column, OWNED)) {
-        differentiate_any_keys(a, seen, slot, head, base, column, f, states, s, d_p);
-        return;
-    }
+    team_wait<1>();
+    team_results(s);
 #pragma unroll
-    for (int n = 0; n < WALK / 8; n++) {
-        const struct row_state rows[2] = {state_of(states, 8 * n + f.pair), state_of(states, 8 * n + f.pair + 1)};
+    for (int n = 0; n < QUERIES / 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const struct score_grad g = plain_grad_of(s[n][i] * (a.scale * LOG2_E), d_p[n][i], rows[i % 2]);
-            s[n][i] = g.kept;
-            d_p[n][i] = g.ds;
-        }
-    }
+        for (int i = 0; i < 4; i++)
+            s[n][i] = plain_probability(a, s[n][i], states.lse[8 * n + f.pair + i % 2] * LOG2_E);
+    if (column + OWNED > seen.first_end)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!sees(seen, column + f.group + 8 * (i / 2)))
+#pragma unroll
+                for (int n = 0; n < QUERIES / 8; n++) s[n][i] = 0.0F;
+    team_wait<0>();
+    team_results(d_p);
+#pragma unroll
+    for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) d_p[n][i] = s[n][i] * (d_p[n][i] - states.delta[8 * n + f.pair + i % 2]);
 }
 
-/* A tile of queries with what belongs to them. */
-template <int HD> struct query_tile {
-    union bf16_line<HD> queries[WALK], d_os[WALK];
-    struct query_states states;
+/* Two tiles of queries, and the keys and values that are owned, afterwards their gradients on their way out. */
+template <int HD, int QUERIES> struct alignas(1024) query_walk {
+    struct {
+        struct bf16_line<HD> queries[QUERIES], d_os[QUERIES];
+    } tiles[2];
+    struct bf16_line<HD> keys[WARPS * OWNED], values[WARPS * OWNED];
+    struct query_states<QUERIES> states[2];
 };
 
-/* Begins to fetch one. */
-template <int HD>
+/* Begins to fetch tile n. */
+template <int HD, int QUERIES>
 static __device__ __forceinline__ void fetch_tile(const struct attention_grad_args &p, int slot, int head, int base,
-                                                  struct query_tile<HD> *to)
+                                                  struct query_walk<HD, QUERIES> *to, int n)
 {
     const struct attention_args &a = p.a;
-    fetch<HD, WALK, THREADS>(to->queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), base, a.size, a.wide);
-    fetch<HD, WALK, THREADS>(to->d_os, d_o_strip<bf16>(p, slot, head), base, a.size, a.wide);
-    fetch_states(p, slot, head, base, &to->states);
+    fetch<HD, QUERIES, THREADS>(to->tiles[n].queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), base, a.size,
+                                a.wide);
+    fetch<HD, QUERIES, THREADS>(to->tiles[n].d_os, d_o_strip<bf16>(p, slot, head), base, a.size, a.wide);
+    fetch_states<QUERIES>(p, slot, head, base, &to->states[n]);
     cp_async_commit();
 }
 
 /* A block takes 64 keys of an image (of a slot, in the second segment) and head, 16 a warp, and walks the queries of
- * all slots that see them, 32 at a time; the next tile is fetched while this one is computed. Roles are turned: keys
- * and values are owned, rows of weights are keys.
+ * all slots that see them, 64 or 32 at a time; the next tile is fetched while this one is computed. Roles are turned:
+ * keys and values are owned, rows of weights are keys. PLAIN: without a bias and dropout.
  *
  * Bound by tensor cores, 4 * Nq * N * HD multiply-adds per head and slot, and by one power of two per score. Shared
- * memory at HD = 64: keys and values 18 KiB, two tiles of queries and dO 18.5. From L2: queries and dO once a block. */
-template <int HD> static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
+ * memory at HD = 64: keys and values 16 KiB, two tiles of queries and dO 33. From L2: queries and dO once a block. */
+template <int HD, bool PLAIN> static __device__ __forceinline__ void key_gradients(const struct attention_grad_args &p)
 {
-    constexpr int OWN = WARPS * OWNED;
-    SHARED(union bf16_line<HD>, keys, [OWN]);
-    SHARED(union bf16_line<HD>, values, [OWN]);
-    SHARED(struct query_tile<HD>, tiles, [2]);
+    constexpr int OWN = WARPS * OWNED, QUERIES = PLAIN ? PLAIN_QUERIES : ANY_QUERIES;
+    typedef struct query_walk<HD, QUERIES> query_walk;
+    DYN_SHARED(query_walk, walk);
     const struct attention_args &a = p.a;
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles % a.heads;
@@ -355,37 +399,47 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
     const int slot_end = p.second ? item + 1 : first_slot_of(a, item + 1);
     const struct seen_keys owned = {a.n_first, p.second ? 0 : a.n_first, p.second ? a.keys : a.n_first};
     const int n_rows = p.second ? a.keys - a.n_first : a.n_first;
-    struct left_rows<HD> left_keys, left_values;
+    struct bf16_line<HD> *keys = walk->keys, *values = walk->values;
     float dk[HD / 8][4] = {}, dv[HD / 8][4] = {};
     fetch<HD, OWN, THREADS>(keys, owned_strip<bf16>(p, p.second ? a.k2 : a.k, item, n_rows, head, owned), first, a.size,
                             a.wide);
     fetch<HD, OWN, THREADS>(values, owned_strip<bf16>(p, p.second ? a.v2 : a.v, item, n_rows, head, owned), first,
                             a.size, a.wide);
     cp_async_commit();
-    if (first_slot < slot_end) fetch_tile<HD>(p, first_slot, head, 0, &tiles[0]);
-    cp_async_wait<0>();
-    __syncthreads();
-    load_left<HD>(keys + mine, f, &left_keys);
-    load_left<HD>(values + mine, f, &left_values);
+    if (first_slot < slot_end) fetch_tile<HD, QUERIES>(p, first_slot, head, 0, walk, 0);
     int present = 0, base = 0, slot = first_slot;
     while (slot < slot_end) {
-        float s[WALK / 8][4], d_p[WALK / 8][4];
-        const bool last = base + WALK >= a.n_queries;
-        const int next = last ? 0 : base + WALK, next_slot = last ? slot + 1 : slot;
+        float s[QUERIES / 8][4], d_p[QUERIES / 8][4];
+        struct left_rows<HD> left_keys, left_values;
+        struct left_weights<QUERIES> weights, grads;
+        const bool last = base + QUERIES >= a.n_queries;
+        const int next = last ? 0 : base + QUERIES, next_slot = last ? slot + 1 : slot;
         cp_async_wait<0>();
+        team_publish();
         __syncthreads();
-        const struct query_tile<HD> &at = tiles[present];
+        const auto &at = walk->tiles[present];
+        const struct query_states<QUERIES> &states = walk->states[present];
         present = 1 - present;
-        if (next_slot < slot_end) fetch_tile<HD>(p, next_slot, head, next, &tiles[present]);
-        score<HD, WALK>(&left_keys, at.queries, f, &s);
-        score<HD, WALK>(&left_values, at.d_os, f, &d_p);
-        differentiate_keys(a, seen_by(a, slot), slot, head, base, column, f, &at.states, s, d_p);
-        if (p.dv.data) weigh_rows<HD, WALK>(&s, at.d_os, f, &dv);
-        if (p.dk.data) weigh_rows<HD, WALK>(&d_p, at.queries, f, &dk);
+        if (next_slot < slot_end) fetch_tile<HD, QUERIES>(p, next_slot, head, next, walk, present);
+        load_left<HD>(keys + mine, f, &left_keys);
+        load_left<HD>(values + mine, f, &left_values);
+        multiply_rows<false, HD, QUERIES>(left_keys, at.queries, s);
+        multiply_rows<false, HD, QUERIES>(left_values, at.d_os, d_p);
+        if constexpr (PLAIN) {
+            differentiate_plain_keys(a, seen_by(a, slot), column, f, states, s, d_p);
+        } else {
+            await_products(s, d_p);
+            differentiate_keys(a, seen_by(a, slot), slot, head, base, column, f, states, s, d_p);
+        }
+        pack_weights<QUERIES>(s, &weights);
+        pack_weights<QUERIES>(d_p, &grads);
+        add_weighted<false, HD, QUERIES>(weights, at.d_os, dv);
+        add_weighted<false, HD, QUERIES>(grads, at.queries, dk);
+        await_products(dv, dk);
         base = next;
         slot = next_slot;
     }
-    __syncwarp(); /* an image without slots: the lanes come here right from load_left */
+    __syncthreads();
     const int row = column - (p.second ? a.n_first : 0);
     const float plain[2] = {1.0F, 1.0F}, scaled[2] = {a.scale, a.scale};
     const int64_t stride_k = p.dk.stride, stride_v = p.dv.stride;
@@ -399,27 +453,53 @@ template <int HD> static __device__ __forceinline__ void key_gradients(const str
                        a.size, a.wide, f, values + mine);
 }
 
-KERNEL(THREADS, 3) void attention_bf16_dkv_32(const struct attention_grad_args p)
+KERNEL(THREADS, 2) void attention_bf16_dkv_plain_32(const struct attention_grad_args p)
 {
-    key_gradients<32>(p);
+    key_gradients<32, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_dkv_plain_32, struct attention_grad_args)
+
+KERNEL(THREADS, 2) void attention_bf16_dkv_plain_64(const struct attention_grad_args p)
+{
+    key_gradients<64, true>(p);
+}
+KERNEL_ENTRY(attention_bf16_dkv_plain_64, struct attention_grad_args)
+
+KERNEL(THREADS, 2) void attention_bf16_dkv_32(const struct attention_grad_args p)
+{
+    key_gradients<32, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dkv_32, struct attention_grad_args)
 
 KERNEL(THREADS, 2) void attention_bf16_dkv_64(const struct attention_grad_args p)
 {
-    key_gradients<64>(p);
+    key_gradients<64, false>(p);
 }
 KERNEL_ENTRY(attention_bf16_dkv_64, struct attention_grad_args)
+
+/* A block may have more than 48 KiB of shared memory where a kernel says so; if it may not, the launch tells. */
+template <class walk>
+static void launch_walk(void (*kernel)(struct attention_grad_args), unsigned blocks, vg_stream *stream,
+                        const struct attention_grad_args &p)
+{
+    (void)cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(walk));
+    LAUNCH(kernel, blocks, THREADS, sizeof(walk), vg_cuda_queue(stream), p);
+}
 
 void vg_cuda_attention_dkv_bf16(vg_stream *stream, const struct attention_grad_args *args)
 {
     struct attention_grad_args p = *args;
     p.a.tiles = (int)tiles_of((p.second ? p.a.keys : p.a.n_first) - p.column, WARPS * OWNED);
     const unsigned blocks = (unsigned)((p.second ? p.a.slots : p.a.images) * p.a.heads * p.a.tiles);
-    if (p.a.size <= 32) {
-        LAUNCH(attention_bf16_dkv_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+    const bool small = p.a.size <= 32, plain = !p.a.bias && !p.a.slot_keys;
+    if (plain && small) {
+        launch_walk<struct query_walk<32, PLAIN_QUERIES>>(attention_bf16_dkv_plain_32, blocks, stream, p);
+    } else if (plain) {
+        launch_walk<struct query_walk<64, PLAIN_QUERIES>>(attention_bf16_dkv_plain_64, blocks, stream, p);
+    } else if (small) {
+        launch_walk<struct query_walk<32, ANY_QUERIES>>(attention_bf16_dkv_32, blocks, stream, p);
     } else {
-        LAUNCH(attention_bf16_dkv_64, blocks, THREADS, 0, vg_cuda_queue(stream), p);
+        launch_walk<struct query_walk<64, ANY_QUERIES>>(attention_bf16_dkv_64, blocks, stream, p);
     }
 }
 
@@ -430,40 +510,40 @@ void vg_cuda_attention_dkv_bf16(vg_stream *stream, const struct attention_grad_a
 template <int HD> static __device__ __forceinline__ void bias_gradients(const struct attention_grad_args &p)
 {
     constexpr int OWN = WARPS * OWNED;
-    SHARED(union bf16_line<HD>, queries, [OWN]);
-    SHARED(union bf16_line<HD>, d_os, [OWN]);
-    SHARED(union bf16_line<HD>, keys, [WALK]);
-    SHARED(union bf16_line<HD>, values, [WALK]);
+    SHARED(struct bf16_line<HD>, queries, [OWN]);
+    SHARED(struct bf16_line<HD>, d_os, [OWN]);
+    SHARED(struct bf16_line<HD>, keys, [BIAS_KEYS]);
+    SHARED(struct bf16_line<HD>, values, [BIAS_KEYS]);
     const struct attention_args &a = p.a;
     const struct fragment f = fragment_of((int)threadIdx.x);
     const int tile = (int)blockIdx.x % a.tiles, head = (int)blockIdx.x / a.tiles;
-    const int across = (a.keys + WALK - 1) / WALK, base = tile % across * WALK;
+    const int across = (a.keys + BIAS_KEYS - 1) / BIAS_KEYS, base = tile % across * BIAS_KEYS;
     const int mine = f.warp * OWNED, first = tile / across * OWN;
-    float sum[WALK / 8][4] = {};
+    float sum[BIAS_KEYS / 8][4] = {};
     for (int slot = 0; slot < a.slots; slot++) {
         const struct seen_keys seen = seen_by(a, slot);
         struct left_rows<HD> left;
-        float s[WALK / 8][4], d_p[WALK / 8][4];
+        float s[BIAS_KEYS / 8][4], d_p[BIAS_KEYS / 8][4];
         __syncthreads();
         fetch<HD, OWN, THREADS>(queries, plain_strip<bf16>(a, a.q, slot, a.n_queries, head), first, a.size, a.wide);
         fetch<HD, OWN, THREADS>(d_os, d_o_strip<bf16>(p, slot, head), first, a.size, a.wide);
-        fetch<HD, WALK, THREADS>(keys, key_strip<bf16>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide);
-        fetch<HD, WALK, THREADS>(values, key_strip<bf16>(a, a.v, a.v2, slot, head, seen), base, a.size, a.wide);
+        fetch<HD, BIAS_KEYS, THREADS>(keys, key_strip<bf16>(a, a.k, a.k2, slot, head, seen), base, a.size, a.wide);
+        fetch<HD, BIAS_KEYS, THREADS>(values, key_strip<bf16>(a, a.v, a.v2, slot, head, seen), base, a.size, a.wide);
         cp_async_commit();
         cp_async_wait<0>();
         __syncthreads();
         load_left<HD>(queries + mine, f, &left);
-        score<HD, WALK>(&left, keys, f, &s);
+        warp_mma_rows<HD, BIAS_KEYS>(s, left.of, keys->eight);
         load_left<HD>(d_os + mine, f, &left);
-        score<HD, WALK>(&left, values, f, &d_p);
-        differentiate<WALK>(p, seen, query_rows_of(p, slot, head, first + mine, f), base, f, s, d_p);
+        warp_mma_rows<HD, BIAS_KEYS>(d_p, left.of, values->eight);
+        differentiate<BIAS_KEYS>(p, seen, query_rows_of(p, slot, head, first + mine, f), base, f, s, d_p);
 #pragma unroll
-        for (int n = 0; n < WALK / 8; n++)
+        for (int n = 0; n < BIAS_KEYS / 8; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) sum[n][i] += s[n][i];
     }
 #pragma unroll
-    for (int n = 0; n < WALK / 8; n++)
+    for (int n = 0; n < BIAS_KEYS / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int query = first + mine + f.group + 8 * (i / 2), column = base + 8 * n + f.pair + i % 2;
@@ -487,7 +567,7 @@ KERNEL_ENTRY(attention_bf16_dbias_64, struct attention_grad_args)
 void vg_cuda_attention_dbias_bf16(vg_stream *stream, const struct attention_grad_args *args)
 {
     struct attention_grad_args p = *args;
-    p.a.tiles = (int)(tiles_of(p.a.n_queries, WARPS * OWNED) * tiles_of(p.a.keys, WALK));
+    p.a.tiles = (int)(tiles_of(p.a.n_queries, WARPS * OWNED) * tiles_of(p.a.keys, BIAS_KEYS));
     const unsigned blocks = (unsigned)(p.a.heads * p.a.tiles);
     if (p.a.size <= 32) {
         LAUNCH(attention_bf16_dbias_32, blocks, THREADS, 0, vg_cuda_queue(stream), p);

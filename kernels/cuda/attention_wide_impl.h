@@ -66,8 +66,8 @@ template <> struct slices_of<float> {
 };
 
 template <> struct slices_of<bf16> {
-    typedef union bf16_line<SLICE> row;
-    typedef union bf16_line<WALKED> weight;
+    typedef struct bf16_line<SLICE> row;
+    typedef struct bf16_line<WALKED> weight;
     struct sum {
         float of[SLICE / 8][4];
     };
@@ -84,7 +84,7 @@ template <class T, int TEAMS, int KINDS> struct owned_space {
 
 template <int TEAMS, int KINDS> struct owned_space<bf16, TEAMS, KINDS> {
     union {
-        union bf16_line<SLICE> rows[KINDS][TEAMS * SLICES * OWNED];
+        struct bf16_line<SLICE> rows[KINDS][TEAMS * SLICES * OWNED];
         product_line products[KINDS][TEAMS * SLICES * OWNED];
     };
 };
@@ -112,7 +112,7 @@ static __device__ __forceinline__ void stage(struct line<SLICE> *to, const struc
 }
 
 template <int N, int GROUP, int THREADS>
-static __device__ __forceinline__ void stage(union bf16_line<SLICE> *to, const struct strip<bf16> &from, int first,
+static __device__ __forceinline__ void stage(struct bf16_line<SLICE> *to, const struct strip<bf16> &from, int first,
                                              int size, bool wide)
 {
     constexpr int CHUNKS = WIDEST_HEAD / 8, OF_SLICE = SLICE / 8;
@@ -121,7 +121,7 @@ static __device__ __forceinline__ void stage(union bf16_line<SLICE> *to, const s
         const int row = n / CHUNKS, chunk = n % CHUNKS, lines = row / GROUP * SLICES + chunk / OF_SLICE;
         const bf16 *x = strip_row(from, first + row);
         const int left = x ? size - 8 * chunk : 0;
-        bf16 *y = to[lines * GROUP + row % GROUP].at + chunk % OF_SLICE * 8;
+        bf16 *y = numbers_of<SLICE>(to, lines * GROUP + row % GROUP, chunk % OF_SLICE * 8);
         if (wide) {
             cp_async<16>(y, left > 0 ? x + 8 * chunk : from.first, left > 0 ? 16 : 0);
         } else {
@@ -159,7 +159,7 @@ static __device__ __forceinline__ void own(const struct line<SLICE> *rows, const
     *owned = rows;
 }
 
-static __device__ __forceinline__ void own(const union bf16_line<SLICE> *rows, struct left_rows<SLICE> *owned)
+static __device__ __forceinline__ void own(const struct bf16_line<SLICE> *rows, struct left_rows<SLICE> *owned)
 {
     load_left<SLICE>(rows, fragment_of((int)threadIdx.x), owned);
 }
@@ -176,11 +176,11 @@ static __device__ __forceinline__ void multiply_slice(const struct line<SLICE> *
 }
 
 static __device__ __forceinline__ void multiply_slice(const struct left_rows<SLICE> &owned,
-                                                      const union bf16_line<SLICE> *walked, product_line *out)
+                                                      const struct bf16_line<SLICE> *walked, product_line *out)
 {
     const struct fragment f = fragment_of((int)threadIdx.x);
     float s[WALKED / 8][4];
-    score<SLICE, WALKED>(&owned, walked, f, &s);
+    warp_mma_rows<SLICE, WALKED>(s, owned.of, walked->eight);
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
@@ -197,17 +197,14 @@ static __device__ __forceinline__ void weigh_slice(const weight_line *weights, c
     weigh<SLICE>(weights, walked, place_of((int)threadIdx.x), out);
 }
 
-static __device__ __forceinline__ void weigh_slice(const union bf16_line<WALKED> *weights,
-                                                   const union bf16_line<SLICE> *walked,
+static __device__ __forceinline__ void weigh_slice(const struct bf16_line<WALKED> *weights,
+                                                   const struct bf16_line<SLICE> *walked,
                                                    struct slices_of<bf16>::sum *out)
 {
     const struct fragment f = fragment_of((int)threadIdx.x);
-#pragma unroll
-    for (int k = 0; k < WALKED / 16; k++) {
-        unsigned a[4];
-        ldmatrix<4>(a, &weights[f.lane % 16].at[16 * k + f.lane / 16 * 8]);
-        weigh_fragment<SLICE>(&a, walked + 16 * k, f, &out->of);
-    }
+    struct left_rows<WALKED> left;
+    load_left<WALKED>(weights, f, &left);
+    warp_mma_columns<SLICE, WALKED>(out->of, left.of, walked->eight);
 }
 
 /* Multiplies each owned row of sums by its factor. */
@@ -256,10 +253,11 @@ static __device__ __forceinline__ void put_weights(weight_line *weights, int row
     weights[line_of<OWNED>(row)].chunk[chunk] = w;
 }
 
-static __device__ __forceinline__ void put_weights(union bf16_line<WALKED> *weights, int row, int chunk, float4 w)
+static __device__ __forceinline__ void put_weights(struct bf16_line<WALKED> *weights, int row, int chunk, float4 w)
 {
-    weights[row].two[2 * chunk] = __floats2bfloat162_rn(w.x, w.y);
-    weights[row].two[2 * chunk + 1] = __floats2bfloat162_rn(w.z, w.w);
+    __nv_bfloat162 *two = pair_of<WALKED>(weights, row, 4 * chunk);
+    two[0] = __floats2bfloat162_rn(w.x, w.y);
+    two[1] = __floats2bfloat162_rn(w.z, w.w);
 }
 
 static __device__ __forceinline__ void put_weight(weight_line *weights, int row, int column, float w)
@@ -267,9 +265,9 @@ static __device__ __forceinline__ void put_weight(weight_line *weights, int row,
     reinterpret_cast<float *>(weights[line_of<OWNED>(row)].chunk)[column] = w;
 }
 
-static __device__ __forceinline__ void put_weight(union bf16_line<WALKED> *weights, int row, int column, float w)
+static __device__ __forceinline__ void put_weight(struct bf16_line<WALKED> *weights, int row, int column, float w)
 {
-    weights[row].at[column] = __float2bfloat16(w);
+    *numbers_of<WALKED>(weights, row, column) = __float2bfloat16(w);
 }
 
 /* --- results ------------------------------------------------------------------------------------------------------ */
@@ -301,23 +299,23 @@ static __device__ __forceinline__ void write_slice(const struct sums<SLICE> &s, 
 
 /* Adds the rows that are to be added, 128 bits at a time by way of 16 lines of the warp's own. */
 static __device__ __forceinline__ void add_rows(struct slices_of<bf16>::sum *s, const struct result_place<bf16> &to,
-                                                int column, int size, bool wide, union bf16_line<SLICE> *lines)
+                                                int column, int size, bool wide, struct bf16_line<SLICE> *lines)
 {
     const struct fragment f = fragment_of((int)threadIdx.x);
     for (int n = f.lane; n < OWNED * SLICE / 8; n += WARP) {
         const int row = n / (SLICE / 8), first = column + n % (SLICE / 8) * 8;
         const int left = row >= to.begin && row < to.end ? size - first : 0;
         const bf16 *x = to.added + row * to.stride + first;
-        if (wide && left > 0) lines[row].eight[n % (SLICE / 8)] = *reinterpret_cast<const uint4 *>(x);
+        if (wide && left > 0) *chunk_of<SLICE>(lines, row, n % (SLICE / 8)) = *reinterpret_cast<const uint4 *>(x);
         for (int e = 0; !(wide && left > 0) && e < 8; e++)
-            lines[row].at[n % (SLICE / 8) * 8 + e] = e < left ? x[e] : __float2bfloat16(0.0F);
+            numbers_of<SLICE>(lines, row, n % (SLICE / 8) * 8)[e] = e < left ? x[e] : __float2bfloat16(0.0F);
     }
     __syncwarp();
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
         for (int n = 0; n < SLICE / 8; n++) {
-            const __nv_bfloat162 x = lines[f.group + 8 * r].two[4 * n + f.pair / 2];
+            const __nv_bfloat162 x = *pair_of<SLICE>(lines, f.group + 8 * r, 8 * n + f.pair);
             s->of[n][2 * r] += __bfloat162float(x.x);
             s->of[n][2 * r + 1] += __bfloat162float(x.y);
         }
@@ -327,7 +325,7 @@ static __device__ __forceinline__ void add_rows(struct slices_of<bf16>::sum *s, 
 /* The lane's sums as bf16, by way of 16 lines of the warp's own. */
 static __device__ __forceinline__ void write_slice(struct slices_of<bf16>::sum s, const struct result_place<bf16> &to,
                                                    const struct seat &at, int size, bool wide,
-                                                   union bf16_line<SLICE> *lines)
+                                                   struct bf16_line<SLICE> *lines)
 {
     const float factor[2] = {1.0F, 1.0F};
     const int column = SLICE * at.slice;

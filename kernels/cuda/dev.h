@@ -30,12 +30,13 @@
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+#include <stdint.h>
 
 /* KERNEL(max_threads) or KERNEL(max_threads, blocks): how many blocks should fit one multiprocessor, for where the
  * compiler's own guess would spill registers. */
 #define KERNEL(...)             extern "C" __global__ __launch_bounds__(__VA_ARGS__)
 #define SHARED(type, name, ...) __shared__ type name __VA_ARGS__
-/* The block's dynamic shared memory, 16-byte aligned; its size comes from LAUNCH. */
+/* The block's dynamic shared memory, 16-byte aligned, or to 1024 where there is no other; LAUNCH gives its size. */
 #define DYN_SHARED(type, name)                                   \
     extern __shared__ __align__(16) unsigned char dyn_shared_[]; \
     type *const name = reinterpret_cast<type *>(dyn_shared_)
@@ -123,6 +124,61 @@ template <int n> __device__ __forceinline__ void cp_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
 }
+
+/* What only compute capability 9.0 has, compiled as 9.0a: products of four warps that work in the background (team.h).
+ */
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WGMMA_SUMS(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define WGMMA_LEFT    "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+
+/* d = a b or, with `add`, d += a b; d and a as mma_bf16_16x8x16 has them, 16 rows a warp and 8 columns of b in each
+ * d[n]. `b` describes a matrix in shared memory that lies [n,k] or, `transposed`, [k,n]. */
+template <bool add, bool transposed>
+__device__ __forceinline__ void wgmma_bf16(float (&d)[4][4], const unsigned (&a)[4], uint64_t b)
+{
+    asm volatile(
+        "{ .reg .pred add; setp.ne.b32 add, %21, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,"
+        "%15}, {%16,%17,%18,%19}, %20, add, 1, 1, %22; }"
+        : WGMMA_SUMS(0), WGMMA_SUMS(1), WGMMA_SUMS(2), WGMMA_SUMS(3)
+        : WGMMA_LEFT, "l"(b), "n"(add), "n"(transposed));
+}
+template <bool add, bool transposed>
+__device__ __forceinline__ void wgmma_bf16(float (&d)[8][4], const unsigned (&a)[4], uint64_t b)
+{
+    asm volatile(
+        "{ .reg .pred add; setp.ne.b32 add, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,"
+        "%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, "
+        "%38; }"
+        : WGMMA_SUMS(0), WGMMA_SUMS(1), WGMMA_SUMS(2), WGMMA_SUMS(3), WGMMA_SUMS(4), WGMMA_SUMS(5), WGMMA_SUMS(6),
+          WGMMA_SUMS(7)
+        : WGMMA_LEFT, "l"(b), "n"(add), "n"(transposed));
+}
+/* Before the first product after registers of d or a were written. */
+__device__ __forceinline__ void wgmma_fence()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int n> __device__ __forceinline__ void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
+}
+/* Keeps what reads x behind what stands before. */
+__device__ __forceinline__ void keep_behind(float &x)
+{
+    asm volatile("" : "+f"(x)::"memory");
+}
+/* Makes what this thread put into shared memory visible to wgmma. */
+__device__ __forceinline__ void fence_async_proxy()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+#endif
 
 #else
 #include <emu/device.h>
