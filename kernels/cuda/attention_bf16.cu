@@ -182,7 +182,7 @@ static __device__ __forceinline__ void attend(const struct attention_args &p)
     fetch<HD, KEYS, GROUP>(walked, key_rows, share * KEYS, p.size, p.wide);
     fetch<HD, KEYS, GROUP>(walked + KEYS, value_rows, share * KEYS, p.size, p.wide);
     cp_async_commit();
-    if (SHARED_ROWS) {
+    if constexpr (SHARED_ROWS) {
         cp_async_wait<0>();
         __syncthreads(); /* queries are everyone's */
     }

@@ -162,7 +162,7 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
     fetch_keys<HD, KEYS, GROUP>(a, seen, slot, head, share * KEYS, walked);
     cp_async_commit();
     const struct query_rows rows = query_rows_of(p, slot, head, first, f);
-    if (SHARED_ROWS) {
+    if constexpr (SHARED_ROWS) {
         cp_async_wait<0>();
         __syncthreads(); /* queries and dO are everyone's */
     }
@@ -189,7 +189,8 @@ static __device__ __forceinline__ void query_gradients(const struct attention_gr
             differentiate<KEYS>(p, seen, rows, base, f, s, d_p);
         }
         pack_weights<KEYS>(s, &weights);
-        if (PLAIN && base + KEYS > seen.first_end) hide_unseen<KEYS>(seen, base, f, &weights);
+        if constexpr (PLAIN)
+            if (base + KEYS > seen.first_end) hide_unseen<KEYS>(seen, base, f, &weights);
         add_weighted<SHARED_ROWS, HD, KEYS>(weights, keys, dq);
         team_wait<0>();
         team_results(dq);
