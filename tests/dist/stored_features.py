@@ -141,8 +141,8 @@ def kill_and_go_on(bench, trial, chance):
         time.sleep(0.002)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
+        bench.kill_left()  # some rows later they would see it gone
     process.wait()
-    time.sleep(0.2)  # ranks that outlive their launcher see it gone
     done = rows_done(partial)
     hashes, said = train(bench, f"killed{trial}", ranks[1], **{k: v for k, v in large.items() if k != "run.folder"})
     return hashes, done > 0 and made(said, "image"), done
