@@ -22,6 +22,7 @@ typedef struct variant {
 
 static const variant variants[] = {
     {"whole tiles", .slots = 1, .n_queries = 64, .n_first = 64, .heads = 1, .size = 64, .packed = true},
+    {"one key more than whole tiles", .slots = 1, .n_queries = 20, .n_first = 65, .heads = 1, .size = 64},
     {"self attention", .slots = 2, .n_queries = 70, .n_first = 70, .heads = 2, .size = 64, .packed = true},
     {"narrow heads, self", .slots = 2, .n_queries = 35, .n_first = 35, .heads = 3, .size = 8, .packed = true},
     {"one of each", .slots = 1, .n_queries = 1, .n_first = 1, .heads = 1, .size = 4},
