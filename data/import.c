@@ -1,5 +1,6 @@
 #include "data/import_impl.h"
 #include "data/progress.h"
+#include "data/shard_impl.h"
 #include "data/workers.h"
 
 #include <math.h>
@@ -163,7 +164,8 @@ static vg_status import_set(const vg_import_set *set, const vg_import_source *so
     if (state) set->importer->close(state);
     VG_TRY(st);
     st = check_bad_share(maker->report, maker->options->max_bad);
-    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", source->root);
+    if (st != VG_OK) return vg_fail_at(st, "%s", source->root);
+    return maker->options->dry_run ? VG_OK : vg_shard_mark_clear(maker->out, maker->set);
 }
 
 /* Where runs of sorting go: beside the shards, where there must be room, or where temporary files are. */

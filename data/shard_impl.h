@@ -104,8 +104,8 @@ void vg_shard_close(vg_shard *shard);
 vg_status vg_shard_read_image(const vg_shard *shard, size_t i, unsigned char **bytes, size_t *capacity, size_t *n);
 
 /* Shard files: those named, and for a folder its *.h5 by name, behind those that are in the list. The caller releases
- * the list, also on failure. Errors: VG_E_DATA (nothing there; a file that is named twice, as by its folder or through
- * a link, and would count twice), VG_E_NOMEM. */
+ * the list, also on failure. Errors: VG_E_DATA (nothing there; a folder with a mark, see below; a file that is named
+ * twice, as by its folder or through a link, and would count twice), VG_E_NOMEM. */
 typedef struct vg_shard_paths {
     char **path;
     size_t n, capacity;
@@ -113,6 +113,12 @@ typedef struct vg_shard_paths {
 vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_paths *list);
 int64_t vg_shard_paths_bytes(const vg_shard_paths *list); /* of all files, for progress */
 void vg_shard_paths_release(vg_shard_paths *list);
+
+/* The empty file <name>.unfinished in a folder: whatever the reason, not all shards that shall be called
+ * <name>-NNNNN.h5 are there. Who writes several sets it before the first and clears it behind the last. Errors:
+ * VG_E_STORAGE, VG_E_NOMEM. */
+vg_status vg_shard_mark_set(const char *folder, const char *name);
+vg_status vg_shard_mark_clear(const char *folder, const char *name);
 
 /* Takes rows out of tables that were not checked. *n_out: rows left out, those that went along not counted. */
 vg_status vg_shard_leave_out(vg_shard_tables *tables, const vg_record_list *without, size_t *n_out);

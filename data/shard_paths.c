@@ -1,12 +1,47 @@
-/* From what people name (files, folders) to shard files. */
+/* From what people name (files, folders) to shard files, and folders that are not to be read yet. */
 #define _POSIX_C_SOURCE 200809L
 #include "data/shard_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define MARK ".unfinished"
+
+/* ---- the mark ---- */
+
+static bool ends_with(const char *name, const char *ending)
+{
+    const size_t n = strlen(name), m = strlen(ending);
+    return n > m && strcmp(name + n - m, ending) == 0;
+}
+
+vg_status vg_shard_mark_set(const char *folder, const char *name)
+{
+    vg_text path = {0};
+    VG_TRY(vg_text_add(&path, "%s/%s" MARK, folder, name));
+    const int fd = open(path.data, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    vg_status st = fd >= 0 ? VG_OK : vg_fail(VG_E_STORAGE, "%s: %s", path.data, strerror(errno));
+    if (fd >= 0) close(fd);
+    free(path.data);
+    return st == VG_OK ? vg_sync_directory(folder) : st; /* before a shard has its name */
+}
+
+vg_status vg_shard_mark_clear(const char *folder, const char *name)
+{
+    vg_text path = {0};
+    VG_TRY(vg_text_add(&path, "%s/%s" MARK, folder, name));
+    const bool gone = unlink(path.data) == 0 || errno == ENOENT;
+    const vg_status st = gone ? VG_OK : vg_fail(VG_E_STORAGE, "%s: %s", path.data, strerror(errno));
+    free(path.data);
+    return st;
+}
+
+/* ---- paths ---- */
 
 void vg_shard_paths_release(vg_shard_paths *list)
 {
@@ -34,13 +69,19 @@ static vg_status folder_list(const char *folder, vg_shard_paths *list)
     const size_t first = list->n;
     DIR *dir = opendir(folder);
     VG_CHECK(dir, vg_file_fault(errno), "%s: %s", folder, strerror(errno));
-    vg_status st = VG_OK;
+    vg_status st = VG_OK, whole = VG_OK;
     for (const struct dirent *entry; st == VG_OK && (entry = vg_folder_next(dir, folder, &st));) {
-        const char *dot = strrchr(entry->d_name, '.');
-        if (dot && dot != entry->d_name && strcmp(dot, ".h5") == 0) st = paths_add(list, folder, entry->d_name);
+        if (ends_with(entry->d_name, ".h5"))
+            st = paths_add(list, folder, entry->d_name);
+        else if (ends_with(entry->d_name, MARK))
+            whole = vg_fail(VG_E_DATA,
+                            "%s: not all of its shards are there, says %s in it; let what writes them finish, or run "
+                            "it again (an import goes on where it stopped)",
+                            folder, entry->d_name);
     }
     closedir(dir);
     VG_TRY(st);
+    VG_TRY(whole);
     VG_CHECK(list->n > first, VG_E_DATA, "%s: no *.h5 in this folder; make them with 'vlgtr shard import'", folder);
     qsort(list->path + first, list->n - first, sizeof *list->path, by_name);
     return VG_OK;

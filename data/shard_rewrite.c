@@ -264,8 +264,9 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
     VG_TRY(vg_make_directories(spec->out));
     vg_shard_paths there = {0}; /* old and new shards in one folder would be read as one dataset */
     const vg_status found = vg_shard_paths_find(&spec->out, 1, &there);
+    const bool none = there.n == 0;
     vg_shard_paths_release(&there);
-    VG_CHECK(found != VG_OK, VG_E_USAGE, "%s: no folder, or one with shards; name an empty one", spec->out);
+    VG_CHECK(none, VG_E_USAGE, "%s: no folder, or one with shards; name an empty one", spec->out);
     return found == VG_E_DATA ? VG_OK : found;
 }
 
@@ -278,6 +279,28 @@ static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_
     return VG_OK;
 }
 
+static vg_status shards_copy(rewriter *r, const vg_shard_paths *list)
+{
+    vg_status st = VG_OK;
+    vg_progress_begin(&r->progress, "write", VG_PROGRESS_BYTES, vg_shard_paths_bytes(list));
+    for (size_t i = 0; i < list->n && st == VG_OK; i++) st = shard_copy(r, list->path[i]);
+    vg_progress_end(&r->progress);
+    VG_TRY(st);
+    VG_TRY(shard_end(r));
+    return result_check(r->spec, r->report);
+}
+
+/* All of the new shards or none; what a kill leaves has its mark. */
+static vg_status shards_write(rewriter *r, const vg_shard_paths *list)
+{
+    VG_TRY(vg_shard_mark_set(r->spec->out, r->spec->name));
+    vg_status st = shards_copy(r, list);
+    vg_shard_writer_abandon(r->writer);
+    if (st != VG_OK) shards_remove(r);
+    VG_KEEP(st, vg_shard_mark_clear(r->spec->out, r->spec->name));
+    return st;
+}
+
 static vg_status rewrite(rewriter *r)
 {
     vg_shard_paths list = {0};
@@ -285,13 +308,9 @@ static vg_status rewrite(rewriter *r)
     if (r->spec->where) VG_TRY(vg_where_read(r->spec->where, &r->where));
     VG_TRY(vg_shard_history_line(r->spec, r->did));
     vg_status st = vg_shard_paths_find(r->spec->paths, r->spec->n_paths, &list);
-    vg_progress_begin(&r->progress, "write", VG_PROGRESS_BYTES, vg_shard_paths_bytes(&list));
-    for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_copy(r, list.path[i]);
-    vg_progress_end(&r->progress);
+    if (st == VG_OK) st = shards_write(r, &list);
     vg_shard_paths_release(&list);
-    VG_TRY(st);
-    VG_TRY(shard_end(r));
-    return result_check(r->spec, r->report);
+    return st;
 }
 
 vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report)
@@ -302,8 +321,6 @@ vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_r
     r->report = report;
     *report = (vg_shard_rewrite_report){0};
     const vg_status st = rewrite(r);
-    vg_shard_writer_abandon(r->writer);
-    if (st != VG_OK) shards_remove(r);
     free(r->kept);
     free(r->sentences);
     free(r->boxes);

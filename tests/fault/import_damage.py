@@ -38,6 +38,14 @@ def only_shards(bench, out):
     return all(name.endswith(".h5") for name in os.listdir(bench.path(out)))
 
 
+def refused(bench, out):
+    """What is not whole is refused as a folder by all that read shards."""
+    done = [bench.run(*words) for words in (("shard", "inspect", out), ("shard", "verify", out), ("shard", "merge", "never", out),
+                                            ("train", "run.yaml", *bench.sets({"data.shards": out})))]
+    return all(d.returncode == DATA and len(lines_of(d)) == 1 and f"{out}: not all of its shards are there, says vg.unfinished" in d.stderr
+               for d in done)
+
+
 def lines_of(done):
     return [l for l in done.stderr.splitlines() if l.startswith("vlgtr")]
 
@@ -54,6 +62,7 @@ def killed(bench, whole):
         left = shards(bench, "killed")
         check(f"killed: {len(left)} finished shards, whole ones", len(left) >= n and left.items() and
               all(whole[name][1] == data for name, (_, data) in left.items()))
+    check("killed: the folder is refused", refused(bench, "killed"))
     told = bench.must(*IMPORT, "killed", "--allow-absent-images")
     now = shards(bench, "killed")
     check("killed and started again: the bytes of an import in one go", same_bytes(now, whole))
@@ -108,8 +117,8 @@ def mounted_no_room(bench, whole):
     left = shards(bench, "left")
     check(f"full disk: {lines_of(done)}", done.returncode == STORAGE and len(lines_of(done)) == 1
           and "No space left on device" in done.stderr)
-    check(f"full disk: {len(left)} finished shards are whole, nothing half-written is left",
-          only_shards(bench, "left") and all(whole[name][1] == data for name, (_, data) in left.items()))
+    check(f"full disk: {len(left)} finished shards are whole, nothing half-written is left but the mark",
+          set(os.listdir(bench.path("left"))) == {*left, "vg.unfinished"} and all(whole[name][1] == data for name, (_, data) in left.items()))
     os.rename(bench.path("left"), bench.path("room"))
     told = bench.must(*IMPORT, "room", "--allow-absent-images")
     check("with room again it goes on and ends with the same bytes", same_bytes(shards(bench, "room"), whole)
@@ -118,7 +127,6 @@ def mounted_no_room(bench, whole):
 
 def broken_records(bench):
     """The promised outcome of records that cannot be used: a line each, the rest imported; the first one with --strict."""
-    bench.make_data(train=4)
     picture = sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0].name
     good = [dict(image=picture, phrase=f"phrase {i}", box=[1, 1, 9 + i, 9]) for i in range(40)]
     bad = {
@@ -154,6 +162,7 @@ def main(vlgtr):
         bench.must(*IMPORT, "whole", "--allow-absent-images")
         whole = shards(bench, "whole")
         check(f"{len(whole)} shards", len(whole) == 3)
+        bench.make_data(train=4)
         killed(bench, whole)
         stopped(bench)
         no_room(bench, whole)

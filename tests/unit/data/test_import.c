@@ -240,6 +240,26 @@ static void an_import_goes_on_where_it_was_cut(void **state)
     MUST(vg_shard_verify(&folder, 1, true, &verified));
 }
 
+/* The first image is good and becomes a shard before the import fails at the second. */
+static void a_folder_is_refused_until_its_import_is_whole(void **state)
+{
+    const char *folder = *state, *shard = path_in(folder, "refcoco-00000.h5");
+    const vg_import_options options = {.split_by = "broken", .shard_bytes = 1, .max_bad = 0.5};
+    vg_split *split = NULL;
+    vg_import_report report;
+    assert_int_equal(vg_import("refcoco", fixture, folder, &options, &report), VG_E_DATA);
+    assert_true(report.shards > 0);
+    vg_import_report_release(&report);
+    assert_int_equal(vg_split_open(&folder, 1, "train", &split), VG_E_DATA);
+    ASSERT_SAYS(": not all of its shards are there, says refcoco.unfinished in it; ");
+    MUST(vg_split_open(&shard, 1, "train", &split)); /* asked for by name */
+    vg_split_close(split);
+    report = import_small(folder, VG_OK);
+    vg_import_report_release(&report);
+    MUST(vg_split_open(&folder, 1, "train", &split));
+    vg_split_close(split);
+}
+
 static void a_shard_of_other_input_is_written_again(void **state)
 {
     vg_import_report report = import_small(*state, VG_OK);
@@ -501,6 +521,7 @@ int main(void)
         IN_SCRATCH(without_images_nothing_is_imported),
         IN_SCRATCH(an_unknown_set_names_its_neighbour),
         IN_SCRATCH(an_import_goes_on_where_it_was_cut),
+        IN_SCRATCH(a_folder_is_refused_until_its_import_is_whole),
         IN_SCRATCH(a_shard_of_other_input_is_written_again),
         IN_SCRATCH(shards_of_a_larger_import_are_not_left_behind_silently),
         IN_SCRATCH(threads_change_nothing),

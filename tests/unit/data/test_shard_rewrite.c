@@ -174,6 +174,23 @@ static void an_error_leaves_no_new_shard(void **state)
     assert_int_equal(remove(out), 0);
 }
 
+/* Such as a kill leaves them. */
+static void marked_shards_are_neither_read_nor_added_to(void **state)
+{
+    const char *folder = *state, *from = path_in(folder, "a.h5"), *out = path_in(folder, "out");
+    const vg_shard_rewrite_spec away = {.paths = &folder, .n_paths = 1, .out = out, .name = "new"};
+    const vg_shard_rewrite_spec here = {.paths = &from, .n_paths = 1, .out = folder, .name = "new"};
+    vg_shard_rewrite_report report;
+    small_shard(from);
+    MUST(vg_shard_mark_set(folder, "merge"));
+    assert_int_equal(vg_shard_rewrite(&away, &report), VG_E_DATA);
+    ASSERT_SAYS("not all of its shards are there, says merge.unfinished");
+    assert_int_equal(vg_shard_rewrite(&here, &report), VG_E_USAGE);
+    ASSERT_SAYS("one with shards");
+    MUST(vg_shard_mark_clear(folder, "merge"));
+    MUST(vg_shard_rewrite(&away, &report));
+}
+
 static uint64_t hash_of(const char *path, const char *name)
 {
     vg_split *split = split_of(path, name);
@@ -295,6 +312,7 @@ int main(void)
         cmocka_unit_test(impossible_sizes_are_refused),
         IN_SCRATCH(records_of_different_origin_share_no_shard),
         IN_SCRATCH(an_error_leaves_no_new_shard),
+        IN_SCRATCH(marked_shards_are_neither_read_nor_added_to),
         IN_SCRATCH(merging_changes_the_files_and_not_the_data),
         IN_SCRATCH(what_would_spoil_the_new_shards_is_refused),
         IN_SCRATCH(a_share_of_a_split_moves_by_image),
