@@ -7,16 +7,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PIECE = 8192 }; /* values that are rounded to bf16 at once */
+enum {
+    PIECE = 8192,       /* values that are rounded to bf16 at once */
+    ABANDONED_S = 3600, /* a file under a process's own name is no longer worked at; finishing takes minutes at most */
+};
 
 struct vg_feature_store {
     char *path;
@@ -140,15 +145,15 @@ vg_status vg_feature_store_open(const char *path, const vg_feature_key *key, vg_
 /* Runs that share a folder may build the same store at once: all put the same rows into one file. What must not be seen
  * half done, making that file and finishing it, happens under a name that is this process's own. */
 typedef struct names {
+    char host[64];
     vg_text partial, own;
 } names;
 
 static vg_status names_fill(names *n, const char *path)
 {
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
+    gethostname(n->host, sizeof n->host - 1);
     VG_TRY(vg_text_add(&n->partial, "%s.partial", path));
-    return vg_text_add(&n->own, "%s.partial.%s.%ld", path, host, (long)getpid());
+    return vg_text_add(&n->own, "%s.partial.%s.%ld", path, n->host, (long)getpid());
 }
 
 static void names_release(names *n)
@@ -157,18 +162,56 @@ static void names_release(names *n)
     free(n->own.data);
 }
 
-/* Gives the file that is this process's own the shared name; *shared is false where another has it, which then counts.
- */
-static vg_status share(const names *n, bool *shared)
+/* Gives the file that is a process's own the shared name; *shared is false where another has it, which then counts. */
+static vg_status share(const char *own, const char *partial, bool *shared)
 {
-    *shared = link(n->own.data, n->partial.data) == 0;
+    *shared = link(own, partial) == 0;
     if (*shared || errno == EEXIST) {
-        (void)unlink(n->own.data);
+        (void)unlink(own);
         return VG_OK;
     }
-    *shared = rename(n->own.data, n->partial.data) == 0; /* some file systems have no second names */
-    VG_CHECK(*shared, VG_E_STORAGE, "%s: %s", n->partial.data, strerror(errno));
+    *shared = rename(own, partial) == 0; /* some file systems have no second names */
+    VG_CHECK(*shared, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
     return VG_OK;
+}
+
+/* Whether the process HOST.PID works no longer at the file that is its own: it is gone, or has this process's number;
+ * what cannot be known, as of another host, the file's age tells. One that was only slow fails to finish, no more. */
+static bool is_abandoned(const names *n, const char *process, const char *own)
+{
+    const size_t host = strlen(n->host);
+    const bool here = strncmp(process, n->host, host) == 0 && process[host] == '.';
+    const long pid = here ? strtol(process + host + 1, NULL, 10) : 0;
+    struct stat info;
+    if (pid == (long)getpid() || (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)) return true;
+    return stat(own, &info) == 0 && difftime(time(NULL), info.st_mtime) > ABANDONED_S;
+}
+
+static void share_if_abandoned(const names *n, const char *process)
+{
+    vg_text own = {0};
+    bool shared;
+    if (vg_text_add(&own, "%s.%s", n->partial.data, process) == VG_OK && is_abandoned(n, process, own.data))
+        (void)share(own.data, n->partial.data, &shared); /* or another process was faster */
+    free(own.data);
+}
+
+/* What a process left that was killed while it made or finished the store becomes the shared file, or goes where there
+ * is one. */
+static vg_status share_abandoned(const names *n)
+{
+    const char *slash = strrchr(n->partial.data, '/'), *name = slash ? slash + 1 : n->partial.data;
+    const size_t length = strlen(name);
+    vg_text folder = {0};
+    VG_TRY(vg_text_add(&folder, "%.*s.", (int)(name - n->partial.data), n->partial.data)); /* "folder/." or "." */
+    DIR *dir = opendir(folder.data);
+    vg_status st = VG_OK;
+    for (const struct dirent *entry; dir && (entry = vg_folder_next(dir, folder.data, &st));)
+        if (strncmp(entry->d_name, name, length) == 0 && entry->d_name[length] == '.')
+            share_if_abandoned(n, entry->d_name + length + 1);
+    if (dir) closedir(dir);
+    free(folder.data);
+    return st;
 }
 
 /* A file with room for all rows, or that of another run which was faster. `unfit`: one that is there is no good. */
@@ -177,7 +220,7 @@ static vg_status partial_make(const names *n, const vg_feature_key *key, bool un
     bool made = false;
     VG_TRY(vg_feature_file_create(n->own.data, key));
     if (unfit) (void)unlink(n->partial.data);
-    VG_TRY(share(n, &made));
+    VG_TRY(share(n->own.data, n->partial.data, &made));
     const vg_status st = made ? vg_feature_file_take_space(n->partial.data) : VG_OK;
     if (st != VG_OK) (void)unlink(n->partial.data);
     return st;
@@ -185,6 +228,7 @@ static vg_status partial_make(const names *n, const vg_feature_key *key, bool un
 
 static vg_status begin(const names *n, const vg_feature_key *key, vg_feature_store **out)
 {
+    VG_TRY(share_abandoned(n));
     const bool there = access(n->partial.data, F_OK) == 0;
     vg_status st = store_new(n->partial.data, key, true, out);
     if (st != VG_E_DATA) return st;
@@ -256,7 +300,8 @@ static vg_status commit(const names *n, const char *path, const vg_feature_key *
     if (st == VG_OK) st = finish(own, key);
     if (st == VG_OK) st = name_finally(own, path);
     bool shared;
-    return st == VG_OK || share(n, &shared) == VG_OK ? st : VG_E_STORAGE; /* a build goes on from it another time */
+    if (st != VG_OK) VG_TRY(share(own, partial, &shared)); /* a build goes on from it another time */
+    return st;
 }
 
 vg_status vg_feature_store_commit(const char *path, const vg_feature_key *key, const vg_feature_store *built)

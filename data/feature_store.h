@@ -39,8 +39,8 @@ size_t vg_feature_store_bytes(const vg_feature_key *key);
 vg_status vg_feature_store_open(const char *path, const vg_feature_key *key, vg_feature_store **out, char *why,
                                 size_t why_bytes);
 
-/* Makes path.partial with room for all rows, or goes on with the one that is there and fits. Errors: VG_E_STORAGE (disk
- * full, read-only), VG_E_NOMEM. */
+/* Makes path.partial with room for all rows, or goes on with the one that is there and fits, also where it has the name
+ * of a process that was killed while it finished it. Errors: VG_E_STORAGE (disk full, read-only), VG_E_NOMEM. */
 vg_status vg_feature_store_begin(const char *path, const vg_feature_key *key, vg_feature_store **out);
 
 /* Opens a path.partial that somebody has begun, to write other rows of it. Errors: VG_E_STORAGE, VG_E_NOMEM. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -227,6 +228,70 @@ static void a_build_goes_on_with_the_rows_that_are_there(void **state)
     vg_feature_store_close(store);
 }
 
+/* Leaves a whole build under the name that a process, here and now another one, gives it while it finishes it. */
+static void leave_unfinished(const char *path, const char *host, long pid)
+{
+    char partial[400], own[500];
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    put_rows(store, -1);
+    vg_feature_store_close(store);
+    snprintf(partial, sizeof partial, "%s.partial", path);
+    snprintf(own, sizeof own, "%s.%s.%ld", partial, host, pid);
+    assert_int_equal(rename(partial, own), 0);
+}
+
+/* Whether a build that begins now has rows already. */
+static bool goes_on(const char *path)
+{
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    const bool has = vg_feature_store_has(store, 1);
+    vg_feature_store_close(store);
+    return has;
+}
+
+static long ended_process(void)
+{
+    const pid_t pid = fork();
+    if (pid == 0) _exit(0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    return (long)pid;
+}
+
+static void a_build_goes_on_where_a_killed_process_was_finishing_it(void **state)
+{
+    const char *path = store_path(state);
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    leave_unfinished(path, host, ended_process());
+    assert_true(goes_on(path));
+    assert_int_equal(size_of_folder(*state), 1);
+    leave_unfinished(path, host, (long)getpid()); /* of an earlier process with this one's number */
+    assert_true(goes_on(path));
+    leave_unfinished(path, host, ended_process());
+    make(path, &key, -1);
+    assert_int_equal(size_of_folder(*state), 1);
+}
+
+static void what_a_living_process_finishes_is_its_own_but_not_for_ever(void **state)
+{
+    const char *path = store_path(state);
+    char host[64] = "", own[500];
+    gethostname(host, sizeof host - 1);
+    leave_unfinished(path, host, (long)getppid());
+    assert_false(goes_on(path));
+    assert_int_equal(size_of_folder(*state), 2);
+    leave_unfinished(path, "elsewhere", 1); /* nobody knows */
+    assert_false(goes_on(path));
+    snprintf(own, sizeof own, "%s.partial.elsewhere.1", path);
+    const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, own, long_ago, 0), 0);
+    assert_int_equal(size_of_folder(*state), 3);
+    assert_false(goes_on(path)); /* with the one that was begun since */
+    assert_int_equal(size_of_folder(*state), 2);
+}
+
 static void a_build_of_another_key_begins_anew(void **state)
 {
     const char *path = store_path(state);
@@ -336,6 +401,8 @@ int main(void)
         CASE(no_flipped_bit_goes_unseen),
         CASE(a_store_cut_short_is_refused),
         CASE(a_build_goes_on_with_the_rows_that_are_there),
+        CASE(a_build_goes_on_where_a_killed_process_was_finishing_it),
+        CASE(what_a_living_process_finishes_is_its_own_but_not_for_ever),
         CASE(a_build_of_another_key_begins_anew),
         CASE(runs_that_build_the_same_store_finish_it_once),
         CASE(what_another_run_has_begun_anew_is_not_taken_for_ones_own),
