@@ -23,10 +23,10 @@ static vg_status check_alike(const sources *s)
 {
     const int n = vg_tensors_count(s->weights[0]);
     for (int k = 1; k < s->n; k++) {
-        VG_CHECK(vg_tensors_count(s->weights[k]) == n, VG_E_STORAGE, "%s has %d parameters, %s has %d", s->paths[k],
+        VG_CHECK(vg_tensors_count(s->weights[k]) == n, VG_E_USAGE, "%s has %d parameters, %s has %d", s->paths[k],
                  vg_tensors_count(s->weights[k]), s->paths[0], n);
         for (int i = 0; i < n; i++)
-            VG_CHECK(same_entry(vg_tensors_get(s->weights[k], i), vg_tensors_get(s->weights[0], i)), VG_E_STORAGE,
+            VG_CHECK(same_entry(vg_tensors_get(s->weights[k], i), vg_tensors_get(s->weights[0], i)), VG_E_USAGE,
                      "%s and %s differ in parameter %s", s->paths[0], s->paths[k],
                      vg_tensors_get(s->weights[0], i)->name);
     }

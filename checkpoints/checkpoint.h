@@ -143,19 +143,22 @@ double vg_checkpoint_number_of(const vg_checkpoint_info *info, const char *key, 
 vg_status vg_checkpoint_set_numbers(const char *path, const vg_checkpoint_number *numbers, int n);
 
 /* Local. Fills params->master and ->frozen by name; tensors that params does not know are passed over. Errors:
- * VG_E_STORAGE (unreadable; a parameter is missing or has another shape; params may then be partly filled). */
+ * VG_E_USAGE (there is no checkpoint), VG_E_CONFIG (a parameter is missing or has another shape: another model),
+ * VG_E_STORAGE (unreadable); params may then be partly filled. */
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params);
 
 /* Local. Fills params->moment1, ->moment2 and ->average of the current layout, those that are there, the average from
- * master when the checkpoint has none: load the weights first. Errors: VG_E_STORAGE (as above; a trainable parameter
- * whose moments are not all there). */
+ * master when the checkpoint has none: load the weights first. Errors: VG_E_CONFIG (a trainable parameter whose moments
+ * are not all there: another schedule), VG_E_STORAGE. */
 vg_status vg_checkpoint_load_moments(const char *path, vg_params *params);
 
 /* Local. Puts the running average in the place of the values of what trained, where the checkpoint has one: the
- * weights to answer with. Load the weights first. Errors: VG_E_STORAGE (unreadable; a part is missing). */
+ * weights to answer with. Load the weights first. Errors: VG_E_STORAGE (unreadable), VG_E_CONFIG (a part is missing).
+ */
 vg_status vg_checkpoint_load_average(const char *path, vg_params *params);
 
-/* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_STORAGE, naming the file. */
+/* Local. Reads every file and compares size and hash with the manifest. Errors: VG_E_USAGE (there is no checkpoint),
+ * VG_E_STORAGE, naming the file. */
 vg_status vg_checkpoint_verify(const char *path);
 
 /* Local. Deletes the checkpoints of a folder that `keep` does not keep; those that cannot be read stay, and what cannot
@@ -170,12 +173,12 @@ void vg_checkpoint_list_free(char **paths, int n);
 
 /* Local. Writes weights as one safetensors file. prefix "vision." or "text." keeps the parameters of one tower and
  * strips it (names as timm and transformers have them); NULL or "" keeps all. Errors: VG_E_STORAGE, VG_E_USAGE (no
- * parameter has that prefix). */
+ * such checkpoint; no parameter has that prefix). */
 vg_status vg_checkpoint_export(const char *path, const char *prefix, const char *out);
 
 /* Local. Makes the folder `out` a checkpoint with the mean of n checkpoints' weights and nothing to train on with: one
- * to answer with, or to export. Each is verified first. Errors: VG_E_STORAGE (one does not verify, parameters differ,
- * out is there already), VG_E_NOMEM. */
+ * to answer with, or to export. Each is verified first. Errors: VG_E_USAGE (one is not there, parameters differ),
+ * VG_E_STORAGE (one does not verify, out is there already), VG_E_NOMEM. */
 vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out);
 
 /* A parameter that is not the same in two checkpoints. Borrowed for the call. */
@@ -188,7 +191,8 @@ typedef struct vg_checkpoint_difference {
 
 typedef void vg_checkpoint_tell_fn(void *context, const vg_checkpoint_difference *difference);
 
-/* Local. Tells each parameter whose values differ; *differ: how many. Errors: VG_E_STORAGE, VG_E_NOMEM. */
+/* Local. Tells each parameter whose values differ; *differ: how many. Errors: VG_E_USAGE (there is no
+ * checkpoint), VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_checkpoint_diff(const char *a, const char *b, vg_checkpoint_tell_fn *tell, void *context, int64_t *differ);
 
 #endif

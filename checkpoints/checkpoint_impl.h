@@ -58,6 +58,7 @@ vg_status vg_file_verify(const char *file, const vg_file_sum *sum);
 
 /* Whether `path` has a manifest; also where that cannot be told: it is not taken for what an unfinished save left. */
 bool vg_checkpoint_exists(const char *path);
+vg_status vg_checkpoint_expect(const char *path); /* VG_E_USAGE where it does not */
 
 /* Deletes a checkpoint or what is left of one, its manifest first. Errors: VG_E_STORAGE. */
 vg_status vg_checkpoint_remove(const char *path);

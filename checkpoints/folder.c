@@ -38,6 +38,13 @@ bool vg_checkpoint_exists(const char *path)
     return there;
 }
 
+vg_status vg_checkpoint_expect(const char *path)
+{
+    VG_CHECK(vg_checkpoint_exists(path), VG_E_USAGE, "%s: there is no checkpoint; a folder without %s is none", path,
+             VG_MANIFEST_NAME);
+    return VG_OK;
+}
+
 vg_status vg_wait_for_file(const char *file)
 {
     const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
@@ -99,7 +106,7 @@ static vg_status look(const char *folder, found **out, size_t *n_out)
     found *items = NULL;
     size_t n = 0, capacity = 0;
     DIR *dir = opendir(folder);
-    if (!dir && errno == ENOENT) {
+    if (!dir && vg_file_absent(errno)) {
         *out = NULL;
         *n_out = 0;
         return VG_OK;
@@ -380,6 +387,7 @@ vg_status vg_file_verify(const char *file, const vg_file_sum *sum)
 vg_status vg_checkpoint_verify(const char *path)
 {
     vg_checkpoint_info *info = NULL;
+    VG_TRY(vg_checkpoint_expect(path));
     VG_TRY(vg_checkpoint_open(path, &info));
     vg_status st = VG_OK;
     for (int i = 0; i < info->n_files && st == VG_OK; i++) {

@@ -249,9 +249,9 @@ vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered)
 
 static vg_status incomplete(const char *path, const vg_params *params, int buffer, int param, const int64_t *covered)
 {
-    return vg_fail(VG_E_STORAGE, "%s: %s of %s: %lld of %lld values; was it saved in another stage?", path,
-                   buffer_names[buffer], params->items[param].name, (long long)covered[buffer * params->n + param],
-                   (long long)params->items[param].count);
+    return vg_fail(VG_E_CONFIG, "%s: %s of %s: %lld of %lld values; it trained other parameters, or is an average",
+                   path, buffer_names[buffer], params->items[param].name,
+                   (long long)covered[buffer * params->n + param], (long long)params->items[param].count);
 }
 
 /* Everything there? An average that was not kept then starts where the weights are. */

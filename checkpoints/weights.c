@@ -49,12 +49,14 @@ static vg_status load_param(const vg_tensors *t, const char *path, vg_params *pa
 {
     const vg_param *p = &params->items[index];
     const int found = vg_tensors_find(t, p->name);
-    VG_CHECK(found >= 0, VG_E_STORAGE, "%s: no parameter %s; was it saved with another configuration?", path, p->name);
+    VG_CHECK(found >= 0, VG_E_CONFIG,
+             "%s: no parameter %s, the configured model has it; it was trained as another model", path, p->name);
     const vg_tensor_entry *e = vg_tensors_get(t, found);
     vg_shape shape = {.rank = e->rank <= VG_MAX_RANK ? e->rank : VG_MAX_RANK};
     memcpy(shape.dim, e->dim, sizeof shape.dim);
     char has[64], wants[64];
-    VG_CHECK(same_shape(e, &p->shape), VG_E_STORAGE, "%s: parameter %s is %s, the model has %s", path, p->name,
+    VG_CHECK(same_shape(e, &p->shape), VG_E_CONFIG,
+             "%s: parameter %s is %s, the configured model has %s; it was trained as another model", path, p->name,
              vg_shape_text(&shape, has), vg_shape_text(&p->shape, wants));
     float *values = vg_params_data(params, index);
     VG_CHECK(values, VG_E_BUG, "%s: parameter %s is not laid out", path, p->name);
@@ -66,7 +68,8 @@ vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **t)
 {
     char *file = vg_path_join(path, VG_WEIGHTS_NAME);
     VG_CHECK(file, VG_E_NOMEM, "%s: no memory to read the weights", path);
-    const vg_status st = vg_tensors_open(file, t);
+    vg_status st = vg_checkpoint_expect(path);
+    if (st == VG_OK) st = vg_tensors_open(file, t);
     free(file);
     return st == VG_E_DATA ? VG_E_STORAGE : st;
 }

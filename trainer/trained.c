@@ -23,7 +23,7 @@ vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
     snprintf(below, sizeof below, "%s/checkpoints", path);
     const bool is_run = stat(below, &info) == 0 || !vg_file_absent(errno);
     VG_TRY(vg_checkpoint_choose(comm, is_run ? below : path, out));
-    VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint", path);
+    VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint; a folder without manifest.json is none", path);
     return VG_OK;
 }
 

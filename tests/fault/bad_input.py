@@ -192,9 +192,29 @@ def checkpoints(bench):
     expect("other data under the same name", bench.run("train", "run.yaml", *bench.sets(short)), CONFIG, "other content of data.train_split")
     bench.train(1, short, more=["--allow-new-bits"])
     expect("a folder without checkpoints", bench.run("checkpoint", "ls", "flip"), USAGE, "flip", "no checkpoint")
+    expect("a file in place of a checkpoint", bench.run("eval", "run.yaml"), USAGE, "run.yaml", "no checkpoint")
+    another_model(bench)
     expect("an argument of another verb", bench.run("checkpoint", "ls", "flip/checkpoints", "--keep", "1"), USAGE, "prune")
     expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
            "--allow-new-bits")
+
+
+def another_model(bench):
+    """A checkpoint and a configuration that do not fit; and what is no checkpoint for want of a manifest."""
+    picture = sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0]
+    wider = ["--set", "fusion.width=64"]
+    shape = ("visual_proj.weight is [32,48]", "model has [64,48]")
+    expect("eval, another width", bench.run("eval", "flip", *wider), CONFIG, *shape)
+    expect("predict, another width", bench.run("predict", "flip", str(picture), "red", *wider), CONFIG, *shape)
+    expect("weights of another width", bench.run("train", "run.yaml", "--set", "model.weights=flip", "--set", "run.folder=wide", *wider),
+           CONFIG, "model.weights", *shape)
+    expect("more layers", bench.run("eval", "flip", "--set", "fusion.encoder_layers=3"), CONFIG, "no parameter encoder.layers.0")
+    stripped = shutil.copytree(bench.path("flip", "checkpoints", "step-00000020"), bench.path("stripped"))
+    os.remove(os.path.join(stripped, "manifest.json"))
+    for words in (["eval", "stripped"], ["predict", "stripped", str(picture), "red"], ["checkpoint", "verify", "stripped"],
+                  ["checkpoint", "export", "stripped", "never.safetensors"], ["checkpoint", "average", "never", "stripped"],
+                  ["checkpoint", "diff", "flip/checkpoints/step-00000020", "stripped"]):
+        expect(f"no manifest, {' '.join(words[:2])}", bench.run(*words), USAGE, "stripped: there is no checkpoint", "manifest.json")
 
 
 def full_disk(bench):
