@@ -111,6 +111,23 @@ def evaluation(bench):
     check("TERM to one rank of eval", code == STOPPED and not os.path.exists(bench.path("answers.jsonl")), f"{code}")
 
 
+def unread(bench, want):
+    """Who reads what a run says goes away, as `| head -1` does. A run goes on to its end; mpirun ends of it, by a signal
+    or in order, and its ranks at a checkpoint."""
+    for ranks in (0, 2):
+        options = {"run.folder": f"unread{ranks}", **EVALUATED}
+        process = subprocess.Popen(bench.command(ranks, "train", "run.yaml", *bench.sets(options), "--inject", "lag@0,1"),
+                                   cwd=bench.folder, env=bench.environment(ranks), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process.stdout.readline()
+        process.stdout.close()
+        code = process.wait(timeout=60)
+        while bench.processes():
+            time.sleep(0.02)
+        check(f"nobody reads what {ranks or 1} ranks say", len(manifests(bench, f"unread{ranks}")) > 0
+              and (ranks > 0 or (code == 0 and outcome(bench, "unread0") == want)), f"{code}")
+        go_on(bench, f"nobody reads what {ranks or 1} ranks say", f"unread{ranks}", want, 3, options)
+
+
 def importing(bench):
     """An import that was stopped goes on and makes the same shards."""
     words = ["shard", "import", "synth", "data"]
@@ -137,6 +154,7 @@ def main(vlgtr):
         stop(bench, "USR1 while evaluating", "evaluating", 8, usr1, want)
         at_stage_end(bench, want)
         before_main(bench, want)
+        unread(bench, want)
         evaluation(bench)
         importing(bench)
     return 1 if check.bad else 0

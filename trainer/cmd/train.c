@@ -2,6 +2,7 @@
 #include "trainer/loop.h"
 #include "trainer/vlgtr.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -45,6 +46,7 @@ vg_status vg_cmd_train(vg_context *context, int argc, char **argv)
     }
     vg_options options;
     VG_TRY(vg_comm_agree(context->comm, vg_options_read(&options, words[0], sets.items, sets.n)));
+    signal(SIGPIPE, SIG_IGN); /* who reads the lines may go away: the run's folder has them, too */
     const vg_status st = vg_train(context->comm, &options, allow_new_bits, &injections);
     vg_options_release(&options);
     return st;
