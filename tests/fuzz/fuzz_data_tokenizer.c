@@ -30,11 +30,19 @@ static void put(const char *path, const uint8_t *data, size_t size)
     if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0) abort();
 }
 
+static char folder[] = "/tmp/vlgtr-fuzz-XXXXXX";
+
+static void folder_remove(void)
+{
+    rmdir(folder);
+}
+
 static void open_files(const uint8_t *data, size_t size)
 {
-    static char folder[] = "/tmp/vlgtr-fuzz-XXXXXX", vocab[64], merges[64];
+    static char vocab[64], merges[64];
     if (!*vocab) {
         if (!mkdtemp(folder)) abort();
+        atexit(folder_remove);
         snprintf(vocab, sizeof vocab, "%s/vocab.json", folder);
         snprintf(merges, sizeof merges, "%s/merges.txt", folder);
     }

@@ -1,6 +1,7 @@
 /* The ground floor: status, random numbers, text, files, memory. */
-#define _DEFAULT_SOURCE /* mkdtemp */
+#define _XOPEN_SOURCE 700
 #include "kernels/base/base.h"
+#include "tests/unit/scratch.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -44,46 +45,34 @@ static void a_mistyped_word_finds_its_neighbour(void **state)
 
 static void nothing_takes_the_place_of_a_pipe(void **state)
 {
-    (void)state;
-    char dir[] = "/tmp/vlgtr-base-XXXXXX", got[8] = "";
-    assert_non_null(mkdtemp(dir));
-    vg_text path = {0};
+    const char *path = path_in(*state, "pipe");
+    char got[8] = "";
     struct stat info;
-    vg_text_add(&path, "%s/pipe", dir);
-    assert_int_equal(mkfifo(path.data, 0600), 0);
-    const int reader = open(path.data, O_RDONLY | O_NONBLOCK);
-    assert_int_equal(vg_file_write_atomic(path.data, "hello", 5), VG_OK);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    const int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_int_equal(vg_file_write_atomic(path, "hello", 5), VG_OK);
     assert_int_equal(read(reader, got, sizeof got), 5);
     assert_string_equal(got, "hello");
-    assert_true(stat(path.data, &info) == 0 && S_ISFIFO(info.st_mode));
+    assert_true(stat(path, &info) == 0 && S_ISFIFO(info.st_mode));
     close(reader);
-    unlink(path.data);
-    rmdir(dir);
-    free(path.data);
 }
 
 static void an_atomic_write_reads_back(void **state)
 {
-    (void)state;
-    char dir[] = "/tmp/vlgtr-base-XXXXXX";
-    assert_non_null(mkdtemp(dir));
-    vg_text path = {0};
-    vg_text_add(&path, "%s/a/b", dir);
-    assert_int_equal(vg_make_directories(path.data), VG_OK);
-    vg_text_add(&path, "/file");
-    assert_int_equal(vg_file_write_atomic(path.data, "hello", 5), VG_OK);
+    const char *path = path_in(*state, "a/b/file");
+    assert_int_equal(vg_make_directories(path_in(*state, "a/b")), VG_OK);
+    assert_int_equal(vg_file_write_atomic(path, "hello", 5), VG_OK);
     char *data = NULL;
     size_t size = 0;
-    assert_int_equal(vg_file_read(path.data, 100, &data, &size), VG_OK);
+    assert_int_equal(vg_file_read(path, 100, &data, &size), VG_OK);
     assert_int_equal(size, 5);
     assert_string_equal(data, "hello");
-    assert_int_equal(vg_file_read(path.data, 4, &data, &size), VG_E_DATA);
-    assert_non_null(strstr(vg_error_text(), path.data));
-    assert_int_equal(vg_make_directories(path.data), VG_E_STORAGE); /* a file has the name */
-    assert_non_null(strstr(vg_error_text(), path.data));
+    assert_int_equal(vg_file_read(path, 4, &data, &size), VG_E_DATA);
+    assert_non_null(strstr(vg_error_text(), path));
+    assert_int_equal(vg_make_directories(path), VG_E_STORAGE); /* a file has the name */
+    assert_non_null(strstr(vg_error_text(), path));
     assert_int_equal(vg_make_directories(""), VG_E_STORAGE);
     free(data);
-    free(path.data);
 }
 
 static void an_arena_is_zeroed_and_aligned(void **state)
@@ -112,8 +101,8 @@ int main(void)
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
-        cmocka_unit_test(an_atomic_write_reads_back),
-        cmocka_unit_test(nothing_takes_the_place_of_a_pipe),
+        cmocka_unit_test_setup_teardown(an_atomic_write_reads_back, scratch_make, scratch_remove),
+        cmocka_unit_test_setup_teardown(nothing_takes_the_place_of_a_pipe, scratch_make, scratch_remove),
         cmocka_unit_test(an_arena_is_zeroed_and_aligned),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
     };

@@ -4,7 +4,7 @@
 
 #include "data/import.h"
 #include "data/shard.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

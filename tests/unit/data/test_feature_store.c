@@ -2,7 +2,7 @@
 #define _GNU_SOURCE /* syscall, pread64 */
 #include "data/feature_store.h"
 #include "kernels/base/bf16.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* Decoding and encoding: the kinds of pictures that data sets hold, and broken ones. The fixtures all show one
  * gradient (tests/fixtures/images/make.py). */
-#define _DEFAULT_SOURCE /* mkdtemp */
+#define _XOPEN_SOURCE 700
 #include "data/draw.h"
+#include "tests/unit/scratch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -67,17 +68,12 @@ static void every_kind_of_picture_becomes_rgb(void **state)
 
 static void a_png_comes_back_as_it_went(void **state)
 {
-    (void)state;
+    const char *path = path_in(*state, "a.png");
     vg_image image = gradient_image(), again;
-    char folder[] = "/tmp/vlgtr-image-XXXXXX", path[64];
-    assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/a.png", folder);
     assert_int_equal(vg_image_write_png(path, &image), VG_OK);
     assert_int_equal(vg_image_read(path, &again), VG_OK);
     assert_int_equal(distance(&again, false), 0);
-    unlink(path);
-    rmdir(folder);
-    assert_int_equal(vg_image_write_png(path, &image), VG_E_STORAGE);
+    assert_int_equal(vg_image_write_png(path_in(*state, "absent/a.png"), &image), VG_E_STORAGE);
     vg_image_release(&image);
     vg_image_release(&again);
 }
@@ -429,7 +425,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_picture_becomes_rgb),
-        cmocka_unit_test(a_png_comes_back_as_it_went),
+        cmocka_unit_test_setup_teardown(a_png_comes_back_as_it_went, scratch_make, scratch_remove),
         cmocka_unit_test(a_jpeg_comes_back_nearly_as_it_went),
         cmocka_unit_test(a_picture_cut_anywhere_is_refused),
         cmocka_unit_test(a_cut_jpeg_is_accepted_where_that_is_asked_for),

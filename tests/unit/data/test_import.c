@@ -6,7 +6,7 @@
 #include "data/import/json_items_impl.h"
 #include "data/shard.h"
 #include "data/shard_tools.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,7 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "data/record_list.h"
 
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,7 +6,7 @@
 #include "data/shard_impl.h"
 #include "data/shard_tools.h"
 #include "data/shard_writer.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Tables that lie: each of their rows is checked, and what is wrong with it is named. */
 #define _XOPEN_SOURCE 700
 #include "data/shard_impl.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <math.h>
 #include <setjmp.h>

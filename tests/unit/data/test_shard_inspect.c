@@ -2,7 +2,7 @@
 #define _XOPEN_SOURCE 700
 #include "data/shard_inspect_impl.h"
 #include "data/shard_tools.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #include "data/record_list.h"
 #include "data/shard_impl.h"
 #include "data/shard_leakage.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

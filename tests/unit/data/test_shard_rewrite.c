@@ -4,7 +4,7 @@
 #include "data/shard_impl.h"
 #include "data/shard_repack_impl.h"
 #include "data/shard_tools.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

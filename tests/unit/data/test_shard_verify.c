@@ -3,7 +3,7 @@
 #include "data/record_list.h"
 #include "data/shard_impl.h"
 #include "data/shard_tools.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* Conditions on sentences: what they mean, and how mistakes in them are named. */
 #define _XOPEN_SOURCE 700
 #include "data/shard_where_impl.h"
-#include "tests/unit/data/scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

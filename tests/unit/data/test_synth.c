@@ -1,8 +1,9 @@
 /* The made-up data set: what its phrases promise, checked by reading them again as a stranger would. */
-#define _DEFAULT_SOURCE /* mkdtemp */
+#define _XOPEN_SOURCE 700
 #include "data/synth.h"
 
 #include "data/synth_impl.h"
+#include "tests/unit/scratch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -259,9 +260,8 @@ static char *read_below(const char *folder, const char *name, size_t *n)
     return data;
 }
 
-static void write_small(char *folder, uint64_t seed, vg_synth_format format)
+static void write_small(const char *folder, uint64_t seed, vg_synth_format format)
 {
-    assert_non_null(mkdtemp(folder));
     vg_synth_spec spec = vg_synth_defaults(folder);
     spec.seed = seed, spec.format = format;
     spec.n_train = 6, spec.n_val = 3, spec.n_test = 2, spec.side = 64;
@@ -280,8 +280,7 @@ static bool same_below(const char *a, const char *b, const char *name)
 
 static void equal_seeds_write_equal_bytes_and_others_do_not(void **state)
 {
-    (void)state;
-    char a[] = "/tmp/vlgtr-synth-XXXXXX", b[] = "/tmp/vlgtr-synth-XXXXXX", c[] = "/tmp/vlgtr-synth-XXXXXX";
+    const char *a = path_in(*state, "a"), *b = path_in(*state, "b"), *c = path_in(*state, "c");
     write_small(a, 5, VG_SYNTH_JPEG);
     write_small(b, 5, VG_SYNTH_JPEG);
     write_small(c, 6, VG_SYNTH_JPEG);
@@ -339,8 +338,7 @@ static void boxes_frame_what_was_painted(void **state)
 
 static void the_annotations_are_json_with_boxes_inside(void **state)
 {
-    (void)state;
-    char folder[] = "/tmp/vlgtr-synth-XXXXXX";
+    const char *folder = *state;
     write_small(folder, 5, VG_SYNTH_PNG);
     size_t n = 0;
     char *text = read_below(folder, "synth/instances.json", &n);
@@ -388,9 +386,7 @@ static void pickles_are_what_python_reads(void **state)
 
 static void the_vocabulary_holds_every_word_whole(void **state)
 {
-    (void)state;
-    char folder[] = "/tmp/vlgtr-synth-XXXXXX";
-    assert_non_null(mkdtemp(folder));
+    const char *folder = *state;
     assert_int_equal(vg_synth_tokenizer_write(folder), VG_OK);
     size_t n = 0;
     char *text = read_below(folder, "vocab.json", &n);
@@ -423,6 +419,8 @@ static void a_spec_out_of_range_is_refused(void **state)
     assert_int_equal(vg_synth_write(&spec), VG_E_USAGE);
 }
 
+#define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,11 +430,11 @@ int main(void)
         cmocka_unit_test(held_out_pairs_are_seen_in_test_a_alone),
         cmocka_unit_test(held_out_relations_are_said_in_test_b_alone),
         cmocka_unit_test(guessing_without_the_phrase_hits_few),
-        cmocka_unit_test(equal_seeds_write_equal_bytes_and_others_do_not),
+        IN_SCRATCH(equal_seeds_write_equal_bytes_and_others_do_not),
         cmocka_unit_test(boxes_frame_what_was_painted),
-        cmocka_unit_test(the_annotations_are_json_with_boxes_inside),
+        IN_SCRATCH(the_annotations_are_json_with_boxes_inside),
         cmocka_unit_test(pickles_are_what_python_reads),
-        cmocka_unit_test(the_vocabulary_holds_every_word_whole),
+        IN_SCRATCH(the_vocabulary_holds_every_word_whole),
         cmocka_unit_test(a_spec_out_of_range_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

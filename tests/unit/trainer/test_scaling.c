@@ -1,5 +1,6 @@
 /* The arithmetic of a forecast for many ranks, on a network and a stage of round numbers. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
+#include "tests/unit/scratch.h"
 #include "trainer/scaling.h"
 
 #include <math.h>
@@ -113,15 +114,10 @@ static void a_measured_network_gives_back_what_was_measured(void **state)
 
 static void a_written_network_is_read_back(void **state)
 {
-    (void)state;
-    char path[] = "/tmp/vlgtr-network-XXXXXX";
+    const char *path = path_in(*state, "network.json");
     vg_network back = {0};
-    const int file = mkstemp(path);
-    assert_true(file >= 0);
-    close(file);
     assert_int_equal(vg_network_write(path, &net), VG_OK);
     assert_int_equal(vg_network_read(path, &back), VG_OK);
-    unlink(path);
     assert_int_equal(back.host_ranks, 4);
     same(back.far.alpha_s, 10e-3);
     same(back.far.beta, 10e6);
@@ -141,7 +137,6 @@ static void an_unknown_network_names_the_known_ones(void **state)
 
 static void a_damaged_network_file_is_refused_by_name(void **state)
 {
-    (void)state;
     static const char *const texts[] = {
         "",
         "[]",
@@ -152,10 +147,7 @@ static void a_damaged_network_file_is_refused_by_name(void **state)
         "{\"host_ranks\": 1, \"message_us\": -5, \"host_gb_s\": 1}",
         "{\"host_ranks\": 1, \"message_us\": 5, \"host_gb_s\": \"fast\"}",
     };
-    char path[] = "/tmp/vlgtr-network-XXXXXX";
-    const int file = mkstemp(path);
-    assert_true(file >= 0);
-    close(file);
+    const char *path = path_in(*state, "network.json");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         vg_network out;
         memcpy(&out, &net, sizeof out); /* padding, too */
@@ -164,7 +156,6 @@ static void a_damaged_network_file_is_refused_by_name(void **state)
         assert_non_null(strstr(vg_error_text(), path));
         assert_memory_equal(&out, &net, sizeof out);
     }
-    unlink(path);
 }
 
 int main(void)
@@ -177,9 +168,9 @@ int main(void)
         cmocka_unit_test(a_step_is_computing_and_what_nothing_hides),
         cmocka_unit_test(ranks_that_have_fewer_micro_batches_wait),
         cmocka_unit_test(a_measured_network_gives_back_what_was_measured),
-        cmocka_unit_test(a_written_network_is_read_back),
+        cmocka_unit_test_setup_teardown(a_written_network_is_read_back, scratch_make, scratch_remove),
         cmocka_unit_test(an_unknown_network_names_the_known_ones),
-        cmocka_unit_test(a_damaged_network_file_is_refused_by_name),
+        cmocka_unit_test_setup_teardown(a_damaged_network_file_is_refused_by_name, scratch_make, scratch_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
