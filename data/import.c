@@ -34,6 +34,12 @@ const vg_import_set *vg_import_set_find(const char *name)
     return NULL;
 }
 
+vg_status vg_import_sets_tell(vg_text *out)
+{
+    for (size_t i = 0; i < N_SETS; i++) VG_TRY(vg_text_add(out, "  %-15s %s\n", sets[i].name, sets[i].help));
+    return VG_OK;
+}
+
 const vg_import_set *vg_import_set_probe(const char *root)
 {
     for (size_t i = 0; i < N_SETS; i++)

@@ -128,6 +128,7 @@ typedef struct vg_import_set {
 } vg_import_set;
 
 const vg_import_set *vg_import_set_find(const char *name);  /* NULL when there is none */
+vg_status vg_import_sets_tell(vg_text *out);                /* adds a line of help for each. Errors: VG_E_NOMEM */
 const vg_import_set *vg_import_set_probe(const char *root); /* the first that knows this folder, NULL when none does */
 
 /* A log for reading records outside an import (to count or check them); it writes into the caller's report, which is

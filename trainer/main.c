@@ -1,5 +1,6 @@
 /* The command line: finds the verb, opens the process group it needs, prints an error once, and leaves with its code.
  */
+#include "trainer/cmd/arguments.h"
 #include "trainer/vlgtr.h"
 
 #include <errno.h>
@@ -9,26 +10,30 @@
 #include <string.h>
 
 enum { ONE, MANY };
+enum { ROW, ITSELF };
 
 static const struct verb {
     const char *name;
-    int ranks;
+    int ranks, helper;
     const char *arguments, *help;
     vg_status (*run)(vg_context *context, int argc, char **argv);
 } verbs[] = {
-#define VG_VERB(name, ranks, arguments, help) {#name, ranks, arguments, help, vg_cmd_##name},
+#define VG_VERB(name, ranks, helper, arguments, help) {#name, ranks, helper, arguments, help, vg_cmd_##name},
 #include "trainer/verbs.def"
 #undef VG_VERB
 };
 
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
+static void print_verb(FILE *to, const struct verb *verb)
+{
+    fprintf(to, "  %-10s %s\n             vlgtr %s %s\n", verb->name, verb->help, verb->name, verb->arguments);
+}
+
 static void print_usage(FILE *to)
 {
     fprintf(to, "usage: vlgtr VERB ...      (many ranks: mpirun -n R vlgtr train ...)\n\n");
-    for (int i = 0; i < N_VERBS; i++)
-        fprintf(to, "  %-10s %s\n             vlgtr %s %s\n", verbs[i].name, verbs[i].help, verbs[i].name,
-                verbs[i].arguments);
+    for (int i = 0; i < N_VERBS; i++) print_verb(to, &verbs[i]);
     fprintf(to, "\nexit codes: 0 done, 64 usage, 65 data, 69 communication, 70 a bug of ours, 71 device or memory,\n"
                 "            74 storage, 75 stopped at a checkpoint on request, 76 numerics, 78 configuration\n");
 }
@@ -81,6 +86,10 @@ int main(int argc, char **argv)
     if (!verb) {
         fprintf(stderr, "vlgtr: %s\n", vg_error_text());
         return vg_exit_code(VG_E_USAGE);
+    }
+    if (verb->helper == ROW && vg_arguments_ask_help(argc - 1, argv + 1)) {
+        print_verb(stdout, verb);
+        return 0;
     }
     if (verb->ranks == MANY) vg_stop_on_signals(); /* before MPI starts: a request meanwhile is one, too */
     signal(SIGXFSZ, SIG_IGN);                      /* a file-size limit is a failed write, not a death */

@@ -11,7 +11,8 @@ typedef struct vg_context {
 
 /* Verbs: vg_cmd_<name>(context, argc, argv) with argv[0] the verb. Collective where the verb is launched on many ranks.
  */
-#define VG_VERB(name, ranks, arguments, help) vg_status vg_cmd_##name(vg_context *context, int argc, char **argv);
+#define VG_VERB(name, ranks, helper, arguments, help) \
+    vg_status vg_cmd_##name(vg_context *context, int argc, char **argv);
 #include "trainer/verbs.def"
 #undef VG_VERB
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import resource
 import shutil
 import struct
@@ -17,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 USAGE, DATA, COMMUNICATION, STORAGE, CONFIG = 64, 65, 69, 74, 78
+FLAGS = {"--merge-boxes", "--allow-absent-images", "--strict", "--dry-run", "--json", "--no-decode"}
 check = harness.Check()
 
 
@@ -52,6 +54,20 @@ def configurations(bench):
     expect("memory beside a GPU", bench.run("plan", "run.yaml", "--gpu", "h100", "--memory-gb", "4"), USAGE, "--memory-gb")
     expect("unknown verb", bench.run("trian"), USAGE, "did you mean 'train'")
     expect("unknown argument", bench.run("train", "run.yaml", "--sets", "a=1"), USAGE, "--set")
+
+
+def helps(bench):
+    """Every verb answers --help, and what the help of shards tells is known."""
+    verbs = re.findall(r"^  (\w+) ", bench.run("--help").stdout, re.M)
+    of_shards = re.findall(r"^  (\w+) ", bench.run("shard", "--help").stdout, re.M)
+    for words in [[v] for v in verbs] + [["shard", v] for v in of_shards]:
+        done = bench.run(*words, "--help")
+        check(f"{' '.join(words)} --help", done.returncode == 0 and f"vlgtr {' '.join(words)}" in done.stdout and not done.stderr)
+    for verb in of_shards:
+        for name in re.findall(r"--[a-z-]+", bench.run("shard", verb, "--help").stdout.partition("\n\n")[0]):
+            expect(f"shard {verb} {name}", bench.run("shard", verb, name), USAGE, "a value is missing"
+                   if name not in FLAGS else "vlgtr shard " + verb)
+    expect("a sample without a picture", bench.run("shard", "inspect", "nowhere", "--sample", "3"), USAGE, "--png")
 
 
 # --- data sets ---
@@ -297,7 +313,7 @@ def foreign_launcher(bench):
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, datasets, shards, weights, checkpoints, full_disk, no_room_for_lines, full_output, ranks_that_differ, foreign_launcher):
+        for part in (configurations, helps, datasets, shards, weights, checkpoints, full_disk, no_room_for_lines, full_output, ranks_that_differ, foreign_launcher):
             part(bench)
     return 1 if check.bad else 0
 

@@ -19,10 +19,9 @@ static vg_status unknown_argument(const vg_argument *table, int n, const char *w
     enum { MOST = 32 };
     const char *names[MOST];
     for (int i = 0; i < n && i < MOST; i++) names[i] = table[i].name;
-    const bool asks = strcmp(word, "--help") == 0; /* which is near to nothing */
-    const char *nearest = asks ? NULL : vg_nearest_word(word, names, (size_t)(n < MOST ? n : MOST));
+    const char *nearest = vg_nearest_word(word, names, (size_t)(n < MOST ? n : MOST));
     VG_CHECK(!nearest, VG_E_USAGE, "unknown argument '%s'; did you mean '%s'?", word, nearest);
-    return vg_fail(VG_E_USAGE, "unknown argument '%s'; `vlgtr --help` shows the usage", word);
+    return vg_fail(VG_E_USAGE, "unknown argument '%s'; --help shows the usage", word);
 }
 
 static vg_status set_value(const vg_argument *a, char *value)
@@ -44,8 +43,7 @@ vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int
     for (int i = 1; i < argc; i++) {
         char *word = argv[i];
         if (strncmp(word, "--", 2) != 0) {
-            VG_CHECK(*n_words < max_words, VG_E_USAGE, "'%s' is one word too many; `vlgtr --help` shows the usage",
-                     word);
+            VG_CHECK(*n_words < max_words, VG_E_USAGE, "'%s' is one word too many; --help shows the usage", word);
             words[(*n_words)++] = word;
             continue;
         }
@@ -62,6 +60,13 @@ vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int
         }
     }
     return VG_OK;
+}
+
+bool vg_arguments_ask_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0) return true;
+    return false;
 }
 
 vg_status vg_argument_device(const char *text)

@@ -28,6 +28,9 @@ typedef struct vg_argument {
 vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int n_table, char **words, int max_words,
                             int *n_words);
 
+/* Whether --help stands in argv[1..]. */
+bool vg_arguments_ask_help(int argc, char **argv);
+
 /* One of auto, cpu and cuda. Errors: VG_E_USAGE. */
 vg_status vg_argument_device(const char *text);
 

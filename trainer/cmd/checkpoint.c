@@ -86,12 +86,9 @@ static vg_status diff(const char *a, const char *b)
     return VG_OK;
 }
 
-static vg_status usage(void)
-{
-    return vg_fail(VG_E_USAGE, "vlgtr checkpoint ls FOLDER | verify CHECKPOINT | export CHECKPOINT OUT.safetensors "
-                               "[--tower vision|text] | prune FOLDER --keep N [--every STEPS] [--best] | "
-                               "average OUT CHECKPOINT... | diff CHECKPOINT CHECKPOINT");
-}
+static const char usage[] = "vlgtr checkpoint ls FOLDER | verify CHECKPOINT | export CHECKPOINT OUT.safetensors "
+                            "[--tower vision|text] | prune FOLDER --keep N [--every STEPS] [--best] | "
+                            "average OUT CHECKPOINT... | diff CHECKPOINT CHECKPOINT";
 
 vg_status vg_cmd_checkpoint(vg_context *context, int argc, char **argv)
 {
@@ -105,6 +102,7 @@ vg_status vg_cmd_checkpoint(vg_context *context, int argc, char **argv)
     char *words[MAX_WORDS];
     int n = 0;
     (void)context;
+    if (vg_arguments_ask_help(argc, argv)) return printf("usage: %s\n", usage), VG_OK;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, MAX_WORDS, &n));
     const bool exports = n && strcmp(words[0], "export") == 0, prunes = n && strcmp(words[0], "prune") == 0;
     VG_CHECK(exports || !tower, VG_E_USAGE, "--tower is of `vlgtr checkpoint export`");
@@ -116,5 +114,5 @@ vg_status vg_cmd_checkpoint(vg_context *context, int argc, char **argv)
     if (n == 2 && prunes) return prune(words[1], last, every, best);
     if (n > 2 && strcmp(words[0], "average") == 0) return average((const char *const *)words + 2, n - 2, words[1]);
     if (n == 3 && strcmp(words[0], "diff") == 0) return diff(words[1], words[2]);
-    return usage();
+    return vg_fail(VG_E_USAGE, "%s", usage);
 }

@@ -7,91 +7,97 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void line_print(void *user, const char *line)
+#define VG_SHARD_ARGUMENT(verb, argument, help)
+
+static const struct verb {
+    const char *name;
+    vg_status (*run)(int argc, char **argv);
+} verbs[] = {
+#define VG_SHARD_VERB(name, words, help) {#name, vg_shard_verb_##name},
+#include "trainer/shard_verbs.def"
+#undef VG_SHARD_VERB
+};
+
+#undef VG_SHARD_ARGUMENT
+
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
+/* A verb, or an argument of it. */
+static const struct row {
+    const char *verb, *text, *help;
+    bool is_verb;
+} rows[] = {
+#define VG_SHARD_VERB(name, words, help)        {#name, words, help, true},
+#define VG_SHARD_ARGUMENT(verb, argument, help) {#verb, argument, help, false},
+#include "trainer/shard_verbs.def"
+#undef VG_SHARD_VERB
+#undef VG_SHARD_ARGUMENT
+};
+
+enum { N_ROWS = sizeof rows / sizeof *rows };
+
+static vg_status usage_add(const char *verb, vg_text *out)
 {
-    (void)user;
-    puts(line);
+    VG_TRY(vg_text_add(out, "vlgtr shard %s", verb));
+    for (int i = 0; i < N_ROWS; i++)
+        if (strcmp(rows[i].verb, verb) == 0) VG_TRY(vg_text_add(out, " %s", rows[i].text));
+    return VG_OK;
 }
 
-static vg_status import(int argc, char **argv)
+vg_status vg_shard_usage(const char *verb)
 {
-    const char *images = NULL, *split_by = NULL, *shard_mb = NULL, *max_bad = NULL;
-    const char *splits = NULL, *shares = NULL, *seed_text = NULL;
-    bool strict = false, absent = false, merge = false, dry_run = false;
-    const vg_argument table[] = {{.name = "--images", .text = &images},
-                                 {.name = "--split-by", .text = &split_by},
-                                 {.name = "--splits", .text = &splits},
-                                 {.name = "--shares", .text = &shares},
-                                 {.name = "--seed", .text = &seed_text},
-                                 {.name = "--shard-mb", .text = &shard_mb},
-                                 {.name = "--max-bad", .text = &max_bad},
-                                 {.name = "--merge-boxes", .flag = &merge},
-                                 {.name = "--dry-run", .flag = &dry_run},
-                                 {.name = "--strict", .flag = &strict},
-                                 {.name = "--allow-absent-images", .flag = &absent}};
-    char *words[3];
-    int n = 0;
-    int64_t mb = 0, seed = 1;
-    double share = 0.01;
-    VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
-    VG_CHECK(
-        n == 3, VG_E_USAGE,
-        "vlgtr shard import SET ROOT OUT [--images FOLDER] [--split-by NAME] [--splits LIST] [--shares val=S,...] "
-        "[--seed N] [--shard-mb N] [--max-bad SHARE] [--strict] [--merge-boxes] [--allow-absent-images] [--dry-run]");
-    VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
-    VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
-    VG_TRY(vg_argument_share("--max-bad", max_bad, &share));
-    const vg_import_options options = {.images = images,
-                                       .split_by = split_by,
-                                       .splits = splits,
-                                       .shares = shares,
-                                       .seed = (uint64_t)seed,
-                                       .tell_progress = true,
-                                       .shard_bytes = (size_t)mb << 20,
-                                       .max_bad = share,
-                                       .strict = strict,
-                                       .merge_boxes = merge,
-                                       .dry_run = dry_run,
-                                       .tell = dry_run ? line_print : NULL,
-                                       .allow_absent = absent};
-    vg_import_report report = {0};
     vg_text text = {0};
-    vg_stop_on_signals();
-    vg_status st = vg_import(words[0], words[1], words[2], &options, &report);
-    if (dry_run) report.bad.length = 0; /* each line was told already */
-    if (st == VG_OK || dry_run || report.bad.length)
-        VG_KEEP(st, vg_import_report_text(&report, &text)); /* what was bad, and how bad */
-    if (text.data) fputs(text.data, stdout);
+    vg_status st = usage_add(verb, &text);
+    if (st == VG_OK) st = vg_fail(VG_E_USAGE, "%s", text.data);
     free(text.data);
-    vg_import_report_release(&report);
     return st;
 }
 
-/* A row per verb of `vlgtr shard`. */
-static const struct {
-    const char *name;
-    vg_status (*run)(int argc, char **argv);
-} verbs[] = {{"import", import},
-             {"inspect", vg_shard_verb_inspect},
-             {"verify", vg_shard_verb_verify},
-             {"leakage", vg_shard_verb_leakage},
-             {"merge", vg_shard_verb_merge},
-             {"split", vg_shard_verb_split},
-             {"filter", vg_shard_verb_filter},
-             {"repack", vg_shard_verb_repack}};
+static vg_status verbs_tell(vg_text *out)
+{
+    VG_TRY(vg_text_add(out, "usage: vlgtr shard VERB ...\n\n"));
+    for (int i = 0; i < N_ROWS; i++)
+        if (rows[i].is_verb) VG_TRY(vg_text_add(out, "  %-10s %s\n", rows[i].verb, rows[i].help));
+    return vg_text_add(out,
+                       "\n`vlgtr shard VERB --help` tells what each takes. SHARD is a shard or a folder of them.\n");
+}
 
-enum { N_VERBS = sizeof verbs / sizeof *verbs };
+static vg_status verb_tell(const char *verb, vg_text *out)
+{
+    VG_TRY(vg_text_add(out, "usage: "));
+    VG_TRY(usage_add(verb, out));
+    for (int i = 0; i < N_ROWS; i++) {
+        const struct row *r = &rows[i];
+        if (strcmp(r->verb, verb) != 0) continue;
+        VG_TRY(r->is_verb ? vg_text_add(out, "\n\n%s\n\n", r->help)
+                          : vg_text_add(out, "  %-41s %s\n", r->text, r->help));
+    }
+    if (strcmp(verb, "import") != 0) return VG_OK;
+    VG_TRY(vg_text_add(out, "\nSET is one of\n"));
+    return vg_import_sets_tell(out);
+}
+
+static vg_status help(const struct verb *verb)
+{
+    vg_text text = {0};
+    const vg_status st = verb ? verb_tell(verb->name, &text) : verbs_tell(&text);
+    if (st == VG_OK) fputs(text.data, stdout);
+    free(text.data);
+    return st;
+}
 
 vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
 {
     (void)context;
     const char *names[N_VERBS];
+    const struct verb *verb = NULL;
     for (int i = 0; i < N_VERBS; i++) {
         names[i] = verbs[i].name;
-        if (argc > 1 && strcmp(argv[1], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
+        if (argc > 1 && strcmp(argv[1], verbs[i].name) == 0) verb = &verbs[i];
     }
+    if (vg_arguments_ask_help(argc, argv)) return help(verb);
+    if (verb) return verb->run(argc - 1, argv + 1);
     const char *near = argc > 1 ? vg_nearest_word(argv[1], names, N_VERBS) : NULL;
     VG_CHECK(!near, VG_E_USAGE, "no verb '%s'; did you mean '%s'?", argv[1], near);
-    return vg_fail(VG_E_USAGE, "vlgtr shard import|inspect|verify|leakage|merge|split|filter|repack ...; each tells "
-                               "its arguments when called without");
+    return vg_fail(VG_E_USAGE, "a verb of shards is missing; `vlgtr shard --help` lists them");
 }

@@ -21,8 +21,8 @@ vg_status vg_shard_verb_inspect(int argc, char **argv)
     int n = 0;
     int64_t n_sample = 0, seed = 1;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
-    VG_CHECK(n >= 1 && !png == !sample, VG_E_USAGE,
-             "vlgtr shard inspect SHARD... [--split NAME] [--json] [--sample N --png FILE.png [--seed N]]");
+    if (n < 1) return vg_shard_usage("inspect");
+    VG_CHECK(!png == !sample, VG_E_USAGE, "--sample N and --png FILE.png go together: how many to draw, and where to");
     VG_TRY(vg_argument_integer("--sample", sample, 1, INT32_MAX, &n_sample));
     VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
     VG_TRY(vg_argument_file("--png", png));
@@ -65,9 +65,7 @@ vg_status vg_shard_verb_leakage(int argc, char **argv)
     int n = 0;
     int64_t bits = USUAL_BITS;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
-    VG_CHECK(n >= 1, VG_E_USAGE,
-             "vlgtr shard leakage SHARD... [--against SHARD]... [--train SPLIT] [--by id,name,pixels] "
-             "[--distance BITS] [--out FILE.jsonl]");
+    if (n < 1) return vg_shard_usage("leakage");
     VG_TRY(vg_argument_integer("--distance", distance, 0, INT32_MAX, &bits));
     VG_TRY(vg_argument_file("--out", out));
     vg_leakage_spec spec = {.paths = (const char *const *)words,
@@ -95,7 +93,7 @@ vg_status vg_shard_verb_verify(int argc, char **argv)
     char *words[VG_MOST_SHARD_PATHS];
     int n = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, VG_MOST_SHARD_PATHS, &n));
-    VG_CHECK(n >= 1, VG_E_USAGE, "vlgtr shard verify SHARD... [--no-decode] [--quarantine FILE.jsonl]");
+    if (n < 1) return vg_shard_usage("verify");
     VG_TRY(vg_argument_file("--quarantine", quarantine));
     vg_shard_verify_report r = {0};
     vg_status st = vg_shard_verify((const char *const *)words, n, !no_decode, &r);

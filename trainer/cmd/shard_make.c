@@ -25,7 +25,7 @@ static vg_status rewrite(const vg_shard_rewrite_spec *spec)
 /* What all of them take: OUT SHARD... --name NAME --shard-mb N; `own` are the arguments of one. *spec holds pointers
  * into `words`. */
 static vg_status spec_read(int argc, char **argv, const vg_argument *own, int n_own, char *words[MOST_WORDS],
-                           const char *usage, vg_shard_rewrite_spec *spec)
+                           vg_shard_rewrite_spec *spec)
 {
     const char *name = argv[0], *shard_mb = NULL;
     vg_argument table[MOST_ARGUMENTS] = {{.name = "--name", .text = &name}, {.name = "--shard-mb", .text = &shard_mb}};
@@ -33,7 +33,7 @@ static vg_status spec_read(int argc, char **argv, const vg_argument *own, int n_
     int64_t mb = 0;
     for (int i = 0; i < n_own; i++) table[2 + i] = own[i];
     VG_TRY(vg_arguments_read(argc, argv, table, 2 + n_own, words, MOST_WORDS, &n));
-    VG_CHECK(n >= 2, VG_E_USAGE, "vlgtr shard %s OUT SHARD... %s [--name NAME] [--shard-mb N]", argv[0], usage);
+    if (n < 2) return vg_shard_usage(argv[0]);
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
     *spec = (vg_shard_rewrite_spec){.paths = (const char *const *)words + 1,
                                     .n_paths = n - 1,
@@ -47,13 +47,12 @@ vg_status vg_shard_verb_merge(int argc, char **argv)
 {
     char *words[MOST_WORDS];
     vg_shard_rewrite_spec spec;
-    VG_TRY(spec_read(argc, argv, NULL, 0, words, "", &spec));
+    VG_TRY(spec_read(argc, argv, NULL, 0, words, &spec));
     return rewrite(&spec);
 }
 
 vg_status vg_shard_verb_split(int argc, char **argv)
 {
-    static const char usage[] = "--to SPLIT --share SHARE [--from SPLIT] [--seed N]";
     const char *from = "train", *to = NULL, *share = NULL, *seed_text = NULL;
     const vg_argument own[] = {{.name = "--from", .text = &from},
                                {.name = "--to", .text = &to},
@@ -62,8 +61,8 @@ vg_status vg_shard_verb_split(int argc, char **argv)
     char *words[MOST_WORDS];
     vg_shard_rewrite_spec spec;
     int64_t seed = 1;
-    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, usage, &spec));
-    VG_CHECK(to && share, VG_E_USAGE, "vlgtr shard split OUT SHARD... %s", usage);
+    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, &spec));
+    if (!to || !share) return vg_shard_usage("split");
     VG_TRY(vg_argument_share("--share", share, &spec.share));
     VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
     spec.from = from;
@@ -74,14 +73,13 @@ vg_status vg_shard_verb_split(int argc, char **argv)
 
 vg_status vg_shard_verb_filter(int argc, char **argv)
 {
-    static const char usage[] = "[--where 'NAME OP VALUE and ...'] [--without FILE.jsonl]";
     const char *where = NULL, *without = NULL;
     const vg_argument own[] = {{.name = "--where", .text = &where}, {.name = "--without", .text = &without}};
     char *words[MOST_WORDS];
     vg_shard_rewrite_spec spec;
     vg_record_list list = {0};
-    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, usage, &spec));
-    VG_CHECK(where || without, VG_E_USAGE, "vlgtr shard filter OUT SHARD... %s; one of the two", usage);
+    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, &spec));
+    VG_CHECK(where || without, VG_E_USAGE, "--where or --without is missing: which sentences stay, or go");
     vg_status st = without ? vg_record_list_read(without, &list) : VG_OK;
     spec.where = where;
     spec.without = without ? &list : NULL;
@@ -97,7 +95,7 @@ vg_status vg_shard_verb_repack(int argc, char **argv)
     char *words[MOST_WORDS];
     vg_shard_rewrite_spec spec;
     int64_t side = 0, quality = 90;
-    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, "[--side PIXELS [--quality N]]", &spec));
+    VG_TRY(spec_read(argc, argv, own, sizeof own / sizeof *own, words, &spec));
     VG_CHECK(side_text || !quality_text, VG_E_USAGE, "--quality is of images that --side makes smaller; name a side");
     VG_TRY(vg_argument_integer("--side", side_text, 1, INT32_MAX, &side));
     VG_TRY(vg_argument_integer("--quality", quality_text, 1, 100, &quality));

@@ -14,6 +14,8 @@ static vg_status print_help(void)
     VG_TRY(vg_injections_help(&help));
     printf("usage: mpirun -n R vlgtr train RUN.yaml [--device auto|cpu|cuda] [--set key=value]... [--allow-new-bits]\n"
            "                             [--inject NAME@RANK,STEP]...\n\n"
+           "--set gives a list as a,b (data.shards=x,y) and a mapping as name=value,name=value\n"
+           "(schedule.heads.mix=vg=1,refcoco=3).\n\n"
            "Options of RUN.yaml, written as `section:` with `key: value` lines below it:\n%s",
            help.data);
     free(help.data);
@@ -22,7 +24,7 @@ static vg_status print_help(void)
 
 vg_status vg_cmd_train(vg_context *context, int argc, char **argv)
 {
-    bool allow_new_bits = false, help = false;
+    bool allow_new_bits = false;
     const char *device = NULL;
     char set[64];
     vg_argument_list sets = {0}, faults = {0};
@@ -30,12 +32,11 @@ vg_status vg_cmd_train(vg_context *context, int argc, char **argv)
     const vg_argument table[] = {{.name = "--set", .list = &sets},
                                  {.name = "--device", .text = &device},
                                  {.name = "--allow-new-bits", .flag = &allow_new_bits},
-                                 {.name = "--inject", .list = &faults},
-                                 {.name = "--help", .flag = &help}};
+                                 {.name = "--inject", .list = &faults}};
     char *words[1];
     int n_words = 0;
+    if (vg_arguments_ask_help(argc, argv)) return print_help();
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
-    if (help) return print_help();
     VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr train RUN.yaml");
     for (int i = 0; i < faults.n; i++) VG_TRY(vg_injections_add(&injections, faults.items[i]));
     if (device) {
