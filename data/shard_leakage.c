@@ -169,6 +169,27 @@ static vg_status spec_check(const vg_leakage_spec *spec)
     return VG_OK;
 }
 
+static bool is_found_under(const char *path, const char *named)
+{
+    const size_t n = strlen(named);
+    return strncmp(path, named, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* Whatever is named to compare with has an image to compare with, or its name was a mistake. */
+static vg_status check_against(const vg_leak_search *s)
+{
+    for (int k = 0; k < s->spec->n_against; k++) {
+        const char *named = s->spec->against[k];
+        bool any = false;
+        for (size_t i = 0; i < s->n_items && !any; i++) {
+            const vg_leak_item *item = &s->items[i];
+            any = item->splits && item->shard >= s->n_own && is_found_under(s->list.path[item->shard], named);
+        }
+        VG_CHECK(any, VG_E_DATA, "--against %s: no split but '%s' in it, so nothing to compare with", named, s->train);
+    }
+    return VG_OK;
+}
+
 static vg_status gather(vg_leak_search *s)
 {
     vg_progress progress;
@@ -187,7 +208,7 @@ static vg_status gather(vg_leak_search *s)
              s->spec->paths[0], s->train);
     VG_CHECK(s->report->evaluation_images > 0, VG_E_DATA, "%s: no split but '%s' in it, so nothing to compare with",
              s->spec->paths[0], s->train);
-    return VG_OK;
+    return check_against(s);
 }
 
 vg_status vg_shard_leakage(const vg_leakage_spec *spec, vg_leakage_report *report)

@@ -149,6 +149,9 @@ static void clean_sets_pass(void **state)
     const char *only = made(*state, "b.h5", "test", images, 1);
     assert_int_equal(leakage_of(only, NULL, true, true, true, &r), VG_E_DATA);
     ASSERT_SAYS("nothing to compare with");
+    assert_int_equal(leakage_of(path, only, true, true, true, &r), VG_E_DATA); /* own has some, what was named none */
+    ASSERT_SAYS("--against ");
+    ASSERT_SAYS("b.h5: no split but 'train' in it");
 }
 
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
