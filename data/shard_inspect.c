@@ -128,7 +128,10 @@ static vg_status summary_add(vg_shard_statistics *s, const vg_shard *shard)
                                   .n_sentences = t->n_sentences};
     VG_CHECK(summary->path, VG_E_NOMEM, "no memory for the name of a shard");
     s->n_shards++;
-    for (size_t i = 0; i < t->n_images; i++) summary->image_bytes += t->images[i].length;
+    for (size_t i = 0; i < t->n_images; i++) {
+        summary->image_bytes += t->images[i].length;
+        summary->n_absent += t->images[i].length == 0;
+    }
     return VG_OK;
 }
 

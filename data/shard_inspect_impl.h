@@ -38,7 +38,7 @@ typedef struct vg_shard_summary {
     char *path;
     vg_shard_origin origin;
     uint64_t content, image_bytes;
-    size_t n_images, n_sentences;
+    size_t n_images, n_absent, n_sentences; /* absent: images without their file */
 } vg_shard_summary;
 
 typedef struct vg_shard_statistics {

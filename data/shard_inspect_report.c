@@ -56,9 +56,11 @@ static vg_status shards_text(const vg_shard_statistics *s, vg_text *out)
 {
     for (size_t i = 0; i < s->n_shards; i++) {
         const vg_shard_summary *shard = &s->shards[i];
-        VG_TRY(vg_text_add(out, "%s: %s%s%s, %zu images in %.1f MiB, %zu sentences, content %016llx\n", shard->path,
-                           shard->origin.source, shard->origin.split_by[0] ? " by " : "", shard->origin.split_by,
-                           shard->n_images, (double)shard->image_bytes / (1 << 20), shard->n_sentences,
+        VG_TRY(vg_text_add(out, "%s: %s%s%s, %zu images in %.1f MiB", shard->path, shard->origin.source,
+                           shard->origin.split_by[0] ? " by " : "", shard->origin.split_by, shard->n_images,
+                           (double)shard->image_bytes / (1 << 20)));
+        if (shard->n_absent) VG_TRY(vg_text_add(out, " (%zu absent)", shard->n_absent));
+        VG_TRY(vg_text_add(out, ", %zu sentences, content %016llx\n", shard->n_sentences,
                            (unsigned long long)shard->content));
         VG_TRY(history_text(shard->origin.history, out));
     }
@@ -128,11 +130,11 @@ static json_t *shards_json(const vg_shard_statistics *s)
     for (size_t i = 0; i < s->n_shards; i++) {
         const vg_shard_summary *shard = &s->shards[i];
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I}", "path", shard->path, "source",
+            list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I}", "path", shard->path, "source",
                             shard->origin.source, "split_by", shard->origin.split_by, "history", shard->origin.history,
                             "inputs_hash", hash_json(shard->origin.inputs), "content_hash", hash_json(shard->content),
-                            "images", (json_int_t)shard->n_images, "sentences", (json_int_t)shard->n_sentences,
-                            "image_bytes", (json_int_t)shard->image_bytes));
+                            "images", (json_int_t)shard->n_images, "absent", (json_int_t)shard->n_absent, "sentences",
+                            (json_int_t)shard->n_sentences, "image_bytes", (json_int_t)shard->image_bytes));
     }
     return list;
 }

@@ -96,6 +96,25 @@ static void an_absent_split_is_named(void **state)
     ASSERT_SAYS("no images of split 'testA'");
 }
 
+static void absent_images_are_counted(void **state)
+{
+    char path[512];
+    const char *paths[] = {path};
+    vg_shard_writer *w = NULL;
+    vg_text text = {0}, json = {0};
+    const vg_new_image image = small_image(7, 40, 30, NULL, 0, small_sentences, 3);
+    snprintf(path, sizeof path, "%s/a.h5", (const char *)*state);
+    MUST(vg_shard_writer_open(path, "test", "hand", &w));
+    MUST(vg_shard_writer_add(w, &image));
+    MUST(vg_shard_writer_close(w, 0));
+    MUST(vg_shard_inspect(paths, 1, NULL, false, &text));
+    assert_non_null(strstr(text.data, "test by hand, 1 images in 0.0 MiB (1 absent), 3 sentences"));
+    MUST(vg_shard_inspect(paths, 1, NULL, true, &json));
+    assert_non_null(strstr(json.data, "\"absent\": 1"));
+    free(text.data);
+    free(json.data);
+}
+
 static void a_sample_is_drawn(void **state)
 {
     const char *folder = two_shards(*state);
@@ -119,6 +138,7 @@ int main(void)
         IN_SCRATCH(programs_read_the_same_as_json),
         cmocka_unit_test(quantiles_are_values_by_rank),
         IN_SCRATCH(an_absent_split_is_named),
+        IN_SCRATCH(absent_images_are_counted),
         IN_SCRATCH(a_sample_is_drawn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
