@@ -138,8 +138,9 @@ static vg_status check_bad_share(const vg_import_report *r, double max_bad)
     const double all = (double)(r->sentences + r->bad_sentences);
     const char *bad = r->bad.data ? r->bad.data : "";
     const int first = (int)strcspn(bad, "\n");
-    VG_CHECK(r->sentences > 0, VG_E_DATA, "nothing was imported: %lld images and %lld sentences were set aside%s%.*s",
-             (long long)r->bad_images, (long long)r->bad_sentences, first ? ", the first: " : "", first, bad);
+    VG_CHECK(r->sentences > 0, VG_E_DATA, "nothing was imported: %lld images and %lld sentences were set aside%s%.*s%s",
+             (long long)r->bad_images, (long long)r->bad_sentences, first ? ", the first: " : "", first, bad,
+             r->bad_images ? "; --images names the folder where its pictures are" : "");
     VG_CHECK((double)r->bad_sentences <= max_bad * all, VG_E_DATA,
              "%lld of %.0f sentences were set aside, more than --max-bad %g allows, the first: %.*s",
              (long long)r->bad_sentences, all, max_bad, first, bad);
@@ -190,6 +191,8 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     if (!set) return fail_unknown_set(name, root);
     VG_CHECK(!options->split_by || set->importer->has_split_by, VG_E_USAGE, "--split-by: %s comes in one split alone",
              name);
+    VG_CHECK(!set->importer->has_splits || !(options->splits || options->shares), VG_E_USAGE,
+             "--splits, --shares: %s has splits of its own; `vlgtr shard split` takes a share of one", name);
     snprintf(report->set, sizeof report->set, "%s", name);
     if (!options->dry_run) VG_TRY(vg_make_directories(out));
     const vg_import_source source = {.set = name,

@@ -109,6 +109,7 @@ vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done,
 /* The files of one kind of dataset. */
 typedef struct vg_importer {
     bool has_split_by; /* the set comes in several splits, of which vg_import_source.split_by names one */
+    bool has_splits;   /* its files give every sentence its split, and nothing is left for splits and shares to say */
     bool (*probe)(const char *set, const char *root); /* does root look like this set? */
     /* Reads the annotations. `log` is kept until close; split_by, empty before, gets what was taken. */
     vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state,

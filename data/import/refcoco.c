@@ -345,6 +345,7 @@ static vg_status refcoco_open(const vg_import_source *source, vg_import_log *log
 
 extern const vg_importer vg_refcoco; /* a row of importers.def names it */
 const vg_importer vg_refcoco = {.has_split_by = true,
+                                .has_splits = true,
                                 .probe = refcoco_probe,
                                 .open = refcoco_open,
                                 .next = vg_collector_next,

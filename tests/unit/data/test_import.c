@@ -115,6 +115,10 @@ static void the_split_by_is_the_usual_one_or_must_be_named(void **state)
     assert_int_equal(vg_import("refcoco", fixture, *state, &other, &report), VG_E_DATA);
     ASSERT_SAYS("refs(google).p: No such file");
     vg_import_report_release(&report);
+    const vg_import_options shares = {.shares = "val=0.1"}, splits = {.splits = "list"}; /* every ref has a split */
+    assert_int_equal(vg_import("refcoco", fixture, *state, &shares, &report), VG_E_USAGE);
+    assert_int_equal(vg_import("refcoco", fixture, *state, &splits, &report), VG_E_USAGE);
+    ASSERT_SAYS("refcoco has splits of its own");
 }
 
 static void each_broken_record_is_set_aside_by_id(void **state)
@@ -179,6 +183,7 @@ static void without_images_nothing_is_imported(void **state)
     assert_int_equal(vg_import("refcoco", fixture, *state, &options, &report), VG_E_DATA);
     ASSERT_SAYS("nothing was imported: 2 images and 10 sentences were set aside, the first: image 1: ");
     ASSERT_SAYS("one.jpg: No such file");
+    ASSERT_SAYS("--images names the folder");
     assert_int_equal(report.shards, 0);
     vg_import_report_release(&report);
 }
