@@ -53,4 +53,4 @@ def write(folder, n_regions):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    write(sys.argv[1], int(sys.argv[2]))
