@@ -48,15 +48,17 @@ class Bench:
         users, awake, which is faster where they have processors to themselves and many times slower where not."""
         self.timed = timed
         self.vlgtr = [*through, os.path.realpath(vlgtr)]
-        self.folder = None
+        self.folder = self.segments = None
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="vlgtr-test-")
+        self.segments = tempfile.mkdtemp(prefix="vlgtr-test-", dir="/dev/shm")
         self.write("run.yaml", CONFIG)
         return self
 
     def __exit__(self, *_):
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.segments):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
@@ -73,7 +75,8 @@ class Bench:
         env.update(
             OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1",
             OMPI_MCA_hwloc_base_binding_policy="none",
-        )
+            OMPI_MCA_btl_vader_backing_directory=self.segments, OMPI_MCA_orte_tmpdir_base=self.folder,
+        )  # the last two: what a killed mpirun and killed ranks leave there goes with the bench
         if not self.timed:
             env["OMP_WAIT_POLICY"] = "passive"
         return env
