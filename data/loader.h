@@ -77,6 +77,7 @@ typedef struct vg_loader_stage {
 /* A run of the split's images, in samples of which some stages draw. */
 typedef struct vg_loader_set {
     int64_t first_image, n_images;
+    const char *name; /* for people */
 } vg_loader_set;
 
 /* How a split is read. `split`, `tokenizer`, `stages` and `sets` are kept until vg_loader_close. */

@@ -73,7 +73,7 @@ static vg_status sets_check(const vg_filler *f)
         const bool empty = f->first_sample[set->first_image + set->n_images] == f->first_sample[set->first_image];
         for (int i = 0; i < spec->n_stages; i++)
             VG_CHECK(!empty || spec->stages[i].weights[k] == 0, VG_E_DATA,
-                     "stage %d draws from data set %d, which holds no phrase in split %s", i, k,
+                     "schedule.%d.mix draws from set %s, which holds no phrase in split %s", i, set->name,
                      vg_split_name(spec->split));
     }
     return VG_OK;

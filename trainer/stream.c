@@ -17,7 +17,8 @@ static vg_status open_splits(vg_run *r)
              o->data_train_split);
     for (int k = 0; k < o->data_sets.n; k++) {
         const int64_t first = vg_split_first_image(r->train_split, k);
-        r->stream_sets[k] = (vg_loader_set){first, vg_split_first_image(r->train_split, k + 1) - first};
+        const int64_t n = vg_split_first_image(r->train_split, k + 1) - first;
+        r->stream_sets[k] = (vg_loader_set){first, n, o->data_sets.items[k]};
     }
     return vg_open_eval_split(o, &r->eval_split);
 }

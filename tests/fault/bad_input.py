@@ -125,6 +125,14 @@ def datasets(bench):
     expect("broken JSON", import_set(bench, name), DATA, "instances.json")
 
 
+def mixes(bench):
+    bench.must("shard", "filter", "hollow", "shards", "--where", "split!=train")
+    mixed = harness.CONFIG.replace("shards: [shards],", "shards: [shards], sets: {full: shards, none: hollow},")
+    bench.write("mix.yaml", mixed.replace("steps: 14,", "steps: 14, mix: {full: 1, none: 2},"))
+    expect("a mix with an empty set", bench.run("train", "mix.yaml", "--set", "run.folder=never"), DATA, "schedule.1.mix",
+           "set none=hollow", "split train")
+
+
 def shards(bench):
     shard = sorted(pathlib.Path(bench.path("shards")).iterdir())[0]
     expect("missing shard", bench.run("train", "run.yaml", "--set", "data.shards=nowhere"), DATA, "nowhere")
@@ -313,7 +321,7 @@ def foreign_launcher(bench):
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
-        for part in (configurations, helps, datasets, shards, weights, checkpoints, full_disk, no_room_for_lines, full_output, ranks_that_differ, foreign_launcher):
+        for part in (configurations, helps, datasets, mixes, shards, weights, checkpoints, full_disk, no_room_for_lines, full_output, ranks_that_differ, foreign_launcher):
             part(bench)
     return 1 if check.bad else 0
 

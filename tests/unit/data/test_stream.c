@@ -95,7 +95,7 @@ static void case_mix(stream_case *c, long number)
     c->n_sets = c->split.n_images >= 6 && pick(number, 9, 2) ? 2 + pick(number, 10, 2) : 0;
     for (int k = 0; k < c->n_sets; k++) {
         const int64_t first = c->split.n_images * k / c->n_sets;
-        c->sets[k] = (vg_loader_set){first, c->split.n_images * (k + 1) / c->n_sets - first};
+        c->sets[k] = (vg_loader_set){first, c->split.n_images * (k + 1) / c->n_sets - first, "drawn"};
         c->stage.weights[k] = k == 1 ? pick(number, 11, 3) : 1 + pick(number, 12 + (uint32_t)k, 5);
         c->total_weight += c->stage.weights[k];
     }
@@ -183,7 +183,7 @@ static void assert_epochs(const stream_case *c, const int64_t *sentences)
     static int64_t positions[20000];
     const int64_t end = c->n_steps * c->leaves * c->shape.images;
     for (int k = 0; k < (c->n_sets ? c->n_sets : 1); k++) {
-        const vg_loader_set whole = {0, c->split.n_images}, set = c->n_sets ? c->sets[k] : whole;
+        const vg_loader_set whole = {0, c->split.n_images, "whole"}, set = c->n_sets ? c->sets[k] : whole;
         int64_t samples = 0, n = 0;
         for (int64_t i = set.first_image; i < set.first_image + set.n_images; i++)
             samples +=
