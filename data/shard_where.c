@@ -3,6 +3,7 @@
 #include "data/utf8.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,12 +43,12 @@ static const char *text_phrase(const subject *s)
     return s->tables->text + s->sentence->text_offset;
 }
 
-static double number_words(const subject *s)
+static int64_t whole_words(const subject *s)
 {
     return vg_shard_words(text_phrase(s));
 }
 
-static double number_boxes(const subject *s)
+static int64_t whole_boxes(const subject *s)
 {
     return s->sentence->n_boxes;
 }
@@ -61,35 +62,36 @@ static double number_area(const subject *s)
     return least;
 }
 
-static double number_width(const subject *s)
+static int64_t whole_width(const subject *s)
 {
     return s->image->width;
 }
 
-static double number_height(const subject *s)
+static int64_t whole_height(const subject *s)
 {
     return s->image->height;
 }
 
-static double number_bytes(const subject *s)
+static int64_t whole_bytes(const subject *s)
 {
-    return (double)s->image->length;
+    return (int64_t)s->image->length;
 }
 
-static double number_image(const subject *s)
+static int64_t whole_image(const subject *s)
 {
-    return (double)s->image->image_id;
+    return s->image->image_id;
 }
 
 static const struct {
     const char *name;
     const char *(*text)(const subject *s); /* or */
-    double (*number)(const subject *s);
+    double (*number)(const subject *s);    /* or */
+    int64_t (*whole)(const subject *s);
 } fields[] = {
-    {"split", text_split, NULL},     {"kind", text_kind, NULL},     {"source", text_source, NULL},
-    {"name", text_name, NULL},       {"phrase", text_phrase, NULL}, {"words", NULL, number_words},
-    {"boxes", NULL, number_boxes},   {"area", NULL, number_area},   {"width", NULL, number_width},
-    {"height", NULL, number_height}, {"bytes", NULL, number_bytes}, {"image", NULL, number_image},
+    {"split", .text = text_split},     {"kind", .text = text_kind},     {"source", .text = text_source},
+    {"name", .text = text_name},       {"phrase", .text = text_phrase}, {"words", .whole = whole_words},
+    {"boxes", .whole = whole_boxes},   {"area", .number = number_area}, {"width", .whole = whole_width},
+    {"height", .whole = whole_height}, {"bytes", .whole = whole_bytes}, {"image", .whole = whole_image},
 };
 
 enum { N_FIELDS = sizeof fields / sizeof *fields };
@@ -168,28 +170,33 @@ static vg_status read_value(reader *r, char value[VG_WHERE_VALUE_BYTES])
     return VG_OK;
 }
 
+static vg_status read_number(const reader *r, const char *name, const char *value, vg_where_term *out)
+{
+    char *end = NULL;
+    out->number = strtod(value, &end);
+    VG_CHECK(*value && !*end && isfinite(out->number), VG_E_USAGE, "'%s': %s is a number, '%s' is none", r->all, name,
+             value);
+    errno = 0;
+    out->whole = strtoll(value, &end, 10);
+    out->is_whole = !*end && errno == 0;
+    return VG_OK;
+}
+
 static vg_status read_term(reader *r, vg_where *out)
 {
     if (out->n == VG_WHERE_MOST_TERMS) return reader_fail(r, "too many terms");
-    int field = 0;
-    vg_where_op op = VG_EQ;
-    char *value = out->terms[out->n].text, *end = NULL;
-    VG_TRY(read_field(r, &field));
+    vg_where_term *term = &out->terms[out->n];
+    VG_TRY(read_field(r, &term->field));
+    const char *name = fields[term->field].name;
+    const bool is_text = fields[term->field].text != NULL;
     skip_space(r);
     const char *sign = r->at;
-    VG_TRY(read_op(r, &op));
+    VG_TRY(read_op(r, &term->op));
     skip_space(r);
-    VG_TRY(read_value(r, value));
-    VG_CHECK(!fields[field].text || op == VG_EQ || op == VG_NE, VG_E_USAGE,
-             "'%s': %s is text, which is compared by = and !=, not at '%.16s'", r->all, fields[field].name, sign);
-    if (fields[field].number) {
-        const double number = strtod(value, &end);
-        VG_CHECK(*value && !*end && isfinite(number), VG_E_USAGE, "'%s': %s is a number, '%s' is none", r->all,
-                 fields[field].name, value);
-        out->terms[out->n].number = number;
-    }
-    out->terms[out->n].field = field;
-    out->terms[out->n].op = op;
+    VG_TRY(read_value(r, term->text));
+    VG_CHECK(!is_text || term->op == VG_EQ || term->op == VG_NE, VG_E_USAGE,
+             "'%s': %s is text, which is compared by = and !=, not at '%.16s'", r->all, name, sign);
+    if (!is_text) VG_TRY(read_number(r, name, term->text, term));
     out->n++;
     return VG_OK;
 }
@@ -224,16 +231,22 @@ static bool holds(vg_where_op op, double order)
     return false;
 }
 
+/* Below 0, 0 or above, as the sentence's is less, equal or more than the term's. */
+static double order(const subject *s, const vg_where_term *term)
+{
+    const int f = term->field;
+    if (fields[f].text) return strcmp(fields[f].text(s), term->text);
+    if (fields[f].number) return fields[f].number(s) - term->number;
+    const int64_t whole = fields[f].whole(s);
+    return term->is_whole ? (whole > term->whole) - (whole < term->whole) : (double)whole - term->number;
+}
+
 bool vg_where_holds(const vg_where *where, const vg_shard *shard, size_t sentence)
 {
     const vg_shard_tables *t = &shard->tables;
     const vg_shard_sentence *row = &t->sentences[sentence];
     const subject s = {shard, t, row, &t->images[row->image]};
-    for (int i = 0; i < where->n; i++) {
-        const int field = where->terms[i].field;
-        const double order = fields[field].text ? strcmp(fields[field].text(&s), where->terms[i].text)
-                                                : fields[field].number(&s) - where->terms[i].number;
-        if (!holds(where->terms[i].op, order)) return false;
-    }
+    for (int i = 0; i < where->n; i++)
+        if (!holds(where->terms[i].op, order(&s, &where->terms[i]))) return false;
     return true;
 }

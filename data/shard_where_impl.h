@@ -13,13 +13,17 @@ enum { VG_WHERE_MOST_TERMS = 16, VG_WHERE_VALUE_BYTES = 256 };
 
 typedef enum vg_where_op { VG_EQ, VG_NE, VG_LT, VG_LE, VG_GT, VG_GE } vg_where_op;
 
+typedef struct vg_where_term {
+    int field;
+    vg_where_op op;
+    double number;
+    int64_t whole; /* the same where is_whole: a double does not tell large ids apart */
+    bool is_whole;
+    char text[VG_WHERE_VALUE_BYTES];
+} vg_where_term;
+
 typedef struct vg_where {
-    struct {
-        int field;
-        vg_where_op op;
-        double number;
-        char text[VG_WHERE_VALUE_BYTES];
-    } terms[VG_WHERE_MOST_TERMS];
+    vg_where_term terms[VG_WHERE_MOST_TERMS];
     int n;
 } vg_where;
 

@@ -63,6 +63,32 @@ static void each_name_means_what_it_says(void **state)
     }
 }
 
+/* Ids that are made of file names have 63 bits. */
+static void large_ids_are_told_apart(void **state)
+{
+    char path[512];
+    unsigned char *png = NULL;
+    size_t n = 0;
+    vg_shard_writer *w = NULL;
+    vg_shard *shard = NULL;
+    vg_where own, before, more;
+    small_picture(40, 30, 7, &png, &n);
+    const vg_new_image image = small_image(9007199254740993, 40, 30, png, n, small_sentences, 1);
+    snprintf(path, sizeof path, "%s/a.h5", (const char *)*state);
+    MUST(vg_shard_writer_open(path, "test", "hand", &w));
+    MUST(vg_shard_writer_add(w, &image));
+    MUST(vg_shard_writer_close(w, 0));
+    free(png);
+    MUST(vg_shard_open(path, &shard));
+    MUST(vg_where_read("image=9007199254740993", &own));
+    MUST(vg_where_read("image=9007199254740992", &before));
+    MUST(vg_where_read("image>9007199254740992", &more));
+    assert_true(vg_where_holds(&own, shard, 0));
+    assert_false(vg_where_holds(&before, shard, 0));
+    assert_true(vg_where_holds(&more, shard, 0));
+    vg_shard_close(shard);
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -106,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_name_means_what_it_says, scratch_make, scratch_remove),
+        cmocka_unit_test_setup_teardown(large_ids_are_told_apart, scratch_make, scratch_remove),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
