@@ -67,7 +67,7 @@ static void each_broken_line_is_set_aside(void **state)
         "broken.jsonl line 8: its boxes are no list",
         "broken.jsonl line 9: no phrase, a string",
         "broken.jsonl line 10: its text is empty",
-        ": sentence 911 has a box that leaves its image",
+        "(one.jpg): sentence 911 has a box that leaves its image",
         "broken.jsonl line 12: has a box that leaves its image",
         "broken.jsonl line 13: has an empty box",
         "broken.jsonl line 14: has a box that is not finite",
