@@ -168,6 +168,7 @@ static vg_status forecast_stage(const vg_options *o, int i, const forecaster *by
     *f = (vg_stage_forecast){0};
     fill(o, by->params, run, by->on.ranks, by->data, f);
     f->images_wanted = wanted_images(o, i, by->params, by->data);
+    f->without_images = vg_stage_without_images(o, &o->schedule[i], by->params);
     const bool apart = by->backend->device != &vg_host_device;
     const vg_status st = apart ? fill_device(o, by->params, run, by->on, f) : VG_OK;
     if (step) {

@@ -23,10 +23,11 @@ typedef struct vg_stage_forecast {
     size_t images_on_disk, phrases_on_disk; /* stores of features, of all ranks; 0: none */
     size_t saving;                          /* copy that checkpoints are written from, of rank 0 */
     size_t device;                          /* of all this, what lies in the memory of a GPU; 0 on the CPU */
-    size_t entering;      /* while the stage is laid out: weights, and moments beside them, of two stages */
-    size_t peak;          /* the larger of running and entering, with the program itself */
-    size_t images_wanted; /* the image store that is asked for; more than images_on_disk where it is refused */
-    double phrases_flops; /* to compute that store */
+    size_t entering;            /* while the stage is laid out: weights, and moments beside them, of two stages */
+    size_t peak;                /* the larger of running and entering, with the program itself */
+    size_t images_wanted;       /* the image store that is asked for; more than images_on_disk where it is refused */
+    const char *without_images; /* why none is made although one is asked for, NULL for no reason */
+    double phrases_flops;       /* to compute that store */
     double step_flops, step_bytes;
     double backward_flops; /* of one micro-batch, whose work in all is step_flops over the step's micro-batches */
     double n_trainable, n_parameters;

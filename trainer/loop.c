@@ -53,7 +53,10 @@ void vg_run_leave_stage(vg_run *r)
 /* The store of image features that the stage takes, where there is to be one. */
 static vg_status open_images(vg_run *r)
 {
-    if (!vg_stage_wants_images(r->o, &r->o->schedule[r->stage_index], r->params)) return VG_OK;
+    const vg_stage *wanted = &r->o->schedule[r->stage_index];
+    const char *why = vg_stage_without_images(r->o, wanted, r->params);
+    if (why) vg_log_root("stage '%s' computes image features in every step: %s", wanted->name, why);
+    if (!vg_stage_wants_images(r->o, wanted, r->params)) return VG_OK;
     const vg_loader_stage *stage = &r->stream_stages[r->stage_index];
     vg_feature_source source = vg_run_feature_source(r, r->train_split);
     if (stage->views) source.views = stage;

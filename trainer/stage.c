@@ -102,11 +102,23 @@ int vg_stage_views(const vg_options *o, const vg_stage *stage, const vg_params *
     return augments(stage) && !any_trains(&s, "vision.") ? (int)o->features_views : 0;
 }
 
-bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
+static bool asks_for_images(const vg_options *o)
+{
+    return strcmp(o->features_images, "disk") == 0;
+}
+
+const char *vg_stage_without_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
 {
     const selection s = {o, stage, params};
-    const bool fixed = !augments(stage) || vg_stage_views(o, stage, params) > 0;
-    return strcmp(o->features_images, "disk") == 0 && fixed && stage->sides.n == 0 && !any_trains(&s, "vision.");
+    if (!asks_for_images(o)) return NULL;
+    if (any_trains(&s, "vision.")) return "it trains the vision tower";
+    if (stage->sides.n) return "its pictures have several sides";
+    return augments(stage) && o->features_views == 0 ? "it augments, and features.views is 0" : NULL;
+}
+
+bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params)
+{
+    return asks_for_images(o) && !vg_stage_without_images(o, stage, params);
 }
 
 /* ---- programs ---- */

@@ -77,4 +77,7 @@ int vg_stage_views(const vg_options *o, const vg_stage *stage, const vg_params *
  * trains, and pictures are of one size and taken as they are or in fixed views. */
 bool vg_stage_wants_images(const vg_options *o, const vg_stage *stage, const vg_params *params);
 
+/* Why it does not although the options ask for it, in words; NULL where it does or they do not. */
+const char *vg_stage_without_images(const vg_options *o, const vg_stage *stage, const vg_params *params);
+
 #endif

@@ -97,6 +97,10 @@ def views(bench, want):
     check("two views of each augmented image, in a store: same bits", stored == hashes and made(said, "image"))
     check("others than of plain pictures, or of new views each time",
           hashes != want and anew[0] != hashes and not made(anew[1], "image"))
+    told = bench.must("plan", "run.yaml", *bench.sets({**fixed, **STORED, "features.views": 0}))
+    for number, name, why in ((0, "heads", "it augments, and features.views is 0"), (1, "blocks", "it trains the vision tower")):
+        says = f"computes image features in every step: {why}"
+        check(f"why the stage {name} has no store of images is said", f"stage '{name}' {says}" in anew[1] and f"stage {number} {says}" in told)
     sizes = [os.path.getsize(bench.path(folder, "features", "images-train.h5")) for folder in ("r1", "views")]
     check(f"the store has twice the size: {sizes[1]} bytes for {sizes[0]}", 1.9 < sizes[1] / sizes[0] < 2.1)
 

@@ -113,6 +113,7 @@ static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, i
         if (f[i].images_wanted > f[i].images_on_disk)
             printf("stage %d computes image features in every step: a store of %.3f GB is above features.max_gb %g\n",
                    i, (double)f[i].images_wanted * 1e-9, o->features_max_gb);
+        if (f[i].without_images) printf("stage %d computes image features in every step: %s\n", i, f[i].without_images);
         if (!f[i].images_on_disk && !f[i].phrases_on_disk) continue;
         if (pace.image_s <= 0) VG_TRY(vg_features_measure(o, n_threads, &pace));
         if (f[i].images_on_disk)
