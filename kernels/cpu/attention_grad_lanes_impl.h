@@ -132,9 +132,10 @@ static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot,
     memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
 }
 
-/* One row of a panel: p becomes the kept probabilities, ds the gradient of the scores. */
-static inline __attribute__((always_inline)) void grad_soften(const grad_work *w, int64_t i, const vg_keep *keep,
-                                                              uint32_t block)
+/* One row of a panel, of which `width` columns matter: p becomes the kept probabilities, ds the gradient of the scores.
+ */
+static inline __attribute__((always_inline)) void grad_soften(const grad_work *w, int64_t i, int64_t width,
+                                                              const vg_keep *keep, uint32_t block)
 {
     float *p = w->p + i * COLUMNS, *ds = w->ds + i * COLUMNS;
     const vf log_sum = vf_set(w->log_sum[i]), delta = vf_set(w->delta[i]);
@@ -143,6 +144,7 @@ static inline __attribute__((always_inline)) void grad_soften(const grad_work *w
     if (keep) keep_masks(keep, block, mask);
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) {
+        if (v * VF_LANES >= width) return;
         const vf e = power_of_two(vf_load(p + v * VF_LANES) - log_sum);
         vf dp = vf_load(ds + v * VF_LANES) + dsum, kept = e;
         if (keep) {
@@ -158,7 +160,6 @@ static inline __attribute__((always_inline)) void grad_soften(const grad_work *w
 static void grad_hide(const grad_work *w, int64_t n, int64_t begin, int64_t end)
 {
     if (begin < 0) begin = 0;
-    if (end > COLUMNS) end = COLUMNS;
     for (int64_t i = 0; i < n && begin < end; i++)
         for (int64_t j = begin; j < end; j++) w->p[i * COLUMNS + j] = w->ds[i * COLUMNS + j] = 0.0F;
 }
@@ -171,18 +172,20 @@ static void grad_add(float *to, int64_t to_row, const float *from, int64_t from_
         for (int64_t j = 0; j < width; j++) to[i * to_row + j] += from[i * from_row + j] * factor;
 }
 
-static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, int64_t first, int64_t n, int64_t column)
+/* The softmax of `left` columns, those of the panel at `column`. */
+static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, int64_t first, int64_t n, int64_t column,
+                      int64_t left)
 {
     const vg_attn *a = &g->a;
-    const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS;
+    const int64_t middle = a->n_first - column;
     const int64_t at = (head * a->n_queries + first) * a->keys + column;
     if (a->bias) grad_add(w->p, COLUMNS, a->bias + at, a->keys, n, left, LOG2_E);
     if (a->rng)
-        for (int64_t i = 0; i < n; i++) grad_soften(w, i, &w->keep, w->block[i] + (uint32_t)(column / 4));
+        for (int64_t i = 0; i < n; i++) grad_soften(w, i, left, &w->keep, w->block[i] + (uint32_t)(column / 4));
     else
-        for (int64_t i = 0; i < n; i++) grad_soften(w, i, NULL, 0);
-    grad_hide(w, n, w->seen.first_end - column, a->n_first - column);
-    grad_hide(w, n, w->seen.second_end - column, COLUMNS);
+        for (int64_t i = 0; i < n; i++) grad_soften(w, i, left, NULL, 0);
+    grad_hide(w, n, w->seen.first_end - column, middle < left ? middle : left);
+    grad_hide(w, n, w->seen.second_end - column, left);
     if (g->dbias) grad_add(g->dbias + at, a->keys, w->ds, COLUMNS, n, left, 1.0F);
 }
 
@@ -208,7 +211,7 @@ static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t 
 }
 
 /* A panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
-static void grad_keys(const grad_work *w, int64_t n, const float *scores, const float *rows, float *out)
+static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows, float *out)
 {
     product_across(&(tile){.n_k = n,
                            .a = scores,
@@ -219,7 +222,7 @@ static void grad_keys(const grad_work *w, int64_t n, const float *scores, const 
                            .c_row = w->s.row,
                            .add = !w->in_passing,
                            .ahead = w->ahead},
-                   w->s.padded_size);
+                   left, w->s.padded_size);
 }
 
 /* A panel of keys, `at` columns behind the first of the arrays, against a block of n queries. */
@@ -227,11 +230,12 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
                        int64_t column, int64_t at)
 {
     const vg_attn *a = &g->a;
-    score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, COLUMNS, w->p, COLUMNS, 0, w->ahead);
-    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, COLUMNS, w->ds, COLUMNS, 0, w->ahead);
-    grad_rows(g, w, r.head, first, n, column);
-    if (g->dv.data || g->dv2.data) grad_keys(w, n, w->p, w->d_o, w->dv + at * w->s.row);
-    if (g->dk.data || g->dk2.data) grad_keys(w, n, w->ds, w->q, w->dk + at * w->s.row);
+    const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS, width = round_up(left, VF_LANES);
+    score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, width, w->p, COLUMNS, 0, w->ahead);
+    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, width, w->ds, COLUMNS, 0, w->ahead);
+    grad_rows(g, w, r.head, first, n, column, left);
+    if (g->dv.data || g->dv2.data) grad_keys(w, n, left, w->p, w->d_o, w->dv + at * w->s.row);
+    if (g->dk.data || g->dk2.data) grad_keys(w, n, left, w->ds, w->q, w->dk + at * w->s.row);
     if (!g->dq.data) return;
     grad_queries(w, n, column, at, 0, w->seen.first_end);
     grad_queries(w, n, column, at, a->n_first, w->seen.second_end);

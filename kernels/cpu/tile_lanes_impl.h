@@ -94,12 +94,12 @@ static inline void product_along(const tile *t, int rows, int64_t width)
     for (; column < width; column += VF_LANES) tiles_along[rows - 1][0](t, column);
 }
 
-/* The transpose of a chunk [n_k][COLUMNS] times b: COLUMNS rows of c. */
-static inline void product_across(const tile *t, int64_t width)
+/* The transpose of a chunk [n_k][COLUMNS] times b: the first `rows` rows of c, up to a whole SIDE. */
+static inline void product_across(const tile *t, int64_t rows, int64_t width)
 {
     for (int64_t column = 0; column < width;) {
         const bool wide = width - column >= COLUMNS;
-        for (int row = 0; row < COLUMNS; row += SIDE) (wide ? tile_across_wide : tile_across_narrow)(t, row, column);
+        for (int64_t row = 0; row < rows; row += SIDE) (wide ? tile_across_wide : tile_across_narrow)(t, row, column);
         column += wide ? COLUMNS : VF_LANES;
     }
 }
