@@ -242,19 +242,29 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
 }
 
 /* While a panel of a wide head is multiplied, what the next one reads and writes is asked for, or the next part's
- * first; narrow heads lie side by side, where the hardware follows. */
+ * first, and some of the next part's queries; narrow heads lie side by side, where the hardware follows. */
 static rows_ahead grad_ahead_of_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t column)
 {
     const vg_attn *a = &g->a;
     const vg_attn_part here = {.image = r.image, .head = r.head};
     const bool last = column + COLUMNS >= a->n_first;
     const vg_attn_part *part = last ? w->next : &here;
+    const vg_heads o = attn_o_of(a, a->o), d_o = attn_o_of(a, g->d_o);
     const int64_t products = 3 + 2 * ROWS / SIDE; /* three along and two across, whose tiles are smaller */
     rows_ahead ahead = {.size = a->size, .times = products * w->s.groups * w->s.chunked_size / COLUMNS};
     if (a->size < WIDE || !part) return ahead;
-    const vg_heads *const moved[] = {&a->k, &a->v, &g->acc_k, &g->acc_v, &g->dk, &g->dv};
+    const vg_heads *const moved[] = {&a->k, &a->v, &g->dk, &g->dv, &g->acc_k, &g->acc_v};
     for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
-        ahead_add_some_keys(&ahead, a, moved[i], part, last ? 0 : column + COLUMNS, COLUMNS);
+        if (i < 4 || moved[i]->data != moved[i - 2]->data)
+            ahead_add_some_keys(&ahead, a, moved[i], part, last ? 0 : column + COLUMNS, COLUMNS);
+    if (w->next) {
+        vg_attn_part some = *w->next;
+        some.first = a->n_queries * column / w->s.columns;
+        some.end = a->n_queries * (column + COLUMNS) / w->s.columns;
+        ahead_add_queries(&ahead, a, &a->q, &some);
+        ahead_add_queries(&ahead, a, &o, &some);
+        ahead_add_queries(&ahead, a, &d_o, &some);
+    }
     return ahead;
 }
 

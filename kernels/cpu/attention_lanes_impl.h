@@ -472,6 +472,7 @@ static rows_ahead attention_ahead_in_passing(const vg_attn *a, const attn_sizes 
     ahead.times = ahead.times * 3 / 4;
     ahead_add_some_keys(&ahead, a, &a->k, part, COLUMNS, a->n_first);
     ahead_add_keys(&ahead, a, &a->v, part);
+    if (next) ahead_add_queries(&ahead, a, &a->q, next);
     if (next) ahead_add_some_keys(&ahead, a, &a->k, next, 0, COLUMNS);
     return ahead;
 }

@@ -38,6 +38,12 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) sum[i][v] = t->add ? vf_load(c + i * c_row + v * VF_LANES) : vf_set(0.0F);
+    /* Into the first-level cache what is stored behind the products, or, where that was loaded, what most likely comes
+     * next. */
+    const float *soon = t->add ? c + rows * c_row : c;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vectors; v++) __builtin_prefetch(soon + i * c_row + v * VF_LANES, 1);
     for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
         const int n = left < COLUMNS ? (int)left : COLUMNS;
         const float *x = a;
