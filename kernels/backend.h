@@ -181,7 +181,9 @@ typedef struct vg_backend {
     const vg_device_ops *device;
     vg_kernel kernels[VG_OP_COUNT];
     size_t (*workspace_bytes)(const vg_node *node, int n_threads); /* operand data pointers are not read */
-    size_t (*packed_bytes)(const vg_node *node);                   /* 0: nothing to prepare for this node */
+    /* The input in whose place this output may be written, -1 for none; NULL: none ever. */
+    int (*in_place)(vg_op op, int output);
+    size_t (*packed_bytes)(const vg_node *node); /* 0: nothing to prepare for this node */
     vg_status (*pack)(vg_stream *stream, const vg_node *node,
                       void *packed); /* parameters among in[1..3], the first a weight, are final until re-planned */
     vg_status (*sum)(vg_stream *stream, float *dst, const float *a, const float *b,

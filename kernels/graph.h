@@ -139,8 +139,9 @@ void vg_graph_gradient_order(const vg_graph *g, int *order, int *n);
  * error; VG_E_NOMEM. */
 vg_status vg_graph_to_bf16(vg_graph *g);
 
-/* Drops nodes that no kept value or gradient needs, then assigns every temporary an offset in one arena by liveness.
- * Errors: VG_E_BUG naming operations the backend lacks; VG_E_NOMEM. The graph may be freed afterwards. */
+/* Drops nodes that no kept value or gradient needs, then assigns every temporary an offset in one arena by liveness;
+ * outputs go over inputs that nobody reads later, where the backend can. Errors: VG_E_BUG naming operations the backend
+ * lacks; VG_E_NOMEM. The graph may be freed afterwards. */
 vg_status vg_graph_plan(vg_graph *g, const vg_backend *backend, int n_threads, vg_program **out);
 void vg_program_free(vg_program *program);
 

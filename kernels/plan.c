@@ -115,6 +115,7 @@ typedef struct planner {
     needs needs;
     int *temporary; /* [n_values] its temporary, -1 for none */
     int *input;     /* [n_values] its input, -1 for none */
+    size_t *reader; /* [n_values] the last node that reads it; behind all nodes for what is kept */
     size_t *offset; /* [n_values] of constants */
     bool *trained;  /* [n params] this program writes its gradient */
     size_t temporaries_capacity;
@@ -211,6 +212,35 @@ static vg_status add_operand(planner *pl, int node, bool is_output, int slot, in
     return VG_OK;
 }
 
+static void find_last_readers(planner *pl)
+{
+    const vg_graph *g = pl->g;
+    for (size_t i = 0; i < g->n_nodes; i++)
+        for (int j = 0; pl->needs.node[i] && j < VG_MAX_IN; j++) pl->reader[g->nodes[i].in[j]] = i;
+    for (size_t i = 0; i < g->n_kept; i++) pl->reader[g->kept[i].value] = g->n_nodes;
+}
+
+/* The temporary of an input that output i may be written over, since nobody else reads it; -1 for none. */
+static int place_to_take(const planner *pl, const vg_graph_node *from, int i)
+{
+    const vg_graph_value *values = pl->g->values;
+    const int input = pl->p->backend->in_place ? pl->p->backend->in_place(from->op, i) : -1;
+    const int in = input >= 0 ? from->in[input] : 0;
+    if (!in || pl->reader[in] != (size_t)(from - pl->g->nodes)) return -1;
+    for (int j = 0; j < VG_MAX_IN; j++)
+        if (j != input && from->in[j] == in) return -1;
+    return value_bytes(&values[in]) == value_bytes(&values[from->out[i]]) ? pl->temporary[in] : -1;
+}
+
+/* A value that the node at `index` is the first to write. */
+static vg_status take_temporary(planner *pl, const vg_graph_node *from, int i, int index)
+{
+    const int v = from->out[i], taken = place_to_take(pl, from, i);
+    if (taken < 0) return add_temporary(pl, value_bytes(&pl->g->values[v]), index, &pl->temporary[v]);
+    pl->temporary[v] = taken;
+    return VG_OK;
+}
+
 static vg_status take_node(planner *pl, const vg_graph_node *from, int index)
 {
     vg_node *node = &pl->p->nodes[index];
@@ -226,8 +256,7 @@ static vg_status take_node(planner *pl, const vg_graph_node *from, int index)
     for (int i = 0; i < row->n_out; i++) {
         const int v = from->out[i];
         if (!output_is_present(from, i, &pl->needs)) continue;
-        if (pl->g->values[v].kind == VG_VALUE_NODE && pl->temporary[v] < 0)
-            VG_TRY(add_temporary(pl, value_bytes(&pl->g->values[v]), index, &pl->temporary[v]));
+        if (pl->g->values[v].kind == VG_VALUE_NODE && pl->temporary[v] < 0) VG_TRY(take_temporary(pl, from, i, index));
         VG_TRY(add_operand(pl, index, true, i, v));
     }
     return VG_OK;
@@ -314,15 +343,17 @@ static vg_status fill(planner *pl)
     pl->needs.node = vg_new0_array(g->n_nodes, sizeof(bool));
     pl->temporary = vg_new0_array(g->n_values, sizeof(int));
     pl->input = vg_new0_array(g->n_values, sizeof(int));
+    pl->reader = vg_new0_array(g->n_values, sizeof(size_t));
     pl->offset = vg_new0_array(g->n_values, sizeof(size_t));
     pl->trained = vg_new0_array((size_t)g->params->n, sizeof(bool));
-    VG_CHECK(pl->needs.value && pl->needs.node && pl->temporary && pl->input && pl->offset && pl->trained, VG_E_NOMEM,
-             "no memory to plan %zu nodes", g->n_nodes);
+    VG_CHECK(pl->needs.value && pl->needs.node && pl->temporary && pl->input && pl->reader && pl->offset && pl->trained,
+             VG_E_NOMEM, "no memory to plan %zu nodes", g->n_nodes);
     for (size_t i = 0; i < g->n_values; i++) {
         pl->temporary[i] = -1;
         if (g->values[i].kind == VG_VALUE_GRADIENT) pl->trained[g->values[i].param] = true;
     }
     find_needs(g, &pl->needs);
+    find_last_readers(pl);
     VG_TRY(check_backend(g, &pl->needs, pl->p->backend));
     VG_TRY(take_inputs(pl));
     VG_TRY(take_constants(pl));
@@ -347,6 +378,7 @@ vg_status vg_graph_plan(vg_graph *g, const vg_backend *backend, int n_threads, v
     free(pl.needs.node);
     free(pl.temporary);
     free(pl.input);
+    free(pl.reader);
     free(pl.offset);
     free(pl.trained);
     if (st != VG_OK) {

@@ -547,6 +547,31 @@ static void what_was_there_is_added_to(void **state)
         }
 }
 
+static void a_sum_so_far_may_lie_where_the_new_one_goes(void **state)
+{
+    (void)state;
+    for (int v = 0; v < N_VARIANTS; v++)
+        for (int isa = 0; isa < N_ISAS && !variants[v].packed; isa++) {
+            use_isa(isa);
+            problem p = problem_of(&variants[v]);
+            run_node(&p.node, 1);
+            vg_node apart = gradient_of(&p), over = apart;
+            for (int k = 1; k <= 2; k++) {
+                apart.in[13 + k] = random_operand(&p.memory, p.node.in[k].shape, 30 + (uint64_t)k);
+                over.in[13 + k] = over.out[k] = random_operand(&p.memory, p.node.in[k].shape, 30 + (uint64_t)k);
+            }
+            run_node(&apart, 1);
+            run_node(&over, 2);
+            for (int k = 1; k <= 2; k++) {
+                const float *x = apart.out[k].data, *y = over.out[k].data;
+                const int64_t n = vg_shape_count(&apart.out[k].shape), last = vg_shape_last(&apart.out[k].shape);
+                for (int64_t i = 0; i < n; i++)
+                    if (in_some_head(&p, k, i % last)) assert_memory_equal(&x[i], &y[i], sizeof *x);
+            }
+            release(&p.memory);
+        }
+}
+
 static void an_index_out_of_order_is_refused(void **state)
 {
     (void)state;
@@ -572,6 +597,7 @@ int main(void)
         cmocka_unit_test(gradient_bits_do_not_depend_on_the_thread_count),
         cmocka_unit_test(a_gradient_that_nobody_wants_is_left_out),
         cmocka_unit_test(what_was_there_is_added_to),
+        cmocka_unit_test(a_sum_so_far_may_lie_where_the_new_one_goes),
         cmocka_unit_test(an_index_out_of_order_is_refused),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);

@@ -51,11 +51,52 @@ static void a_chain_needs_two_places(void **state)
     assert_int_equal(arena_bytes, 2 * 1024);
 }
 
+static int first_of_an_add(vg_op op, int output)
+{
+    return op == VG_OP_add && output == 0 ? 0 : -1;
+}
+
+static const void *place_of(const vg_program *p, int node)
+{
+    return p->nodes[node].out[0].data;
+}
+
+static void an_output_takes_the_place_of_an_input_that_nobody_else_reads(void **state)
+{
+    (void)state;
+    vg_params *params = NULL;
+    vg_graph *g = NULL;
+    vg_program *p = NULL;
+    vg_arena arena = {0};
+    vg_backend backend = *vg_backend_cpu();
+    backend.in_place = first_of_an_add;
+    assert_int_equal(vg_params_new(&params), VG_OK);
+    assert_int_equal(vg_graph_new(params, &g), VG_OK);
+    const vg_value x = vg_graph_input(g, "x", VG_F32, VG_SHAPE(40));
+    const vg_value a = vg_graph_add(g, x, x), b = vg_graph_add(g, a, x), c = vg_graph_add(g, a, b);
+    const vg_value d = vg_graph_add(g, c, c), e = vg_graph_add(g, d, x), f = vg_graph_add(g, e, x);
+    vg_graph_keep(g, "e", e);
+    vg_graph_keep(g, "f", f);
+    assert_int_equal(vg_graph_plan(g, &backend, 1, &p), VG_OK);
+    assert_int_equal(vg_arena_init(&arena, vg_program_arena_bytes(p)), VG_OK);
+    assert_int_equal(vg_program_attach(p, arena.base), VG_OK);
+    assert_ptr_not_equal(place_of(p, 1), place_of(p, 0)); /* c reads a after b is written */
+    assert_ptr_equal(place_of(p, 2), place_of(p, 0));
+    assert_ptr_not_equal(place_of(p, 3), place_of(p, 2)); /* d reads c twice */
+    assert_ptr_equal(place_of(p, 4), place_of(p, 3));
+    assert_ptr_not_equal(place_of(p, 5), place_of(p, 4)); /* e is kept */
+    vg_program_free(p);
+    vg_graph_free(g);
+    vg_params_free(params);
+    vg_arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_that_live_together_never_overlap),
         cmocka_unit_test(a_chain_needs_two_places),
+        cmocka_unit_test(an_output_takes_the_place_of_an_input_that_nobody_else_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
