@@ -1,13 +1,14 @@
 #include "data/import_impl.h"
 #include "data/progress.h"
-#include "data/shard_impl.h"
 #include "data/workers.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000, PHRASES_BUDGET_BYTES = 8 << 20 };
 
@@ -172,7 +173,7 @@ static vg_status import_set(const vg_import_set *set, const vg_import_source *so
     VG_TRY(st);
     st = check_bad_share(maker->report, maker->options->max_bad);
     if (st != VG_OK) return vg_fail_at(st, "%s", source->root);
-    return maker->options->dry_run ? VG_OK : vg_shard_mark_clear(maker->out, maker->set);
+    return vg_shard_maker_seal(maker);
 }
 
 /* Where runs of sorting go: beside the shards, where there must be room, or where temporary files are. */
@@ -181,6 +182,15 @@ static const char *scratch_folder(const char *out, const vg_import_options *opti
     const char *temporary = getenv("TMPDIR");
     if (!options->dry_run) return out;
     return temporary && *temporary ? temporary : "/tmp";
+}
+
+static vg_status check_images_folder(const char *images)
+{
+    struct stat info;
+    if (!images) return VG_OK;
+    VG_CHECK(stat(images, &info) == 0, vg_file_fault(errno), "--images %s: %s", images, strerror(errno));
+    VG_CHECK(S_ISDIR(info.st_mode), VG_E_DATA, "--images %s: no folder", images);
+    return VG_OK;
 }
 
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
@@ -193,6 +203,7 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
              name);
     VG_CHECK(!set->importer->has_splits || !(options->splits || options->shares), VG_E_USAGE,
              "--splits, --shares: %s has splits of its own; `vlgtr shard split` takes a share of one", name);
+    VG_TRY(check_images_folder(options->images));
     snprintf(report->set, sizeof report->set, "%s", name);
     if (!options->dry_run) VG_TRY(vg_make_directories(out));
     const vg_import_source source = {.set = name,

@@ -46,9 +46,11 @@ typedef struct vg_shard_maker {
 
 /* Takes a copy of a record; makes a shard when there is enough for one. Errors: VG_E_DATA (strict), VG_E_STORAGE. */
 vg_status vg_shard_maker_add(vg_shard_maker *maker, const vg_import_record *record);
-/* Makes the last shard, counts the phrases and looks that no shard of an earlier, larger import lies behind it
- * (VG_E_DATA). */
+/* Makes the last shard and counts the phrases. */
 vg_status vg_shard_maker_finish(vg_shard_maker *maker);
+/* Of an import that is good: looks that no shard of an earlier, larger one lies behind (VG_E_DATA), and clears the
+ * mark. */
+vg_status vg_shard_maker_seal(vg_shard_maker *maker);
 void vg_shard_maker_release(vg_shard_maker *maker);
 
 #endif

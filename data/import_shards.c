@@ -421,10 +421,14 @@ vg_status vg_shard_maker_add(vg_shard_maker *m, const vg_import_record *record)
 
 vg_status vg_shard_maker_finish(vg_shard_maker *m)
 {
+    VG_TRY(shard_make(m));
+    return phrases_count(m);
+}
+
+vg_status vg_shard_maker_seal(vg_shard_maker *m)
+{
     vg_text path = {0};
     struct stat info;
-    VG_TRY(shard_make(m));
-    VG_TRY(phrases_count(m));
     if (m->options->dry_run) return VG_OK;
     vg_status st = shard_path(m, &path);
     if (st == VG_OK && stat(path.data, &info) == 0) /* readers of the folder would take it along */
@@ -432,5 +436,5 @@ vg_status vg_shard_maker_finish(vg_shard_maker *m)
     else if (st == VG_OK && !vg_file_absent(errno))
         st = vg_fail(vg_file_fault(errno), "%s: %s", path.data, strerror(errno));
     free(path.data);
-    return st;
+    return st == VG_OK ? vg_shard_mark_clear(m->out, m->set) : st;
 }

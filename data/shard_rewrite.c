@@ -258,6 +258,8 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
              spec->share);
     VG_CHECK(!spec->from || (spec->to && vg_shard_name_fits(spec->to, 1)), VG_E_USAGE,
              "a split to move to needs a name of 1 to %d bytes of UTF-8", VG_SHARD_NAME_BYTES - 1);
+    VG_CHECK(!spec->from || strcmp(spec->from, spec->to) != 0, VG_E_USAGE,
+             "nothing can go from split '%s' to itself; name another with --to", spec->to);
     VG_CHECK(*spec->name && !strchr(spec->name, '/'), VG_E_USAGE,
              "names of shards cannot begin with '%s'; it takes a word without '/'", spec->name);
     VG_TRY(vg_repack_check(spec->side, spec->quality));

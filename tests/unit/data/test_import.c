@@ -291,6 +291,22 @@ static void shards_of_a_larger_import_are_not_left_behind_silently(void **state)
     vg_import_report_release(&report);
 }
 
+/* A mistake in the words of an import is no reason to call what is there a remainder. */
+static void an_import_of_nothing_says_so_beside_the_shards_of_another(void **state)
+{
+    const vg_import_options elsewhere = {.split_by = "unc", .images = *state, .max_bad = 1};
+    const vg_import_options nowhere = {.split_by = "unc", .images = path_in(*state, "absent")};
+    vg_import_report report = import_small(*state, VG_OK);
+    vg_import_report_release(&report);
+    assert_int_equal(vg_import("refcoco", fixture, *state, &elsewhere, &report), VG_E_DATA);
+    ASSERT_SAYS("nothing was imported");
+    vg_import_report_release(&report);
+    assert_int_equal(vg_import("refcoco", fixture, *state, &nowhere, &report), VG_E_DATA);
+    ASSERT_SAYS("--images ");
+    ASSERT_SAYS("absent: No such file");
+    vg_import_report_release(&report);
+}
+
 static void threads_change_nothing(void **state)
 {
     const char *folder = *state;
@@ -529,6 +545,7 @@ int main(void)
         IN_SCRATCH(a_folder_is_refused_until_its_import_is_whole),
         IN_SCRATCH(a_shard_of_other_input_is_written_again),
         IN_SCRATCH(shards_of_a_larger_import_are_not_left_behind_silently),
+        IN_SCRATCH(an_import_of_nothing_says_so_beside_the_shards_of_another),
         IN_SCRATCH(threads_change_nothing),
         IN_SCRATCH(json_values_may_be_larger_than_what_is_read_at_once),
         IN_SCRATCH(json_items_of_more_than_64_MiB_are_refused),

@@ -238,6 +238,9 @@ static void what_would_spoil_the_new_shards_is_refused(void **state)
     bad.share = 1;
     assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_USAGE); /* a split that no reader takes */
     ASSERT_SAYS("needs a name");
+    bad.to = "train";
+    assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_USAGE);
+    ASSERT_SAYS("from split 'train' to itself");
     bad = good;
     bad.name = "../new";
     assert_int_equal(vg_shard_rewrite(&bad, &report), VG_E_USAGE);
