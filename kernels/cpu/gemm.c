@@ -8,11 +8,11 @@
 #include <omp.h>
 
 enum {
-    SPAN = 16 * VG_GEMM_RUN,   /* steps of K at a time */
+    SPAN = 16 * VG_GEMM_RUN,   /* steps of K at a time, at most */
     ACROSS_SPAN = VG_GEMM_RUN, /* where rows of A lie side by side: few steps of many rows are read faster */
     ACROSS_STEPS = 8,          /* of those, as many as stay in the first-level cache */
     BLOCK_FLOATS = 96 * 1024,  /* of A: a good part of the second-level cache */
-    MAX_BLOCK_ROWS = 256
+    MAX_BLOCK_ROWS = 272       /* 256 and what fills their last panel */
 };
 
 const vg_gemm_isa *vg_gemm_isa_get(void)
@@ -45,31 +45,40 @@ typedef struct layout {
     int64_t block_panels; /* of mr rows: a block of A */
     float *partial;       /* [column_panels][row_panels*mr][nr] sums of earlier spans, or NULL */
     float *b;             /* [column_panels][span][nr], or NULL when B is packed */
-    float *threads;       /* per thread: a block of A, then its sums */
+    float *threads;       /* per thread: a block of A, its sums, a run of a panel of B */
     size_t thread_floats, total_floats;
 } layout;
 
-/* Columns of B must follow one another: single lines of many rows are better fetched for all panels at once. */
-static bool can_pack_on_the_way(const vg_gemm *g)
+/* Columns of B follow one another: a panel is packed by itself, by turning squares of it. */
+static bool turns_b(const vg_gemm *g)
 {
     return !g->packed && g->b_step == 1;
 }
 
+/* Few rows get a span short enough to be one block. */
+static int64_t span_of(const vg_gemm *g, int64_t rows)
+{
+    const int64_t fitting = BLOCK_FLOATS / rows / VG_GEMM_RUN * VG_GEMM_RUN;
+    if (g->a_step != 1) return ACROSS_SPAN;
+    return rows > MAX_BLOCK_ROWS ? SPAN : fitting < VG_GEMM_RUN ? VG_GEMM_RUN : least(SPAN, fitting);
+}
+
 static layout plan(const vg_gemm *g, int n_threads, float *workspace)
 {
-    layout l = {.isa = vg_gemm_isa_get(),
-                .k = g->steps ? g->n_steps : g->k,
-                .span = least(g->k, g->a_step == 1 ? SPAN : ACROSS_SPAN)};
+    layout l = {.isa = vg_gemm_isa_get(), .k = g->steps ? g->n_steps : g->k};
     const int64_t mr = l.isa->mr, nr = l.isa->nr;
     l.row_panels = pieces(g->m, mr);
     l.column_panels = pieces(g->n, nr);
+    l.span = least(g->k, span_of(g, l.row_panels * mr));
     const int64_t limit = least(MAX_BLOCK_ROWS / mr, BLOCK_FLOATS / (mr * l.span) + 1);
-    const int64_t most = can_pack_on_the_way(g) ? 2 * limit : limit; /* rather one large block than B kept for two */
+    const int64_t most = turns_b(g) ? 2 * limit : limit; /* rather one large block than B kept for two */
     l.block_panels = l.row_panels <= most ? l.row_panels : limit;
     const int64_t room = least(most, l.row_panels); /* that fewer rows may need */
     const size_t partial = g->k > l.span ? vg_round_up((size_t)(l.column_panels * nr * l.row_panels * mr), 16) : 0;
     const size_t b = g->packed ? 0 : vg_round_up((size_t)(l.column_panels * nr * l.span), 16);
-    l.thread_floats = vg_round_up((size_t)(room * mr * l.span), 16) + vg_round_up((size_t)(room * mr * nr), 16) + 16;
+    const size_t run = g->packed ? 0 : (size_t)(least(VG_GEMM_RUN, l.span) * nr);
+    l.thread_floats =
+        vg_round_up((size_t)(room * mr * l.span), 16) + vg_round_up((size_t)(room * mr * nr), 16) + run + 16;
     l.total_floats = partial + b + (size_t)n_threads * l.thread_floats;
     if (workspace) {
         l.partial = partial ? workspace : NULL;
@@ -79,9 +88,16 @@ static layout plan(const vg_gemm *g, int n_threads, float *workspace)
     return l;
 }
 
+/* Fewer rows may have a longer span, or partial sums where more have none. */
 size_t vg_gemm_workspace(const vg_gemm *g, int n_threads)
 {
-    return plan(g, n_threads, NULL).total_floats * sizeof(float);
+    size_t most = plan(g, n_threads, NULL).total_floats;
+    vg_gemm fewer = *g;
+    for (fewer.m = 1; fewer.m <= least(g->m, MAX_BLOCK_ROWS); fewer.m++) {
+        const size_t floats = plan(&fewer, n_threads, NULL).total_floats;
+        if (floats > most) most = floats;
+    }
+    return most * sizeof(float);
 }
 
 size_t vg_gemm_packed_bytes(int64_t n, int64_t k)
@@ -173,11 +189,12 @@ static part part_of(const layout *l, int thread, int n_threads)
                   l->column_panels * (column + 1) / best, down == 1};
 }
 
-/* Whether a panel of B is packed when it is used: by one thread and for one block of A, so that there is no later use
- * to keep it for. */
+/* Whether a panel of B is packed when it is used. Where its rows only move together, tiles do that beside their
+ * products; turning it is work of its own, worth it where no other thread and no later block of A uses it too. */
 static bool packs_on_the_way(const vg_gemm *g, const layout *l, part mine)
 {
-    return can_pack_on_the_way(g) && mine.has_all_rows && l->row_panels <= l->block_panels;
+    if (g->packed || g->steps) return false;
+    return !turns_b(g) || (mine.has_all_rows && l->row_panels <= l->block_panels);
 }
 
 /* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in. */
@@ -190,22 +207,52 @@ static void ask_for_c(const vg_gemm *g, int64_t row, int64_t column, vg_gemm_ahe
     ahead->row = f->c_row ? f->c_row : g->n;
 }
 
-/* A column panel of B over one span, packed ([length][nr]); and the next one, or what that will be packed from. */
+/* A column panel of B over one span: packed ([length][nr]), or packed when it is used. */
 typedef struct panel {
-    const float *b, *next;
-    bool next_is_packed;
+    const float *b;    /* packed; or what it is packed from */
+    const float *next; /* the same of the panel that follows */
+    float *kept;       /* where a run of it is packed; NULL: it lies packed */
 } panel;
 
-/* What tile i asks for in the run that begins at step p: its share, floats a step, of the packed run that follows, or
- * of as much of what the next panel is packed from. */
-static void ask_for_b(const layout *l, const panel *b, int64_t p, int64_t length, int64_t i, int64_t share,
-                      vg_gemm_ahead *ahead)
+/* What tile i asks for in the run that begins at step p: the run that follows, be it packed or what it is packed from,
+ * of this panel or, at the end, of the next. Where they lie apart, a tile takes a line of each step; what some tiles
+ * leave is no work for the others. */
+static void ask_for_b(const vg_gemm *g, const layout *l, const panel *b, int64_t p, int64_t length, int64_t i,
+                      int64_t n_panels, vg_gemm_ahead *ahead)
 {
     const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p);
-    const bool stays = b->next_is_packed && p + steps < length;
-    const float *next = stays ? b->b + (p + steps) * nr : b->next_is_packed ? b->next : b->next + p * nr;
-    ahead->b = next + i * steps * share;
-    ahead->b_step = share;
+    const bool stays = p + steps < length;
+    if (!b->kept) {
+        ahead->b_step = pieces(nr, n_panels);
+        ahead->b = (stays ? b->b + (p + steps) * nr : b->next) + i * steps * ahead->b_step;
+        return;
+    }
+    const int64_t lines = nr / VG_GEMM_LINE, line = i % lines, step = i / lines * steps;
+    ahead->b = b->b;
+    if (step >= VG_GEMM_RUN) return;
+    ahead->b =
+        (stays ? b->b + (p + steps) * g->b_step : b->next) + step * g->b_step + line * VG_GEMM_LINE * g->b_column;
+    ahead->b_step = turns_b(g) ? g->b_column : g->b_step;
+    if (turns_b(g)) ahead->b_turn = VG_GEMM_LINE * (1 - g->b_column);
+}
+
+/* A run of it. */
+typedef struct run_of_b {
+    float *packed;     /* [steps][nr] */
+    const float *rows; /* where the first tile finds it, to leave it packed; or NULL */
+} run_of_b;
+
+/* The one at step p of a span: packed here where the tiles can't. */
+static run_of_b run_from(const vg_gemm *g, const layout *l, const panel *b, int64_t j, int64_t start, int64_t p,
+                         int64_t steps)
+{
+    const int64_t nr = l->isa->nr;
+    if (!b->kept) return (run_of_b){(float *)b->b + p * nr, NULL};
+    if (!turns_b(g) && j * nr + nr <= g->n) return (run_of_b){b->kept, b->b + p * g->b_step};
+    source from = source_b(g, l->isa);
+    from.asks = false; /* the tiles do */
+    pack_panels(l->isa, &from, j, j + 1, start + p, steps, b->kept);
+    return (run_of_b){b->kept, NULL};
 }
 
 /* Whether the sums of a tile are what C wants of it: it is finished where it stores them. */
@@ -222,36 +269,50 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
                       const panel *b, int64_t j, int64_t start, int64_t length, float *sums)
 {
     const vg_gemm_isa *isa = l->isa;
-    const int64_t mr = isa->mr, nr = isa->nr, share = pieces(nr, n_panels);
+    const int64_t mr = isa->mr, nr = isa->nr;
     const bool plain = is_plain(g) && j * nr + nr <= g->n;
     for (int64_t p = 0; p < length; p += VG_GEMM_RUN) {
         const int64_t steps = least(VG_GEMM_RUN, length - p);
         const bool finishes = start + p + steps == l->k;
+        const run_of_b run = run_from(g, l, b, j, start, p, steps);
         for (int64_t i = 0; i < n_panels; i++) {
             float *sum = sums + i * mr * nr;
-            const int64_t row = (first + i) * mr;
-            vg_gemm_ahead ahead = {.c = sum, .beside = sum, .row = nr};
-            ask_for_b(l, b, p, length, i, share, &ahead);
-            if (finishes) ask_for_c(g, row, j * nr, &ahead);
-            const bool in_c = plain && row + mr <= g->m;
-            isa->tile(steps, a + (i * length + p) * mr, b->b + p * nr,
-                      in_c ? g->finish.c + row * ahead.row + j * nr : sum, in_c ? ahead.row : nr, start + p > 0,
-                      &ahead);
-            if (finishes && !in_c) isa->finish(g, sum, row, least(mr, g->m - row), j * nr);
+            const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
+            const bool in_c = plain && n_rows == mr;
+            vg_gemm_tile tile = {.k = steps,
+                                 .n_rows = (int)n_rows,
+                                 .a = a + (i * length + p) * mr,
+                                 .b = run.packed,
+                                 .c = sum,
+                                 .c_row = nr,
+                                 .add = start + p > 0,
+                                 .ahead = {.c = sum, .beside = sum, .row = nr}};
+            if (i == 0 && run.rows) {
+                tile.b = run.rows;
+                tile.b_row = g->b_step;
+                tile.kept = run.packed;
+            }
+            ask_for_b(g, l, b, p, length, i, n_panels, &tile.ahead);
+            if (finishes) ask_for_c(g, row, j * nr, &tile.ahead);
+            if (in_c) {
+                tile.c_row = tile.ahead.row;
+                tile.c = g->finish.c + row * tile.c_row + j * nr;
+            }
+            isa->tile(&tile);
+            if (finishes && !in_c) isa->finish(g, sum, row, n_rows, j * nr);
         }
     }
 }
 
-/* Column panel j, which this thread alone uses, and at once: it is packed into the place of the one before. Others may
- * be in another span. */
-static panel pack_on_the_way(const vg_gemm *g, const layout *l, part mine, int64_t j, int64_t start, int64_t length)
+/* Column panel j, packed when it is used. Others may be in another span. */
+static panel panel_on_the_way(const vg_gemm *g, const layout *l, part mine, int64_t j, int64_t start, int64_t length,
+                              float *run)
 {
     const int64_t nr = l->isa->nr;
-    float *packed = l->b + mine.first_column * nr * l->span;
-    source b = source_b(g, l->isa);
-    b.asks = false; /* the tiles do */
-    pack_panels(l->isa, &b, j, j + 1, start, length, packed);
-    return (panel){packed, g->b + (j + 1) * nr * g->b_column + start, false};
+    const bool is_last = j + 1 == mine.end_column; /* then the first one's next span follows */
+    const float *here = g->b + j * nr * g->b_column + start * g->b_step, *next = here + nr * g->b_column;
+    if (is_last) next = g->b + mine.first_column * nr * g->b_column + (start + length) * g->b_step;
+    return (panel){here, next, run};
 }
 
 /* The same where it lies packed. */
@@ -259,7 +320,7 @@ static panel packed_panel(const vg_gemm *g, const layout *l, int64_t j, int64_t 
 {
     const int64_t size = (g->packed ? l->k : length) * l->isa->nr;
     const float *b = g->packed ? g->packed + start * l->isa->nr : l->b;
-    return (panel){b + j * size, b + (j + 1) * size, true};
+    return (panel){b + j * size, b + (j + 1) * size, NULL};
 }
 
 static void run_part(const vg_gemm *g, const layout *l, part mine, int64_t start, int64_t length, float *memory)
@@ -270,15 +331,17 @@ static void run_part(const vg_gemm *g, const layout *l, part mine, int64_t start
     source from = source_a(g, isa);
     if (mine.first_column == 0) from.sums = g->a_sums; /* one of the threads that pack these rows */
     float *a = memory, *tiles = memory + vg_round_up((size_t)(l->block_panels * mr * l->span), 16);
+    float *run = tiles + vg_round_up((size_t)(l->block_panels * mr * nr), 16);
     const int64_t n_mine = mine.end_row - mine.first_row, n_blocks = pieces(n_mine, l->block_panels);
+    const bool on_the_way = packs_on_the_way(g, l, mine);
     for (int64_t block = 0; block < n_blocks; block++) {
         const int64_t i = mine.first_row + n_mine * block / n_blocks;
         const int64_t n_panels = mine.first_row + n_mine * (block + 1) / n_blocks - i;
         pack_panels(isa, &from, i, i + n_panels, start, length, a);
         for (int64_t j = mine.first_column; j < mine.end_column; j++) {
             float *sums = l->partial ? l->partial + (j * l->row_panels + i) * mr * nr : tiles;
-            const panel here = packs_on_the_way(g, l, mine) ? pack_on_the_way(g, l, mine, j, start, length)
-                                                            : packed_panel(g, l, j, start, length);
+            const panel here =
+                on_the_way ? panel_on_the_way(g, l, mine, j, start, length, run) : packed_panel(g, l, j, start, length);
             run_panel(g, l, a, i, n_panels, &here, j, start, length, sums);
         }
     }

@@ -4,16 +4,17 @@
  * are added in order. Neither M, nor the thread count, nor the place in a tile shows in the bits (edge tiles are padded
  * with zeros and computed like full ones); the AVX2 and AVX-512 paths agree bit for bit.
  *
- * B is packed in panels of nr columns, [n_panels][k][nr], before the product or a span of K at a time; A in blocks of
- * mr rows, as much at a time as the second-level cache holds. Where that is all of A, a panel of B serves few tiles:
- * then it is packed when they need it, and they fetch what the next one is packed from, if B lies column by column. A
+ * B is packed in panels of nr columns, [n_panels][k][nr], before the product, a span of K at a time, or a run of a
+ * panel when the tiles come to it: where its rows lie side by side, the first tile of each block of A reads them there
+ * and leaves them packed for the others; where its columns do, they are turned, if that is not better done once for
+ * several threads or blocks. A is packed in blocks of mr rows, as much at a time as the second-level cache holds. A
  * panel of C is finished while it is in the first-level cache. */
 #ifndef VG_GEMM_IMPL_H
 #define VG_GEMM_IMPL_H
 
 #include "kernels/backend.h"
 
-enum { VG_GEMM_RUN = 384 };
+enum { VG_GEMM_RUN = 384, VG_GEMM_LINE = 16 }; /* floats of a cache line */
 
 /* What becomes of sum [i,j]: c = add + scale * act(sum + bias), z = sum + bias. NULL operands are left out. */
 typedef struct vg_gemm_finish {
@@ -65,10 +66,23 @@ void vg_gemm_pack(const vg_gemm *g, float *packed); /* reads n, k and b */
  * go, its place in C once they are whole, and what is read or written beside it, whose rows lie `row` floats apart. */
 typedef struct vg_gemm_ahead {
     const float *b;
-    int64_t b_step;
+    int64_t b_step, b_turn; /* to the next line; and besides, after every VG_GEMM_LINE of them */
     const float *c, *beside;
     int64_t row;
 } vg_gemm_ahead;
+
+/* c = (add ? c : 0) + a [k][mr]^T b [k][nr]. Where `kept` is not NULL, B is not packed yet: its rows lie b_row floats
+ * apart, and the tile leaves them packed there, for the tiles below it. */
+typedef struct vg_gemm_tile {
+    int64_t k;
+    int n_rows; /* that are wanted, at least: mr or fewer */
+    const float *a, *b;
+    int64_t b_row;
+    float *kept, *c;
+    int64_t c_row; /* floats from one row of c to the next */
+    bool add;
+    vg_gemm_ahead ahead;
+} vg_gemm_tile;
 
 typedef struct vg_gemm_isa {
     const char *name;
@@ -80,9 +94,7 @@ typedef struct vg_gemm_isa {
      * other. What lies `ahead` steps further on is asked for, or as many lanes where steps lie side by side. */
     void (*pack)(float *dst, int width, const float *src, int64_t lane, int64_t step, const int32_t *lanes, int n_lanes,
                  int64_t k, const float *scale, float *sums, int ahead);
-    /* c [mr][nr] = (add ? c : 0) + a [k][mr]^T b [k][nr], rows of c c_row floats apart */
-    void (*tile)(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
-                 const vg_gemm_ahead *ahead);
+    void (*tile)(const vg_gemm_tile *tile); /* c has room for mr rows */
     /* Finishes rows i.. and columns j.. of C from tile sums [n_rows][nr]. */
     void (*finish)(const vg_gemm *g, const float *sums, int64_t i, int64_t n_rows, int64_t j);
     /* dz = dy * scale * act'(y_or_z), n elements */

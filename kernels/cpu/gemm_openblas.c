@@ -18,12 +18,11 @@ static const char *library(void)
     return openblas_get_config();
 }
 
-static void tile(int64_t k, const float *a, const float *b, float *c, int64_t c_row, bool add,
-                 const vg_gemm_ahead *ahead)
+static void tile(const vg_gemm_tile *t)
 {
-    (void)ahead;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, MR, NR, (int)k, 1.0F, a, MR, b, NR, add ? 1.0F : 0.0F, c,
-                (int)c_row);
+    if (t->kept) pack(t->kept, NR, t->b, 1, t->b_row, NULL, NR, t->k, NULL, NULL, 0);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, MR, NR, (int)t->k, 1.0F, t->a, MR, t->kept ? t->kept : t->b,
+                NR, t->add ? 1.0F : 0.0F, t->c, (int)t->c_row);
 }
 
 const vg_gemm_isa vg_gemm_openblas = {.name = "cpu openblas tile48x48",
