@@ -54,77 +54,87 @@ static size_t sums_of(const vg_node *node)
 size_t vg_cpu_heads_workspace(const vg_node *node, int n_threads)
 {
     const head_product p = product(node);
-    return ((size_t)n_threads * scratch_of(&p) + sums_of(node)) * sizeof(float);
+    return (sums_of(node) + (size_t)n_threads * scratch_of(&p)) * sizeof(float);
 }
 
-/* With `add`, to what is there. */
-static void run_heads(const vg_stream *stream, const vg_node *node, bool add)
+/* What a head does with its bias before its product; or NULL. */
+typedef void bias_part(const vg_node *node, vg_heads_sizes s, int64_t h);
+
+/* With `add`, products go to what is there. */
+static void run_heads(const vg_stream *stream, const vg_node *node, bias_part *of_bias, bool add)
 {
+    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const head_product p = product(node);
     const size_t scratch = scratch_of(&p);
     const vg_stream alone = {.n_threads = 1};
-    const int64_t work = p.first.m * p.first.n * p.first.k;
+    const int64_t work = s.n * s.size * s.width;
+    float *workspace = (float *)node->workspace + sums_of(node);
 #pragma omp parallel for num_threads(stream->n_threads) if (work > VG_CPU_FEW) schedule(dynamic)
-    for (int64_t h = 0; h < node->attr.heads.heads; h++) {
+    for (int64_t h = 0; h < s.heads; h++) {
         vg_gemm g = p.first;
         g.a += h * p.a;
         g.b += h * p.b;
         g.finish.c += h * p.c;
         g.finish.add = add ? g.finish.c : NULL;
-        vg_gemm_run(&alone, &g, (float *)node->workspace + (size_t)vg_cpu_thread() * scratch);
+        if (of_bias) of_bias(node, s, h);
+        if (node->out[0].data) vg_gemm_run(&alone, &g, workspace + (size_t)vg_cpu_thread() * scratch);
+    }
+}
+
+/* shares = x bias, row-major in queries and heads, as x is. */
+static void share_of_bias(const vg_node *node, vg_heads_sizes s, int64_t h)
+{
+    const float *x = node->in[0].data, *bias = (const float *)node->in[2].data + h * s.size;
+    float *shares = node->out[1].data;
+    for (int64_t i = h; i < s.n * s.heads; i += s.heads) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t d = 0; d < s.size; d++) sum += x[i * s.size + d] * bias[d];
+        shares[i] = sum;
     }
 }
 
 vg_status vg_cpu_heads_expand(vg_stream *stream, const vg_node *node)
 {
-    const vg_heads_sizes s = vg_heads_sizes_of(node);
-    const float *x = node->in[0].data, *bias = node->in[2].data;
-    float *shares = node->out[1].data; /* row-major in queries and heads, as x is */
-    run_heads(stream, node, false);
-    for (int64_t i = 0; shares && i < s.n * s.heads; i++, x += s.size) {
-        const float *b = bias + i % s.heads * s.size;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t d = 0; d < s.size; d++) sum += x[d] * b[d];
-        shares[i] = sum;
-    }
+    run_heads(stream, node, node->out[1].data ? share_of_bias : NULL, false);
     return VG_OK;
+}
+
+/* y = bias, times the row's sum where there is one. */
+static void start_from_bias(const vg_node *node, vg_heads_sizes s, int64_t h)
+{
+    const float *bias = (const float *)node->in[2].data + h * s.size, *sums = node->in[3].data;
+    float *y = node->out[0].data;
+    for (int64_t i = h; i < s.n * s.heads; i += s.heads) {
+        const float sum = sums ? sums[i] : 1.0F;
+#pragma omp simd
+        for (int64_t d = 0; d < s.size; d++) y[i * s.size + d] = sum * bias[d];
+    }
 }
 
 vg_status vg_cpu_heads_contract(vg_stream *stream, const vg_node *node)
 {
-    const vg_heads_sizes s = vg_heads_sizes_of(node);
-    const float *bias = node->in[2].data, *sums = node->in[3].data;
-    float *y = node->out[0].data;
-    for (int64_t i = 0; bias && i < s.n * s.heads; i++, y += s.size) {
-        const float sum = sums ? sums[i] : 1.0F, *b = bias + i % s.heads * s.size;
-#pragma omp simd
-        for (int64_t d = 0; d < s.size; d++) y[d] = sum * b[d];
-    }
-    run_heads(stream, node, bias != NULL);
+    const bool has_bias = node->in[2].data != NULL;
+    run_heads(stream, node, has_bias ? start_from_bias : NULL, has_bias);
     return VG_OK;
 }
 
 /* db, by way of sums in the workspace: rows in order, then what was there. */
-static void bias_gradient(const vg_node *node, float *db, float *total)
+static void bias_gradient(const vg_node *node, vg_heads_sizes s, int64_t h)
 {
-    const vg_heads_sizes s = vg_heads_sizes_of(node);
     const float *a = node->in[0].data, *sums = node->in[2].data;
-    for (int64_t j = 0; j < s.heads * s.size; j++) total[j] = 0;
-    for (int64_t i = 0; i < s.n * s.heads; i++, a += s.size) {
+    float *db = (float *)node->out[1].data + h * s.size, *total = (float *)node->workspace + h * s.size;
+    for (int64_t d = 0; d < s.size; d++) total[d] = 0;
+    for (int64_t i = h; i < s.n * s.heads; i += s.heads) {
         const float factor = sums ? sums[i] : 1.0F;
-        float *here = total + i % s.heads * s.size;
 #pragma omp simd
-        for (int64_t d = 0; d < s.size; d++) here[d] += factor * a[d];
+        for (int64_t d = 0; d < s.size; d++) total[d] += factor * a[i * s.size + d];
     }
-    for (int64_t j = 0; j < s.heads * s.size; j++) db[j] = node->accumulate ? db[j] + total[j] : total[j];
+    for (int64_t d = 0; d < s.size; d++) db[d] = node->accumulate ? db[d] + total[d] : total[d];
 }
 
 vg_status vg_cpu_heads_dw(vg_stream *stream, const vg_node *node)
 {
-    const head_product p = product(node);
-    float *db = node->out[1].data, *total = (float *)node->workspace + (size_t)stream->n_threads * scratch_of(&p);
-    if (node->out[0].data) run_heads(stream, node, node->accumulate);
-    if (db) bias_gradient(node, db, total);
+    run_heads(stream, node, node->out[1].data ? bias_gradient : NULL, node->accumulate);
     return VG_OK;
 }
