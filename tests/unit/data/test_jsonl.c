@@ -165,6 +165,22 @@ static void a_list_or_shares_make_splits(void **state)
     }
 }
 
+static void white_space_in_a_phrase_is_one_space(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = PICTURES};
+    vg_split *split = NULL;
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"one.jpg\", \"phrases\": ["
+               "{\"phrase\": \"  a sign\\tthat says  walk\\n\", \"box\": [1, 2, 3, 4], \"id\": 1},"
+               "{\"phrase\": \"caf\u00e9\u00a0bar\", \"box\": [1, 2, 3, 4], \"id\": 2}], \"split\": \"val\"}\n");
+    vg_import_report report = import_into("jsonl", *state, *state, &options);
+    vg_import_report_release(&report);
+    assert_string_equal(sentence_of(*state, "val", 1, &split).text, "a sign that says walk");
+    vg_split_close(split);
+    assert_string_equal(sentence_of(*state, "val", 2, &split).text, "caf\u00e9\u00a0bar"); /* other spaces stay */
+    vg_split_close(split);
+}
+
 /* ---- without images ---- */
 
 static void images_may_be_absent_where_that_is_allowed(void **state)
@@ -205,6 +221,7 @@ int main(void)
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),
         IN_SCRATCH(files_of_a_folder_are_splits),
         IN_SCRATCH(a_list_or_shares_make_splits),
+        IN_SCRATCH(white_space_in_a_phrase_is_one_space),
         IN_SCRATCH(images_may_be_absent_where_that_is_allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
