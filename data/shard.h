@@ -49,6 +49,7 @@ vg_status vg_split_open_without(const char *const *paths, int n_paths, const cha
 void vg_split_close(vg_split *split);
 
 int64_t vg_split_image_count(const vg_split *split);
+int64_t vg_split_left_out(const vg_split *split); /* records of the list that its shards had */
 /* The first image that comes from paths[path] or behind it; the image count for path = n_paths. */
 int64_t vg_split_first_image(const vg_split *split, int path);
 int64_t vg_split_sentence_count(const vg_split *split);

@@ -71,8 +71,9 @@ typedef struct vg_shard {
     uint64_t *chunk_at; /* file offset of each chunk of /bytes */
     size_t n_chunks;
     vg_shard_origin origin;
-    uint64_t content; /* hash of all records */
-    vg_pread *pread;  /* pread(2), which tests replace */
+    uint64_t content;  /* hash of all records */
+    size_t n_left_out; /* rows that were on the list of those to leave out */
+    vg_pread *pread;   /* pread(2), which tests replace */
 } vg_shard;
 
 /* Opens and checks one shard file. Errors: VG_E_DATA naming file, table and row; VG_E_NOMEM. */

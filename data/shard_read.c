@@ -266,11 +266,10 @@ static vg_status rows_check(vg_shard *s, const vg_shard_opening *opening)
 {
     const uint64_t content = vg_shard_content(&s->tables);
     fault_count faults = {.opening = opening};
-    size_t n_out = 0;
     VG_CHECK(s->tables.n_images > 0, VG_E_DATA, "%s: no images", s->path);
-    VG_TRY(vg_shard_leave_out(&s->tables, opening->without, &n_out));
+    VG_TRY(vg_shard_leave_out(&s->tables, opening->without, &s->n_left_out));
     VG_TRY(vg_shard_check(s->path, &s->tables, opening->on_fault ? fault_count_up : NULL, &faults));
-    VG_CHECK(content == s->content || n_out > 0 || faults.n > 0, VG_E_DATA,
+    VG_CHECK(content == s->content || s->n_left_out > 0 || faults.n > 0, VG_E_DATA,
              "%s: its rows do not match its content hash; import it again", s->path);
     return VG_OK;
 }

@@ -237,6 +237,7 @@ static vg_status shard_copy(rewriter *r, const char *path)
     vg_shard *shard = NULL;
     VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = r->spec->without}, &shard));
     r->shard = shard;
+    r->report->left_out += (int64_t)shard->n_left_out;
     vg_status st = VG_OK;
     const vg_shard_tables *t = &shard->tables;
     for (size_t row = 0, first = 0; row < t->n_images && st == VG_OK; row++) {

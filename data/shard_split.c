@@ -170,6 +170,13 @@ void vg_split_close(vg_split *split)
 
 /* ---- reading ---- */
 
+int64_t vg_split_left_out(const vg_split *split)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < split->n_shards; i++) n += (int64_t)split->shards[i]->n_left_out;
+    return n;
+}
+
 int64_t vg_split_image_count(const vg_split *split)
 {
     return (int64_t)split->n_images;

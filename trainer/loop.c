@@ -323,6 +323,9 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
                    r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads, profile,
                    (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
                    r->o->data_train_split);
+    if (*r->o->data_without)
+        vg_metrics_say(r->metrics, "%lld of the records that data.without lists are there, and left out",
+                       (long long)vg_split_left_out(r->train_split));
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
     if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
         vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");

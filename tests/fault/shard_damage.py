@@ -51,12 +51,12 @@ def salvaged(bench, name, lost_images, lost_sentences):
     """verify lists what is bad, filter leaves it out, the rest is whole and can be trained on."""
     whole = json.loads(bench.must("shard", "inspect", "shards", "--json"))
     done = bench.run("shard", "verify", name, "--quarantine", f"{name}.jsonl")
-    bench.must("shard", "filter", f"{name}-clean", name, "--without", f"{name}.jsonl")
+    told = bench.must("shard", "filter", f"{name}-clean", name, "--without", f"{name}.jsonl")
     clean = json.loads(bench.must("shard", "inspect", f"{name}-clean", "--json"))
     bench.must("shard", "verify", f"{name}-clean")
     lost = [sum(s[k] for s in whole["shards"]) - sum(s[k] for s in clean["shards"]) for k in ("images", "sentences")]
     check(f"{name}: what is listed is left out, {lost[0]} images and {lost[1]} sentences; the rest is whole",
-          done.returncode == DATA and lost[0] == lost_images and lost_sentences(lost[1]))
+          done.returncode == DATA and lost[0] == lost_images and lost_sentences(lost[1]) and "1 of 1 listed records" in told, told)
 
 
 def damaged_shards(bench):
@@ -84,7 +84,8 @@ def damaged_shards(bench):
     short = {"data.without": "beyond.jsonl", "schedule.heads.steps": 2, "schedule.blocks.steps": 1}
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "without", "data.sets": "it=beyond", "schedule.heads.mix": "it=1",
                                                       "schedule.blocks.mix": "it=1", **short}))
-    check("training leaves out what is listed", done.returncode == 0 and "step 3/3" in done.stderr, done.stderr[-400:])
+    check("training leaves out what is listed", done.returncode == 0 and "step 3/3" in done.stderr
+          and "1 of the records that data.without lists" in done.stderr, done.stderr[-400:])
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "late", "data.shards": "beyond", **short}))
     expect("evaluation does not, and says so before the first step", done, DATA, "data.eval_split", "filter --without")
     check("nothing was trained", not os.path.exists(bench.path("late")))

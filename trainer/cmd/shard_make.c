@@ -17,6 +17,8 @@ static vg_status rewrite(const vg_shard_rewrite_spec *spec)
     if (spec->from)
         printf("; %lld sentences of %lld images went from %s to %s", (long long)report.moved_sentences,
                (long long)report.moved_images, spec->from, spec->to);
+    if (spec->without)
+        printf("; %lld of %zu listed records were left out", (long long)report.left_out, spec->without->n);
     if (spec->side) printf("; %lld images were resized", (long long)report.repacked_images);
     printf("\n");
     return VG_OK;

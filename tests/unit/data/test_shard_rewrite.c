@@ -69,6 +69,12 @@ static void listed_records_are_left_out(void **state)
     assert_true(shard->tables.n_images == 1 && shard->tables.n_sentences == 3);
     assert_true(shard->tables.images[0].record == whole->tables.images[0].record);
     assert_string_equal(shard->origin.history, "filter without 1 records");
+    assert_int_equal(report.left_out, 1);
+    vg_shard_close(shard);
+    uint64_t unknown = 1;
+    list.records = &unknown;
+    shard = rewritten(*state, "again", (vg_shard_rewrite_spec){.without = &list}, &report);
+    assert_true(shard->tables.n_images == 2 && report.left_out == 0);
     vg_shard_close(shard);
     vg_shard_close(whole);
 }
