@@ -140,6 +140,7 @@ vg_status vg_options_check(const vg_options *o)
              "train.zero: the fast reduction gives every rank the whole sum; leave one of the two out");
     VG_CHECK(strcmp(o->features_dtype, "fp32") == 0 || strcmp(o->features_images, "disk") == 0, VG_E_CONFIG,
              "features.dtype: bf16 is a form of stored image features; add features.images: disk");
+    VG_CHECK(*o->run_folder, VG_E_CONFIG, "run.folder: a run needs a folder with a name");
     VG_TRY(check_until(o));
     VG_TRY(check_sets(o));
     for (int i = 0; i < o->n_stages; i++) VG_TRY(check_stage(o, i));

@@ -188,6 +188,10 @@ def weights(bench):
     expect("a tokenizer beyond the table", bench.run("predict", "weights", picture, "zzz", "--set", "text.tokenizer=words"), CONFIG,
            "words has ids up to", "text.vocab")
     expect("answers that could not be written", bench.run("eval", "weights", "--out", "nowhere/answers.jsonl"), STORAGE, "nowhere")
+    for verb in (["predict", "weights", picture, "a", "--png"], ["report", "weights", "--out"], ["plan", "run.yaml", "--plot"]):
+        done = bench.run(*verb, "nowhere/picture")
+        expect(f"{verb[0]} looks first where it shall write", done, STORAGE, f"{verb[-1]} nowhere/picture")
+        check(f"{verb[0]} has told nothing then", not done.stdout)
     expect("header beyond the file", train_with("head.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), DATA, "head.safetensors")
 
 

@@ -199,6 +199,7 @@ vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
     char side[64];
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
     VG_CHECK(n_words == 1, VG_E_USAGE, "a run configuration is missing: vlgtr plan RUN.yaml");
+    VG_TRY(vg_argument_file("--plot", scaling.plot));
     if (gpu_name) VG_TRY(vg_gpu_find(gpu_name, &gpu));
     if (side_text) {
         VG_CHECK(sets.n < VG_MAX_SETS, VG_E_USAGE, "--set: given more than %d times", VG_MAX_SETS - 1);

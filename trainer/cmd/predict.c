@@ -113,6 +113,7 @@ vg_status vg_cmd_predict(vg_context *context, int argc, char **argv)
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n_words));
     VG_CHECK(n_words == 3, VG_E_USAGE, "three words are expected: vlgtr predict CHECKPOINT IMAGE \"phrase\"");
     VG_TRY(vg_argument_device(device));
+    VG_TRY(vg_argument_file("--png", png));
     vg_trained trained;
     VG_TRY(vg_trained_open(context->comm, words[0], device, sets.items, sets.n, &trained));
     const vg_status st = answer(&trained, words[1], words[2], png, all_queries);

@@ -26,6 +26,7 @@ vg_status vg_cmd_report(vg_context *context, int argc, char **argv)
     (void)context;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n));
     VG_CHECK(n == 1, VG_E_USAGE, "the folder of a run is missing: vlgtr report RUN");
+    VG_TRY(vg_argument_file("--out", out));
     vg_report_spec spec = {.run = words[0]};
     VG_TRY(take("--answers", &answers, spec.answers, &spec.n_answers));
     VG_TRY(take("--gallery", &galleries, spec.galleries, &spec.n_galleries));

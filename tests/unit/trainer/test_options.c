@@ -117,6 +117,7 @@ static void mistakes_are_named_with_their_line(void **state)
     refuse("fusion: {modality: maybe}\n", "neither true nor false");
     refuse("train: {seed: [1, 2]}\n", "one value is expected");
     refuse("train: {seed: 1}\ntrain: {seed: 2}\n", "given before");
+    refuse("run: {folder: ''}\n", "a folder with a name");
     refuse("data: {side: 500}\n", "multiple of vision.patch");
     refuse("schedule: [{name: a, train: {heads: much}}]\n", "not a number");
     refuse("data: {sets: {vg: ''}}\n", "'vg=' is not a name with a value");
