@@ -14,13 +14,15 @@ static void on_stop(int signal_number)
 
 void vg_stop_on_signals(void)
 {
-    static const int asking[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGINT};
+    static const int asking[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGINT, SIGHUP};
+    struct sigaction before;
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof asking / sizeof *asking; i++) {
         const struct sigaction action = {
             .sa_handler = on_stop, .sa_flags = asking[i] == SIGINT ? (int)(SA_RESTART | SA_RESETHAND) : SA_RESTART};
-        sigaction(asking[i], &action, NULL);
+        const bool nohup = asking[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (!nohup) sigaction(asking[i], &action, NULL);
         sigaddset(&set, asking[i]);
     }
     sigprocmask(SIG_UNBLOCK, &set, NULL);

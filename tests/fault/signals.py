@@ -64,16 +64,25 @@ def has(pid, field, number):
     return int(mask, 16) >> (number - 1) & 1
 
 
-def term_to_one(bench, rank, times):
+def to_one(bench, rank, times, number=signal.SIGTERM):
     def send(process):
         while not (rank in bench.processes() and has(bench.processes()[rank], "SigCgt", signal.SIGTERM)):
             time.sleep(0.002)
         for _ in range(times):
             pid = bench.processes().get(rank)
             if pid:
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)
             time.sleep(0.02)
     return send
+
+
+def nohup(bench, want):
+    """Whoever asked to be spared the closed terminal is."""
+    process = bench.start("train", "run.yaml", *bench.sets({"run.folder": "nohup", **EVALUATED}), before=["nohup"])
+    bench.wait_for_step(4, "nohup", process)
+    process.send_signal(signal.SIGHUP)
+    code = process.wait(timeout=60)
+    check("HUP under nohup is no news", code == 0 and outcome(bench, "nohup") == want, f"{code}")
 
 
 def start_blocked(bench, number, *words):
@@ -106,7 +115,7 @@ def before_main(bench, want):
 def evaluation(bench):
     """Asked on one rank, eval leaves on all."""
     process = bench.start("eval", "calm", "--split", "train", "--out", "answers.jsonl", ranks=2)
-    term_to_one(bench, 1, 1)(process)
+    to_one(bench, 1, 1)(process)
     code = process.wait(timeout=60)
     check("TERM to one rank of eval", code == STOPPED and not os.path.exists(bench.path("answers.jsonl")), f"{code}")
 
@@ -148,7 +157,9 @@ def main(vlgtr):
         usr1 = lambda process: process.send_signal(signal.SIGUSR1)
         term = lambda process: process.send_signal(signal.SIGTERM)
         stop(bench, "USR1 to mpirun", "usr1", 7, usr1, want)
-        stop(bench, "TERM to one rank, again and again", "term", 11, term_to_one(bench, 1, 5), want)
+        stop(bench, "TERM to one rank, again and again", "term", 11, to_one(bench, 1, 5), want)
+        stop(bench, "HUP to one rank", "hup", 9, to_one(bench, 0, 2, signal.SIGHUP), want)
+        nohup(bench, want)
         # mpirun itself answers with 1, and hands TERM on a second later: the run must still be under way then
         stop(bench, "TERM to mpirun", "mpirun", 1, term, want, expected=1, words=("--inject", "lag@0,1"))
         stop(bench, "USR1 while evaluating", "evaluating", 8, usr1, want)
