@@ -20,6 +20,11 @@ static void counts_are_held_against_those_published(void **state)
     text.length = 0;
     snprintf(report.split_by, sizeof report.split_by, "google");
     MUST(vg_import_report_text(&report, &text));
+    assert_non_null(
+        strstr(text.data, "\nval of refcoco (google): expected 4559 images, got 1500, 5000 refs, got 3811\n"));
+    text.length = 0;
+    snprintf(report.split_by, sizeof report.split_by, "licheng");
+    MUST(vg_import_report_text(&report, &text));
     assert_null(strstr(text.data, " of refcoco")); /* nothing is published of these splits */
     free(text.data);
 }
