@@ -46,6 +46,7 @@ vg_status vg_file_window_extend(vg_file_window *w, bool *more)
     w->end = seen;
     VG_TRY(vg_grow(&w->bytes, &w->capacity, seen + piece, 1));
     VG_TRY(vg_steady_read(w->path, w->fd, pread, w->read, w->bytes + seen, piece));
+    if (w->read == 0 && piece >= 3 && memcmp(w->bytes, "\xef\xbb\xbf", 3) == 0) w->begin = 3; /* a byte order mark */
     w->read += piece;
     w->end += piece;
     return VG_OK;

@@ -1,5 +1,5 @@
-/* A large text file seen through a window that moves over it: only what is looked at is in memory. Inside data/import.
- */
+/* A large text file seen through a window that moves over it: only what is looked at is in memory, and of it not the
+ * byte order mark that some editors put in front. Inside data/import. */
 #ifndef VG_DATA_FILE_WINDOW_IMPL_H
 #define VG_DATA_FILE_WINDOW_IMPL_H
 

@@ -357,6 +357,8 @@ static void json_arrays_are_walked_and_the_rest_is_skipped(void **state)
     json_int_t sum;
     MUST(walk(*state, " {\"x\": {\"a\": [7, [1]]}, \"a\" : [1, 2 ,3], \"y\":null,\"b\":[ ] } \n", &sum));
     assert_int_equal(sum, 6);
+    MUST(walk(*state, "\xef\xbb\xbf{\"a\": [4], \"b\": []}", &sum)); /* with a byte order mark */
+    assert_int_equal(sum, 4);
     const char *broken[] = {
         "",
         "[]",

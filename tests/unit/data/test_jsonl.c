@@ -35,6 +35,22 @@ static void lines_become_sentences(void **state)
     vg_split_close(split);
 }
 
+static void a_byte_order_mark_spoils_no_line(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = PICTURES};
+    const char *path = path_in(*state, "marked.jsonl");
+    char *lines = NULL;
+    vg_text text = {0};
+    MUST(vg_file_read(LINES "/clean.jsonl", 1 << 20, &lines, NULL));
+    MUST(vg_text_add(&text, "\xef\xbb\xbf%s", lines));
+    MUST(vg_file_write_atomic(path, text.data, text.length));
+    vg_import_report report = import_into("jsonl", path, *state, &options);
+    assert_split(&report, "train", 1, 2, 2);
+    vg_import_report_release(&report);
+    free(text.data);
+    free(lines);
+}
+
 static void ids_of_other_sets_are_kept(void **state)
 {
     const vg_import_options options = {.images = PICTURES};
@@ -216,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(lines_become_sentences),
+        IN_SCRATCH(a_byte_order_mark_spoils_no_line),
         IN_SCRATCH(ids_of_other_sets_are_kept),
         IN_SCRATCH(each_broken_line_is_set_aside),
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),
