@@ -59,12 +59,17 @@ static vg_status find_stage(vg_options *o, const char *name, size_t n, bool may_
         *out = &o->schedule[o->n_stages++];
         return vg_option_rows_begin(vg_stage_rows, VG_N_STAGE_OPTIONS, *out);
     }
-    for (int i = 0; i < o->n_stages; i++)
-        if (strlen(o->schedule[i].name) == n && strncmp(o->schedule[i].name, name, n) == 0) {
-            *out = &o->schedule[i];
-            return VG_OK;
-        }
-    return vg_fail(VG_E_CONFIG, "the schedule has no stage '%.*s'; it has %d", (int)n, name, o->n_stages);
+    vg_stage *found = NULL;
+    for (int i = 0; i < o->n_stages; i++) {
+        if (strlen(o->schedule[i].name) != n || strncmp(o->schedule[i].name, name, n) != 0) continue;
+        VG_CHECK(!found, VG_E_CONFIG,
+                 "the schedule has more than one stage '%.*s'; name it by its number, the second is %d", (int)n, name,
+                 i);
+        found = &o->schedule[i];
+    }
+    VG_CHECK(found, VG_E_CONFIG, "the schedule has no stage '%.*s'; it has %d", (int)n, name, o->n_stages);
+    *out = found;
+    return VG_OK;
 }
 
 /* The row a key names, and the struct its field lies in. */
@@ -118,7 +123,7 @@ static vg_status apply_assignments(vg_options *o, const vg_assignments *all, con
 static vg_status apply_set(vg_options *o, const char *set)
 {
     const char *equals = strchr(set, '=');
-    VG_CHECK(equals && equals > set, VG_E_USAGE, "--set %s: key=value is expected", set);
+    VG_CHECK(equals && equals > set, VG_E_USAGE, "key=value is expected");
     char key[256];
     VG_CHECK(equals - set < (ptrdiff_t)sizeof key, VG_E_USAGE, "--set: the key is too long");
     snprintf(key, sizeof key, "%.*s", (int)(equals - set), set);

@@ -33,6 +33,8 @@ vg_status vg_open_eval_split(const vg_options *o, vg_split **out)
 vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out)
 {
     vg_tokenizer *t = NULL;
+    VG_CHECK(*o->text_tokenizer, VG_E_CONFIG,
+             "text.tokenizer names no folder; one with vocab.json and merges.txt is needed");
     VG_TRY(vg_tokenizer_open(o->text_tokenizer, &t));
     if (vg_tokenizer_size(t) <= o->text_vocab) {
         *out = t;
