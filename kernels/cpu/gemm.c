@@ -93,7 +93,8 @@ size_t vg_gemm_workspace(const vg_gemm *g, int n_threads)
 {
     size_t most = plan(g, n_threads, NULL).total_floats;
     vg_gemm fewer = *g;
-    for (fewer.m = 1; fewer.m <= least(g->m, MAX_BLOCK_ROWS); fewer.m++) {
+    const int64_t mr = vg_gemm_isa_get()->mr, rows = least(g->m, MAX_BLOCK_ROWS);
+    for (fewer.m = mr; fewer.m < rows; fewer.m += mr) {
         const size_t floats = plan(&fewer, n_threads, NULL).total_floats;
         if (floats > most) most = floats;
     }
@@ -197,14 +198,15 @@ static bool packs_on_the_way(const vg_gemm *g, const layout *l, part mine)
     return !turns_b(g) || (mine.has_all_rows && l->row_panels <= l->block_panels);
 }
 
-/* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in. */
-static void ask_for_c(const vg_gemm *g, int64_t row, int64_t column, vg_gemm_ahead *ahead)
+/* Where a tile that finishes will read and write: in C, and in what it adds to or else keeps the sums in; where there
+ * is no such thing, half of C is asked for in its place. */
+static void ask_for_c(const vg_gemm *g, const layout *l, int64_t row, int64_t column, vg_gemm_ahead *ahead)
 {
     const vg_gemm_finish *f = &g->finish;
     const int64_t at = vg_gemm_row_of_c(g, row) + column;
-    ahead->c = f->c + at;
-    ahead->beside = f->add ? f->add + at : f->z ? f->z + at : ahead->c;
     ahead->row = f->c_row ? f->c_row : g->n;
+    ahead->c = f->c + at;
+    ahead->beside = f->add ? f->add + at : f->z ? f->z + at : ahead->c + l->isa->mr / 2 * ahead->row;
 }
 
 /* A column panel of B over one span: packed ([length][nr]), or packed when it is used. */
@@ -293,7 +295,7 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
                 tile.kept = run.packed;
             }
             ask_for_b(g, l, b, p, length, i, n_panels, &tile.ahead);
-            if (finishes) ask_for_c(g, row, j * nr, &tile.ahead);
+            if (finishes) ask_for_c(g, l, row, j * nr, &tile.ahead);
             if (in_c) {
                 tile.c_row = tile.ahead.row;
                 tile.c = g->finish.c + row * tile.c_row + j * nr;
@@ -309,7 +311,7 @@ static panel panel_on_the_way(const vg_gemm *g, const layout *l, part mine, int6
                               float *run)
 {
     const int64_t nr = l->isa->nr;
-    const bool is_last = j + 1 == mine.end_column; /* then the first one's next span follows */
+    const bool is_last = j + 1 == mine.end_column && start + length < l->k; /* then the first one's next span follows */
     const float *here = g->b + j * nr * g->b_column + start * g->b_step, *next = here + nr * g->b_column;
     if (is_last) next = g->b + mine.first_column * nr * g->b_column + (start + length) * g->b_step;
     return (panel){here, next, run};

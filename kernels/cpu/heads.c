@@ -69,7 +69,7 @@ static void run_heads(const vg_stream *stream, const vg_node *node, bias_part *o
     const vg_stream alone = {.n_threads = 1};
     const int64_t work = s.n * s.size * s.width;
     float *workspace = (float *)node->workspace + sums_of(node);
-#pragma omp parallel for num_threads(stream->n_threads) if (work > VG_CPU_FEW) schedule(dynamic)
+#pragma omp parallel for num_threads(stream->n_threads) if (work > VG_CPU_FEW) schedule(static)
     for (int64_t h = 0; h < s.heads; h++) {
         vg_gemm g = p.first;
         g.a += h * p.a;
