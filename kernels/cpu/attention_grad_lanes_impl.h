@@ -10,16 +10,20 @@
 
 #include "kernels/cpu/attention_lanes_impl.h"
 
+/* Of scores that dQ gets at a time: it is loaded and stored for each time. */
+enum { PANELS = 4 };
+
 typedef struct grad_work {
     attn_sizes s;
     bool in_passing;         /* one block of queries meets each panel once: it packs and writes it, in one place */
+    bool in_place;           /* rows of keys are read where they lie */
     float *keys, *values;    /* panels [D][COLUMNS] */
     float *copied;           /* rows of keys [columns][padded D], unless they are read where they lie */
-    attn_segment key_rows;   /* those or these, of the first column of the arrays on */
     float *dk, *dv;          /* [columns][padded D] */
     float *left_q, *left_do; /* [GROUPS] of [D / COLUMNS][rows][COLUMNS]; q times scale / ln 2 */
     float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
-    float *p, *ds;           /* [GROUPS * rows][COLUMNS] */
+    float *p, *ds;           /* [GROUPS * rows][COLUMNS] of the panel at hand */
+    float *ds_run;           /* [PANELS] of the latter, until dq gets them */
     float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> + dsums * sums */
     uint32_t *block;         /* [GROUPS * rows] attn_block_of each */
     const float *dsums;      /* of the queries at hand, or NULL */
@@ -45,7 +49,7 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
     w->d_o = cut(&c, block * wide);
     w->dq = cut(&c, block * wide);
     w->p = cut(&c, block * COLUMNS);
-    w->ds = cut(&c, block * COLUMNS);
+    w->ds_run = cut(&c, PANELS * block * COLUMNS);
     w->log_sum = cut(&c, block);
     w->delta = cut(&c, block);
     w->block = (uint32_t *)cut(&c, block);
@@ -65,12 +69,8 @@ static void grad_pack_keys(const vg_attn *a, grad_work *w, attn_reader r, int64_
     const size_t bytes = (size_t)((end - begin) * wide) * sizeof(float);
     attn_pack_panels(a, w->keys, &a->k, &a->k2, r, begin, end, origin);
     attn_pack_panels(a, w->values, &a->v, &a->v2, r, begin, end, origin);
-    if (w->in_passing) {
-        w->key_rows = attn_rows_of(a, w->copied, wide, &a->k, &a->k2, r, begin, end);
-        return;
-    }
-    attn_pack_rows(a, w->copied, wide, &a->k, &a->k2, r, begin, end, origin);
-    w->key_rows = (attn_segment){.rows = w->copied, .stride = wide};
+    if (!w->in_place) attn_pack_rows(a, w->copied, wide, &a->k, &a->k2, r, begin, end, 0);
+    if (w->in_passing) return;
     memset(w->dk + at, 0, bytes);
     memset(w->dv + at, 0, bytes);
 }
@@ -189,25 +189,43 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     if (g->dbias) grad_add(g->dbias + at, a->keys, w->ds, COLUMNS, n, left, 1.0F);
 }
 
-/* dQ gets the seen columns begin..end-1 of the panel at `column`, `at` columns behind the first of the arrays. */
-static void grad_queries(const grad_work *w, int64_t n, int64_t column, int64_t at, int64_t begin, int64_t end)
+/* Columns begin..end-1, of one segment, as rows. */
+static attn_segment grad_key_rows(const vg_attn *a, const grad_work *w, attn_reader r, int64_t begin, int64_t end)
 {
-    begin = begin < column ? 0 : begin - column;
-    end = end > column + COLUMNS ? COLUMNS : end - column;
-    const int64_t size = w->s.padded_size, row = w->key_rows.stride;
-    for (int64_t d = 0; d < size && begin < end; d += COLUMNS)
-        for (int64_t i = 0; i < n; i += w->s.rows) {
-            const int rows = group_rows(&w->s, i, n);
+    attn_segment s[2];
+    if (!w->in_place) return (attn_segment){.rows = w->copied + begin * w->s.row, .stride = w->s.row};
+    attn_segments(a, &a->k, &a->k2, r, begin, end, s);
+    return s[begin < a->n_first ? 0 : 1];
+}
+
+/* dQ gets columns begin..end-1 of the panels that wait: a run inside one, or one that begins with one. */
+static void grad_queries_run(const grad_work *w, const attn_segment *keys, int64_t n, int64_t begin, int64_t end)
+{
+    const int64_t size = w->s.padded_size, panel = GROUPS * w->s.rows * COLUMNS;
+    for (int64_t d = 0; d < size; d += COLUMNS)
+        for (int64_t i = 0; i < n; i += w->s.rows)
             product_along(&(tile){.n_k = end - begin,
-                                  .a = w->ds + i * COLUMNS + begin,
-                                  .b = w->key_rows.rows + (at + begin) * row + d,
-                                  .b_row = row,
+                                  .a = w->ds_run + begin / COLUMNS % PANELS * panel + i * COLUMNS + begin % COLUMNS,
+                                  .a_chunk = panel,
+                                  .b = keys->rows + d,
+                                  .b_row = keys->stride,
                                   .c = w->dq + i * w->s.row + d,
                                   .c_row = w->s.row,
                                   .add = true,
                                   .ahead = w->ahead},
-                          rows, size - d < COLUMNS ? size - d : COLUMNS);
-        }
+                          group_rows(&w->s, i, n), size - d < COLUMNS ? size - d : COLUMNS);
+}
+
+/* The same for those that are seen, begin..end-1 of one segment. */
+static void grad_queries(const vg_attn *a, const grad_work *w, attn_reader r, int64_t n, int64_t begin, int64_t end)
+{
+    while (begin < end) {
+        const int64_t inside = begin % COLUMNS,
+                      stop = inside && begin - inside + COLUMNS < end ? begin - inside + COLUMNS : end;
+        const attn_segment keys = grad_key_rows(a, w, r, begin, stop);
+        grad_queries_run(w, &keys, n, begin, stop);
+        begin = stop;
+    }
 }
 
 /* A panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
@@ -236,9 +254,14 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
     grad_rows(g, w, r.head, first, n, column, left);
     if (g->dv.data || g->dv2.data) grad_keys(w, n, left, w->p, w->d_o, w->dv + at * w->s.row);
     if (g->dk.data || g->dk2.data) grad_keys(w, n, left, w->ds, w->q, w->dk + at * w->s.row);
-    if (!g->dq.data) return;
-    grad_queries(w, n, column, at, 0, w->seen.first_end);
-    grad_queries(w, n, column, at, a->n_first, w->seen.second_end);
+}
+
+/* Columns begin..end-1, whose panels wait. */
+static void grad_run(const vg_attn *a, const grad_work *w, attn_reader r, int64_t n, int64_t begin, int64_t end)
+{
+    const int64_t second = begin < a->n_first ? a->n_first : begin;
+    grad_queries(a, w, r, n, begin, end < w->seen.first_end ? end : w->seen.first_end);
+    grad_queries(a, w, r, n, second, end < w->seen.second_end ? end : w->seen.second_end);
 }
 
 /* While a panel of a wide head is multiplied, what the next one reads and writes is asked for, or the next part's
@@ -281,8 +304,12 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64
             *w->ahead = grad_ahead_of_panel(g, w, r, column);
             grad_pack_keys(a, w, r, column, stop, column);
         }
+        const int64_t waiting = column / COLUMNS % PANELS;
+        w->ds = w->ds_run + waiting * GROUPS * w->s.rows * COLUMNS;
         grad_panel(g, w, r, first, n, column, w->in_passing ? 0 : column);
         if (w->in_passing) grad_write_keys(g, w, r, column, stop, column);
+        if (g->dq.data && (waiting == PANELS - 1 || stop == end))
+            grad_run(a, w, r, n, column - waiting * COLUMNS, stop);
     }
     write_rows(&g->dq, NULL, r.slot, a->n_queries, first, r.head, a->size, w->dq, w->s.row, n, a->scale);
 }
@@ -323,6 +350,7 @@ static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, cons
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
     attn_reader r = {.image = part->image, .slot = slots.first, .head = part->head};
     w.in_passing = slots.end - slots.first == 1 && a->n_queries <= GROUPS * w.s.rows && a->n_queries > 0;
+    w.in_place = w.in_passing && attn_is_in_place(a);
     rows_ahead ahead = {0};
     w.ahead = &ahead;
     w.next = next;

@@ -198,13 +198,19 @@ static void attn_pack_rows(const vg_attn *a, float *rows, int64_t row, const vg_
         pack_rows(rows + (s[i].first - origin) * row, row, s[i].rows, s[i].stride, s[i].n, a->size);
 }
 
-/* Columns begin..end-1 of a wide head where they lie, if they are whole vectors of one segment; else copied as rows. */
+/* Rows of a wide head are read where they lie, if they are whole vectors. */
+static bool attn_is_in_place(const vg_attn *a)
+{
+    return a->size >= WIDE && a->size % VF_LANES == 0;
+}
+
+/* Columns begin..end-1 where they lie, if they may and are of one segment; else copied as rows. */
 static attn_segment attn_rows_of(const vg_attn *a, float *copy, int64_t row, const vg_heads *of_image,
                                  const vg_heads *of_slot, attn_reader r, int64_t begin, int64_t end)
 {
     attn_segment s[2];
     attn_segments(a, of_image, of_slot, r, begin, end, s);
-    if (a->size >= WIDE && a->size % VF_LANES == 0 && s[1].n == 0) return s[0];
+    if (attn_is_in_place(a) && s[1].n == 0) return s[0];
     attn_pack_rows(a, copy, row, of_image, of_slot, r, begin, end, begin);
     return (attn_segment){.rows = copy, .stride = row, .first = begin, .n = end - begin};
 }
