@@ -15,19 +15,20 @@ enum { PANELS = 4 };
 
 typedef struct grad_work {
     attn_sizes s;
-    bool in_passing;         /* one block of queries meets each panel once: it packs and writes it, in one place */
-    bool in_place;           /* rows of keys are read where they lie */
-    float *keys, *values;    /* panels [D][COLUMNS] */
-    float *copied;           /* rows of keys [columns][padded D], unless they are read where they lie */
-    float *dk, *dv;          /* [columns][padded D] */
-    float *left_q, *left_do; /* [GROUPS] of [D / COLUMNS][rows][COLUMNS]; q times scale / ln 2 */
-    float *q, *d_o, *dq;     /* [GROUPS * rows][padded D] */
-    float *p, *ds;           /* [GROUPS * rows][COLUMNS] of the panel at hand */
-    float *ds_run;           /* [PANELS] of the latter, until dq gets them */
-    float *log_sum, *delta;  /* [GROUPS * rows] in units of log 2; <dO, O> + dsums * sums */
-    uint32_t *block;         /* [GROUPS * rows] attn_block_of each */
-    const float *dsums;      /* of the queries at hand, or NULL */
-    vg_attn_seen seen;       /* of the slot at hand */
+    bool in_passing;        /* one block of queries meets each panel once: it packs and writes it, in one place */
+    bool in_place;          /* rows of keys are read where they lie */
+    float *keys, *values;   /* panels [D][COLUMNS] */
+    float *copied;          /* rows of keys [columns][padded D], unless they are read where they lie */
+    float *dk, *dv;         /* [columns][padded D] */
+    float *left_q;          /* [D / COLUMNS][queries of the block][COLUMNS], times scale / ln 2 */
+    float *q, *d_o;         /* the same as they are */
+    float *dq;              /* [GROUPS * rows][padded D] */
+    float *p, *ds;          /* [GROUPS * rows][COLUMNS] of the panel at hand */
+    float *ds_run;          /* [PANELS] of the latter, until dq gets them */
+    float *log_sum, *delta; /* [GROUPS * rows] in units of log 2; <dO, O> + dsums * sums */
+    uint32_t *block;        /* [GROUPS * rows] attn_block_of each */
+    const float *dsums;     /* of the queries at hand, or NULL */
+    vg_attn_seen seen;      /* of the slot at hand */
     vg_keep keep;
     rows_ahead *ahead;
     const vg_attn_part *next; /* or NULL */
@@ -44,9 +45,8 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
     w->dk = cut(&c, w->s.columns * wide);
     w->dv = cut(&c, w->s.columns * wide);
     w->left_q = cut(&c, block * w->s.chunked_size);
-    w->left_do = cut(&c, block * w->s.chunked_size);
-    w->q = cut(&c, block * wide);
-    w->d_o = cut(&c, block * wide);
+    w->q = cut(&c, block * w->s.chunked_size);
+    w->d_o = cut(&c, block * w->s.chunked_size);
     w->dq = cut(&c, block * wide);
     w->p = cut(&c, block * COLUMNS);
     w->ds_run = cut(&c, PANELS * block * COLUMNS);
@@ -103,33 +103,36 @@ static void grad_write_keys(const vg_attn_grad *g, const grad_work *w, attn_read
                1.0F);
 }
 
-/* Queries first..first+n-1 of a slot: their rows in every layout, and what the softmax left behind. */
+/* <dO, O> of the row i of n. */
+static float grad_delta(const vg_attn *a, const grad_work *w, const float *o, int64_t i, int64_t n)
+{
+    vf sum = vf_set(0.0F);
+    for (int64_t d = 0; d < a->size; d += VF_LANES) {
+        const float *d_o = w->d_o + d / COLUMNS * n * COLUMNS + i * COLUMNS + d % COLUMNS;
+        sum = vf_fma(load_some(o + d, a->size - d), load_some(d_o, a->size - d), sum);
+    }
+    return vf_sum(sum);
+}
+
+/* Queries first..first+n-1 of a slot, and what the softmax left behind. */
 static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot, int64_t head, int64_t first, int64_t n)
 {
     const vg_attn *a = &g->a;
-    const int64_t wide = w->s.row, o_stride = a->heads * a->size;
+    const int64_t o_stride = a->heads * a->size;
     const int64_t at = (slot * a->n_queries + first) * o_stride + head * a->size;
     const int64_t row = (slot * a->heads + head) * a->n_queries + first;
     const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
-    pack_rows(w->q, wide, q, a->q.stride, n, a->size);
-    pack_rows(w->d_o, wide, g->d_o + at, o_stride, n, a->size);
-    for (int64_t i = 0; i < n; i += w->s.rows) {
-        const int64_t rows = n - i < w->s.rows ? n - i : w->s.rows;
-        pack_left(w->left_q + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, rows, a->size,
-                  a->scale * LOG2_E);
-        pack_left(w->left_do + i * w->s.chunked_size, g->d_o + at + i * o_stride, o_stride, rows, a->size, 1.0F);
-    }
-    pack_rows(w->dq, wide, a->o + at, o_stride, n, a->size); /* for a moment, until dq is needed */
+    pack_left(w->left_q, q, a->q.stride, n, a->size, a->scale * LOG2_E);
+    pack_left(w->q, q, a->q.stride, n, a->size, 1.0F);
+    pack_left(w->d_o, g->d_o + at, o_stride, n, a->size, 1.0F);
     w->dsums = g->dsums ? g->dsums + row : NULL;
     for (int64_t i = 0; i < n; i++) {
-        vf sum = vf_set(0.0F);
-        for (int64_t d = 0; d < w->s.padded_size; d += VF_LANES)
-            sum = vf_fma(vf_load(w->dq + i * wide + d), vf_load(w->d_o + i * wide + d), sum);
-        w->delta[i] = vf_sum(sum) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
+        w->delta[i] =
+            grad_delta(a, w, a->o + at + i * o_stride, i, n) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
         w->log_sum[i] = a->lse[row + i] * LOG2_E;
         w->block[i] = attn_block_of(a, head, first + i);
     }
-    memset(w->dq, 0, (size_t)(n * wide) * sizeof(float));
+    memset(w->dq, 0, (size_t)(n * w->s.row) * sizeof(float));
 }
 
 /* One row of a panel, of which `width` columns matter: p becomes the kept probabilities, ds the gradient of the scores.
@@ -228,19 +231,21 @@ static void grad_queries(const vg_attn *a, const grad_work *w, attn_reader r, in
     }
 }
 
-/* A panel's rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
+/* A panel's `left` rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
 static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows, float *out)
 {
-    product_across(&(tile){.n_k = n,
-                           .a = scores,
-                           .a_chunk = COLUMNS * COLUMNS,
-                           .b = rows,
-                           .b_row = w->s.row,
-                           .c = out,
-                           .c_row = w->s.row,
-                           .add = !w->in_passing,
-                           .ahead = w->ahead},
-                   left, w->s.padded_size);
+    const int64_t size = w->s.padded_size;
+    for (int64_t d = 0; d < size; d += COLUMNS)
+        product_across(&(tile){.n_k = n,
+                               .a = scores,
+                               .a_chunk = COLUMNS * COLUMNS,
+                               .b = rows + d * n,
+                               .b_row = COLUMNS,
+                               .c = out + d,
+                               .c_row = w->s.row,
+                               .add = !w->in_passing,
+                               .ahead = w->ahead},
+                       left, size - d < COLUMNS ? size - d : COLUMNS);
 }
 
 /* A panel of keys, `at` columns behind the first of the arrays, against a block of n queries. */
@@ -250,7 +255,7 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
     const vg_attn *a = &g->a;
     const int64_t left = a->keys - column < COLUMNS ? a->keys - column : COLUMNS, width = round_up(left, VF_LANES);
     score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, width, w->p, COLUMNS, 0, w->ahead);
-    score_panel(&w->s, a->size, w->left_do, n, w->values + at * a->size, width, w->ds, COLUMNS, 0, w->ahead);
+    score_panel(&w->s, a->size, w->d_o, n, w->values + at * a->size, width, w->ds, COLUMNS, 0, w->ahead);
     grad_rows(g, w, r.head, first, n, column, left);
     if (g->dv.data || g->dv2.data) grad_keys(w, n, left, w->p, w->d_o, w->dv + at * w->s.row);
     if (g->dk.data || g->dk2.data) grad_keys(w, n, left, w->ds, w->q, w->dk + at * w->s.row);

@@ -73,7 +73,7 @@ typedef struct attn_work {
     rows_ahead *ahead; /* nothing in passing, unless wide: such rows lie side by side, where the hardware follows */
     float *keys;       /* panels [D][COLUMNS] */
     float *values;     /* [columns][row] */
-    float *queries;    /* [groups] of [D / COLUMNS][rows][COLUMNS], times scale / ln 2 */
+    float *queries;    /* [D / COLUMNS][queries of the block][COLUMNS], times scale / ln 2 */
     float *scores;     /* [groups] of [panels][rows][COLUMNS] */
     float *sums;       /* [groups * rows][row] */
 } attn_work;
@@ -318,9 +318,9 @@ static inline int group_rows(const attn_sizes *s, int64_t i, int64_t n)
     return (int)(n - i < s->rows ? n - i : s->rows);
 }
 
-/* A block of n queries times a panel of keys [D][COLUMNS], of which `width` columns matter. The scores of a group lie
- * from its first query times `row` on, [panels][rows][COLUMNS], and these at `column` of them. A piece of D at a time,
- * which stays near while all groups use it. */
+/* A block of n queries [D / COLUMNS][n][COLUMNS] times a panel of keys [D][COLUMNS], of which `width` columns matter.
+ * The scores of a group lie from its first query times `row` on, [panels][rows][COLUMNS], and these at `column` of
+ * them. A piece of D at a time, which stays near while all groups use it. */
 static void score_panel(const attn_sizes *s, int64_t size, const float *queries, int64_t n, const float *panel,
                         int64_t width, float *scores, int64_t row, int64_t column, rows_ahead *ahead)
 {
@@ -328,8 +328,8 @@ static void score_panel(const attn_sizes *s, int64_t size, const float *queries,
         for (int64_t i = 0; i < n; i += s->rows) {
             const int rows = group_rows(s, i, n);
             product_along(&(tile){.n_k = size - d < PIECE ? size - d : PIECE,
-                                  .a = queries + i * s->chunked_size + d * rows,
-                                  .a_chunk = rows * COLUMNS,
+                                  .a = queries + d * n + i * COLUMNS,
+                                  .a_chunk = n * COLUMNS,
                                   .b = panel + d * COLUMNS,
                                   .b_row = COLUMNS,
                                   .c = scores + i * row + column * rows,
@@ -440,9 +440,7 @@ static void attend_block(const vg_attn *a, const attn_work *w, attn_reader r, in
     const vg_keep keep = attn_keep_of(a, slot);
     softened rest[GROUPS * ROWS];
     const float *q = vg_heads_row(&a->q, slot, a->n_queries, first, head, a->size);
-    for (int64_t i = 0; i < n; i += w->s.rows)
-        pack_left(w->queries + i * w->s.chunked_size, q + i * a->q.stride, a->q.stride, group_rows(&w->s, i, n),
-                  a->size, a->scale * LOG2_E);
+    pack_left(w->queries, q, a->q.stride, n, a->size, a->scale * LOG2_E);
     score(a, w, r, n, end);
     soften_block(a, w, &seen, &keep, head, first, n, rest);
     weigh(a, w, r, n, 0, seen.first_end, false);
