@@ -10,7 +10,7 @@
 
 #include "kernels/cpu/attention_lanes_impl.h"
 
-/* Of scores that dQ gets at a time: it is loaded and stored for each time. */
+/* Panels that dQ gets at a time: for each time it is loaded and stored. */
 enum { PANELS = 4 };
 
 typedef struct grad_work {
@@ -21,7 +21,7 @@ typedef struct grad_work {
     float *copied;          /* rows of keys [columns][padded D], unless they are read where they lie */
     float *dk, *dv;         /* [columns][padded D] */
     float *left_q;          /* [D / COLUMNS][queries of the block][COLUMNS], times scale / ln 2 */
-    float *q, *d_o;         /* the same as they are */
+    float *q, *d_o;         /* q and dO the same way, as they are */
     float *dq;              /* [GROUPS * rows][padded D] */
     float *p, *ds;          /* [GROUPS * rows][COLUMNS] of the panel at hand */
     float *ds_run;          /* [PANELS] of the latter, until dq gets them */
@@ -103,7 +103,7 @@ static void grad_write_keys(const vg_attn_grad *g, const grad_work *w, attn_read
                1.0F);
 }
 
-/* <dO, O> of the row i of n. */
+/* <dO, O> of row i of n. */
 static float grad_delta(const vg_attn *a, const grad_work *w, const float *o, int64_t i, int64_t n)
 {
     vf sum = vf_set(0.0F);
@@ -223,16 +223,25 @@ static void grad_queries_run(const grad_work *w, const attn_segment *keys, int64
 static void grad_queries(const vg_attn *a, const grad_work *w, attn_reader r, int64_t n, int64_t begin, int64_t end)
 {
     while (begin < end) {
-        const int64_t inside = begin % COLUMNS,
-                      stop = inside && begin - inside + COLUMNS < end ? begin - inside + COLUMNS : end;
+        const int64_t inside = begin % COLUMNS, panel_end = begin - inside + COLUMNS;
+        const int64_t stop = inside && panel_end < end ? panel_end : end;
         const attn_segment keys = grad_key_rows(a, w, r, begin, stop);
         grad_queries_run(w, &keys, n, begin, stop);
         begin = stop;
     }
 }
 
+/* Where a panel's rows of dK or dV go. */
+typedef struct grad_rows_to {
+    float *rows;
+    int64_t stride;
+    const float *plus;
+    float factor;
+} grad_rows_to;
+
 /* A panel's `left` rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
-static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows, float *out)
+static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows,
+                      const grad_rows_to *to)
 {
     const int64_t size = w->s.padded_size;
     for (int64_t d = 0; d < size; d += COLUMNS)
@@ -241,11 +250,30 @@ static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *
                                .a_chunk = COLUMNS * COLUMNS,
                                .b = rows + d * n,
                                .b_row = COLUMNS,
-                               .c = out + d,
-                               .c_row = w->s.row,
+                               .c = to->rows + d,
+                               .c_row = to->stride,
                                .add = !w->in_passing,
-                               .ahead = w->ahead},
+                               .ahead = w->ahead,
+                               .factor = to->factor,
+                               .plus = to->plus ? to->plus + d : NULL},
                        left, size - d < COLUMNS ? size - d : COLUMNS);
+}
+
+/* Whole panels of the image that the block meets alone are written at once; others gather in an array. */
+static bool grad_is_at_once(const vg_attn *a, const grad_work *w, int64_t column)
+{
+    return w->in_place && column + COLUMNS <= a->n_first;
+}
+
+static grad_rows_to grad_rows_to_of(const vg_attn *a, const grad_work *w, attn_reader r, const vg_heads *x,
+                                    const vg_heads *acc, int64_t column, float *array, float factor)
+{
+    if (!x->data || !grad_is_at_once(a, w, column))
+        return (grad_rows_to){.rows = array, .stride = w->s.row, .factor = 1.0F};
+    return (grad_rows_to){.rows = vg_heads_row(x, r.image, a->n_first, column, r.head, a->size),
+                          .stride = x->stride,
+                          .plus = acc->data ? vg_heads_row(acc, r.image, a->n_first, column, r.head, a->size) : NULL,
+                          .factor = factor};
 }
 
 /* A panel of keys, `at` columns behind the first of the arrays, against a block of n queries. */
@@ -257,8 +285,14 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
     score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, width, w->p, COLUMNS, 0, w->ahead);
     score_panel(&w->s, a->size, w->d_o, n, w->values + at * a->size, width, w->ds, COLUMNS, 0, w->ahead);
     grad_rows(g, w, r.head, first, n, column, left);
-    if (g->dv.data || g->dv2.data) grad_keys(w, n, left, w->p, w->d_o, w->dv + at * w->s.row);
-    if (g->dk.data || g->dk2.data) grad_keys(w, n, left, w->ds, w->q, w->dk + at * w->s.row);
+    if (g->dv.data || g->dv2.data) {
+        const grad_rows_to to = grad_rows_to_of(a, w, r, &g->dv, &g->acc_v, column, w->dv + at * w->s.row, 1.0F);
+        grad_keys(w, n, left, w->p, w->d_o, &to);
+    }
+    if (g->dk.data || g->dk2.data) {
+        const grad_rows_to to = grad_rows_to_of(a, w, r, &g->dk, &g->acc_k, column, w->dk + at * w->s.row, a->scale);
+        grad_keys(w, n, left, w->ds, w->q, &to);
+    }
 }
 
 /* Columns begin..end-1, whose panels wait. */
@@ -312,7 +346,7 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64
         const int64_t waiting = column / COLUMNS % PANELS;
         w->ds = w->ds_run + waiting * GROUPS * w->s.rows * COLUMNS;
         grad_panel(g, w, r, first, n, column, w->in_passing ? 0 : column);
-        if (w->in_passing) grad_write_keys(g, w, r, column, stop, column);
+        if (w->in_passing && !grad_is_at_once(a, w, column)) grad_write_keys(g, w, r, column, stop, column);
         if (g->dq.data && (waiting == PANELS - 1 || stop == end))
             grad_run(a, w, r, n, column - waiting * COLUMNS, stop);
     }

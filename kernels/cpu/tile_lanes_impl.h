@@ -25,6 +25,8 @@ typedef struct tile {
     int64_t c_row;
     bool add;
     rows_ahead *ahead;
+    float factor;      /* across alone, where c may lie far: what is stored is plus, if any, + factor * that */
+    const float *plus; /* like c */
 } tile;
 
 static inline __attribute__((always_inline)) void tile_body(const tile *t, const float *a, int64_t column, float *c,
@@ -32,18 +34,17 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
                                                             const int a_step)
 {
     const int64_t b_row = t->b_row, c_row = t->c_row;
+    const bool across = a_row == 1;
+    const vf factor = vf_set(t->factor);
     const float *b = t->b + column;
     vf sum[ROWS > SIDE ? ROWS : SIDE][VECTORS];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) sum[i][v] = t->add ? vf_load(c + i * c_row + v * VF_LANES) : vf_set(0.0F);
-    /* Into the first-level cache what is stored behind the products, or, where that was loaded, what most likely comes
-     * next. */
-    const float *soon = t->add ? c + rows * c_row : c;
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) __builtin_prefetch(soon + i * c_row + v * VF_LANES, 1);
+    for (int i = 0; across && i < rows; i++)
+        for (int v = 0; v < vectors; v++) __builtin_prefetch(c + i * c_row + v * VF_LANES, 1);
     for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
         const int n = left < COLUMNS ? (int)left : COLUMNS;
         const float *x = a;
@@ -62,7 +63,14 @@ static inline __attribute__((always_inline)) void tile_body(const tile *t, const
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) vf_store(c + i * c_row + v * VF_LANES, sum[i][v]);
+        for (int v = 0; v < vectors; v++) {
+            float *to = c + i * c_row + v * VF_LANES;
+            if (across && t->plus)
+                sum[i][v] = vf_fma(sum[i][v], factor, vf_load(t->plus + (to - t->c)));
+            else if (across)
+                sum[i][v] = sum[i][v] * factor;
+            vf_store(to, sum[i][v]);
+        }
 }
 
 #define TILE(rows)                                                            \
