@@ -79,6 +79,10 @@ bool vg_options_bf16(const vg_options *o);
 /* XXH3 of the options that shape the bits of the weights. */
 vg_status vg_options_hash(const vg_options *o, uint64_t *hash);
 
+/* Says of the first option that shapes the bits and is not the same in both what it was then and is now; adds nothing
+ * where there is none. */
+vg_status vg_options_difference(const vg_options *then, const vg_options *now, vg_text *out);
+
 /* One line per option with its default and range, for --help. */
 vg_status vg_options_help(vg_text *out);
 

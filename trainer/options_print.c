@@ -94,6 +94,35 @@ vg_status vg_options_hash(const vg_options *o, uint64_t *hash)
     return st;
 }
 
+static vg_status row_difference(const vg_option *row, const char *prefix, const void *then, const void *now,
+                                vg_text *out)
+{
+    vg_text was = {0}, is = {0};
+    vg_status st = print_value(row, then, &was);
+    if (st == VG_OK) st = print_value(row, now, &is);
+    if (st == VG_OK && strcmp(was.data, is.data) != 0)
+        st = vg_text_add(out, "%s%s was %s and is %s", prefix, row->key, was.data, is.data);
+    free(was.data);
+    free(is.data);
+    return st;
+}
+
+vg_status vg_options_difference(const vg_options *then, const vg_options *now, vg_text *out)
+{
+    const size_t before = out->length;
+    for (int i = 0; i < VG_N_OPTIONS && out->length == before; i++)
+        if (vg_option_rows[i].reach == VG_REACH_BITS) VG_TRY(row_difference(&vg_option_rows[i], "", then, now, out));
+    for (int s = 0; s < then->n_stages && s < now->n_stages; s++)
+        for (int i = 0; i < VG_N_STAGE_OPTIONS && out->length == before; i++) {
+            char prefix[32];
+            snprintf(prefix, sizeof prefix, "schedule.%d.", s);
+            VG_TRY(row_difference(&vg_stage_rows[i], prefix, &then->schedule[s], &now->schedule[s], out));
+        }
+    if (out->length == before && then->n_stages != now->n_stages)
+        VG_TRY(vg_text_add(out, "the schedule had %d stages and has %d", then->n_stages, now->n_stages));
+    return VG_OK;
+}
+
 static vg_status help_rows(const vg_option *rows, int n, const char *indent, vg_text *out)
 {
     for (int i = 0; i < n; i++) {

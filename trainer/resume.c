@@ -181,20 +181,40 @@ static vg_status check_same_input(const vg_checkpoint_info *info, const char *pa
     return VG_OK;
 }
 
-static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)
+/* What is another one in the configuration; nothing where that cannot be told. */
+static void add_difference(const vg_run *r, const vg_checkpoint_info *info, vg_text *out)
+{
+    vg_options then;
+    const char *text = info->configuration;
+    if (vg_options_parse(&then, text, strlen(text), "configuration", NULL, 0) != VG_OK) return;
+    (void)vg_options_difference(&then, r->o, out);
+    vg_options_release(&then);
+}
+
+static vg_status check_same_configuration(const vg_run *r, const vg_checkpoint_info *info, const char *path)
 {
     char hash[24];
+    vg_text difference = {0};
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
+    if (strcmp(info->configuration_hash, hash) == 0) return VG_OK;
+    add_difference(r, info, &difference);
+    const vg_status st = vg_fail(VG_E_CONFIG,
+                                 "%s was trained with another configuration%s%s; choose another run.folder, or add "
+                                 "--allow-new-bits to go on from it",
+                                 path, difference.length ? ": " : "", difference.length ? difference.data : "");
+    free(difference.data);
+    return st;
+}
+
+static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)
+{
     const char *profile = vg_compute_profile(&r->compute);
     if (strcmp(info->profile, profile) != 0)
         vg_log_root(
             "warning: %s was computed with '%s', this run goes on with '%s': its bits are those of neither alone", path,
             info->profile, profile);
-    VG_CHECK(strcmp(info->configuration_hash, hash) == 0 || allow_new_bits, VG_E_CONFIG,
-             "%s was trained with another configuration; choose another run.folder, or add --allow-new-bits to go on "
-             "from it",
-             path);
     if (!allow_new_bits) {
+        VG_TRY(check_same_configuration(r, info, path));
         VG_TRY(check_same_input(info, path, DATA, vg_split_hash(r->train_split), "data.train_split"));
         VG_TRY(check_same_input(info, path, VG_TOKENIZER_NUMBER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
     }
