@@ -76,11 +76,11 @@ vg_status vg_options_print(const vg_options *o, vg_text *out);
 /* train.precision is bf16. */
 bool vg_options_bf16(const vg_options *o);
 
-/* XXH3 of the options that shape the bits of the weights. */
+/* XXH3 of what shapes the bits of the weights. */
 vg_status vg_options_hash(const vg_options *o, uint64_t *hash);
 
-/* Says of the first option that shapes the bits and is not the same in both what it was then and is now; adds nothing
- * where there is none. */
+/* Adds the first thing that shapes other bits, such as "train.beta1 was 0.9 and is 0.8"; nothing where there is none.
+ */
 vg_status vg_options_difference(const vg_options *then, const vg_options *now, vg_text *out);
 
 /* One line per option with its default and range, for --help. */

@@ -16,7 +16,7 @@ typedef enum vg_option_type {
     VG_OPTION_names
 } vg_option_type;
 
-typedef enum vg_option_reach { VG_REACH_FREE, VG_REACH_BITS } vg_option_reach;
+typedef enum vg_option_reach { VG_REACH_FREE, VG_REACH_HASHED, VG_REACH_BITS } vg_option_reach;
 
 /* A row of options.def as data. */
 typedef struct vg_option {

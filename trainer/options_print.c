@@ -1,4 +1,4 @@
-/* The configuration as YAML, as a hash, and its rows for people. */
+/* The configuration as YAML, what of it shapes bits, and its rows for people. */
 #include "trainer/options_impl.h"
 
 #include <inttypes.h>
@@ -57,12 +57,11 @@ static vg_status print_value(const vg_option *o, const void *base, vg_text *out)
     }
 }
 
-static vg_status print_options(const vg_options *o, bool bits_only, vg_text *out)
+vg_status vg_options_print(const vg_options *o, vg_text *out)
 {
     const char *section = "";
     for (int i = 0; i < VG_N_OPTIONS; i++) {
         const int length = (int)strcspn(vg_option_rows[i].key, ".");
-        if (bits_only && vg_option_rows[i].reach != VG_REACH_BITS) continue;
         if (strncmp(section, vg_option_rows[i].key, (size_t)length + 1) != 0)
             VG_TRY(vg_text_add(out, "%.*s:\n", length, vg_option_rows[i].key));
         section = vg_option_rows[i].key;
@@ -80,47 +79,62 @@ static vg_status print_options(const vg_options *o, bool bits_only, vg_text *out
     return VG_OK;
 }
 
-vg_status vg_options_print(const vg_options *o, vg_text *out)
+/* What of an option shapes bits: its value, of sets their names, else nothing. */
+static vg_status print_bits(const vg_option *row, const void *base, vg_text *out)
 {
-    return print_options(o, false, out);
+    if (row->reach == VG_REACH_BITS) return print_value(row, base, out);
+    if (row->type != VG_OPTION_names) return VG_OK;
+    const vg_option_list *list = (const void *)((const char *)base + row->offset);
+    for (int i = 0; i < list->n; i++)
+        VG_TRY(vg_text_add(out, "%s%.*s", i ? ", " : "", (int)strcspn(list->items[i], "="), list->items[i]));
+    return VG_OK;
+}
+
+/* A line for each option, as many lines for as many stages. */
+static vg_status print_all_bits(const vg_options *o, vg_text *out)
+{
+    VG_TRY(vg_text_add(out, "schedule: %d stages\n", o->n_stages));
+    for (int i = 0; i < VG_N_OPTIONS; i++) {
+        VG_TRY(vg_text_add(out, "%s: ", vg_option_rows[i].key));
+        VG_TRY(print_bits(&vg_option_rows[i], o, out));
+        VG_TRY(vg_text_add(out, "\n"));
+    }
+    for (int s = 0; s < o->n_stages; s++)
+        for (int i = 0; i < VG_N_STAGE_OPTIONS; i++) {
+            VG_TRY(vg_text_add(out, "schedule.%d.%s: ", s, vg_stage_rows[i].key));
+            VG_TRY(print_value(&vg_stage_rows[i], &o->schedule[s], out));
+            VG_TRY(vg_text_add(out, "\n"));
+        }
+    return VG_OK;
 }
 
 vg_status vg_options_hash(const vg_options *o, uint64_t *hash)
 {
     vg_text text = {0};
-    const vg_status st = print_options(o, true, &text);
+    const vg_status st = print_all_bits(o, &text);
     if (st == VG_OK) *hash = XXH3_64bits(text.data, text.length);
     free(text.data);
     return st;
 }
 
-static vg_status row_difference(const vg_option *row, const char *prefix, const void *then, const void *now,
-                                vg_text *out)
-{
-    vg_text was = {0}, is = {0};
-    vg_status st = print_value(row, then, &was);
-    if (st == VG_OK) st = print_value(row, now, &is);
-    if (st == VG_OK && strcmp(was.data, is.data) != 0)
-        st = vg_text_add(out, "%s%s was %s and is %s", prefix, row->key, was.data, is.data);
-    free(was.data);
-    free(is.data);
-    return st;
-}
-
 vg_status vg_options_difference(const vg_options *then, const vg_options *now, vg_text *out)
 {
-    const size_t before = out->length;
-    for (int i = 0; i < VG_N_OPTIONS && out->length == before; i++)
-        if (vg_option_rows[i].reach == VG_REACH_BITS) VG_TRY(row_difference(&vg_option_rows[i], "", then, now, out));
-    for (int s = 0; s < then->n_stages && s < now->n_stages; s++)
-        for (int i = 0; i < VG_N_STAGE_OPTIONS && out->length == before; i++) {
-            char prefix[32];
-            snprintf(prefix, sizeof prefix, "schedule.%d.", s);
-            VG_TRY(row_difference(&vg_stage_rows[i], prefix, &then->schedule[s], &now->schedule[s], out));
+    vg_text a = {0}, b = {0};
+    vg_status st = print_all_bits(then, &a);
+    if (st == VG_OK) st = print_all_bits(now, &b);
+    const char *x = a.data, *y = b.data;
+    while (st == VG_OK && *x) {
+        const int n = (int)strcspn(x, "\n"), m = (int)strcspn(y, "\n"), key = (int)strcspn(x, ":"), from = key + 2;
+        if (n != m || memcmp(x, y, (size_t)n) != 0) {
+            st = vg_text_add(out, "%.*s was %.*s and is %.*s", key, x, n - from, x + from, m - from, y + from);
+            break;
         }
-    if (out->length == before && then->n_stages != now->n_stages)
-        VG_TRY(vg_text_add(out, "the schedule had %d stages and has %d", then->n_stages, now->n_stages));
-    return VG_OK;
+        x += n + 1;
+        y += m + 1;
+    }
+    free(a.data);
+    free(b.data);
+    return st;
 }
 
 static vg_status help_rows(const vg_option *rows, int n, const char *indent, vg_text *out)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 /* Numbers in a manifest: the run stopped before the evaluation of this step; positions whose sample was bad; hashes of
  * what the bits follow from and the configuration only names. */
 #define EVALUATION_DUE "evaluation_due"
@@ -60,11 +62,20 @@ static void say_saved(vg_run *r, const char *path)
     vg_metrics_number(r->metrics, r->saving_step, "save_stall_ms", 1e3 * r->save_stall_s);
 }
 
+/* Of what trains: all records in order, and with sets how many images each has. */
+static uint64_t train_data(const vg_run *r)
+{
+    uint64_t parts[1 + VG_MAX_DATA_SETS] = {vg_split_hash(r->train_split)};
+    const int n_sets = r->o->data_sets.n;
+    for (int k = 0; k < n_sets; k++) parts[1 + k] = (uint64_t)r->stream_sets[k].n_images;
+    return n_sets ? XXH3_64bits(parts, (size_t)(1 + n_sets) * sizeof *parts) : parts[0];
+}
+
 /* What a checkpoint of this step keeps beside its state; how many those are. */
 static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS])
 {
     int n = 0;
-    numbers[n++] = (vg_checkpoint_number){DATA, vg_hash_number(vg_split_hash(r->train_split))};
+    numbers[n++] = (vg_checkpoint_number){DATA, vg_hash_number(train_data(r))};
     numbers[n++] = (vg_checkpoint_number){VG_TOKENIZER_NUMBER, vg_hash_number(vg_tokenizer_hash(r->tokenizer))};
     if (r->bad_samples) numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
     if (r->evaluated_step == r->step)
@@ -181,28 +192,24 @@ static vg_status check_same_input(const vg_checkpoint_info *info, const char *pa
     return VG_OK;
 }
 
-/* What is another one in the configuration; nothing where that cannot be told. */
-static void add_difference(const vg_run *r, const vg_checkpoint_info *info, vg_text *out)
-{
-    vg_options then;
-    const char *text = info->configuration;
-    if (vg_options_parse(&then, text, strlen(text), "configuration", NULL, 0) != VG_OK) return;
-    (void)vg_options_difference(&then, r->o, out);
-    vg_options_release(&then);
-}
-
+/* Programs of another time may have hashed other options. */
 static vg_status check_same_configuration(const vg_run *r, const vg_checkpoint_info *info, const char *path)
 {
     char hash[24];
+    vg_options then;
     vg_text difference = {0};
     snprintf(hash, sizeof hash, "%016" PRIx64, r->configuration_hash);
     if (strcmp(info->configuration_hash, hash) == 0) return VG_OK;
-    add_difference(r, info, &difference);
-    const vg_status st = vg_fail(VG_E_CONFIG,
-                                 "%s was trained with another configuration%s%s; choose another run.folder, or add "
-                                 "--allow-new-bits to go on from it",
-                                 path, difference.length ? ": " : "", difference.length ? difference.data : "");
+    vg_status st = vg_options_parse(&then, info->configuration, strlen(info->configuration), "configuration", NULL, 0);
+    if (st != VG_OK) return vg_fail_at(st, "%s", path);
+    st = vg_options_difference(&then, r->o, &difference);
+    if (st == VG_OK && difference.length)
+        st = vg_fail(VG_E_CONFIG,
+                     "%s was trained with another configuration: %s; choose another run.folder, or add "
+                     "--allow-new-bits to go on from it",
+                     path, difference.data);
     free(difference.data);
+    vg_options_release(&then);
     return st;
 }
 
@@ -215,7 +222,7 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
             info->profile, profile);
     if (!allow_new_bits) {
         VG_TRY(check_same_configuration(r, info, path));
-        VG_TRY(check_same_input(info, path, DATA, vg_split_hash(r->train_split), "data.train_split"));
+        VG_TRY(check_same_input(info, path, DATA, train_data(r), "data.train_split"));
         VG_TRY(check_same_input(info, path, VG_TOKENIZER_NUMBER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
     }
     VG_CHECK(info->stage < r->o->n_stages && info->stage_step <= r->o->schedule[info->stage].steps, VG_E_CONFIG,

@@ -231,6 +231,29 @@ def checkpoints(bench):
            "configuration: train.beta1 was 0.9", "and is 0.8", "--allow-new-bits")
     expect("another stage", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"schedule.blocks.crop": 0.25}))), CONFIG,
            "schedule.1.crop was 0.5 and is 0.25")
+    moved_data(bench)
+
+
+def moved_data(bench):
+    """Where shards and tokenizer lie does not matter to a run that goes on; what is in them does, and in which set."""
+    for part, images in (("p", "image <= 10"), ("q", "image > 10 and image <= 20"), ("r", "image > 20")):
+        bench.must("shard", "filter", part, "shards", "--name", part, "--where", images)
+    for name, parts in (("few", "p"), ("many", "qr"), ("more", "pq"), ("less", "r")):
+        os.mkdir(bench.path(name))
+        for part in parts:
+            shutil.copy(bench.path(part, f"{part}-00000.h5"), bench.path(name))
+    options = {"run.folder": "sets", "data.sets": "a=few,b=many", "schedule.heads.steps": 1, "schedule.blocks.steps": 1,
+               "schedule.heads.mix": "a=1,b=1", "schedule.blocks.mix": "a=1,b=1"}
+    bench.train(1, options)
+    for old in ("few", "many", "shards", "data/tokenizer"):
+        os.rename(bench.path(old), bench.path(f"{old}-2"))
+    moved = {**options, "data.sets": "a=few-2,b=many-2", "data.shards": "shards-2", "text.tokenizer": "data/tokenizer-2"}
+    done = bench.run("train", "run.yaml", *bench.sets(moved))
+    check("data and tokenizer may move", done.returncode == 0, f"{done.returncode}")
+    expect("a shard that moved to another set", bench.run("train", "run.yaml", *bench.sets({**moved, "data.sets": "a=more,b=less"})),
+           CONFIG, "other content of data.train_split")
+    for old in ("shards", "data/tokenizer"):
+        os.rename(bench.path(f"{old}-2"), bench.path(old))
 
 
 def another_model(bench):

@@ -102,8 +102,34 @@ static void the_hash_knows_what_shapes_the_bits(void **state)
     assert_true(hash_with("train.micro_batch=4") != plain);
     assert_true(hash_with("schedule.a.lr=0.1") != plain);
     assert_true(hash_with("run.folder=elsewhere") == plain);
+    assert_true(hash_with("data.shards=elsewhere") == plain); /* checkpoints tell what is in them */
+    assert_true(hash_with("data.sets=vg=here") == hash_with("data.sets=vg=there"));
+    assert_true(hash_with("data.sets=vg=here") != hash_with("data.sets=ref=here"));
     assert_true(hash_with("data.workers=3") == plain);
     assert_true(hash_with("features.phrases=off") == plain);
+}
+
+static void differ(const char *then, const char *now, const char *expected)
+{
+    vg_options a, b;
+    vg_text text = {0};
+    assert_int_equal(parse(&a, then, NULL, 0), VG_OK);
+    assert_int_equal(parse(&b, now, NULL, 0), VG_OK);
+    assert_int_equal(vg_options_difference(&a, &b, &text), VG_OK);
+    assert_string_equal(text.data ? text.data : "", expected);
+    free(text.data);
+    vg_options_release(&a);
+    vg_options_release(&b);
+}
+
+static void the_first_difference_is_named(void **state)
+{
+    (void)state;
+    differ("train: {seed: 7}\nrun: {folder: a}\ntext: {tokenizer: x}\n", "train: {seed: 7}\nrun: {folder: b}\n", "");
+    differ("train: {seed: 7}\n", "train: {seed: 77}\n", "train.seed was 7 and is 77");
+    differ("data: {sets: {a: x, b: y}}\n", "data: {sets: {a: y}}\n", "data.sets was a, b and is a");
+    differ("schedule: [{name: a, steps: 5}]\n", "schedule: [{name: a, steps: 6}]\n", "schedule.0.steps was 5 and is 6");
+    differ("schedule: [{name: a}]\n", "schedule: [{name: a}, {name: b}]\n", "schedule was 1 stages and is 2 stages");
 }
 
 static void mistakes_are_named_with_their_line(void **state)
@@ -173,6 +199,7 @@ int main(void)
         cmocka_unit_test(stages_are_read_in_order_and_set_by_name),
         cmocka_unit_test(what_is_printed_reads_back_to_the_same),
         cmocka_unit_test(the_hash_knows_what_shapes_the_bits),
+        cmocka_unit_test(the_first_difference_is_named),
         cmocka_unit_test(mistakes_are_named_with_their_line),
         cmocka_unit_test(what_no_configuration_file_could_hold_is_refused),
         cmocka_unit_test(an_empty_file_is_the_defaults),
