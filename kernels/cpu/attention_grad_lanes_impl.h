@@ -304,7 +304,7 @@ static void grad_run(const vg_attn *a, const grad_work *w, attn_reader r, int64_
 }
 
 /* While a panel of a wide head is multiplied, what the next one reads and writes is asked for, or the next part's
- * first, and some of the next part's queries; narrow heads lie side by side, where the hardware follows. */
+ * first, and some of the next part's queries. */
 static rows_ahead grad_ahead_of_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t column)
 {
     const vg_attn *a = &g->a;
@@ -314,7 +314,7 @@ static rows_ahead grad_ahead_of_panel(const vg_attn_grad *g, const grad_work *w,
     const vg_heads o = attn_o_of(a, a->o), d_o = attn_o_of(a, g->d_o);
     const int64_t products = 3 + 2 * ROWS / SIDE; /* three along and two across, whose tiles are smaller */
     rows_ahead ahead = {.size = a->size, .times = products * w->s.groups * w->s.chunked_size / COLUMNS};
-    if (a->size < WIDE || !part) return ahead;
+    if (!part) return ahead;
     const vg_heads *const moved[] = {&a->k, &a->v, &g->dk, &g->dv, &g->acc_k, &g->acc_v};
     for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
         if (i < 4 || moved[i]->data != moved[i - 2]->data)
@@ -340,7 +340,7 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64
     for (int64_t column = 0; column < end; column += COLUMNS) {
         const int64_t stop = end - column < COLUMNS ? end : column + COLUMNS;
         if (w->in_passing) {
-            *w->ahead = grad_ahead_of_panel(g, w, r, column);
+            if (a->size >= WIDE) *w->ahead = grad_ahead_of_panel(g, w, r, column);
             grad_pack_keys(a, w, r, column, stop, column);
         }
         const int64_t waiting = column / COLUMNS % PANELS;
@@ -393,10 +393,8 @@ static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, cons
     rows_ahead ahead = {0};
     w.ahead = &ahead;
     w.next = next;
-    if (!w.in_passing) {
-        if (a->n_queries > 0) ahead = grad_ahead_of(g, &w.s, part, next);
-        grad_pack_keys(a, &w, r, 0, a->n_first, 0);
-    }
+    if (a->n_queries > 0 && (!w.in_passing || attn_is_short(a))) ahead = grad_ahead_of(g, &w.s, part, next);
+    if (!w.in_passing) grad_pack_keys(a, &w, r, 0, a->n_first, 0);
     for (; r.slot < slots.end; r.slot++) grad_slot(g, &w, r);
     if (!w.in_passing) grad_write_keys(g, &w, r, 0, a->n_first, 0);
 }

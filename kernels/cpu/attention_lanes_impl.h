@@ -139,9 +139,9 @@ static void attn_segments(const vg_attn *a, const vg_heads *of_image, const vg_h
 static rows_ahead attn_ahead_of(const vg_attn *a, const attn_sizes *s, const vg_attn_part *part, int products)
 {
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
-    const int64_t groups = (slots.end - slots.first) * ((part->end - part->first) / s->rows + 1);
-    return (rows_ahead){.size = a->size,
-                        .times = 1 + products * groups * s->columns / COLUMNS * s->chunked_size / COLUMNS};
+    const int64_t groups = (slots.end - slots.first) * ((part->end - part->first + s->rows - 1) / s->rows);
+    const int64_t times = products * groups * s->columns / COLUMNS * s->chunked_size / COLUMNS;
+    return (rows_ahead){.size = a->size, .times = times ? times : 1};
 }
 
 /* Queries of a part, in q or what is shaped like it: of all slots where it has all of theirs, else about as many. */
@@ -169,6 +169,12 @@ static void ahead_add_keys(rows_ahead *f, const vg_attn *a, const vg_heads *x, c
 static vg_heads attn_o_of(const vg_attn *a, const float *o)
 {
     return (vg_heads){.data = (float *)o, .stride = a->heads * a->size};
+}
+
+/* Narrow heads lie side by side, where the hardware follows, unless they end before it does. */
+static bool attn_is_short(const vg_attn *a)
+{
+    return a->size < WIDE && a->keys <= COLUMNS;
 }
 
 /* What an attention reads. */
@@ -492,12 +498,9 @@ static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_
     w.in_passing = slots.end - slots.first == 1 && part->end - part->first <= block;
     rows_ahead ahead = {0};
     w.ahead = &ahead;
-    if (w.in_passing) {
-        if (a->size >= WIDE) ahead = attention_ahead_in_passing(a, &w.s, part, next);
-    } else {
-        ahead = attention_ahead_of(a, &w.s, part, next);
-        attn_pack(a, &w, r, 0, a->n_first);
-    }
+    if (w.in_passing && a->size >= WIDE) ahead = attention_ahead_in_passing(a, &w.s, part, next);
+    if (!w.in_passing || attn_is_short(a)) ahead = attention_ahead_of(a, &w.s, part, next);
+    if (!w.in_passing) attn_pack(a, &w, r, 0, a->n_first);
     for (; r.slot < slots.end; r.slot++) {
         if (!w.in_passing) attn_pack(a, &w, r, a->n_first, a->keys);
         for (int64_t i = part->first; i < part->end; i += block)
