@@ -75,8 +75,8 @@ static vg_status folder_list(const char *folder, vg_shard_paths *list)
             st = paths_add(list, folder, entry->d_name);
         else if (ends_with(entry->d_name, MARK))
             whole = vg_fail(VG_E_DATA,
-                            "%s: not all of its shards are there, says %s in it; let what writes them finish, or run "
-                            "it again (an import goes on where it stopped)",
+                            "%s: not all of its shards are there, says %s in it; let what writes them finish, or start "
+                            "it again: an import goes on where it stopped, merge and the like want an empty folder",
                             folder, entry->d_name);
     }
     closedir(dir);
