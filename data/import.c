@@ -216,6 +216,8 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
                                      .scratch = scratch_folder(out, options)};
     vg_shard_maker maker = {.set = name, .out = out, .report = report, .options = options};
     maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
+    maker.merge_boxes =
+        options->boxes == VG_BOXES_USUAL ? set->importer->merges_boxes : options->boxes == VG_BOXES_MERGED;
     maker.n_threads = options->threads ? options->threads : vg_processors();
     maker.log = vg_import_log_new(report, options);
     VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");

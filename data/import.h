@@ -18,6 +18,13 @@
 
 enum { VG_IMPORT_MAX_SPLITS = 16, VG_IMPORT_NAME_BYTES = VG_SHARD_NAME_BYTES };
 
+/* What becomes of a phrase of several boxes. */
+typedef enum vg_import_boxes {
+    VG_BOXES_USUAL,  /* what the set's importer says */
+    VG_BOXES_ALL,    /* it keeps each of them */
+    VG_BOXES_MERGED, /* it gets the one around them all */
+} vg_import_boxes;
+
 /* Zeroed is all defaults. Strings are borrowed for the call. */
 typedef struct vg_import_options {
     const char *images;   /* folder of the image files; NULL looks in the usual places beside the annotations */
@@ -27,11 +34,11 @@ typedef struct vg_import_options {
     const char *splits;   /* a list of images and splits, for sets that have none of their own; NULL for none */
     const char *shares; /* "val=0.05,test=0.05" of the images that are not listed; the rest is train. NULL for train */
     uint64_t seed;      /* of the shares */
-    bool merge_boxes;   /* a phrase of several boxes gets the one around them all */
+    vg_import_boxes boxes;
     bool strict;        /* the first bad record is an error */
     bool tell_progress; /* lines for people, on standard error, while it takes long */
     bool dry_run;       /* everything but writing: `out` is not touched */
-    /* Gets a line for each record and each thing that was set aside, as it happens; NULL for none. */
+    /* Gets a line for each record and each thing that was set aside or left out, as it happens; NULL for none. */
     void (*tell)(void *user, const char *line);
     void *user;
     bool allow_absent; /* an image file that is not there is no fault: its rows go into the shard without it */
@@ -110,6 +117,7 @@ vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done,
 typedef struct vg_importer {
     bool has_split_by; /* the set comes in several splits, of which vg_import_source.split_by names one */
     bool has_splits;   /* its files give every sentence its split, and nothing is left for splits and shares to say */
+    bool merges_boxes; /* a phrase of several boxes gets the one around them all, unless options say otherwise */
     bool (*probe)(const char *set, const char *root); /* does root look like this set? */
     /* Reads the annotations. `log` is kept until close; split_by, empty before, gets what was taken. */
     vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state,

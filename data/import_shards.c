@@ -107,7 +107,7 @@ static vg_status kept_fill(const vg_shard_maker *m, vg_kept_record *kept, const 
         return vg_fail(VG_E_NOMEM, "no memory for the sentences of image %lld", (long long)from->image_id);
     }
     kept_copy(kept, from);
-    for (size_t i = 0; i < from->n_sentences && m->options->merge_boxes; i++)
+    for (size_t i = 0; i < from->n_sentences && m->merge_boxes; i++)
         boxes_merge(&kept->sentences[i], kept->boxes + (kept->sentences[i].boxes - kept->boxes));
     const bool is_there = stat(from->path, &info) == 0;
     kept->size = is_there && info.st_size > 0 ? (uint64_t)info.st_size : 0;

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
 USAGE, DATA, COMMUNICATION, STORAGE, CONFIG = 64, 65, 69, 74, 78
-FLAGS = {"--merge-boxes", "--allow-absent-images", "--strict", "--dry-run", "--json", "--no-decode"}
+FLAGS = {"--allow-absent-images", "--strict", "--dry-run", "--json", "--no-decode"}
 check = harness.Check()
 
 
@@ -111,6 +111,8 @@ def datasets(bench):
     listed[0]["image_id"] = 999999
     expect("ref to an absent image", import_set(bench, write_set(bench, "absent", pickle.dumps(listed, 2))), DATA, "999999")
 
+    expect("boxes of no known kind", bench.run("shard", "import", "synth", "data", "out-boxes", "--boxes", "most"), USAGE, "--boxes",
+           "all or merged")
     target = pickle.loads(refs)[0]["ann_id"]
 
     def leave(instances):

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void line_print(void *user, const char *line)
 {
@@ -11,11 +12,21 @@ static void line_print(void *user, const char *line)
     puts(line);
 }
 
+/* NULL leaves *out. */
+static vg_status boxes_read(const char *text, vg_import_boxes *out)
+{
+    if (!text) return VG_OK;
+    const bool merged = strcmp(text, "merged") == 0;
+    VG_CHECK(merged || strcmp(text, "all") == 0, VG_E_USAGE, "--boxes '%s': all or merged", text);
+    *out = merged ? VG_BOXES_MERGED : VG_BOXES_ALL;
+    return VG_OK;
+}
+
 vg_status vg_shard_verb_import(int argc, char **argv)
 {
     const char *images = NULL, *split_by = NULL, *shard_mb = NULL, *max_bad = NULL;
-    const char *splits = NULL, *shares = NULL, *seed_text = NULL;
-    bool strict = false, absent = false, merge = false, dry_run = false;
+    const char *splits = NULL, *shares = NULL, *seed_text = NULL, *boxes_text = NULL;
+    bool strict = false, absent = false, dry_run = false;
     const vg_argument table[] = {{.name = "--images", .text = &images},
                                  {.name = "--split-by", .text = &split_by},
                                  {.name = "--splits", .text = &splits},
@@ -23,7 +34,7 @@ vg_status vg_shard_verb_import(int argc, char **argv)
                                  {.name = "--seed", .text = &seed_text},
                                  {.name = "--shard-mb", .text = &shard_mb},
                                  {.name = "--max-bad", .text = &max_bad},
-                                 {.name = "--merge-boxes", .flag = &merge},
+                                 {.name = "--boxes", .text = &boxes_text},
                                  {.name = "--dry-run", .flag = &dry_run},
                                  {.name = "--strict", .flag = &strict},
                                  {.name = "--allow-absent-images", .flag = &absent}};
@@ -31,10 +42,12 @@ vg_status vg_shard_verb_import(int argc, char **argv)
     int n = 0;
     int64_t mb = 0, seed = 1;
     double share = 0.01;
+    vg_import_boxes boxes = VG_BOXES_USUAL;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n));
     if (n != 3) return vg_shard_usage("import");
     VG_TRY(vg_argument_integer("--seed", seed_text, 0, INT64_MAX, &seed));
     VG_TRY(vg_argument_integer("--shard-mb", shard_mb, 1, 1 << 20, &mb));
+    VG_TRY(boxes_read(boxes_text, &boxes));
     VG_TRY(vg_argument_share("--max-bad", max_bad, &share));
     const vg_import_options options = {.images = images,
                                        .split_by = split_by,
@@ -45,7 +58,7 @@ vg_status vg_shard_verb_import(int argc, char **argv)
                                        .shard_bytes = (size_t)mb << 20,
                                        .max_bad = share,
                                        .strict = strict,
-                                       .merge_boxes = merge,
+                                       .boxes = boxes,
                                        .dry_run = dry_run,
                                        .tell = dry_run ? line_print : NULL,
                                        .allow_absent = absent};

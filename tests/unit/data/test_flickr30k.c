@@ -11,9 +11,9 @@ static void pictures_make(const char *folder)
     picture_put("two.jpg", folder, "flickr30k-images", "2.jpg");
 }
 
-static void marked_phrases_get_all_boxes_of_their_entity(void **state)
+static void marked_phrases_can_have_all_boxes_of_their_entity(void **state)
 {
-    const vg_import_options options = {.strict = true, .images = *state};
+    const vg_import_options options = {.strict = true, .images = *state, .boxes = VG_BOXES_ALL};
     vg_split *split = NULL;
     vg_shard *shard = NULL;
     char path[512];
@@ -44,12 +44,16 @@ static void marked_phrases_get_all_boxes_of_their_entity(void **state)
     vg_shard_close(shard);
 }
 
-static void merged_boxes_are_the_one_around_them(void **state)
+static void marked_phrases_get_the_box_around_those_of_their_entity(void **state)
 {
-    const vg_import_options options = {.strict = true, .images = *state, .merge_boxes = true};
+    const vg_import_options options = {.strict = true, .images = *state},
+                            all = {.strict = true, .images = *state, .boxes = VG_BOXES_ALL};
     vg_split *split = NULL;
     pictures_make(*state);
-    vg_import_report report = import_into("flickr30k", FLICKR, *state, &options);
+    vg_import_report report = import_into("flickr30k", FLICKR, *state, &all);
+    vg_import_report_release(&report);
+    report = import_into("flickr30k", FLICKR, *state, &options);
+    assert_int_equal(report.shards_kept, 0); /* one with other boxes is not taken for it */
     vg_import_report_release(&report);
     const vg_sentence s = sentence_of(*state, "train", 1000, &split);
     const float around[4] = {0, 0, 31, 23};
@@ -100,8 +104,8 @@ static void a_folder_of_something_else_says_what_to_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_SCRATCH(marked_phrases_get_all_boxes_of_their_entity),
-        IN_SCRATCH(merged_boxes_are_the_one_around_them),
+        IN_SCRATCH(marked_phrases_can_have_all_boxes_of_their_entity),
+        IN_SCRATCH(marked_phrases_get_the_box_around_those_of_their_entity),
         IN_SCRATCH(each_broken_record_is_set_aside),
         IN_SCRATCH(images_of_no_list_go_by_shares),
         IN_SCRATCH(a_folder_of_something_else_says_what_to_name),

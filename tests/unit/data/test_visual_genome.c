@@ -34,7 +34,7 @@ static void equal_phrases_of_an_image_mean_all_their_boxes(void **state)
 
 static void merged_boxes_are_the_one_around_them(void **state)
 {
-    const vg_import_options options = {.strict = true, .images = *state, .merge_boxes = true};
+    const vg_import_options options = {.strict = true, .images = *state, .boxes = VG_BOXES_MERGED};
     vg_split *split = NULL;
     pictures_make(*state);
     vg_import_report report = import_into("vg", GENOME, *state, &options);
