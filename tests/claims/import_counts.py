@@ -117,5 +117,5 @@ if data:
 else:
     print("--  VLGTR_DATA does not name a folder of data: real sets were left out")
 generated()
-print("import_counts: holds" if not check.bad else f"import_counts: falls short, {faults} times")
+print("import_counts: holds" if not check.bad else f"import_counts: falls short, {check.bad} times")
 sys.exit(1 if check.bad else 0)
