@@ -103,6 +103,20 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
     return log->n_lines++ < MAX_BAD_LINES ? vg_text_add(&log->report->bad, "%s\n", line) : VG_OK;
 }
 
+void vg_import_leave_short(vg_import_log *log, const char *place, size_t min_characters)
+{
+    char line[512];
+    log->report->short_phrases++;
+    if (!log->options->tell) return;
+    snprintf(line, sizeof line, "%s: left out, a phrase of fewer than %zu characters", place, min_characters);
+    log->options->tell(log->options->user, line);
+}
+
+void vg_import_count_clamped(vg_import_log *log, size_t n_boxes)
+{
+    log->report->clamped_boxes += (int64_t)n_boxes;
+}
+
 vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done, int64_t all, const char *unit)
 {
     if (!log->options->tell_progress) return vg_stop_check();
@@ -125,11 +139,12 @@ const char *vg_import_box_fault(const double xyxy[4], int width, int height, dou
         if (!isfinite(xyxy[i]) || fabs(xyxy[i]) > MAX_COORDINATE) return "has a box that is not finite";
     if (xyxy[0] < -slack || xyxy[1] < -slack || xyxy[2] > right + slack || xyxy[3] > bottom + slack)
         return "has a box that leaves its image";
+    if (xyxy[0] >= xyxy[2] || xyxy[1] >= xyxy[3]) return "has an empty box";
     out[0] = (float)fmax(xyxy[0], 0);
     out[1] = (float)fmax(xyxy[1], 0);
     out[2] = (float)fmin(xyxy[2], right);
     out[3] = (float)fmin(xyxy[3], bottom);
-    return out[0] < out[2] && out[1] < out[3] ? NULL : "has an empty box";
+    return out[0] < out[2] && out[1] < out[3] ? NULL : "has a box with nothing in its image";
 }
 
 /* ---- the import ---- */

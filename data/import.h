@@ -58,6 +58,9 @@ typedef struct vg_import_report {
     int64_t phrases;                        /* distinct ones, which a store of phrase features has a row for */
     int64_t image_bytes;
     int64_t absent_images;             /* in the shards without their file */
+    int64_t coco_images;               /* in the shards, known to be COCO's */
+    int64_t clamped_boxes;             /* that left an image whose size the annotations say */
+    int64_t short_phrases;             /* left out by a rule of their set, which is no fault of theirs */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
     double seconds;
@@ -103,6 +106,13 @@ typedef struct vg_import_log vg_import_log;
  * when the import is strict. */
 vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Leaves out a phrase of fewer than `min_characters` characters, which its set has no use for: counted and told of, and
+ * not held against max_bad or strict. `place` names it. */
+void vg_import_leave_short(vg_import_log *log, const char *place, size_t min_characters);
+
+/* Counts boxes that were taken clamped. */
+void vg_import_count_clamped(vg_import_log *log, size_t n_boxes);
 
 /* Takes a box [x1 y1 x2 y2] into `out`, clamped where it leaves its image by at most `slack` pixels; where the size is
  * 0 the right and lower side are not looked at. Returns what is wrong, in words that follow a name; NULL when nothing

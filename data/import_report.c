@@ -73,6 +73,7 @@ vg_status vg_import_count(vg_import_report *report, const vg_new_image *image)
     VG_TRY(st);
     report->images++;
     report->absent_images += image->n_bytes == 0;
+    report->coco_images += image->coco_id != 0;
     report->sentences += (int64_t)image->n_sentences;
     report->image_bytes += (int64_t)image->n_bytes;
     return VG_OK;
@@ -136,6 +137,24 @@ static vg_status row_add(vg_text *out, const char *name, const vg_import_split *
                        (long long)s->sentences, (long long)s->boxes);
 }
 
+/* What is no fault, but good to know of what was taken. */
+static vg_status taken_otherwise_add(const vg_import_report *r, vg_text *out)
+{
+    if (r->absent_images)
+        VG_TRY(vg_text_add(out, "%lld images are absent: to be looked at, not to be trained on\n",
+                           (long long)r->absent_images));
+    if (r->coco_images)
+        VG_TRY(vg_text_add(out,
+                           "%lld images are COCO's; `vlgtr shard leakage` finds those that stand in evaluation splits "
+                           "of other sets\n",
+                           (long long)r->coco_images));
+    if (r->clamped_boxes)
+        VG_TRY(vg_text_add(out, "%lld boxes left their image and were clamped to it\n", (long long)r->clamped_boxes));
+    if (r->short_phrases)
+        VG_TRY(vg_text_add(out, "%lld phrases are too short and were left out\n", (long long)r->short_phrases));
+    return VG_OK;
+}
+
 vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
 {
     const vg_import_split all = {.images = r->images, .refs = r->refs, .sentences = r->sentences, .boxes = r->boxes};
@@ -150,9 +169,7 @@ vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
                            (double)r->boxes / r->seconds));
     VG_TRY(vg_text_add(out, "\n"));
     VG_TRY(published_add(r, out));
-    if (r->absent_images)
-        VG_TRY(vg_text_add(out, "%lld images are absent: to be looked at, not to be trained on\n",
-                           (long long)r->absent_images));
+    VG_TRY(taken_otherwise_add(r, out));
     VG_TRY(vg_text_add(out, "%lld images and %lld sentences set aside\n", (long long)r->bad_images,
                        (long long)r->bad_sentences));
     return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;

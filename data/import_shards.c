@@ -324,7 +324,8 @@ static vg_status sentences_read(const vg_shard_tables *t, size_t row, size_t *fi
 static vg_status row_count(vg_shard_maker *m, const vg_shard *shard, size_t row, size_t *first,
                            const vg_import_record *r)
 {
-    vg_new_image counted = {.n_bytes = (size_t)shard->tables.images[row].length};
+    const vg_shard_image *image = &shard->tables.images[row];
+    vg_new_image counted = {.coco_id = image->coco_id, .n_bytes = (size_t)image->length};
     vg_new_sentence *sentences = NULL;
     VG_TRY(sentences_read(&shard->tables, row, first, &sentences, &counted.n_sentences));
     counted.sentences = sentences;

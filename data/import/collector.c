@@ -175,6 +175,14 @@ static vg_status put_words(vg_text *out, const char *text, size_t n)
     return vg_text_add_bytes(out, "", 1);
 }
 
+/* Unicode characters; bytes where it is no UTF-8. */
+static size_t characters(const char *text, size_t n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
 static const char *phrase_fault(const vg_collected_phrase *p, const char *text, size_t text_bytes)
 {
     if (text_bytes == 0 || memchr(text, '\0', text_bytes)) return "its text is empty or holds a NUL";
@@ -200,6 +208,10 @@ vg_status vg_collector_phrase(vg_collector *c, const vg_collected_phrase *p)
 {
     size_t text_bytes = p->text_bytes;
     const char *text = trimmed(p->text, &text_bytes), *fault = phrase_fault(p, text, text_bytes);
+    if (characters(text, text_bytes) < c->spec->min_characters) {
+        vg_import_leave_short(c->log, p->place, c->spec->min_characters);
+        return VG_OK;
+    }
     if (fault) return vg_import_reject(c->log, 1, "%s: %s", p->place, fault);
     const phrase_body body = {p->sentence_id, p->ref_id, (int64_t)p->n_boxes};
     VG_TRY(id_put(c, p));
@@ -352,24 +364,43 @@ static bool box_is_there(const vg_collector *c, size_t first, const float box[4]
     return false;
 }
 
+static bool box_leaves(const double xyxy[4], const image_body *image)
+{
+    return xyxy[0] < 0 || xyxy[1] < 0 || (image->width > 0 && xyxy[2] > (double)image->width) ||
+           (image->height > 0 && xyxy[3] > (double)image->height);
+}
+
+/* As vg_import_box_fault, with the rules of the set. */
+static const char *box_fault(const vg_collector *c, const double xyxy[4], const image_body *image, float box[4])
+{
+    const double least = c->spec->min_side;
+    const char *fault = vg_import_box_fault(xyxy, (int)image->width, (int)image->height, c->spec->slack, box);
+    if (!fault && (box[2] - box[0] < least || box[3] - box[1] < least))
+        fault = "has a box of which too little is in its image";
+    return fault;
+}
+
 /* The boxes of a phrase behind those there are, each once for a sentence; what is wrong with one, NULL when nothing is.
  */
 static vg_status boxes_take(vg_collector *c, const parsed *p, const image_body *image, size_t first, const char **fault)
 {
     const size_t before = c->n_boxes;
+    size_t n_clamped = 0;
     *fault = NULL;
     for (int64_t i = 0; i < p->phrase.n_boxes; i++) {
         double xyxy[4];
         memcpy(xyxy, p->boxes + (size_t)i * sizeof xyxy, sizeof xyxy);
         VG_TRY(vg_grow(&c->boxes, &c->boxes_capacity, 4 * (c->n_boxes + 1), sizeof *c->boxes));
         float *box = c->boxes + 4 * c->n_boxes;
-        *fault = vg_import_box_fault(xyxy, (int)image->width, (int)image->height, c->spec->slack, box);
+        *fault = box_fault(c, xyxy, image, box);
         if (*fault) {
             c->n_boxes = before;
             return VG_OK;
         }
+        n_clamped += box_leaves(xyxy, image);
         c->n_boxes += !box_is_there(c, first, box);
     }
+    vg_import_count_clamped(c->log, n_clamped);
     return VG_OK;
 }
 

@@ -21,6 +21,8 @@ typedef struct vg_collector vg_collector;
 typedef struct vg_collector_spec {
     const char *images_file; /* where an image should have been described */
     double slack;            /* pixels by which a box may leave its image; it is clamped */
+    double min_side;         /* pixels that a box must have within its image, each way; 0 for any */
+    size_t min_characters;   /* of a phrase; shorter ones are left out */
     bool merge_equal;        /* equal phrases of an image are one sentence, which means all their boxes */
 } vg_collector_spec;
 

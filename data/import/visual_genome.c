@@ -1,9 +1,13 @@
 /* Visual Genome: region_descriptions.json, the phrases and boxes of each image, and image_data.json, the sizes of the
  * images and their ids in COCO and on Flickr. Version 1.0.0 names the ids of a region otherwise than 1.2.0. The images
- * are <image id>.jpg in one of two folders. Equal phrases of an image are one sentence that means all their boxes. */
+ * are <image id>.jpg in one of two folders. Equal phrases of an image are one sentence that means all their boxes.
+ *
+ * Rules for its text, which are MDETR's, and its boxes: an underscore is white space, phrases of one or two characters
+ * are left out, a box means its part within the image. */
 #include "data/import/collector_impl.h"
 #include "data/import/json_items_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +16,7 @@ typedef struct genome {
     vg_import_log *log;
     vg_collector *collector;
     char *regions_path, *images_path;
+    vg_text phrase; /* of the region at hand */
 } genome;
 
 /* ---- image_data.json ---- */
@@ -45,22 +50,29 @@ static bool box_read(const json_t *region, double box[4])
     return true;
 }
 
+/* The phrase into g->phrase, with blanks for underscores. */
+static vg_status phrase_read(genome *g, const json_t *phrase)
+{
+    g->phrase.length = 0;
+    VG_TRY(vg_text_add_bytes(&g->phrase, json_string_value(phrase), json_string_length(phrase)));
+    for (char *at = g->phrase.data; (at = strchr(at, '_'));) *at = ' ';
+    return VG_OK;
+}
+
 static vg_status region_read(genome *g, const json_t *region, int64_t image_id, size_t index)
 {
     const json_t *phrase = json_object_get(region, "phrase");
     double box[1][4];
     char place[40];
-    vg_collected_phrase p = {.image_id = image_id,
-                             .place = place,
-                             .text = json_string_value(phrase),
-                             .text_bytes = json_string_length(phrase),
-                             .kind = "",
-                             .boxes = (const double(*)[4])box,
-                             .n_boxes = 1};
+    vg_collected_phrase p = {
+        .image_id = image_id, .place = place, .kind = "", .boxes = (const double(*)[4])box, .n_boxes = 1};
     const bool known = vg_json_int(region, "region_id", &p.sentence_id) || vg_json_int(region, "id", &p.sentence_id);
-    if (!known || !p.text || !box_read(region, box[0]))
+    if (!known || !json_is_string(phrase) || !box_read(region, box[0]))
         return vg_import_reject(g->log, 1, "image %lld: regions[%zu]: no region_id, phrase, x, y, width and height",
                                 (long long)image_id, index);
+    VG_TRY(phrase_read(g, phrase));
+    p.text = g->phrase.data;
+    p.text_bytes = g->phrase.length;
     p.ref_id = p.sentence_id;
     snprintf(place, sizeof place, "region %lld", (long long)p.sentence_id);
     return vg_collector_phrase(g->collector, &p);
@@ -128,7 +140,8 @@ static bool genome_probe(const char *set, const char *root)
 
 static vg_status genome_fill(genome *g, const vg_import_source *source, const char *folder)
 {
-    static const vg_collector_spec spec = {.images_file = "image_data.json", .merge_equal = true};
+    static const vg_collector_spec spec = {
+        .images_file = "image_data.json", .slack = HUGE_VAL, .min_side = 1, .min_characters = 3, .merge_equal = true};
     vg_json_array images = {.item = image_item}, regions = {.item = regions_item};
     VG_TRY(vg_collector_new(source, g->log, &spec, &g->collector));
     VG_TRY(folders_add(vg_collector_folders(g->collector), source->images ? source->images : folder));
@@ -146,6 +159,7 @@ static vg_status genome_open(const vg_import_source *source, vg_import_log *log,
     vg_status st = paths_find(&g, source, &folder);
     if (st == VG_OK) st = genome_fill(&g, source, folder.data);
     free(folder.data);
+    free(g.phrase.data);
     free(g.regions_path);
     free(g.images_path);
     if (st != VG_OK) {

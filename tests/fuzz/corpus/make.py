@@ -37,8 +37,8 @@ put("data_instances/instances.json", json.dumps(instances).encode())
 
 fixtures = here.parent.parent / "fixtures" / "import"
 for letter, name in (("j", "jsonl/clean.jsonl"), ("j", "jsonl/broken.jsonl"), ("r", "vg/region_descriptions.json"),
-                     ("r", "vg-broken/region_descriptions.json"), ("i", "vg-broken/image_data.json"),
-                     ("c", "coco-broken/instances.json"), ("x", "flickr30k/Annotations/1.xml"),
+                     ("r", "vg-rules/region_descriptions.json"), ("r", "vg-broken/region_descriptions.json"),
+                     ("i", "vg-broken/image_data.json"), ("c", "coco-broken/instances.json"), ("x", "flickr30k/Annotations/1.xml"),
                      ("x", "flickr30k-broken/Annotations/3.xml"), ("s", "flickr30k/Sentences/1.txt"),
                      ("s", "flickr30k-broken/Sentences/4.txt"), ("t", "flickr30k/test.txt")):
     put(f"data_annotations/{letter}-{name.replace('/', '-')}", letter.encode() + (fixtures / name).read_bytes())

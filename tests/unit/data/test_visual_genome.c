@@ -1,5 +1,5 @@
-/* Importing Visual Genome: both versions, both folders of images, equal phrases brought together, and real regions
- * where they are there (VLGTR_DATA). */
+/* Importing Visual Genome: both versions, both folders of images, equal phrases brought together, its rules for text
+ * and boxes, and real regions where they are there (VLGTR_DATA). */
 #define _XOPEN_SOURCE 700
 #include "data/shard_impl.h"
 #include "tests/unit/data/import_test.h"
@@ -47,6 +47,55 @@ static void merged_boxes_are_the_one_around_them(void **state)
     vg_split_close(split);
 }
 
+static void its_rules_clamp_and_leave_out_and_are_no_fault(void **state)
+{
+    const vg_import_options options = {.strict = true, .images = *state};
+    vg_split *split = NULL;
+    vg_text text = {0};
+    pictures_make(*state);
+    for (int again = 0; again < 2; again++) { /* of a finished shard the report says the same */
+        vg_import_report report = import_into("vg", GENOME "-rules", *state, &options);
+        assert_int_equal(report.shards_kept, again);
+        assert_split(&report, "train", 1, 3, 3);
+        assert_int_equal(report.boxes, 3); /* two regions of one phrase are alike within the image */
+        text.length = 0;
+        MUST(vg_import_report_text(&report, &text));
+        assert_non_null(strstr(text.data, "\n4 boxes left their image and were clamped to it\n"));
+        assert_non_null(strstr(text.data, "\n4 phrases are too short and were left out\n"));
+        assert_non_null(strstr(text.data, "\n1 images are COCO's; `vlgtr shard leakage` finds those"));
+        assert_non_null(strstr(text.data, "\n0 images and 0 sentences set aside\n"));
+        vg_import_report_release(&report);
+    }
+    free(text.data);
+    vg_sentence s = sentence_of(*state, "train", 1, &split);
+    const float edge[4] = {1, 1, 32, 6}, corner[4] = {0, 0, 5, 4}, pixel[4] = {31, 23, 32, 24};
+    assert_string_equal(s.text, "past the edge");
+    assert_memory_equal(s.boxes, edge, sizeof edge);
+    vg_split_close(split);
+    s = sentence_of(*state, "train", 2, &split);
+    assert_memory_equal(s.boxes, corner, sizeof corner);
+    vg_split_close(split);
+    s = sentence_of(*state, "train", 7, &split);
+    assert_string_equal(s.text, "\u00e9t\u00e9"); /* three characters of five bytes */
+    assert_memory_equal(s.boxes, pixel, sizeof pixel);
+    vg_split_close(split);
+}
+
+static void line_count(void *user, const char *line)
+{
+    *(int *)user += strstr(line, ": left out, a phrase of fewer than 3 characters") != NULL;
+}
+
+static void each_phrase_left_out_is_told(void **state)
+{
+    int n = 0;
+    const vg_import_options options = {.images = *state, .dry_run = true, .tell = line_count, .user = &n};
+    pictures_make(*state);
+    vg_import_report report = import_into("vg", GENOME "-rules", *state, &options);
+    assert_int_equal(n, 4);
+    vg_import_report_release(&report);
+}
+
 static void the_older_version_and_the_ids_of_other_sets_are_read(void **state)
 {
     const vg_import_options options = {.strict = true, .images = *state};
@@ -76,9 +125,9 @@ static void each_broken_region_is_set_aside(void **state)
         "image_data.json: item 2 has no image_id, width and height",
         "image 2: described a second time, and differently: 2.jpg",
         "image 77: not in image_data.json, but there are 2 phrases of it",
-        "region 14: has a box that leaves its image", /* by one pixel */
         "region 15: has an empty box",
-        "region 16: its text is empty",
+        "region 22: has a box with nothing in its image",
+        "region 23: has a box of which too little is in its image",
         "region 10: its id 10 was given before",
         "image 1: regions[4]: no region_id, phrase, x, y, width and height",
         "image 1: regions[5]: no region_id, phrase, x, y, width and height",
@@ -88,7 +137,9 @@ static void each_broken_region_is_set_aside(void **state)
         "6.jpg: No such file or directory",
     };
     assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
-    assert_split(&report, "train", 2, 4, 4);
+    assert_split(&report, "train", 2, 5, 5);
+    assert_int_equal(report.clamped_boxes, 1);
+    assert_int_equal(report.short_phrases, 1);
     vg_import_report_release(&report);
 }
 
@@ -114,8 +165,8 @@ static void a_dry_run_writes_nothing_and_counts_the_same(void **state)
     assert_int_not_equal(stat(out, &info), 0);
     MUST(vg_import("vg", GENOME "-broken", out, &wet, &report[1]));
     assert_int_equal(report[0].sentences, report[1].sentences);
-    assert_int_equal(report[0].phrases, 4);
-    assert_int_equal(report[1].phrases, 4);
+    assert_int_equal(report[0].phrases, 5);
+    assert_int_equal(report[1].phrases, 5);
     assert_string_equal(report[0].bad.data, report[1].bad.data);
     for (int i = 0; i < 2; i++) vg_import_report_release(&report[i]);
 }
@@ -147,6 +198,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(equal_phrases_of_an_image_mean_all_their_boxes),
         IN_SCRATCH(merged_boxes_are_the_one_around_them),
+        IN_SCRATCH(its_rules_clamp_and_leave_out_and_are_no_fault),
+        IN_SCRATCH(each_phrase_left_out_is_told),
         IN_SCRATCH(the_older_version_and_the_ids_of_other_sets_are_read),
         IN_SCRATCH(each_broken_region_is_set_aside),
         IN_SCRATCH(a_folder_without_regions_says_what_to_name),
