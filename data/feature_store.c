@@ -162,17 +162,14 @@ static void names_release(names *n)
     free(n->own.data);
 }
 
-/* Gives the file that is a process's own the shared name; *shared is false where another has it, which then counts. */
-static vg_status share(const char *own, const char *partial, bool *shared)
+/* Gives the file that is a process's own the shared name; *shared is false where another has it, which then counts.
+ * Where that fails, errno says why. */
+static bool share(const char *own, const char *partial, bool *shared)
 {
     *shared = link(own, partial) == 0;
-    if (*shared || errno == EEXIST) {
-        (void)unlink(own);
-        return VG_OK;
-    }
+    if (*shared || errno == EEXIST) return (void)unlink(own), true;
     *shared = rename(own, partial) == 0; /* some file systems have no second names */
-    VG_CHECK(*shared, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
-    return VG_OK;
+    return *shared;
 }
 
 /* Whether the process HOST.PID works no longer at the file that is its own: it is gone, or has this process's number;
@@ -181,9 +178,11 @@ static bool is_abandoned(const names *n, const char *process, const char *own)
 {
     const size_t host = strlen(n->host);
     const bool here = strncmp(process, n->host, host) == 0 && process[host] == '.';
-    const long pid = here ? strtol(process + host + 1, NULL, 10) : 0;
+    char *end = NULL;
+    const long pid = here ? strtol(process + host + 1, &end, 10) : 0;
+    const bool known = pid > 0 && !*end; /* no host whose name goes on with a number */
     struct stat info;
-    if (pid == (long)getpid() || (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)) return true;
+    if (known && (pid == (long)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH))) return true;
     return stat(own, &info) == 0 && difftime(time(NULL), info.st_mtime) > ABANDONED_S;
 }
 
@@ -220,7 +219,7 @@ static vg_status partial_make(const names *n, const vg_feature_key *key, bool un
     bool made = false;
     VG_TRY(vg_feature_file_create(n->own.data, key));
     if (unfit) (void)unlink(n->partial.data);
-    VG_TRY(share(n->own.data, n->partial.data, &made));
+    VG_CHECK(share(n->own.data, n->partial.data, &made), VG_E_STORAGE, "%s: %s", n->partial.data, strerror(errno));
     const vg_status st = made ? vg_feature_file_take_space(n->partial.data) : VG_OK;
     if (st != VG_OK) (void)unlink(n->partial.data);
     return st;
@@ -300,7 +299,7 @@ static vg_status commit(const names *n, const char *path, const vg_feature_key *
     if (st == VG_OK) st = finish(own, key);
     if (st == VG_OK) st = name_finally(own, path);
     bool shared;
-    if (st != VG_OK) VG_TRY(share(own, partial, &shared)); /* a build goes on from it another time */
+    if (st != VG_OK) (void)share(own, partial, &shared); /* a build goes on from it another time */
     return st;
 }
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -43,6 +44,24 @@ ssize_t pread(int fd, void *to, size_t n, off_t at)
 ssize_t pread64(int fd, void *to, size_t n, off64_t at)
 {
     return read_or_fail(fd, to, n, at);
+}
+
+/* Whether the file system gives no second names, and how many new names it gives before it becomes read-only. */
+static bool no_links;
+static int n_renames = INT_MAX;
+
+int link(const char *from, const char *to)
+{
+    if (!no_links) return (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+    errno = EPERM;
+    return -1;
+}
+
+int rename(const char *from, const char *to)
+{
+    if (n_renames-- > 0) return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    errno = EROFS;
+    return -1;
 }
 
 enum { ROWS = 7, FLOATS = 20000 }; /* more than the piece that is rounded at once */
@@ -277,11 +296,16 @@ static void a_build_goes_on_where_a_killed_process_was_finishing_it(void **state
 static void what_a_living_process_finishes_is_its_own_but_not_for_ever(void **state)
 {
     const char *path = store_path(state);
-    char host[64] = "", own[500];
+    char host[64] = "", other[100], own[500];
     gethostname(host, sizeof host - 1);
     leave_unfinished(path, host, (long)getppid());
     assert_false(goes_on(path));
     assert_int_equal(size_of_folder(*state), 2);
+    snprintf(other, sizeof other, "%s.%ld", host, ended_process()); /* a host whose name begins with this one's */
+    leave_unfinished(path, other, 1);
+    assert_false(goes_on(path));
+    snprintf(own, sizeof own, "%s.partial.%s.1", path, other);
+    assert_int_equal(unlink(own), 0);
     leave_unfinished(path, "elsewhere", 1); /* nobody knows */
     assert_false(goes_on(path));
     snprintf(own, sizeof own, "%s.partial.elsewhere.1", path);
@@ -290,6 +314,22 @@ static void what_a_living_process_finishes_is_its_own_but_not_for_ever(void **st
     assert_int_equal(size_of_folder(*state), 3);
     assert_false(goes_on(path)); /* with the one that was begun since */
     assert_int_equal(size_of_folder(*state), 2);
+}
+
+static void why_a_store_could_not_be_finished_is_said_whatever_follows(void **state)
+{
+    const char *path = store_path(state);
+    vg_feature_store *store = NULL;
+    assert_int_equal(vg_feature_store_begin(path, &key, &store), VG_OK);
+    put_rows(store, -1);
+    assert_int_equal(mkdir(path, 0700), 0);
+    no_links = true;
+    n_renames = 2; /* to the name of its own, and to that of the store, where a folder is */
+    assert_int_equal(vg_feature_store_commit(path, &key, store), VG_E_STORAGE);
+    assert_non_null(strstr(vg_error_text(), strerror(EISDIR)));
+    no_links = false;
+    n_renames = INT_MAX;
+    vg_feature_store_close(store);
 }
 
 static void a_build_of_another_key_begins_anew(void **state)
@@ -403,6 +443,7 @@ int main(void)
         CASE(a_build_goes_on_with_the_rows_that_are_there),
         CASE(a_build_goes_on_where_a_killed_process_was_finishing_it),
         CASE(what_a_living_process_finishes_is_its_own_but_not_for_ever),
+        CASE(why_a_store_could_not_be_finished_is_said_whatever_follows),
         CASE(a_build_of_another_key_begins_anew),
         CASE(runs_that_build_the_same_store_finish_it_once),
         CASE(what_another_run_has_begun_anew_is_not_taken_for_ones_own),
