@@ -39,6 +39,7 @@ def configurations(bench):
     expect("value out of range", bench.run("train", "run.yaml", "--set", "train.beta1=2"), CONFIG, "train.beta1", "0 to")
     expect("not a number", bench.run("train", "run.yaml", "--set", "schedule.heads.steps=many"), CONFIG, "steps", "many")
     expect("unknown choice", bench.run("train", "run.yaml", "--set", "fusion.norm=mid"), CONFIG, "post|pre")
+    expect("a key beyond any", bench.run("train", "run.yaml", "--set", f"{'a' * 300}=1"), USAGE, "aaa=1: the key is too long")
     expect("no value", bench.run("train", "run.yaml", "--set", "train.seed"), USAGE, "--set train.seed: key=value is expected")
     expect("no tokenizer", bench.run("train", "run.yaml", "--set", "text.tokenizer="), CONFIG, "text.tokenizer names no folder")
     bench.write("twice.yaml", harness.CONFIG.replace("name: blocks", "name: heads"))
@@ -71,6 +72,8 @@ def helps(bench):
         for name in re.findall(r"--[a-z-]+", bench.run("shard", verb, "--help").stdout.partition("\n\n")[0]):
             expect(f"shard {verb} {name}", bench.run("shard", verb, name), USAGE, "a value is missing"
                    if name not in FLAGS else "vlgtr shard " + verb)
+    expect("no verb of shards", bench.run("shard"), USAGE, "a verb of shards is missing")
+    expect("a verb unlike any of them", bench.run("shard", "reticulate"), USAGE, "no verb 'reticulate'; `vlgtr shard --help`")
     expect("a sample without a picture", bench.run("shard", "inspect", "nowhere", "--sample", "3"), USAGE, "--png")
 
 

@@ -97,7 +97,8 @@ vg_status vg_cmd_shard(vg_context *context, int argc, char **argv)
     }
     if (vg_arguments_ask_help(argc, argv)) return help(verb);
     if (verb) return verb->run(argc - 1, argv + 1);
-    const char *near = argc > 1 ? vg_nearest_word(argv[1], names, N_VERBS) : NULL;
+    VG_CHECK(argc > 1, VG_E_USAGE, "a verb of shards is missing; `vlgtr shard --help` lists them");
+    const char *near = vg_nearest_word(argv[1], names, N_VERBS);
     VG_CHECK(!near, VG_E_USAGE, "no verb '%s'; did you mean '%s'?", argv[1], near);
-    return vg_fail(VG_E_USAGE, "a verb of shards is missing; `vlgtr shard --help` lists them");
+    return vg_fail(VG_E_USAGE, "no verb '%s'; `vlgtr shard --help` lists them", argv[1]);
 }
