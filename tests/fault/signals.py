@@ -66,7 +66,7 @@ def has(pid, field, number):
 
 def to_one(bench, rank, times, number=signal.SIGTERM):
     def send(process):
-        while not (rank in bench.processes() and has(bench.processes()[rank], "SigCgt", signal.SIGTERM)):
+        while not (rank in bench.processes() and has(bench.processes()[rank], "SigCgt", number)):
             time.sleep(0.002)
         for _ in range(times):
             pid = bench.processes().get(rank)
