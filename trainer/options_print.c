@@ -45,12 +45,23 @@ static vg_status print_list(const vg_option_list *list, vg_option_type type, vg_
     return vg_text_add(out, type == VG_OPTION_list ? "]" : "}");
 }
 
+/* As few digits as read back to the same number. */
+static vg_status print_number(double x, vg_text *out)
+{
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    return vg_text_add(out, "%s", text);
+}
+
 static vg_status print_value(const vg_option *o, const void *base, vg_text *out)
 {
     const void *field = (const char *)base + o->offset;
     switch (o->type) {
     case VG_OPTION_integer: return vg_text_add(out, "%" PRId64, *(const vg_option_integer *)field);
-    case VG_OPTION_number: return vg_text_add(out, "%.17g", *(const vg_option_number *)field);
+    case VG_OPTION_number: return print_number(*(const vg_option_number *)field, out);
     case VG_OPTION_flag: return vg_text_add(out, *(const vg_option_flag *)field ? "true" : "false");
     case VG_OPTION_text: return print_quoted(*(char *const *)field, out);
     default: return print_list(field, o->type, out);

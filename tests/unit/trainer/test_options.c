@@ -127,6 +127,8 @@ static void the_first_difference_is_named(void **state)
     (void)state;
     differ("train: {seed: 7}\nrun: {folder: a}\ntext: {tokenizer: x}\n", "train: {seed: 7}\nrun: {folder: b}\n", "");
     differ("train: {seed: 7}\n", "train: {seed: 77}\n", "train.seed was 7 and is 77");
+    differ("train: {beta1: 0.9}\n", "train: {beta1: 0.90000000000000013}\n",
+           "train.beta1 was 0.9 and is 0.9000000000000001");
     differ("data: {sets: {a: x, b: y}}\n", "data: {sets: {a: y}}\n", "data.sets was a, b and is a");
     differ("schedule: [{name: a, steps: 5}]\n", "schedule: [{name: a, steps: 6}]\n", "schedule.0.steps was 5 and is 6");
     differ("schedule: [{name: a}]\n", "schedule: [{name: a}, {name: b}]\n", "schedule was 1 stages and is 2 stages");
