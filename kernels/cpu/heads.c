@@ -71,13 +71,14 @@ static void run_heads(const vg_stream *stream, const vg_node *node, bias_part *o
     float *workspace = (float *)node->workspace + sums_of(node);
 #pragma omp parallel for num_threads(stream->n_threads) if (work > VG_CPU_FEW) schedule(static)
     for (int64_t h = 0; h < s.heads; h++) {
+        if (of_bias) of_bias(node, s, h);
+        if (!node->out[0].data) continue;
         vg_gemm g = p.first;
         g.a += h * p.a;
         g.b += h * p.b;
         g.finish.c += h * p.c;
         g.finish.add = add ? g.finish.c : NULL;
-        if (of_bias) of_bias(node, s, h);
-        if (node->out[0].data) vg_gemm_run(&alone, &g, workspace + (size_t)vg_cpu_thread() * scratch);
+        vg_gemm_run(&alone, &g, workspace + (size_t)vg_cpu_thread() * scratch);
     }
 }
 
