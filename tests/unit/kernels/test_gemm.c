@@ -117,24 +117,32 @@ static void a_sum_longer_than_a_span_matches_fp64(void **state)
     problem_free(&p);
 }
 
+static void assert_same_on_any_threads(int64_t m, int64_t n, int64_t k, bool a_across, bool b_across)
+{
+    const size_t bytes = (size_t)(m * n) * sizeof(float);
+    problem p = problem_new(m, n, k, a_across, b_across);
+    float *one = random_floats(m * n, 6);
+    p.g.finish.c = one;
+    run(&p.g, 1);
+    p.g.finish.c = p.c;
+    for (int n_threads = 2; n_threads <= 6; n_threads++) {
+        memset(p.c, 0xff, bytes);
+        run(&p.g, n_threads);
+        assert_memory_equal(p.c, one, bytes);
+    }
+    free(one);
+    problem_free(&p);
+}
+
+/* One run of a sum, several, several spans; and more rows than are packed at a time. */
 static void bits_do_not_depend_on_the_thread_count(void **state)
 {
     (void)state;
     for (int isa = 0; isa < N_ISAS; isa++) {
         setenv("VLGTR_ISA", isas[isa], 1);
-        for (int64_t k = 70; k < 8000; k *= 10) {
-            problem p = problem_new(61, 100, k, false, false);
-            float *one = random_floats(61 * 100, 6);
-            p.g.finish.c = one;
-            run(&p.g, 1);
-            p.g.finish.c = p.c;
-            for (int n_threads = 2; n_threads <= 6; n_threads++) {
-                memset(p.c, 0xff, 61 * 100 * sizeof(float));
-                run(&p.g, n_threads);
-                assert_memory_equal(p.c, one, 61 * 100 * sizeof(float));
-            }
-            free(one);
-            problem_free(&p);
+        for (int layout = 0; layout < 4; layout++) {
+            for (int64_t k = 70; k < 8000; k *= 10) assert_same_on_any_threads(61, 100, k, layout & 1, layout & 2);
+            assert_same_on_any_threads(600, 70, 400, layout & 1, layout & 2);
         }
     }
 }
