@@ -160,21 +160,6 @@ static const char *trimmed(const char *text, size_t *n)
     return text;
 }
 
-/* The words of a phrase, one space between them, and a NUL: as people wrote them but for their white space, which would
- * make other tokens of the same words. */
-static vg_status put_words(vg_text *out, const char *text, size_t n)
-{
-    const char *end = text + n;
-    while (text < end) {
-        const char *word = text;
-        while (text < end && !isspace((unsigned char)*text)) text++;
-        VG_TRY(vg_text_add_bytes(out, word, (size_t)(text - word)));
-        while (text < end && isspace((unsigned char)*text)) text++;
-        if (text < end) VG_TRY(vg_text_add_bytes(out, " ", 1));
-    }
-    return vg_text_add_bytes(out, "", 1);
-}
-
 /* Unicode characters; bytes where it is no UTF-8. */
 static size_t characters(const char *text, size_t n)
 {
@@ -216,7 +201,8 @@ vg_status vg_collector_phrase(vg_collector *c, const vg_collected_phrase *p)
     const phrase_body body = {p->sentence_id, p->ref_id, (int64_t)p->n_boxes};
     VG_TRY(id_put(c, p));
     VG_TRY(record_begin(c, p->image_id, RECORD_PHRASE));
-    VG_TRY(put_words(&c->record, text, text_bytes));
+    VG_TRY(vg_text_add_words(&c->record, text, text_bytes));
+    VG_TRY(vg_text_add_bytes(&c->record, "", 1));
     VG_TRY(put_string(&c->record, p->split ? p->split : ""));
     VG_TRY(put_int(&c->record, c->n_put++));
     VG_TRY(vg_text_add_bytes(&c->record, &body, sizeof body));

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +16,19 @@ vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n)
     text->length += n;
     text->data[text->length] = '\0';
     return VG_OK;
+}
+
+vg_status vg_text_add_words(vg_text *text, const char *words, size_t n)
+{
+    const char *end = words + n;
+    for (bool first = true;; first = false) {
+        while (words < end && isspace((unsigned char)*words)) words++;
+        const char *word = words;
+        while (words < end && !isspace((unsigned char)*words)) words++;
+        if (words == word) return VG_OK;
+        if (!first) VG_TRY(vg_text_add_bytes(text, " ", 1));
+        VG_TRY(vg_text_add_bytes(text, word, (size_t)(words - word)));
+    }
 }
 
 vg_status vg_text_add(vg_text *text, const char *format, ...)

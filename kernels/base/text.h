@@ -15,6 +15,10 @@ typedef struct vg_text {
 vg_status vg_text_add(vg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n);
 
+/* Phrases as people wrote them but for their white space, which would make other tokens of the same words: the words
+ * among n bytes (ASCII white space parts them) with one space between them. */
+vg_status vg_text_add_words(vg_text *text, const char *words, size_t n);
+
 /* Single-character edits (insert, delete, replace) from a to b, case ignored. Words over 63 bytes count as unlike. */
 int vg_edit_distance(const char *a, const char *b);
 

@@ -265,6 +265,8 @@ def another_model(bench):
     """A checkpoint and a configuration that do not fit; and what is no checkpoint for want of a manifest."""
     picture = sorted(pathlib.Path(bench.path("data", "images")).iterdir())[0]
     wider = ["--set", "fusion.width=64"]
+    answers = [json.loads(bench.must("predict", "flip", str(picture), phrase)) for phrase in ("the red cup", " the  red\tcup\n")]
+    check("predict takes white space as import does", answers[0]["box"] == answers[1]["box"])
     shape = ("visual_proj.weight is [32,48]", "model has [64,48]")
     expect("eval, another width", bench.run("eval", "flip", *wider), CONFIG, *shape)
     expect("predict, another width", bench.run("predict", "flip", str(picture), "red", *wider), CONFIG, *shape)

@@ -11,14 +11,25 @@
 
 #include <jansson.h>
 
+/* As import and loader would. */
+static vg_status encode(const vg_trained *t, const char *phrase, vg_batch *batch)
+{
+    vg_text words = {0};
+    vg_status st = vg_text_add_words(&words, phrase, strlen(phrase));
+    if (st == VG_OK)
+        st = vg_tokenizer_encode(t->tokenizer, words.length ? words.data : "", words.length, batch->shape.text_tokens,
+                                 batch->token_ids, &batch->token_counts[0]);
+    free(words.data);
+    return st;
+}
+
 /* Fills a batch of one image and one phrase. */
 static vg_status fill_batch(const vg_trained *t, const vg_image *image, const char *phrase, vg_batch *batch)
 {
     vg_resize_scratch scratch = {0};
     const vg_special_ids special = vg_tokenizer_special_ids(t->tokenizer);
     for (int i = 0; i < batch->shape.text_tokens; i++) batch->token_ids[i] = special.pad;
-    VG_TRY(vg_tokenizer_encode(t->tokenizer, phrase, strlen(phrase), batch->shape.text_tokens, batch->token_ids,
-                               &batch->token_counts[0]));
+    VG_TRY(encode(t, phrase, batch));
     batch->filled[0] = 1;
     const vg_status st = vg_image_resize(image, batch->shape.side, batch->shape.side, batch->pixels, &scratch);
     free(scratch.data);

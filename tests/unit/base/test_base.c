@@ -43,6 +43,18 @@ static void a_mistyped_word_finds_its_neighbour(void **state)
     assert_null(vg_nearest_word("zzzzzz", words, 3));
 }
 
+static void words_are_parted_by_one_space(void **state)
+{
+    (void)state;
+    static const char *const texts[][2] = {{" a\tred \n cup ", "a red cup"}, {"cup", "cup"}, {" \n", ""}, {"", ""}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        vg_text text = {0};
+        assert_int_equal(vg_text_add_words(&text, texts[i][0], strlen(texts[i][0])), VG_OK);
+        assert_string_equal(text.length ? text.data : "", texts[i][1]);
+        free(text.data);
+    }
+}
+
 static void nothing_takes_the_place_of_a_pipe(void **state)
 {
     const char *path = path_in(*state, "pipe");
@@ -101,6 +113,7 @@ int main(void)
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
+        cmocka_unit_test(words_are_parted_by_one_space),
         cmocka_unit_test_setup_teardown(an_atomic_write_reads_back, scratch_make, scratch_remove),
         cmocka_unit_test_setup_teardown(nothing_takes_the_place_of_a_pipe, scratch_make, scratch_remove),
         cmocka_unit_test(an_arena_is_zeroed_and_aligned),
