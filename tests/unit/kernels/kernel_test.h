@@ -115,6 +115,15 @@ static inline vg_node fresh_outputs(test_memory *m, const vg_node *node)
     return copy;
 }
 
+/* A copy of the node that writes one of its outputs, to a blank, and none of the others. */
+static inline vg_node one_output(test_memory *m, const vg_node *node, int only)
+{
+    vg_node copy = fresh_outputs(m, node);
+    for (int k = 0; k < node->n_out; k++)
+        if (k != only) copy.out[k].data = NULL;
+    return copy;
+}
+
 static inline void same_outputs(const vg_node *a, const vg_node *b)
 {
     for (int k = 0; k < a->n_out; k++)

@@ -211,9 +211,7 @@ static void each_output_alone_is_what_all_together_give(void **state)
     const vg_node n = loss_of(&m, (loss_size){7, 8, 10, 3});
     cuda_run(&n);
     for (int only = 0; only < 5; only++) {
-        vg_node one = fresh_outputs(&m, &n);
-        for (int k = 0; k < 5; k++)
-            if (k != only) one.out[k] = (vg_operand){0};
+        vg_node one = one_output(&m, &n, only);
         cuda_run(&one);
         same_outputs(&one, &n);
     }
@@ -322,9 +320,7 @@ static void each_gradient_of_alignment_alone_is_what_all_together_give(void **st
     const vg_node n = align_of(&m, align_sizes[0]);
     cuda_run(&n);
     for (int only = 0; only < 5; only++) {
-        vg_node one = fresh_outputs(&m, &n);
-        for (int k = 0; k < 5; k++)
-            if (k != only) one.out[k] = (vg_operand){0};
+        vg_node one = one_output(&m, &n, only);
         cuda_run(&one);
         same_outputs(&one, &n);
     }

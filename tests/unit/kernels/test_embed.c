@@ -99,9 +99,7 @@ static void gradients_accumulate_on_request_and_alone(void **state)
     vg_node n = embed_of(&m), g = gradient_of(&m, &n);
     run_node(&g, 1);
     for (int only = 0; only < 3; only++) {
-        vg_node one = fresh_outputs(&m, &g);
-        for (int k = 0; k < 3; k++)
-            if (k != only) one.out[k] = (vg_operand){0};
+        vg_node one = one_output(&m, &g, only);
         run_node(&one, 3);
         same_outputs(&one, &g);
         one.accumulate = true;
