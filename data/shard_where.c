@@ -104,7 +104,8 @@ typedef struct reader {
 
 static vg_status reader_fail(const reader *r, const char *why)
 {
-    return vg_fail(VG_E_USAGE, "'%s': %s at '%.32s'", r->all, why, *r->at ? r->at : "the end");
+    if (!*r->at) return vg_fail(VG_E_USAGE, "'%s': %s at its end", r->all, why);
+    return vg_fail(VG_E_USAGE, "'%s': %s at '%.32s'", r->all, why, r->at);
 }
 
 static void skip_space(reader *r)
@@ -134,8 +135,8 @@ static vg_status read_field(reader *r, int *field)
         return VG_OK;
     }
     const char *near = vg_nearest_word(word, names, N_FIELDS);
-    return vg_fail(VG_E_USAGE, "'%s': nothing is called '%s'%s%s%s", r->all, word, near ? "; did you mean '" : "",
-                   near ? near : "", near ? "'?" : "");
+    if (near) return vg_fail(VG_E_USAGE, "'%s': nothing is called '%s'; did you mean '%s'?", r->all, word, near);
+    return vg_fail(VG_E_USAGE, "'%s': nothing is called '%s'; `vlgtr shard filter --help` has the names", r->all, word);
 }
 
 static vg_status read_op(reader *r, vg_where_op *op)

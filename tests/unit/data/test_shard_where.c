@@ -94,16 +94,17 @@ static void mistakes_are_named(void **state)
     static const struct {
         const char *condition, *says;
     } cases[] = {
-        {"", "a name is missing at 'the end'"},
+        {"", "a name is missing at its end"},
         {"=3", "a name is missing at '=3'"},
-        {"words", "one of = != < <= > >= is missing at 'the end'"},
+        {"words", "one of = != < <= > >= is missing at its end"},
         {"words 3", "is missing at '3'"},
-        {"words<", "a value is missing at 'the end'"},
+        {"words<", "a value is missing at its end"},
         {"words<many", "words is a number, 'many' is none"},
         {"words<nan", "words is a number"},
         {"words<1e999", "words is a number"},
         {"split<train", "split is text, which is compared by = and !="},
         {"wodrs=3", "did you mean 'words'?"},
+        {"box_share<1", "nothing is called 'box_share'; `vlgtr shard filter --help` has the names"},
         {"words=3 or words=4", "'and' is missing at 'or words=4'"},
         {"words=3 and", "a name is missing"},
         {"words=3 andwords=3", "'and' is missing"},
