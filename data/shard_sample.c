@@ -127,7 +127,7 @@ vg_status vg_shard_sample(const char *const *paths, int n_paths, const char *spl
                           const char *png_path)
 {
     sampler s = {.split = split};
-    VG_CHECK(n >= 1 && n <= MAX_TILES, VG_E_USAGE, "a sample of %d images; 1 to %d can be drawn", n, MAX_TILES);
+    VG_CHECK(n >= 1 && n <= MAX_TILES, VG_E_USAGE, "--sample: %d images; 1 to %d can be drawn", n, MAX_TILES);
     vg_status st = sampler_open(&s, paths, n_paths);
     if (st == VG_OK) st = sheet_write(&s, (size_t)n < s.n ? n : (int)s.n, seed, png_path);
     sampler_close(&s);

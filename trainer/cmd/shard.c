@@ -38,7 +38,7 @@ enum { N_ROWS = sizeof rows / sizeof *rows };
 
 static vg_status usage_add(const char *verb, vg_text *out)
 {
-    VG_TRY(vg_text_add(out, "vlgtr shard %s", verb));
+    VG_TRY(vg_text_add(out, "usage: vlgtr shard %s", verb));
     for (int i = 0; i < N_ROWS; i++)
         if (strcmp(rows[i].verb, verb) == 0) VG_TRY(vg_text_add(out, " %s", rows[i].text));
     return VG_OK;
@@ -64,7 +64,6 @@ static vg_status verbs_tell(vg_text *out)
 
 static vg_status verb_tell(const char *verb, vg_text *out)
 {
-    VG_TRY(vg_text_add(out, "usage: "));
     VG_TRY(usage_add(verb, out));
     for (int i = 0; i < N_ROWS; i++) {
         const struct row *r = &rows[i];

@@ -84,6 +84,14 @@ vg_status vg_shard_verb_leakage(int argc, char **argv)
     return st;
 }
 
+static void verified_tell(const vg_shard_verify_report *r)
+{
+    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad", (long long)r->shards, (long long)r->images,
+           (long long)r->sentences, (double)r->image_bytes * 1e-6, (long long)r->bad);
+    if (r->absent) printf(", %lld images absent", (long long)r->absent);
+    printf("\n");
+}
+
 vg_status vg_shard_verb_verify(int argc, char **argv)
 {
     const char *quarantine = NULL;
@@ -98,10 +106,7 @@ vg_status vg_shard_verb_verify(int argc, char **argv)
     vg_shard_verify_report r = {0};
     vg_status st = vg_shard_verify((const char *const *)words, n, !no_decode, &r);
     if (r.lines.data) fputs(r.lines.data, stdout);
-    printf("%lld shards, %lld images, %lld sentences, %.1f MB; %lld bad", (long long)r.shards, (long long)r.images,
-           (long long)r.sentences, (double)r.image_bytes * 1e-6, (long long)r.bad);
-    if (r.absent) printf(", %lld images absent", (long long)r.absent);
-    printf("\n");
+    if (r.shards > 0) verified_tell(&r);
     if (quarantine && r.shards > 0 && (st == VG_OK || st == VG_E_DATA))
         VG_KEEP(st, vg_file_write_atomic(quarantine, r.quarantine.data, r.quarantine.length));
     vg_shard_verify_report_release(&r);
