@@ -43,13 +43,36 @@ typedef struct vg_image_info {
  * sentences, in shard order. Errors: VG_E_DATA naming the shard and the place; an unknown split lists those there are.
  */
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *split, vg_split **out);
-/* The same without the records of a list (data/record_list.h), which may be rows at fault; "": without none. */
-vg_status vg_split_open_without(const char *const *paths, int n_paths, const char *split, const char *without,
-                                vg_split **out);
+
+/* What to do with an image of the split that stands in an evaluation split, one of another name, of another set. A set
+ * is a folder of shards, and images are the same by their ids (data/FORMAT.md, "Leakage"). */
+typedef enum vg_leaked { VG_LEAKED_NOT_SOUGHT, VG_LEAKED_OUT, VG_LEAKED_KEPT } vg_leaked;
+
+/* Other ways to open. Zeroed: as vg_split_open. */
+typedef struct vg_split_opening {
+    const char *without; /* a list of records (data/record_list.h), which may be rows at fault, that are left out; "" or
+                            NULL: none */
+    vg_leaked leaked;
+    const char *const *against; /* more shards with evaluation splits, beside those of the split itself */
+    int n_against;
+} vg_split_opening;
+vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *split, const vg_split_opening *opening,
+                           vg_split **out);
 void vg_split_close(vg_split *split);
 
 int64_t vg_split_image_count(const vg_split *split);
 int64_t vg_split_left_out(const vg_split *split); /* records of the list that its shards had */
+
+/* The leaked images of a set by the set that evaluates on them. Borrowed from the split. */
+typedef struct vg_split_leak {
+    const char *folder, *evaluated_in; /* the two sets */
+    const char *splits;                /* of the second: "val, testA" */
+    int64_t n_images;
+} vg_split_leak;
+int vg_split_leak_count(const vg_split *split);
+void vg_split_leak_of(const vg_split *split, int i, vg_split_leak *out); /* 0 <= i < count */
+int64_t vg_split_leaked(const vg_split *split);                          /* leaked images, each counted once */
+
 /* The first image that comes from paths[path] or behind it; the image count for path = n_paths. */
 int64_t vg_split_first_image(const vg_split *split, int path);
 int64_t vg_split_sentence_count(const vg_split *split);

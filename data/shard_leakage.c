@@ -36,31 +36,47 @@ static uint64_t id_key(const char *space, size_t n_space, int64_t id)
     return id ? key_of(space, n_space, &id, sizeof id) : 0;
 }
 
-static void keys_fill(const vg_leak_search *s, const vg_shard *shard, size_t row, uint64_t key[VG_N_KEYS])
+void vg_leak_id_keys(const vg_shard *shard, size_t row, uint64_t key[VG_N_ID_KEYS])
 {
     const vg_shard_image *image = &shard->tables.images[row];
-    const vg_leakage_spec *spec = s->spec;
     const char *source = shard->origin.source;
-    if (spec->by_id) {
-        key[VG_KEY_IMAGE] = key_of(source, sizeof shard->origin.source, &image->image_id, sizeof image->image_id);
-        key[VG_KEY_COCO] = id_key("coco", sizeof "coco", image->coco_id);
-        key[VG_KEY_FLICKR] = id_key("flickr", sizeof "flickr", image->flickr_id);
-    }
-    if (spec->by_name) key[VG_KEY_NAME] = name_key(shard->tables.text + image->name_offset);
+    key[VG_KEY_IMAGE] = key_of(source, sizeof shard->origin.source, &image->image_id, sizeof image->image_id);
+    key[VG_KEY_COCO] = id_key("coco", sizeof "coco", image->coco_id);
+    key[VG_KEY_FLICKR] = id_key("flickr", sizeof "flickr", image->flickr_id);
 }
 
-/* ---- gathering ---- */
+static void keys_fill(const vg_leakage_spec *spec, const vg_shard *shard, size_t row, uint64_t key[VG_N_KEYS])
+{
+    const vg_shard_tables *t = &shard->tables;
+    if (spec->by_id) vg_leak_id_keys(shard, row, key);
+    if (spec->by_name) key[VG_KEY_NAME] = name_key(t->text + t->images[row].name_offset);
+}
 
-static vg_status split_bit(vg_leak_search *s, const char *name, uint64_t *bit)
+/* ---- evaluation splits ---- */
+
+vg_status vg_leak_split_bit(vg_leak_splits *splits, const char *name, uint64_t *bit)
 {
     int i = 0;
-    while (i < s->n_splits && strcmp(s->splits[i], name) != 0) i++;
+    while (i < splits->n && strcmp(splits->name[i], name) != 0) i++;
     VG_CHECK(i < VG_MOST_EVALUATION_SPLITS, VG_E_DATA, "more than %d evaluation splits; '%s' is one too many",
              VG_MOST_EVALUATION_SPLITS, name);
-    if (i == s->n_splits) memcpy(s->splits[s->n_splits++], name, VG_SHARD_NAME_BYTES);
+    if (i == splits->n) memcpy(splits->name[splits->n++], name, VG_SHARD_NAME_BYTES);
     *bit = (uint64_t)1 << i;
     return VG_OK;
 }
+
+vg_status vg_leak_split_names(const vg_leak_splits *splits, uint64_t bits, vg_text *out)
+{
+    const char *comma = "";
+    for (int i = 0; i < splits->n; i++) {
+        if (!(bits >> i & 1)) continue;
+        VG_TRY(vg_text_add(out, "%s%s", comma, splits->name[i]));
+        comma = ", ";
+    }
+    return VG_OK;
+}
+
+/* ---- gathering ---- */
 
 /* One item for each image that is trained on or evaluated on. */
 static vg_status items_add(vg_leak_search *s, const vg_shard *shard, size_t number)
@@ -75,11 +91,11 @@ static vg_status items_add(vg_leak_search *s, const vg_shard *shard, size_t numb
             if (strcmp(split, s->train) == 0)
                 item.is_train = item.is_train || number < s->n_own;
             else
-                VG_TRY(split_bit(s, split, &bit));
+                VG_TRY(vg_leak_split_bit(&s->splits, split, &bit));
             item.splits |= bit;
         }
         if (!item.is_train && !item.splits) continue;
-        keys_fill(s, shard, row, item.key);
+        keys_fill(s->spec, shard, row, item.key);
         VG_TRY(vg_grow(&s->items, &s->capacity, s->n_items + 1, sizeof *s->items));
         s->items[s->n_items++] = item;
     }

@@ -38,23 +38,12 @@ static vg_status reason_add(const vg_leak_item *item, vg_text *out)
     return item->like_looks == VG_LEAK_NONE ? VG_OK : vg_text_add(out, "%spixels (%d bits)", comma, item->distance);
 }
 
-static vg_status split_names_add(const vg_leak_search *s, uint64_t splits, vg_text *out)
-{
-    const char *comma = "";
-    for (int i = 0; i < s->n_splits; i++) {
-        if (!(splits >> i & 1)) continue;
-        VG_TRY(vg_text_add(out, "%s%s", comma, s->splits[i]));
-        comma = ", ";
-    }
-    return VG_OK;
-}
-
 /* "is image 25 of b.h5 (val): id, pixels (3 bits)" */
 static vg_status likeness_add(const vg_leak_search *s, const vg_leak_item *item, vg_text *out)
 {
     const vg_leak_item *like = shown(s, item);
     VG_TRY(vg_text_add(out, "is image %lld of %s (", (long long)like->image_id, s->list.path[like->shard]));
-    VG_TRY(split_names_add(s, splits_of(s, item), out));
+    VG_TRY(vg_leak_split_names(&s->splits, splits_of(s, item), out));
     VG_TRY(vg_text_add(out, "): "));
     return reason_add(item, out);
 }
@@ -119,12 +108,12 @@ static vg_status summary_tell(const vg_leak_search *s, vg_text *out)
         VG_TRY(vg_text_add(out, "and %lld more\n", (long long)r->leaked_images - MOST_TOLD));
     VG_TRY(vg_text_add(out, "%s: %lld images; evaluation: %lld images of ", s->train, (long long)r->train_images,
                        (long long)r->evaluation_images));
-    VG_TRY(split_names_add(s, UINT64_MAX, out));
-    for (int i = 0; i < s->n_splits; i++) {
+    VG_TRY(vg_leak_split_names(&s->splits, UINT64_MAX, out));
+    for (int i = 0; i < s->splits.n; i++) {
         int64_t n = 0;
         for (size_t k = 0; k < s->n_items; k++)
             n += s->items[k].is_train && vg_leak_is_found(&s->items[k]) && splits_of(s, &s->items[k]) >> i & 1;
-        if (n) VG_TRY(vg_text_add(out, "\nleaked into %s: %lld images", s->splits[i], (long long)n));
+        if (n) VG_TRY(vg_text_add(out, "\nleaked into %s: %lld images", s->splits.name[i], (long long)n));
     }
     if (s->spec->by_pixels)
         VG_TRY(vg_text_add(out,

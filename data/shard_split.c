@@ -1,5 +1,6 @@
 /* A split: the images and sentences of several shards that carry one split name, numbered through. */
 #include "data/shard_impl.h"
+#include "data/split_leaks_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,9 @@ struct vg_split {
     size_t n_images, images_capacity;
     split_sentence *sentences;
     size_t n_sentences, sentences_capacity;
-    int64_t *first_image; /* of each path that was named, and the end */
+    size_t *first_shard;  /* of each path that was named, and the end */
+    int64_t *first_image; /* likewise */
+    vg_leaks leaks;
     uint64_t hash;
 };
 
@@ -52,17 +55,25 @@ static vg_status sentence_add(vg_split *split, size_t shard, const vg_shard_sent
     return VG_OK;
 }
 
-static vg_status shard_add(vg_split *split, const char *path, const vg_record_list *without)
+/* The images of a shard that have a sentence in the split and, where leaked ones go, stand in no other set's
+ * evaluation. */
+static vg_status view_add(vg_split *split, size_t index, vg_leaked leaked)
 {
-    VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
-    vg_shard *shard = NULL;
-    VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
-    const size_t index = split->n_shards;
-    split->shards[split->n_shards++] = shard;
-    const int32_t wanted = split_row(&shard->tables, split->name);
-    for (size_t i = 0; wanted >= 0 && i < shard->tables.n_sentences; i++)
-        if (shard->tables.sentences[i].split == wanted)
-            VG_TRY(sentence_add(split, index, &shard->tables.sentences[i], i));
+    const vg_shard *shard = split->shards[index];
+    const vg_shard_tables *t = &shard->tables;
+    const int32_t wanted = split_row(t, split->name);
+    size_t set = 0;
+    int64_t last = -1;
+    bool leaks = false;
+    if (leaked != VG_LEAKED_NOT_SOUGHT) VG_TRY(vg_leaks_set(&split->leaks, shard->path, &set));
+    for (size_t i = 0; wanted >= 0 && i < t->n_sentences; i++) {
+        const vg_shard_sentence *s = &t->sentences[i];
+        if (s->split != wanted) continue;
+        if (s->image != last && leaked != VG_LEAKED_NOT_SOUGHT)
+            VG_TRY(vg_leaks_find(&split->leaks, shard, set, (size_t)s->image, &leaks));
+        last = s->image;
+        if (!leaks || leaked == VG_LEAKED_KEPT) VG_TRY(sentence_add(split, index, s, i));
+    }
     return VG_OK;
 }
 
@@ -102,6 +113,15 @@ static vg_status fail_unknown_split(const vg_split *split)
     return st;
 }
 
+static vg_status shard_add(vg_split *split, const char *path, const vg_record_list *without)
+{
+    VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
+    vg_shard *shard = NULL;
+    VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
+    split->shards[split->n_shards++] = shard;
+    return VG_OK;
+}
+
 static vg_status path_add(vg_split *split, const char *path, const vg_record_list *without)
 {
     vg_shard_paths list = {0};
@@ -120,30 +140,59 @@ static vg_status check_paths(const char *const *paths, int n_paths)
     return st;
 }
 
-static vg_status split_fill(vg_split *split, const char *const *paths, int n_paths, const vg_record_list *without)
+/* ---- opening ---- */
+
+static vg_status shards_open(vg_split *split, const char *const *paths, int n_paths, const vg_record_list *without)
 {
     VG_TRY(check_paths(paths, n_paths));
+    split->first_shard = vg_new0_array((size_t)n_paths + 1, sizeof *split->first_shard);
     split->first_image = vg_new0_array((size_t)n_paths + 1, sizeof *split->first_image);
-    VG_CHECK(split->first_image, VG_E_NOMEM, "no memory for split '%s'", split->name);
+    VG_CHECK(split->first_shard && split->first_image, VG_E_NOMEM, "no memory for split '%s'", split->name);
     for (int i = 0; i < n_paths; i++) {
         VG_TRY(path_add(split, paths[i], without));
-        split->first_image[i + 1] = (int64_t)split->n_images;
+        split->first_shard[i + 1] = split->n_shards;
     }
-    if (split->n_sentences == 0) return fail_unknown_split(split);
-    split->hash = split_hash(split);
     return VG_OK;
 }
 
-vg_status vg_split_open_without(const char *const *paths, int n_paths, const char *name, const char *without,
-                                vg_split **out)
+/* Learns what other sets evaluate on. */
+static vg_status leaks_gather(vg_split *split, const vg_split_opening *opening, const vg_record_list *without)
 {
-    vg_record_list list = {0};
+    vg_shard_paths others = {0};
+    if (opening->leaked == VG_LEAKED_NOT_SOUGHT) return VG_OK;
+    vg_status st = opening->n_against ? vg_shard_paths_find(opening->against, opening->n_against, &others) : VG_OK;
+    split->leaks.train = split->name;
+    if (st == VG_OK) st = vg_leaks_gather(&split->leaks, split->shards, split->n_shards, &others, without);
+    vg_shard_paths_release(&others);
+    return st;
+}
+
+static vg_status split_fill(vg_split *split, int n_paths, vg_leaked leaked)
+{
+    for (int i = 0; i < n_paths; i++) {
+        for (size_t k = split->first_shard[i]; k < split->first_shard[i + 1]; k++) VG_TRY(view_add(split, k, leaked));
+        split->first_image[i + 1] = (int64_t)split->n_images;
+    }
+    VG_CHECK(split->n_sentences > 0 || split->leaks.n_found == 0, VG_E_DATA,
+             "%s: every image of split '%s' stands in an evaluation split of another set", split->shards[0]->path,
+             split->name);
+    if (split->n_sentences == 0) return fail_unknown_split(split);
+    split->hash = split_hash(split);
+    return vg_leaks_name(&split->leaks);
+}
+
+vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *name, const vg_split_opening *opening,
+                           vg_split **out)
+{
+    vg_record_list without = {0};
     vg_split *split = vg_new0(sizeof *split);
     if (split) split->name = vg_copy_string(name);
     vg_status st = split && split->name ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for split '%s'", name);
-    if (st == VG_OK && *without) st = vg_record_list_read(without, &list);
-    if (st == VG_OK) st = split_fill(split, paths, n_paths, &list);
-    vg_record_list_release(&list);
+    if (st == VG_OK && opening->without && *opening->without) st = vg_record_list_read(opening->without, &without);
+    if (st == VG_OK) st = shards_open(split, paths, n_paths, &without);
+    if (st == VG_OK) st = leaks_gather(split, opening, &without);
+    if (st == VG_OK) st = split_fill(split, n_paths, opening->leaked);
+    vg_record_list_release(&without);
     if (st != VG_OK)
         vg_split_close(split);
     else
@@ -153,7 +202,7 @@ vg_status vg_split_open_without(const char *const *paths, int n_paths, const cha
 
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *name, vg_split **out)
 {
-    return vg_split_open_without(paths, n_paths, name, "", out);
+    return vg_split_open_as(paths, n_paths, name, &(vg_split_opening){0}, out);
 }
 
 void vg_split_close(vg_split *split)
@@ -162,7 +211,9 @@ void vg_split_close(vg_split *split)
     for (size_t i = 0; i < split->n_shards; i++) vg_shard_close(split->shards[i]);
     free(split->shards);
     free(split->images);
+    free(split->first_shard);
     free(split->first_image);
+    vg_leaks_release(&split->leaks);
     free(split->sentences);
     free(split->name);
     free(split);
@@ -175,6 +226,23 @@ int64_t vg_split_left_out(const vg_split *split)
     int64_t n = 0;
     for (size_t i = 0; i < split->n_shards; i++) n += (int64_t)split->shards[i]->n_left_out;
     return n;
+}
+
+int vg_split_leak_count(const vg_split *split)
+{
+    return (int)split->leaks.n_pairs;
+}
+
+void vg_split_leak_of(const vg_split *split, int i, vg_split_leak *out)
+{
+    const vg_leaks *l = &split->leaks;
+    const vg_leak_pair *pair = &l->pairs[i];
+    *out = (vg_split_leak){l->sets[pair->set].folder, l->sets[pair->other].folder, pair->names.data, pair->n_images};
+}
+
+int64_t vg_split_leaked(const vg_split *split)
+{
+    return split->leaks.n_found;
 }
 
 int64_t vg_split_image_count(const vg_split *split)

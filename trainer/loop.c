@@ -319,17 +319,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     if (!*checkpoint) VG_TRY(start_afresh(r));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
-    vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
-                   r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads, profile,
-                   (long long)vg_split_sentence_count(r->train_split), (long long)vg_split_image_count(r->train_split),
-                   r->o->data_train_split);
-    if (*r->o->data_without)
-        vg_metrics_say(r->metrics, "%lld of the records that data.without lists are there, and left out",
-                       (long long)vg_split_left_out(r->train_split));
-    if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
-    if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
-        vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
-    if (*checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", *checkpoint, (long long)r->step);
+    vg_run_tell_start(r, *checkpoint);
     r->start_step = r->step;
     VG_TRY(vg_trace_open(&r->trace, r->comm, r->o->run_trace_steps));
     r->start_s = vg_now_s();

@@ -11,12 +11,14 @@
 
 #include <xxhash.h>
 
-/* Numbers in a manifest: the run stopped before the evaluation of this step; positions whose sample was bad; hashes of
- * what the bits follow from and the configuration only names. */
+/* Numbers in a manifest: the run stopped before the evaluation of this step; positions whose sample was bad; images
+ * that another set evaluates on, left out or not; hashes of what the bits follow from and the configuration only names.
+ */
 #define EVALUATION_DUE "evaluation_due"
 #define BAD_SAMPLES    "bad_samples"
+#define LEAKED_IMAGES  "leaked_images"
 #define DATA           "train_data"
-enum { MOST_NUMBERS = 4 };
+enum { MOST_NUMBERS = 5 };
 
 static void checkpoints_folder(const vg_run *r, char path[4096])
 {
@@ -78,6 +80,8 @@ static int numbers_of(const vg_run *r, vg_checkpoint_number numbers[MOST_NUMBERS
     numbers[n++] = (vg_checkpoint_number){DATA, vg_hash_number(train_data(r))};
     numbers[n++] = (vg_checkpoint_number){VG_TOKENIZER_NUMBER, vg_hash_number(vg_tokenizer_hash(r->tokenizer))};
     if (r->bad_samples) numbers[n++] = (vg_checkpoint_number){BAD_SAMPLES, (double)r->bad_samples};
+    if (vg_split_leaked(r->train_split))
+        numbers[n++] = (vg_checkpoint_number){LEAKED_IMAGES, (double)vg_split_leaked(r->train_split)};
     if (r->evaluated_step == r->step)
         numbers[n++] = (vg_checkpoint_number){VG_CHECKPOINT_ACCURACY, r->accuracy};
     else if (r->evaluation_due)
@@ -192,6 +196,17 @@ static vg_status check_same_input(const vg_checkpoint_info *info, const char *pa
     return VG_OK;
 }
 
+/* Also what other sets evaluate on decides what trains. */
+static vg_status check_same_train_data(const vg_run *r, const vg_checkpoint_info *info, const char *path)
+{
+    char what[128] = "data.train_split";
+    const long long leaked = (long long)vg_split_leaked(r->train_split);
+    if (leaked)
+        snprintf(what, sizeof what, "data.train_split (data.leaked is %s, with %lld such images now)",
+                 r->o->data_leaked, leaked);
+    return check_same_input(info, path, DATA, train_data(r), what);
+}
+
 /* Programs of another time may have hashed other options. */
 static vg_status check_same_configuration(const vg_run *r, const vg_checkpoint_info *info, const char *path)
 {
@@ -222,7 +237,7 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
             info->profile, profile);
     if (!allow_new_bits) {
         VG_TRY(check_same_configuration(r, info, path));
-        VG_TRY(check_same_input(info, path, DATA, train_data(r), "data.train_split"));
+        VG_TRY(check_same_train_data(r, info, path));
         VG_TRY(check_same_input(info, path, VG_TOKENIZER_NUMBER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
     }
     VG_CHECK(info->stage < r->o->n_stages && info->stage_step <= r->o->schedule[info->stage].steps, VG_E_CONFIG,

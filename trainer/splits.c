@@ -1,12 +1,18 @@
 #include "trainer/splits.h"
 
+#include <string.h>
+
 vg_status vg_open_train_split(const vg_options *o, vg_split **out)
 {
     const char *room[VG_MAX_DATA_SETS];
     int n = 0;
     const char *const *paths = vg_options_train_paths(o, room, &n);
     VG_CHECK(n > 0, VG_E_CONFIG, "data.shards names no shards; `vlgtr shard import` makes them");
-    return vg_split_open_without(paths, n, o->data_train_split, o->data_without, out);
+    const vg_split_opening opening = {.without = o->data_without,
+                                      .leaked = strcmp(o->data_leaked, "keep") == 0 ? VG_LEAKED_KEPT : VG_LEAKED_OUT,
+                                      .against = (const char *const *)o->data_shards.items,
+                                      .n_against = o->data_shards.n};
+    return vg_split_open_as(paths, n, o->data_train_split, &opening, out);
 }
 
 static vg_status open_whole(const vg_options *o, vg_split **out)

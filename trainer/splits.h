@@ -6,8 +6,9 @@
 #include "data/tokenizer.h"
 #include "trainer/options.h"
 
-/* What trains: data.train_split of data.sets, or of data.shards, without the records that data.without lists. Errors:
- * VG_E_CONFIG (no shards), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */
+/* What trains: data.train_split of data.sets, or of data.shards, without the records that data.without lists, nor, as
+ * data.leaked says, images that another set of data.sets and data.shards evaluates on. Errors: VG_E_CONFIG (no shards),
+ * VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_open_train_split(const vg_options *o, vg_split **out);
 
 /* What is evaluated: all of data.eval_split of data.shards, and its images are there. An accuracy is one of every

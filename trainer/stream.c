@@ -8,10 +8,12 @@
 _Static_assert((int)VG_MAX_SIDES == (int)VG_LOADER_SIDES, "a stage has as many sides");
 _Static_assert((int)VG_MAX_DATA_SETS == (int)VG_LOADER_SETS, "a stage has a weight for each set of the loader");
 
-/* What is evaluated is looked at now, too, and not when all steps are done. */
+/* What is evaluated is looked at now, too, and not when all steps are done; and first, as what trains follows from it.
+ */
 static vg_status open_splits(vg_run *r)
 {
     const vg_options *o = r->o;
+    VG_TRY(vg_open_eval_split(o, &r->eval_split));
     VG_TRY(vg_open_train_split(o, &r->train_split));
     VG_CHECK(vg_split_sentence_count(r->train_split) > 0, VG_E_DATA, "split '%s' holds no sentences",
              o->data_train_split);
@@ -20,7 +22,7 @@ static vg_status open_splits(vg_run *r)
         const int64_t n = vg_split_first_image(r->train_split, k + 1) - first;
         r->stream_sets[k] = (vg_loader_set){first, n, o->data_sets.items[k]};
     }
-    return vg_open_eval_split(o, &r->eval_split);
+    return VG_OK;
 }
 
 static int n_batches(const vg_run *r)

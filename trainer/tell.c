@@ -5,6 +5,38 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+/* Images that other sets evaluate on, a line for each two sets. */
+static void tell_leaks(const vg_run *r)
+{
+    const bool kept = strcmp(r->o->data_leaked, "keep") == 0;
+    const int n = vg_split_leak_count(r->train_split);
+    for (int i = 0; i < n; i++) {
+        vg_split_leak leak;
+        vg_split_leak_of(r->train_split, i, &leak);
+        vg_metrics_say(r->metrics, "%lld images of %s in %s stand in %s of %s: %s", (long long)leak.n_images,
+                       r->o->data_train_split, leak.folder, leak.splits, leak.evaluated_in,
+                       kept ? "trained on, as data.leaked=keep says" : "left out; data.leaked=keep trains on them");
+    }
+    if (n) vg_metrics_number(r->metrics, r->step, "leaked_images", (double)vg_split_leaked(r->train_split));
+}
+
+void vg_run_tell_start(const vg_run *r, const char *checkpoint)
+{
+    vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
+                   r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads,
+                   vg_compute_profile(&r->compute), (long long)vg_split_sentence_count(r->train_split),
+                   (long long)vg_split_image_count(r->train_split), r->o->data_train_split);
+    if (*r->o->data_without)
+        vg_metrics_say(r->metrics, "%lld of the records that data.without lists are there, and left out",
+                       (long long)vg_split_left_out(r->train_split));
+    tell_leaks(r);
+    if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
+    if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
+        vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
+    if (checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", checkpoint, (long long)r->step);
+}
 
 double vg_run_step_flops(const vg_run *r)
 {

@@ -79,6 +79,27 @@ def mix(bench, plain):
     return one == other and one != plain
 
 
+def leaks(bench):
+    """After `mix`, whose sets number their images alike: images that the other set evaluates on are left out as by hand, and told; kept, where that is
+    asked for, they give other bits."""
+    mixed = {"data.sets": "a=shards,b=more-shards", "schedule.heads.mix": "a=2,b=3", "schedule.blocks.mix": "a=0,b=1", "schedule.heads.steps": 8,
+             "schedule.blocks.steps": 1}
+    for one, other in (("shards", "more-shards"), ("more-shards", "shards")):
+        bench.run("shard", "leakage", one, "--against", other, "--by", "id", "--out", f"{one}.jsonl")
+    bench.write("both.jsonl", "".join(pathlib.Path(bench.path(f"{name}.jsonl")).read_text() for name in ("shards", "more-shards")))
+    bench.train(2, {"run.folder": "out", **mixed})
+    bench.train(1, {"run.folder": "by-hand", "data.leaked": "keep", "data.without": "both.jsonl", **mixed})
+    bench.train(1, {"run.folder": "kept", "data.leaked": "keep", **mixed})
+    told = {folder: pathlib.Path(bench.path(folder, "log.txt")).read_text() for folder in ("out", "by-hand", "kept")}
+    line = "6 images of train in shards stand in val, testA, testB of more-shards: "
+    good = (line + "left out; data.leaked=keep trains on them" in told["out"] and line + "trained on" in told["kept"] and "stand in" not in told["by-hand"])
+    same, other = bench.hashes("out") == bench.hashes("by-hand"), bench.hashes("out") != bench.hashes("kept")
+    records = [r["leaked_images"] for r in bench.records("out") if "leaked_images" in r]
+    print(f"images that another set evaluates on ({records}), left out: {'told' if good else 'NOT TOLD'}, "
+          f"{'same' if same else 'OTHER'} bits as without them; kept: bits {'differ' if other else 'DO NOT DIFFER'}", flush=True)
+    return good and same and other and records == [6]
+
+
 def main(vlgtr, kills):
     good, chance = True, random.Random(7)
     with harness.Bench(vlgtr) as bench:
@@ -114,6 +135,7 @@ def main(vlgtr, kills):
             good &= kill_and_resume(bench, want[LAST], trial, chance)
         good &= keep_average(bench, want[LAST])
         good &= mix(bench, want[LAST])
+        good &= leaks(bench)
         bench.train(1, {"run.folder": "seed", "train.seed": 2})
         other = bench.hashes("seed")[LAST] != want[LAST]
         print(f"another seed gives other bits: {other}; hash after {LAST} steps {want[LAST]}")

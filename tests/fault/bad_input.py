@@ -234,6 +234,8 @@ def checkpoints(bench):
     expect("an argument of another verb", bench.run("checkpoint", "ls", "flip/checkpoints", "--keep", "1"), USAGE, "prune")
     expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
            "configuration: train.beta1 was 0.9", "and is 0.8", "--allow-new-bits")
+    expect("another word on leaked images", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"data.leaked": "keep"}))), CONFIG,
+           "configuration: data.leaked was \"exclude\" and is \"keep\"")
     expect("another stage", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"schedule.blocks.crop": 0.25}))), CONFIG,
            "schedule.1.crop was 0.5 and is 0.25")
     moved_data(bench)

@@ -1,0 +1,179 @@
+#include "data/split_leaks_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- sets ---- */
+
+/* The folder of a file as it was named. */
+static vg_status folder_of(const char *path, vg_text *out)
+{
+    const char *slash = strrchr(path, '/');
+    int n = slash ? (int)(slash - path) : 0;
+    while (n > 0 && path[n - 1] == '/') n--;
+    return vg_text_add(out, "%.*s", n ? n : 1, n ? path : slash ? "/" : ".");
+}
+
+static vg_status set_add(vg_leaks *l, char *folder, const struct stat *info)
+{
+    VG_TRY(vg_grow(&l->sets, &l->sets_capacity, l->n_sets + 1, sizeof *l->sets));
+    l->sets[l->n_sets++] = (vg_leak_set){folder, info->st_dev, info->st_ino};
+    return VG_OK;
+}
+
+vg_status vg_leaks_set(vg_leaks *l, const char *path, size_t *set)
+{
+    vg_text folder = {0};
+    struct stat info;
+    VG_TRY(folder_of(path, &folder));
+    vg_status st =
+        stat(folder.data, &info) == 0 ? VG_OK : vg_fail(vg_file_fault(errno), "%s: %s", folder.data, strerror(errno));
+    size_t i = 0;
+    while (st == VG_OK && i < l->n_sets && (l->sets[i].device != info.st_dev || l->sets[i].inode != info.st_ino)) i++;
+    if (st == VG_OK && i == l->n_sets) {
+        st = set_add(l, folder.data, &info);
+        if (st == VG_OK) folder.data = NULL; /* the set has it */
+    }
+    free(folder.data);
+    if (st == VG_OK) *set = i;
+    return st;
+}
+
+/* ---- what is evaluated ---- */
+
+static vg_status keys_add(vg_leaks *l, const vg_shard *shard, size_t set, size_t row, uint64_t splits)
+{
+    uint64_t keys[VG_N_ID_KEYS];
+    vg_leak_id_keys(shard, row, keys);
+    VG_TRY(vg_grow(&l->keys, &l->keys_capacity, l->n_keys + VG_N_ID_KEYS, sizeof *l->keys));
+    for (int i = 0; i < VG_N_ID_KEYS; i++)
+        if (keys[i]) l->keys[l->n_keys++] = (vg_leak_key){keys[i], splits, set};
+    return VG_OK;
+}
+
+static vg_status shard_add(vg_leaks *l, const vg_shard *shard, size_t set)
+{
+    const vg_shard_tables *t = &shard->tables;
+    for (size_t first = 0, end; first < t->n_sentences; first = end) {
+        const int64_t row = t->sentences[first].image;
+        uint64_t splits = 0;
+        for (end = first; end < t->n_sentences && t->sentences[end].image == row; end++) {
+            const char *split = t->splits[t->sentences[end].split];
+            uint64_t bit = 0;
+            if (strcmp(split, l->train) != 0) VG_TRY(vg_leak_split_bit(&l->splits, split, &bit));
+            splits |= bit;
+        }
+        if (splits) VG_TRY(keys_add(l, shard, set, (size_t)row, splits));
+    }
+    return VG_OK;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const vg_leak_key *x = a, *y = b;
+    return (x->key > y->key) - (x->key < y->key);
+}
+
+static bool is_among(vg_shard *const *shards, size_t n, const char *path)
+{
+    struct stat named, opened;
+    if (stat(path, &named) != 0) return false;
+    for (size_t i = 0; i < n; i++)
+        if (fstat(shards[i]->fd, &opened) == 0 && opened.st_dev == named.st_dev && opened.st_ino == named.st_ino)
+            return true;
+    return false;
+}
+
+static vg_status other_shard_add(vg_leaks *l, const char *path, size_t set, const vg_record_list *without)
+{
+    vg_shard *shard = NULL;
+    VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
+    const vg_status st = shard_add(l, shard, set);
+    vg_shard_close(shard);
+    return st;
+}
+
+vg_status vg_leaks_gather(vg_leaks *l, vg_shard *const *shards, size_t n_shards, const vg_shard_paths *others,
+                          const vg_record_list *without)
+{
+    size_t set = 0;
+    for (size_t i = 0; i < n_shards; i++) VG_TRY(vg_leaks_set(l, shards[i]->path, &set));
+    for (size_t i = 0; i < others->n; i++) VG_TRY(vg_leaks_set(l, others->path[i], &set));
+    if (l->n_sets == 1) return VG_OK; /* there is no other one */
+    for (size_t i = 0; i < n_shards; i++) {
+        VG_TRY(vg_leaks_set(l, shards[i]->path, &set));
+        VG_TRY(shard_add(l, shards[i], set));
+    }
+    for (size_t i = 0; i < others->n; i++) {
+        VG_TRY(vg_leaks_set(l, others->path[i], &set));
+        if (!is_among(shards, n_shards, others->path[i])) VG_TRY(other_shard_add(l, others->path[i], set, without));
+    }
+    if (l->n_keys) qsort(l->keys, l->n_keys, sizeof *l->keys, by_key);
+    return VG_OK;
+}
+
+/* ---- what trains ---- */
+
+/* The first of the sorted keys that is not smaller. */
+static size_t first_key(const vg_leaks *l, uint64_t key)
+{
+    size_t low = 0, high = l->n_keys;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (l->keys[middle].key < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static vg_status pair_count(vg_leaks *l, size_t set, const vg_leak_key *key)
+{
+    size_t i = 0;
+    while (i < l->n_pairs && (l->pairs[i].set != set || l->pairs[i].other != key->set)) i++;
+    if (i == l->n_pairs) {
+        VG_TRY(vg_grow(&l->pairs, &l->pairs_capacity, l->n_pairs + 1, sizeof *l->pairs));
+        l->pairs[l->n_pairs++] = (vg_leak_pair){.set = set, .other = key->set};
+    }
+    vg_leak_pair *pair = &l->pairs[i];
+    pair->splits |= key->splits;
+    pair->n_images += pair->last != l->n_sought;
+    pair->last = l->n_sought;
+    return VG_OK;
+}
+
+vg_status vg_leaks_find(vg_leaks *l, const vg_shard *shard, size_t set, size_t row, bool *found)
+{
+    uint64_t keys[VG_N_ID_KEYS];
+    vg_leak_id_keys(shard, row, keys);
+    l->n_sought++;
+    *found = false;
+    for (int i = 0; i < VG_N_ID_KEYS; i++)
+        for (size_t k = first_key(l, keys[i]); keys[i] && k < l->n_keys && l->keys[k].key == keys[i]; k++) {
+            if (l->keys[k].set == set) continue;
+            VG_TRY(pair_count(l, set, &l->keys[k]));
+            *found = true;
+        }
+    l->n_found += *found;
+    return VG_OK;
+}
+
+vg_status vg_leaks_name(vg_leaks *l)
+{
+    for (size_t i = 0; i < l->n_pairs; i++)
+        VG_TRY(vg_leak_split_names(&l->splits, l->pairs[i].splits, &l->pairs[i].names));
+    return VG_OK;
+}
+
+void vg_leaks_release(vg_leaks *l)
+{
+    for (size_t i = 0; i < l->n_sets; i++) free(l->sets[i].folder);
+    for (size_t i = 0; i < l->n_pairs; i++) free(l->pairs[i].names.data);
+    free(l->sets);
+    free(l->keys);
+    free(l->pairs);
+    *l = (vg_leaks){0};
+}
