@@ -45,7 +45,7 @@ typedef struct vg_image_info {
 vg_status vg_split_open(const char *const *paths, int n_paths, const char *split, vg_split **out);
 
 /* What to do with an image of the split that stands in an evaluation split, one of another name, of another set. A set
- * is a folder of shards, and images are the same by their ids (data/FORMAT.md, "Leakage"). */
+ * is the shards of one origin in a folder, and images are the same by their ids (data/FORMAT.md, "Leakage"). */
 typedef enum vg_leaked { VG_LEAKED_NOT_SOUGHT, VG_LEAKED_OUT, VG_LEAKED_KEPT } vg_leaked;
 
 /* Other ways to open. Zeroed: as vg_split_open. */
@@ -65,8 +65,8 @@ int64_t vg_split_left_out(const vg_split *split); /* records of the list that it
 
 /* The leaked images of a set by the set that evaluates on them. Borrowed from the split. */
 typedef struct vg_split_leak {
-    const char *folder, *evaluated_in; /* the two sets */
-    const char *splits;                /* of the second: "val, testA" */
+    const char *set, *evaluated_in; /* for people: "shards/vg (vg)" */
+    const char *splits;             /* of the second: "val, testA" */
     int64_t n_images;
 } vg_split_leak;
 int vg_split_leak_count(const vg_split *split);

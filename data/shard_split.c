@@ -65,7 +65,7 @@ static vg_status view_add(vg_split *split, size_t index, vg_leaked leaked)
     size_t set = 0;
     int64_t last = -1;
     bool leaks = false;
-    if (leaked != VG_LEAKED_NOT_SOUGHT) VG_TRY(vg_leaks_set(&split->leaks, shard->path, &set));
+    if (leaked != VG_LEAKED_NOT_SOUGHT) VG_TRY(vg_leaks_set(&split->leaks, shard, &set));
     for (size_t i = 0; wanted >= 0 && i < t->n_sentences; i++) {
         const vg_shard_sentence *s = &t->sentences[i];
         if (s->split != wanted) continue;
@@ -237,7 +237,8 @@ void vg_split_leak_of(const vg_split *split, int i, vg_split_leak *out)
 {
     const vg_leaks *l = &split->leaks;
     const vg_leak_pair *pair = &l->pairs[i];
-    *out = (vg_split_leak){l->sets[pair->set].folder, l->sets[pair->other].folder, pair->names.data, pair->n_images};
+    *out =
+        (vg_split_leak){l->sets[pair->set].name.data, l->sets[pair->other].name.data, pair->names.data, pair->n_images};
 }
 
 int64_t vg_split_leaked(const vg_split *split)

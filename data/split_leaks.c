@@ -16,29 +16,42 @@ static vg_status folder_of(const char *path, vg_text *out)
     return vg_text_add(out, "%.*s", n ? n : 1, n ? path : slash ? "/" : ".");
 }
 
-static vg_status set_add(vg_leaks *l, char *folder, const struct stat *info)
+/* The folder, and which of the sets in it. */
+static vg_status set_name(const vg_shard *shard, vg_text *out)
 {
-    VG_TRY(vg_grow(&l->sets, &l->sets_capacity, l->n_sets + 1, sizeof *l->sets));
-    l->sets[l->n_sets++] = (vg_leak_set){folder, info->st_dev, info->st_ino};
-    return VG_OK;
+    const vg_shard_origin *o = &shard->origin;
+    VG_TRY(folder_of(shard->path, out));
+    return vg_text_add(out, " (%s%s%s)", o->source, *o->split_by ? " by " : "", o->split_by);
 }
 
-vg_status vg_leaks_set(vg_leaks *l, const char *path, size_t *set)
+static bool is_of(const vg_leak_set *set, const struct stat *folder, const vg_shard_origin *o)
+{
+    return set->device == folder->st_dev && set->inode == folder->st_ino && strcmp(set->source, o->source) == 0 &&
+           strcmp(set->split_by, o->split_by) == 0;
+}
+
+static vg_status set_add(vg_leaks *l, const vg_shard *shard, const struct stat *folder)
+{
+    VG_TRY(vg_grow(&l->sets, &l->sets_capacity, l->n_sets + 1, sizeof *l->sets));
+    vg_leak_set *set = &l->sets[l->n_sets++];
+    *set = (vg_leak_set){.device = folder->st_dev, .inode = folder->st_ino};
+    memcpy(set->source, shard->origin.source, sizeof set->source);
+    memcpy(set->split_by, shard->origin.split_by, sizeof set->split_by);
+    return set_name(shard, &set->name);
+}
+
+vg_status vg_leaks_set(vg_leaks *l, const vg_shard *shard, size_t *set)
 {
     vg_text folder = {0};
     struct stat info;
-    VG_TRY(folder_of(path, &folder));
-    vg_status st =
+    VG_TRY(folder_of(shard->path, &folder));
+    const vg_status st =
         stat(folder.data, &info) == 0 ? VG_OK : vg_fail(vg_file_fault(errno), "%s: %s", folder.data, strerror(errno));
-    size_t i = 0;
-    while (st == VG_OK && i < l->n_sets && (l->sets[i].device != info.st_dev || l->sets[i].inode != info.st_ino)) i++;
-    if (st == VG_OK && i == l->n_sets) {
-        st = set_add(l, folder.data, &info);
-        if (st == VG_OK) folder.data = NULL; /* the set has it */
-    }
     free(folder.data);
-    if (st == VG_OK) *set = i;
-    return st;
+    VG_TRY(st);
+    for (*set = 0; *set < l->n_sets; ++*set)
+        if (is_of(&l->sets[*set], &info, &shard->origin)) return VG_OK;
+    return set_add(l, shard, &info);
 }
 
 /* ---- what is evaluated ---- */
@@ -53,9 +66,11 @@ static vg_status keys_add(vg_leaks *l, const vg_shard *shard, size_t set, size_t
     return VG_OK;
 }
 
-static vg_status shard_add(vg_leaks *l, const vg_shard *shard, size_t set)
+static vg_status shard_add(vg_leaks *l, const vg_shard *shard)
 {
     const vg_shard_tables *t = &shard->tables;
+    size_t set = 0;
+    VG_TRY(vg_leaks_set(l, shard, &set));
     for (size_t first = 0, end; first < t->n_sentences; first = end) {
         const int64_t row = t->sentences[first].image;
         uint64_t splits = 0;
@@ -86,11 +101,11 @@ static bool is_among(vg_shard *const *shards, size_t n, const char *path)
     return false;
 }
 
-static vg_status other_shard_add(vg_leaks *l, const char *path, size_t set, const vg_record_list *without)
+static vg_status other_shard_add(vg_leaks *l, const char *path, const vg_record_list *without)
 {
     vg_shard *shard = NULL;
     VG_TRY(vg_shard_open_as(path, &(vg_shard_opening){.without = without}, &shard));
-    const vg_status st = shard_add(l, shard, set);
+    const vg_status st = shard_add(l, shard);
     vg_shard_close(shard);
     return st;
 }
@@ -98,18 +113,9 @@ static vg_status other_shard_add(vg_leaks *l, const char *path, size_t set, cons
 vg_status vg_leaks_gather(vg_leaks *l, vg_shard *const *shards, size_t n_shards, const vg_shard_paths *others,
                           const vg_record_list *without)
 {
-    size_t set = 0;
-    for (size_t i = 0; i < n_shards; i++) VG_TRY(vg_leaks_set(l, shards[i]->path, &set));
-    for (size_t i = 0; i < others->n; i++) VG_TRY(vg_leaks_set(l, others->path[i], &set));
-    if (l->n_sets == 1) return VG_OK; /* there is no other one */
-    for (size_t i = 0; i < n_shards; i++) {
-        VG_TRY(vg_leaks_set(l, shards[i]->path, &set));
-        VG_TRY(shard_add(l, shards[i], set));
-    }
-    for (size_t i = 0; i < others->n; i++) {
-        VG_TRY(vg_leaks_set(l, others->path[i], &set));
-        if (!is_among(shards, n_shards, others->path[i])) VG_TRY(other_shard_add(l, others->path[i], set, without));
-    }
+    for (size_t i = 0; i < n_shards; i++) VG_TRY(shard_add(l, shards[i]));
+    for (size_t i = 0; i < others->n; i++)
+        if (!is_among(shards, n_shards, others->path[i])) VG_TRY(other_shard_add(l, others->path[i], without));
     if (l->n_keys) qsort(l->keys, l->n_keys, sizeof *l->keys, by_key);
     return VG_OK;
 }
@@ -170,7 +176,7 @@ vg_status vg_leaks_name(vg_leaks *l)
 
 void vg_leaks_release(vg_leaks *l)
 {
-    for (size_t i = 0; i < l->n_sets; i++) free(l->sets[i].folder);
+    for (size_t i = 0; i < l->n_sets; i++) free(l->sets[i].name.data);
     for (size_t i = 0; i < l->n_pairs; i++) free(l->pairs[i].names.data);
     free(l->sets);
     free(l->keys);

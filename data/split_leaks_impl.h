@@ -1,8 +1,8 @@
-/* Inside a split: which of its images stand in an evaluation split of another set, a folder of shards.
+/* Inside a split: which of its images stand in an evaluation split of another set.
  *
  *     vg_leaks leaks = {.train = "train"};
  *     VG_TRY(vg_leaks_gather(&leaks, shards, n_shards, &others, &without));
- *     VG_TRY(vg_leaks_set(&leaks, shard->path, &set));
+ *     VG_TRY(vg_leaks_set(&leaks, shard, &set));
  *     VG_TRY(vg_leaks_find(&leaks, shard, set, row, &found));        for each image that trains
  *     VG_TRY(vg_leaks_name(&leaks));                                 leaks.pairs are for people now
  *     vg_leaks_release(&leaks); */
@@ -11,11 +11,12 @@
 
 #include "data/shard_leakage_impl.h"
 
-/* A folder, by whichever name it is reached. */
+/* Shards of one origin in one folder, by whichever name it is reached. */
 typedef struct vg_leak_set {
-    char *folder;
+    vg_text name; /* for people */
     dev_t device;
     ino_t inode;
+    vg_shard_name source, split_by;
 } vg_leak_set;
 
 /* An image that a set evaluates on has one for each of its ids. */
@@ -45,12 +46,12 @@ typedef struct vg_leaks {
 } vg_leaks;
 
 /* Learns what the opened shards of a split evaluate on, and the other ones, which it opens one by one without the
- * records of a list; nothing where all lie in one folder. Errors: as vg_shard_open_as, and VG_E_DATA (too many names of
+ * records of a list. Errors: as vg_shard_open_as, and VG_E_DATA (too many names of
  * splits). */
 vg_status vg_leaks_gather(vg_leaks *leaks, vg_shard *const *shards, size_t n_shards, const vg_shard_paths *others,
                           const vg_record_list *without);
-/* The set that a shard file lies in, new or known. Errors: VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */
-vg_status vg_leaks_set(vg_leaks *leaks, const char *path, size_t *set);
+/* The set that a shard is of, new or known. Errors: VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */
+vg_status vg_leaks_set(vg_leaks *leaks, const vg_shard *shard, size_t *set);
 /* Whether an image of a set stands in an evaluation split of another one; counts it. Errors: VG_E_NOMEM. */
 vg_status vg_leaks_find(vg_leaks *leaks, const vg_shard *shard, size_t set, size_t row, bool *found);
 vg_status vg_leaks_name(vg_leaks *leaks);

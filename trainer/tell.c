@@ -16,7 +16,7 @@ static void tell_leaks(const vg_run *r)
         vg_split_leak leak;
         vg_split_leak_of(r->train_split, i, &leak);
         vg_metrics_say(r->metrics, "%lld images of %s in %s stand in %s of %s: %s", (long long)leak.n_images,
-                       r->o->data_train_split, leak.folder, leak.splits, leak.evaluated_in,
+                       r->o->data_train_split, leak.set, leak.splits, leak.evaluated_in,
                        kept ? "trained on, as data.leaked=keep says" : "left out; data.leaked=keep trains on them");
     }
     if (n) vg_metrics_number(r->metrics, r->step, "leaked_images", (double)vg_split_leaked(r->train_split));

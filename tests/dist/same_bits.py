@@ -91,7 +91,7 @@ def leaks(bench):
     bench.train(1, {"run.folder": "by-hand", "data.leaked": "keep", "data.without": "both.jsonl", **mixed})
     bench.train(1, {"run.folder": "kept", "data.leaked": "keep", **mixed})
     told = {folder: pathlib.Path(bench.path(folder, "log.txt")).read_text() for folder in ("out", "by-hand", "kept")}
-    line = "6 images of train in shards stand in val, testA, testB of more-shards: "
+    line = "6 images of train in shards (synth by vlgtr) stand in val, testA, testB of more-shards (synth by vlgtr): "
     good = (line + "left out; data.leaked=keep trains on them" in told["out"] and line + "trained on" in told["kept"] and "stand in" not in told["by-hand"])
     same, other = bench.hashes("out") == bench.hashes("by-hand"), bench.hashes("out") != bench.hashes("kept")
     records = [r["leaked_images"] for r in bench.records("out") if "leaked_images" in r]

@@ -55,13 +55,21 @@ static void assert_ids(const vg_split *split, const int64_t *ids, int n)
     }
 }
 
-static void assert_leak(const vg_split *split, int i, const char *folder, const char *evaluated_in, const char *splits,
-                        int64_t n_images)
+/* Sets are told as "FOLDER (SOURCE)". */
+static void assert_set(const char *told, const char *folder, const char *source)
+{
+    char name[600];
+    snprintf(name, sizeof name, "%s (%s)", folder, source);
+    assert_string_equal(told, name);
+}
+
+static void assert_leak(const vg_split *split, int i, const char *folder, const char *source, const char *evaluated_in,
+                        const char *other_source, const char *splits, int64_t n_images)
 {
     vg_split_leak leak;
     vg_split_leak_of(split, i, &leak);
-    assert_string_equal(leak.folder, folder);
-    assert_string_equal(leak.evaluated_in, evaluated_in);
+    assert_set(leak.set, folder, source);
+    assert_set(leak.evaluated_in, evaluated_in, other_source);
     assert_string_equal(leak.splits, splits);
     assert_int_equal(leak.n_images, n_images);
 }
@@ -74,14 +82,14 @@ static void images_that_another_set_evaluates_on_are_left_out(void **state)
     vg_split *split = train_of(&a, 1, VG_LEAKED_OUT, b);
     assert_ids(split, (const int64_t[]){3, 4, 5}, 3); /* 5 stands in an evaluation split of its own set */
     assert_int_equal(vg_split_leak_count(split), 1);
-    assert_leak(split, 0, a, b, "val, testA", 2); /* each once, though 2 is known by two ids */
+    assert_leak(split, 0, a, "one", b, "two", "val, testA", 2); /* each once, though 2 is known by two ids */
     assert_int_equal(vg_split_leaked(split), 2);
     const uint64_t hash = vg_split_hash(split);
     vg_split_close(split);
 
     split = train_of(&a, 1, VG_LEAKED_KEPT, b); /* told, and trained on */
     assert_ids(split, (const int64_t[]){1, 2, 3, 4, 5}, 5);
-    assert_leak(split, 0, a, b, "val, testA", 2);
+    assert_leak(split, 0, a, "one", b, "two", "val, testA", 2);
     assert_true(vg_split_hash(split) != hash);
     vg_split_close(split);
 
@@ -101,15 +109,15 @@ static void sets_that_train_together_look_at_each_other(void **state)
     assert_int_equal(vg_split_first_image(split, 1), 3);
     assert_int_equal(vg_split_first_image(split, 2), 4);
     assert_int_equal(vg_split_leak_count(split), 2);
-    assert_leak(split, 0, a, b, "val, testA", 2);
-    assert_leak(split, 1, b, a, "val", 1);
+    assert_leak(split, 0, a, "one", b, "two", "val, testA", 2);
+    assert_leak(split, 1, b, "two", a, "one", "val", 1);
     vg_split_close(split);
 }
 
-static void a_set_is_a_folder_whatever_it_is_called(void **state)
+static void a_set_is_of_one_origin_in_a_folder_whatever_that_is_called(void **state)
 {
-    const char *a = folder_in(*state, "a");
-    const char *first = made(a, "first.h5", "one", regions, 5), *second = made(a, "second.h5", "two", refs, 2);
+    const char *a = folder_in(*state, "a"), *b = folder_in(*state, "b");
+    const char *first = made(a, "first.h5", "one", regions, 5), *second = made(a, "second.h5", "one", refs, 2);
     const char *against[] = {path_in(*state, "same"), path_in(*state, "a//"), second};
     assert_int_equal(symlink(a, against[0]), 0);
     for (int i = 0; i < 3; i++) {
@@ -117,11 +125,15 @@ static void a_set_is_a_folder_whatever_it_is_called(void **state)
         assert_ids(split, (const int64_t[]){1, 2, 3, 4, 5}, 5);
         vg_split_close(split);
     }
-    const char *b = folder_in(*state, "b");
-    made(b, "b.h5", "two", refs, 1);
-    vg_split *split = train_of(&first, 1, VG_LEAKED_OUT, b);
+    made(a, "third.h5", "two", refs, 2); /* another set in the same folder */
+    vg_split *split = train_of(&first, 1, VG_LEAKED_OUT, a);
+    assert_ids(split, (const int64_t[]){3, 4, 5}, 3);
+    assert_leak(split, 0, a, "one", a, "two", "val, testA", 2);
+    vg_split_close(split);
+    made(b, "b.h5", "one", refs, 1); /* the same one in another */
+    split = train_of(&first, 1, VG_LEAKED_OUT, b);
     assert_ids(split, (const int64_t[]){2, 3, 4, 5}, 4);
-    assert_leak(split, 0, a, b, "val", 1);
+    assert_leak(split, 0, a, "one", b, "one", "val", 1);
     vg_split_close(split);
 }
 
@@ -143,7 +155,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(images_that_another_set_evaluates_on_are_left_out),
         IN_SCRATCH(sets_that_train_together_look_at_each_other),
-        IN_SCRATCH(a_set_is_a_folder_whatever_it_is_called),
+        IN_SCRATCH(a_set_is_of_one_origin_in_a_folder_whatever_that_is_called),
         IN_SCRATCH(a_split_of_which_nothing_is_left_is_an_error),
         cmocka_unit_test(no_file_or_table_was_left_open),
     };
