@@ -60,9 +60,8 @@ typedef struct vg_decoded {
 
 /* Decodes what is asked for and little more: rows above and below the window, blocks beside it and the finer half of
  * the frequencies of a JPEG that will be shrunk cost no transform. A JPEG at full size gives the pixels vg_image_decode
- * gives; rows behind the window are not looked at, so damage there is not noticed. Of planes, rows above the window and
- * blocks beside it are transformed too, and the size of `image` and `window` say nothing. On an error `out` may be used
- * again.
+ * gives; rows behind the window are not looked at, so damage there is not noticed. Of planes, blocks beside the window
+ * are transformed too, and the size of `image` and `window` say nothing. On an error `out` may be used again.
  * Errors: VG_E_DATA, VG_E_NOMEM. */
 vg_status vg_image_decode_part(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out);
 

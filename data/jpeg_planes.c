@@ -56,7 +56,15 @@ static vg_status planes_place(const struct jpeg_decompress_struct *info, const v
     return VG_OK;
 }
 
-/* Bands above the window are decoded too, to where the first one of it then comes. */
+/* The library transforms no block of a component that is not needed, which it asks at each band: `component_needed` is
+ * read by the loops that call the transform, in pictures of one scan and of several. The bits of a band are read
+ * anyway, as those behind it need that. */
+static void need_components(struct jpeg_decompress_struct *info, bool needed)
+{
+    for (int k = 0; k < info->num_components; k++) info->comp_info[k].component_needed = needed;
+}
+
+/* A band above the window goes nowhere. */
 static void read_band(struct jpeg_decompress_struct *info, const bands *b, JDIMENSION band, const vg_decoded *out)
 {
     enum { MOST_ROWS = MAX_SAMP_FACTOR * DCTSIZE };
@@ -77,6 +85,9 @@ vg_status vg_jpeg_read_planes(struct jpeg_decompress_struct *info, const vg_wind
     const bands b = {.first = top / rows, .end = (bottom + rows - 1) / rows, .pixel_rows = rows};
     VG_TRY(vg_pixels_check(info->output_width, bottom - top));
     VG_TRY(planes_place(info, window, &b, out));
-    for (JDIMENSION band = 0; band < b.end; band++) read_band(info, &b, band, out);
+    for (JDIMENSION band = 0; band < b.end; band++) {
+        need_components(info, band >= b.first);
+        read_band(info, &b, band, out);
+    }
     return VG_OK;
 }
