@@ -13,11 +13,9 @@
  *     wide_each(p)          bytes, each to 32 bits
  *     wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for each lane, and nothing between them; what the load
  *                           fills lanes up with is anything, and it may read a whole vector */
-#include "data/pixel_ops_impl.h"
+#include "data/resize_weights_impl.h"
 
 #include <immintrin.h>
-#include <stdbool.h>
-#include <string.h>
 
 /* Two pixels, r g b r g b, as pairs of 16 bits: r r  g g  b b  0 0. */
 static inline __m128i pixel_pair(const uint8_t *from)
@@ -50,17 +48,16 @@ static inline wide sum_four(const wide *block, const vg_taps *taps, int i)
 {
     wide h[4], l[4];
     const wide *from[4];
-    const int32_t *high = taps->high + (size_t)i * (size_t)taps->pair_stride;
-    const int32_t *low = taps->low + (size_t)i * (size_t)taps->pair_stride;
+    const int32_t *high = taps->high + i, *low = taps->low + i;
     for (int q = 0; q < 4; q++) {
         h[q] = l[q] = wide_zero();
         from[q] = block + taps->start[i + q] / 2;
     }
-    for (int j = 0; j < taps->most_pairs; j++, high++, low++)
+    for (int j = 0; j < taps->n_pairs; j++, high += taps->n_wide, low += taps->n_wide)
         for (int q = 0; q < 4; q++) {
             const wide pixels = wide_load(from[q] + j);
-            h[q] = wide_dot(h[q], pixels, wide_pairs(high[q * taps->pair_stride]));
-            l[q] = wide_dot(l[q], pixels, wide_pairs(low[q * taps->pair_stride]));
+            h[q] = wide_dot(h[q], pixels, wide_pairs(high[q]));
+            l[q] = wide_dot(l[q], pixels, wide_pairs(low[q]));
         }
     return wide_pack(wide_finish(h[0], l[0]), wide_finish(h[1], l[1]), wide_finish(h[2], l[2]),
                      wide_finish(h[3], l[3]));
@@ -78,7 +75,6 @@ static inline void put_four(uint8_t *row, int n, bool room, __m128i pixels)
         memcpy(row, &pixels, 3 * (size_t)n);
 }
 
-/* Taps come in fours: those behind the last output have no weight. */
 static void sideways(const uint8_t *const *rows, int n_in, const vg_taps *taps, void *memory, uint8_t *const *out)
 {
     wide *block = memory;
@@ -98,17 +94,18 @@ static void sideways(const uint8_t *const *rows, int n_in, const vg_taps *taps, 
 }
 
 /* One vector of columns; `first` and the rows after it, the last of which may have no partner. */
-static inline wide sum_columns(const uint8_t *first, const int32_t *high, const int32_t *low, int count, size_t n)
+static inline wide sum_columns(const uint8_t *first, const vg_taps *taps, int i, size_t n)
 {
+    const int32_t *high = taps->high + i, *low = taps->low + i;
     wide h[4], l[4];
     for (int q = 0; q < 4; q++) h[q] = l[q] = wide_zero();
-    for (int j = 0; j < count; j += 2, first += 2 * n) {
-        const wide a = wide_load(first), b = j + 1 < count ? wide_load(first + n) : wide_zero();
+    for (int j = 0; j < taps->count[i]; j += 2, first += 2 * n, high += taps->n_wide, low += taps->n_wide) {
+        const wide a = wide_load(first), b = j + 1 < taps->count[i] ? wide_load(first + n) : wide_zero();
         const wide ab[2] = {wide_unpack_lo(a, b), wide_unpack_hi(a, b)};
         for (int q = 0; q < 4; q++) {
             const wide pixels = q % 2 ? wide_unpack_hi(ab[q / 2], wide_zero()) : wide_unpack_lo(ab[q / 2], wide_zero());
-            h[q] = wide_dot(h[q], pixels, wide_pairs(high[j / 2]));
-            l[q] = wide_dot(l[q], pixels, wide_pairs(low[j / 2]));
+            h[q] = wide_dot(h[q], pixels, wide_pairs(*high));
+            l[q] = wide_dot(l[q], pixels, wide_pairs(*low));
         }
     }
     return wide_pack(wide_finish(h[0], l[0]), wide_finish(h[1], l[1]), wide_finish(h[2], l[2]),
@@ -118,17 +115,15 @@ static inline wide sum_columns(const uint8_t *first, const int32_t *high, const 
 /* The last columns once more by single bytes: there is no vector of them. */
 static void down(const uint8_t *rows, const vg_taps *taps, int i, size_t n, uint8_t *out)
 {
-    const int32_t *high = taps->high + (size_t)i * (size_t)taps->pair_stride;
-    const int32_t *low = taps->low + (size_t)i * (size_t)taps->pair_stride;
-    const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
+    const int32_t *weights = taps->weights + i;
     size_t k = 0;
     for (; k + sizeof(wide) <= n; k += sizeof(wide)) {
-        const wide bytes = sum_columns(rows + k, high, low, taps->count[i], n);
+        const wide bytes = sum_columns(rows + k, taps, i, n);
         memcpy(out + k, &bytes, sizeof bytes);
     }
     for (; k < n; k++) {
         int32_t sum = 1 << (VG_WEIGHT_BITS - 1);
-        for (int j = 0; j < taps->count[i]; j++) sum += weights[j] * rows[(size_t)j * n + k];
+        for (int j = 0; j < taps->count[i]; j++) sum += weights[j * taps->n_wide] * rows[(size_t)j * n + k];
         sum >>= VG_WEIGHT_BITS;
         out[k] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
     }
@@ -269,4 +264,4 @@ static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_
     vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i, totals);
 }
 
-const vg_pixel_ops OPS = {ROWS, sideways, down, sums, mix, 4 * ROWS, plane_sideways, to_rgb};
+const vg_pixel_ops OPS = {weigh, ROWS, sideways, down, sums, mix, 4 * ROWS, plane_sideways, to_rgb};

@@ -1,6 +1,5 @@
-#include "data/pixel_ops_impl.h"
+#include "data/resize_weights_impl.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,21 +14,21 @@ static void base_sideways(const uint8_t *const *rows, int n_in, const vg_taps *t
 {
     (void)n_in, (void)block;
     for (int i = 0; i < taps->n_out; i++) {
-        const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
+        const int32_t *weights = taps->weights + i;
         const uint8_t *from = rows[0] + 3 * (size_t)taps->first[i];
         int32_t sums[3] = {half, half, half};
         for (int j = 0; j < taps->count[i]; j++)
-            for (int c = 0; c < 3; c++) sums[c] += weights[j] * from[3 * j + c];
+            for (int c = 0; c < 3; c++) sums[c] += weights[j * taps->n_wide] * from[3 * j + c];
         for (int c = 0; c < 3; c++) out[0][3 * (size_t)i + (size_t)c] = cut(sums[c] >> VG_WEIGHT_BITS);
     }
 }
 
 static void base_down(const uint8_t *rows, const vg_taps *taps, int i, size_t n, uint8_t *out)
 {
-    const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
+    const int32_t *weights = taps->weights + i;
     for (size_t k = 0; k < n; k++) {
         int32_t sum = half;
-        for (int j = 0; j < taps->count[i]; j++) sum += weights[j] * rows[(size_t)j * n + k];
+        for (int j = 0; j < taps->count[i]; j++) sum += weights[j * taps->n_wide] * rows[(size_t)j * n + k];
         out[k] = cut(sum >> VG_WEIGHT_BITS);
     }
 }
@@ -38,9 +37,9 @@ static void base_plane_sideways(const uint8_t *const *rows, const vg_taps *taps,
 {
     (void)block;
     for (int i = 0; i < taps->n_out; i++) {
-        const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->stride;
+        const int32_t *weights = taps->weights + i;
         int32_t sum = half;
-        for (int j = 0; j < taps->count[i]; j++) sum += weights[j] * rows[0][taps->first[i] + j];
+        for (int j = 0; j < taps->count[i]; j++) sum += weights[j * taps->n_wide] * rows[0][taps->first[i] + j];
         out[0][i] = cut(sum >> VG_WEIGHT_BITS);
     }
 }
@@ -73,8 +72,8 @@ static void base_mix(uint8_t *pixels, size_t n, const vg_mix *m)
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_base = {1, base_sideways,       base_down,  base_sums, base_mix,
-                                        1, base_plane_sideways, base_to_rgb};
+const vg_pixel_ops vg_pixel_ops_base = {weigh,    1, base_sideways,       base_down,  base_sums,
+                                        base_mix, 1, base_plane_sideways, base_to_rgb};
 
 const vg_pixel_ops *vg_pixel_ops_best(void)
 {

@@ -2,6 +2,7 @@
 #ifndef VG_DATA_PIXEL_OPS_IMPL_H
 #define VG_DATA_PIXEL_OPS_IMPL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,17 +10,26 @@
  * output. As vectors want them they are 16-bit pairs: weight = high * 2^12 + low, 0 <= low < 2^12. */
 enum { VG_WEIGHT_BITS = 22, VG_LOW_BITS = 12 };
 
-/* The taps of one axis: output i sums weights[i * stride + j] * input[first[i] + j], 0 <= j < count[i]. Pairs: of
+/* The taps of one axis: output i sums weights[j * n_wide + i] * input[first[i] + j], 0 <= j < count[i]. Pairs: of
  * inputs start[i] + 2 j and the next one, start[i] <= first[i], with a weight of 0 for what is not in the sum. Only
- * inputs from `least` up to but not `end` have a weight. */
+ * inputs from `least` up to but not `end` have a weight. Outputs from n_out on are the last one again. */
 typedef struct vg_taps {
-    int32_t *weights, *first, *count;
-    int32_t *high,
-        *low;       /* [n_out rounded up to 4, pair_stride]  first weight in the lower half; 0 behind the last pair */
-    int32_t *start; /* [n_out rounded up to 4] */
-    double *exact;  /* [stride] the weights of one output while they are found, before they are made to add up to 1 */
-    int stride, pair_stride, most_pairs, least, end, n_out;
+    int32_t *weights;               /* [stride,n_wide], 0 behind an output's last, with a row of 0 before and behind */
+    int32_t *high, *low;            /* [n_pairs,n_wide], the first weight in the lower half */
+    int32_t *first, *count, *start; /* [n_wide] */
+    double *centre, *exact, *sum;   /* [n_wide], [stride,n_wide], [n_wide] while weights are found: they add up to 1 */
+    int stride, n_pairs, least, end, n_out, n_wide;
 } vg_taps;
+
+enum { VG_TAPS_WIDE = 16 }; /* n_wide is n_out rounded up to a multiple of it */
+
+/* What n_out outputs cover: [from, from + length) of n_in inputs; mirrored: outputs in reverse. Pairs start at a
+ * multiple of `even`, 1 or 2. */
+typedef struct vg_axis {
+    double from, length;
+    int n_in, even;
+    bool mirrored;
+} vg_axis;
 
 /* own * x + grey * g + shift, in 13 fractional bits; g is the pixel's grey. */
 enum { VG_MIX_BITS = 13, VG_GREY_BITS = 15, VG_GREY_RED = 9798, VG_GREY_GREEN = 19235, VG_GREY_BLUE = 3735 };
@@ -28,6 +38,8 @@ typedef struct vg_mix {
 } vg_mix;
 
 typedef struct vg_pixel_ops {
+    /* Fills taps that were placed. */
+    void (*weigh)(vg_taps *taps, const vg_axis *axis);
     int rows; /* that sideways sums at once, at most VG_MOST_ROWS */
     /* out[k][n_out,3] = the sums along rows[k][n_in,3], k < rows; `block` has vg_block_bytes. start is even. */
     void (*sideways)(const uint8_t *const *rows, int n_in, const vg_taps *taps, void *block, uint8_t *const *out);
@@ -49,9 +61,9 @@ enum { VG_MOST_ROWS = 4, VG_MOST_PLANE_ROWS = 16 };
  * 1.02, in 14 fractional bits. */
 enum { VG_RGB_BITS = 14, VG_RED_CR = 22970, VG_GREEN_CB = -5638, VG_GREEN_CR = -11700, VG_BLUE_CB = 29032 };
 
-static inline size_t vg_block_bytes(int n_in, int pair_stride)
+static inline size_t vg_block_bytes(int n_in, int stride)
 {
-    return ((size_t)n_in / 2 + (size_t)pair_stride + 10) * 64;
+    return ((size_t)(n_in + stride) / 2 + 12) * 64;
 }
 
 extern const vg_pixel_ops vg_pixel_ops_base;

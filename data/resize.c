@@ -15,7 +15,7 @@ static size_t plan_place(plan *p, const vg_image *image, const vg_stretch *part,
     size_t offset = 0;
     vg_taps_place(&p->across, part->width, width, at, &offset);
     vg_taps_place(&p->down, part->height, height, at, &offset);
-    p->block = vg_piece(at, &offset, vg_block_bytes(image->width, p->across.pair_stride), 1);
+    p->block = vg_piece(at, &offset, vg_block_bytes(image->width, p->across.stride), 1);
     p->between = vg_piece(at, &offset, 3 * (size_t)image->height * (size_t)width, 1);
     return offset;
 }
@@ -27,8 +27,8 @@ static vg_status plan_make(plan *p, vg_resize_scratch *scratch, const vg_image *
     unsigned char *at = NULL;
     VG_TRY(vg_scratch_take(scratch, plan_place(p, image, part, width, height, NULL), &at));
     plan_place(p, image, part, width, height, at);
-    vg_taps_fill(&p->across, part->x, part->width, image->width, part->mirrored, 2);
-    vg_taps_fill(&p->down, part->y, part->height, image->height, false, 1);
+    p->ops->weigh(&p->across, &(vg_axis){part->x, part->width, image->width, 2, part->mirrored});
+    p->ops->weigh(&p->down, &(vg_axis){part->y, part->height, image->height, 1, false});
     return VG_OK;
 }
 

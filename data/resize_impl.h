@@ -21,8 +21,4 @@ vg_status vg_scratch_take(vg_resize_scratch *scratch, size_t bytes, unsigned cha
 /* Memory for the weights with which n_out outputs cover a length. */
 void vg_taps_place(vg_taps *taps, double length, int n_out, unsigned char *at, size_t *offset);
 
-/* The weights for the part [from, from + length) of an axis of n_in pixels; only the pixels it touches are read. Pairs
- * start at a multiple of `even`. */
-void vg_taps_fill(vg_taps *taps, double from, double length, int n_in, bool mirrored, int even);
-
 #endif

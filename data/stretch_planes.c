@@ -28,7 +28,7 @@ static size_t plan_place(plan *p, const vg_decoded *d, int width, int height, un
         p->planes[k].between = vg_piece(at, &offset, (size_t)d->planes[k].height * p->stride, 1);
     }
     const vg_plane *first = &d->planes[0]; /* is the widest */
-    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, p->planes[0].across.pair_stride), 1);
+    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, p->planes[0].across.stride), 1);
     return offset;
 }
 
@@ -46,11 +46,11 @@ static void plane_sideways(const plan *p, const plane_plan *to, const vg_plane *
     }
 }
 
-static void weights_find(plane_plan *to, const vg_plane *plane, bool mirrored)
+static void plane_weigh(const plan *p, plane_plan *to, const vg_plane *plane, bool mirrored)
 {
     const vg_stretch *w = &plane->window;
-    vg_taps_fill(&to->across, w->x, w->width, plane->width, mirrored, 2);
-    vg_taps_fill(&to->down, w->y, w->height, plane->height, false, 1);
+    p->ops->weigh(&to->across, &(vg_axis){w->x, w->width, plane->width, 2, mirrored});
+    p->ops->weigh(&to->down, &(vg_axis){w->y, w->height, plane->height, 1, false});
 }
 
 static bool same_window(const vg_plane *a, const vg_plane *b)
@@ -67,7 +67,7 @@ static void plane_stretch(plan *p, const vg_decoded *d, int k, bool mirrored)
         to->across = p->planes[k - 1].across;
         to->down = p->planes[k - 1].down;
     } else {
-        weights_find(to, &d->planes[k], mirrored);
+        plane_weigh(p, to, &d->planes[k], mirrored);
     }
     plane_sideways(p, to, &d->planes[k]);
 }
