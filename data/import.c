@@ -117,6 +117,12 @@ void vg_import_count_clamped(vg_import_log *log, size_t n_boxes)
     log->report->clamped_boxes += (int64_t)n_boxes;
 }
 
+void vg_import_note_unmet(vg_import_log *log, int64_t n_lines, int64_t first_line)
+{
+    log->report->unmet_lines = n_lines;
+    log->report->first_unmet = first_line;
+}
+
 vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done, int64_t all, const char *unit)
 {
     if (!log->options->tell_progress) return vg_stop_check();

@@ -62,6 +62,7 @@ typedef struct vg_import_report {
     int64_t clamped_boxes;             /* that left an image whose size the annotations say */
     int64_t short_phrases;             /* left out by a rule of their set, which is no fault of theirs */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
+    int64_t unmet_lines, first_unmet;  /* of the list of splits, where they name no image with phrases */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
     double seconds;
     int shards, shards_kept; /* kept: found finished from an earlier, equal import */
@@ -112,6 +113,9 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
 void vg_import_leave_short(vg_import_log *log, const char *place, size_t min_characters);
 
 /* Counts boxes that were taken clamped. */
+/* Notes how many lines of the list of splits name no image with phrases, and the first of them. */
+void vg_import_note_unmet(vg_import_log *log, int64_t n_lines, int64_t first_line);
+
 void vg_import_count_clamped(vg_import_log *log, size_t n_boxes);
 
 /* Takes a box [x1 y1 x2 y2] into `out`, clamped where it leaves its image by at most `slack` pixels; where the size is

@@ -152,6 +152,10 @@ static vg_status taken_otherwise_add(const vg_import_report *r, vg_text *out)
         VG_TRY(vg_text_add(out, "%lld boxes left their image and were clamped to it\n", (long long)r->clamped_boxes));
     if (r->short_phrases)
         VG_TRY(vg_text_add(out, "%lld phrases are too short and were left out\n", (long long)r->short_phrases));
+    if (r->unmet_lines)
+        VG_TRY(vg_text_add(out,
+                           "%lld lines of --splits name no image that the set has phrases of, the first is line %lld\n",
+                           (long long)r->unmet_lines, (long long)r->first_unmet));
     return VG_OK;
 }
 

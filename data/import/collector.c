@@ -521,5 +521,10 @@ vg_status vg_collector_next(void *collector, vg_import_record *record, bool *mor
         VG_TRY(image_gather(c, record));
         *more = record->n_sentences > 0;
     }
+    if (!*more) {
+        int64_t first_line = 0;
+        const int64_t n_lines = vg_split_rule_unmet(c->rule, &first_line);
+        vg_import_note_unmet(c->log, n_lines, first_line);
+    }
     return VG_OK;
 }

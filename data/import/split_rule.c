@@ -15,7 +15,9 @@ typedef char split_name[VG_SHARD_NAME_BYTES];
 /* An image of the list, by the hash of its id or file name. */
 typedef struct listed {
     uint64_t image;
+    int64_t line;
     int32_t split;
+    bool met; /* the set has it */
 } listed;
 
 struct vg_split_rule {
@@ -64,7 +66,8 @@ static vg_status shares_read(vg_split_rule *rule, const char *shares)
 static int by_image(const void *a, const void *b)
 {
     const listed *x = a, *y = b;
-    return (x->image > y->image) - (x->image < y->image);
+    if (x->image != y->image) return x->image < y->image ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
 }
 
 /* "<image id or file name> <split>", white space between, which the name may hold, too. */
@@ -82,7 +85,7 @@ static vg_status line_read(vg_split_rule *rule, const char *path, int64_t number
     const int row = split_row(rule, line + split, n - split);
     VG_CHECK(row >= 0, VG_E_DATA, "%s: line %lld: more than %d splits", path, (long long)number, VG_IMPORT_MAX_SPLITS);
     VG_TRY(vg_grow(&rule->list, &rule->list_capacity, rule->n_list + 1, sizeof *rule->list));
-    rule->list[rule->n_list++] = (listed){.image = XXH3_64bits(line, image), .split = row};
+    rule->list[rule->n_list++] = (listed){.image = XXH3_64bits(line, image), .line = number, .split = row};
     return VG_OK;
 }
 
@@ -138,10 +141,21 @@ void vg_split_rule_free(vg_split_rule *rule)
     free(rule);
 }
 
-static const listed *list_find(const vg_split_rule *rule, const char *name)
+/* The first of the lines for this name, NULL when there is none; marks them all as met. */
+static const listed *list_find(vg_split_rule *rule, const char *name)
 {
-    const listed wanted = {.image = XXH3_64bits(name, strlen(name))};
-    return rule->n_list ? bsearch(&wanted, rule->list, rule->n_list, sizeof *rule->list, by_image) : NULL;
+    const uint64_t image = XXH3_64bits(name, strlen(name));
+    size_t low = 0, high = rule->n_list;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (rule->list[middle].image < image)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const listed *found = low < rule->n_list && rule->list[low].image == image ? &rule->list[low] : NULL;
+    for (; low < rule->n_list && rule->list[low].image == image; low++) rule->list[low].met = true;
+    return found;
 }
 
 static const char *by_share(const vg_split_rule *rule, int64_t image_id)
@@ -156,14 +170,26 @@ static const char *by_share(const vg_split_rule *rule, int64_t image_id)
     return rule->splits[0];
 }
 
-const char *vg_split_rule_of(const vg_split_rule *rule, int64_t image_id, const char *file_name)
+const char *vg_split_rule_of(vg_split_rule *rule, int64_t image_id, const char *file_name)
 {
     char id[24];
     snprintf(id, sizeof id, "%lld", (long long)image_id);
     const char *slash = strrchr(file_name, '/');
-    const listed *found = list_find(rule, id);
-    if (!found) found = list_find(rule, file_name);
-    if (!found && slash) found = list_find(rule, slash + 1);
+    const listed *names[] = {list_find(rule, id), list_find(rule, file_name),
+                             slash ? list_find(rule, slash + 1) : NULL};
+    const listed *found = names[0] ? names[0] : names[1] ? names[1] : names[2];
     if (!found) return by_share(rule, image_id);
     return strcmp(rule->splits[found->split], "-") == 0 ? NULL : rule->splits[found->split];
+}
+
+int64_t vg_split_rule_unmet(const vg_split_rule *rule, int64_t *first_line)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < rule->n_list; i++) {
+        const listed *l = &rule->list[i];
+        if (l->met) continue;
+        if (n == 0 || l->line < *first_line) *first_line = l->line;
+        n++;
+    }
+    return n;
 }

@@ -166,6 +166,15 @@ static void a_list_or_shares_make_splits(void **state)
     assert_split(&report, "val", 1, 1, 1);
     assert_split(&report, "held", 1, 1, 1);
     assert_int_equal(report.images, 2); /* one was left out */
+    assert_int_equal(report.unmet_lines, 0);
+    vg_import_report_release(&report);
+    vg_text text = {0};
+    write_file(*state, "list.txt", "one.jpg val\n5 -\ntwo.jpg -\nthree.jpg val\n17 held\n");
+    MUST(vg_import("jsonl", *state, out, &options, &report));
+    MUST(vg_import_report_text(&report, &text));
+    assert_non_null(
+        strstr(text.data, "\n2 lines of --splits name no image that the set has phrases of, the first is line 4\n"));
+    free(text.data);
     vg_import_report_release(&report);
     write_file(*state, "list.txt", "one.jpg val\none.jpg test\n");
     assert_int_equal(vg_import("jsonl", *state, out, &options, &report), VG_E_DATA);
