@@ -214,20 +214,20 @@ static vg_status check_images_folder(const char *images)
     return VG_OK;
 }
 
-vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
-                    vg_import_report *report)
+static vg_status check_options(const vg_import_set *set, const vg_import_options *options)
 {
-    *report = (vg_import_report){0};
-    const vg_import_set *set = vg_import_set_find(name);
-    if (!set) return fail_unknown_set(name, root);
     VG_CHECK(!options->split_by || set->importer->has_split_by, VG_E_USAGE, "--split-by: %s comes in one split alone",
-             name);
+             set->name);
     VG_CHECK(!set->importer->has_splits || !(options->splits || options->shares), VG_E_USAGE,
-             "--splits, --shares: %s has splits of its own; `vlgtr shard split` takes a share of one", name);
-    VG_TRY(check_images_folder(options->images));
-    snprintf(report->set, sizeof report->set, "%s", name);
-    if (!options->dry_run) VG_TRY(vg_make_directories(out));
-    const vg_import_source source = {.set = name,
+             "--splits, --shares: %s has splits of its own; `vlgtr shard split` takes a share of one", set->name);
+    return check_images_folder(options->images);
+}
+
+static vg_status import_into(const vg_import_set *set, const char *root, const char *out,
+                             const vg_import_options *options, vg_import_report *report)
+{
+    const vg_importer *importer = set->importer;
+    const vg_import_source source = {.set = set->name,
                                      .root = root,
                                      .images = options->images,
                                      .split_by = options->split_by,
@@ -235,10 +235,9 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
                                      .shares = options->shares,
                                      .seed = options->seed,
                                      .scratch = scratch_folder(out, options)};
-    vg_shard_maker maker = {.set = name, .out = out, .report = report, .options = options};
+    vg_shard_maker maker = {.set = set->name, .out = out, .report = report, .options = options};
     maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
-    maker.merge_boxes =
-        options->boxes == VG_BOXES_USUAL ? set->importer->merges_boxes : options->boxes == VG_BOXES_MERGED;
+    maker.merge_boxes = options->boxes == VG_BOXES_USUAL ? importer->merges_boxes : options->boxes == VG_BOXES_MERGED;
     maker.n_threads = options->threads ? options->threads : vg_processors();
     maker.log = vg_import_log_new(report, options);
     VG_CHECK(maker.log, VG_E_NOMEM, "no memory for an import");
@@ -247,5 +246,21 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     report->seconds = vg_now_s() - begin_s;
     vg_shard_maker_release(&maker);
     vg_import_log_free(maker.log);
+    return st;
+}
+
+vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
+                    vg_import_report *report)
+{
+    *report = (vg_import_report){0};
+    const vg_import_set *set = vg_import_set_find(name);
+    if (!set) return fail_unknown_set(name, root);
+    VG_TRY(check_options(set, options));
+    snprintf(report->set, sizeof report->set, "%s", name);
+    if (options->dry_run) return import_into(set, root, out, options, report);
+    const size_t there = vg_path_there(out);
+    vg_status st = vg_make_directories(out);
+    if (st == VG_OK) st = import_into(set, root, out, options, report);
+    if (st != VG_OK) vg_remove_made(out, there);
     return st;
 }

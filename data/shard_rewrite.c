@@ -323,7 +323,9 @@ vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_r
     r->spec = spec;
     r->report = report;
     *report = (vg_shard_rewrite_report){0};
+    const size_t there = vg_path_there(spec->out);
     const vg_status st = rewrite(r);
+    if (st != VG_OK) vg_remove_made(spec->out, there);
     free(r->kept);
     free(r->sentences);
     free(r->boxes);

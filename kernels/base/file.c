@@ -158,3 +158,31 @@ vg_status vg_make_directories(const char *path)
         *c = '/';
     }
 }
+
+/* Where the folder ends that holds what the first n bytes of a path name. */
+static size_t parent_end(const char *path, size_t n)
+{
+    while (n > 0 && path[n - 1] != '/') n--;
+    while (n > 0 && path[n - 1] == '/') n--;
+    return n;
+}
+
+size_t vg_path_there(const char *path)
+{
+    char part[PATH_MAX];
+    struct stat info;
+    size_t n = strlen(path);
+    if (n >= sizeof part) return n;
+    memcpy(part, path, n + 1);
+    while (n > 0 && stat(part, &info) != 0) part[n = parent_end(part, n)] = '\0';
+    return n;
+}
+
+void vg_remove_made(const char *path, size_t there)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n >= sizeof part) return;
+    memcpy(part, path, n + 1);
+    for (; n > there; part[n = parent_end(part, n)] = '\0') (void)rmdir(part); /* one that is not empty stays */
+}

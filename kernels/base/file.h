@@ -31,6 +31,12 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size);
 /* mkdir -p. Errors: VG_E_STORAGE, also where something that is no folder has the name. */
 vg_status vg_make_directories(const char *path);
 
+/* How much of a path names folders that are there, in bytes: what vg_make_directories would not have to make. */
+size_t vg_path_there(const char *path);
+
+/* Takes the empty folders of a path away again, from its end up to the part that was there before. */
+void vg_remove_made(const char *path, size_t there);
+
 /* fsync of a directory, which makes renames inside it last. Errors: VG_E_STORAGE. */
 vg_status vg_sync_directory(const char *path);
 

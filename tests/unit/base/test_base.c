@@ -87,6 +87,24 @@ static void an_atomic_write_reads_back(void **state)
     free(data);
 }
 
+static void folders_that_were_made_for_nothing_go(void **state)
+{
+    const char *base = *state, *path = path_in(base, "a/b//c/");
+    struct stat info;
+    assert_int_equal(vg_path_there(path), strlen(base));
+    assert_int_equal(vg_make_directories(path), VG_OK);
+    assert_int_equal(vg_path_there(path), strlen(path));
+    vg_remove_made(path, strlen(base));
+    assert_int_not_equal(stat(path_in(base, "a"), &info), 0);
+    assert_int_equal(stat(base, &info), 0);
+    assert_int_equal(vg_make_directories(path), VG_OK);
+    assert_int_equal(vg_file_write_atomic(path_in(base, "a/file"), "hello", 5), VG_OK);
+    vg_remove_made(path, strlen(base)); /* what holds something stays */
+    assert_int_not_equal(stat(path_in(base, "a/b"), &info), 0);
+    assert_int_equal(stat(path_in(base, "a/file"), &info), 0);
+    assert_int_equal(vg_path_there("no such folder/at all"), 0);
+}
+
 static void an_arena_is_zeroed_and_aligned(void **state)
 {
     (void)state;
@@ -115,6 +133,7 @@ int main(void)
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
         cmocka_unit_test(words_are_parted_by_one_space),
         cmocka_unit_test_setup_teardown(an_atomic_write_reads_back, scratch_make, scratch_remove),
+        cmocka_unit_test_setup_teardown(folders_that_were_made_for_nothing_go, scratch_make, scratch_remove),
         cmocka_unit_test_setup_teardown(nothing_takes_the_place_of_a_pipe, scratch_make, scratch_remove),
         cmocka_unit_test(an_arena_is_zeroed_and_aligned),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
