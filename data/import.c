@@ -232,7 +232,7 @@ static vg_status import_into(const vg_import_set *set, const char *root, const c
                                      .images = options->images,
                                      .split_by = options->split_by,
                                      .splits = options->splits,
-                                     .shares = options->shares,
+                                     .shares = options->shares || options->splits ? options->shares : importer->shares,
                                      .seed = options->seed,
                                      .scratch = scratch_folder(out, options)};
     vg_shard_maker maker = {.set = set->name, .out = out, .report = report, .options = options};

@@ -32,7 +32,8 @@ typedef struct vg_import_options {
     size_t shard_bytes;   /* image bytes in a shard, 0 for 256 MiB */
     double max_bad;       /* share of the sentences that may be set aside before the import fails, 0..1 */
     const char *splits;   /* a list of images and splits, for sets that have none of their own; NULL for none */
-    const char *shares; /* "val=0.05,test=0.05" of the images that are not listed; the rest is train. NULL for train */
+    const char *shares; /* "val=0.05,test=0.05" of the images that are not listed; the rest is train. NULL for what the
+                           set's importer says where there is no list, else for train */
     uint64_t seed;      /* of the shares */
     vg_import_boxes boxes;
     bool strict;        /* the first bad record is an error */
@@ -61,8 +62,8 @@ typedef struct vg_import_report {
     int64_t coco_images;               /* in the shards, known to be COCO's */
     int64_t clamped_boxes;             /* that left an image whose size the annotations say */
     int64_t short_phrases;             /* left out by a rule of their set, which is no fault of theirs */
-    int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     int64_t unmet_lines, first_unmet;  /* of the list of splits, where they name no image with phrases */
+    int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
     vg_text bad;                       /* a line for each thing that was set aside, with its id */
     double seconds;
     int shards, shards_kept; /* kept: found finished from an earlier, equal import */
@@ -112,10 +113,10 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
  * not held against max_bad or strict. `place` names it. */
 void vg_import_leave_short(vg_import_log *log, const char *place, size_t min_characters);
 
-/* Counts boxes that were taken clamped. */
 /* Notes how many lines of the list of splits name no image with phrases, and the first of them. */
 void vg_import_note_unmet(vg_import_log *log, int64_t n_lines, int64_t first_line);
 
+/* Counts boxes that were taken clamped. */
 void vg_import_count_clamped(vg_import_log *log, size_t n_boxes);
 
 /* Takes a box [x1 y1 x2 y2] into `out`, clamped where it leaves its image by at most `slack` pixels; where the size is
@@ -129,9 +130,10 @@ vg_status vg_import_progress(vg_import_log *log, const char *what, int64_t done,
 
 /* The files of one kind of dataset. */
 typedef struct vg_importer {
-    bool has_split_by; /* the set comes in several splits, of which vg_import_source.split_by names one */
-    bool has_splits;   /* its files give every sentence its split, and nothing is left for splits and shares to say */
-    bool merges_boxes; /* a phrase of several boxes gets the one around them all, unless options say otherwise */
+    bool has_split_by;  /* the set comes in several splits, of which vg_import_source.split_by names one */
+    bool has_splits;    /* its files give every sentence its split, and nothing is left for splits and shares to say */
+    const char *shares; /* of a set without splits: those it has where options name neither; NULL: all is train */
+    bool merges_boxes;  /* a phrase of several boxes gets the one around them all, unless options say otherwise */
     bool (*probe)(const char *set, const char *root); /* does root look like this set? */
     /* Reads the annotations. `log` is kept until close; split_by, empty before, gets what was taken. */
     vg_status (*open)(const vg_import_source *source, vg_import_log *log, void **state,

@@ -171,7 +171,8 @@ static vg_status genome_open(const vg_import_source *source, vg_import_log *log,
 }
 
 extern const vg_importer vg_genome; /* a row of importers.def names it */
-const vg_importer vg_genome = {.probe = genome_probe,
+const vg_importer vg_genome = {.shares = "val=0.01",
+                               .probe = genome_probe,
                                .open = genome_open,
                                .next = vg_collector_next,
                                .share = vg_collector_share,

@@ -143,6 +143,41 @@ static void each_broken_region_is_set_aside(void **state)
     vg_import_report_release(&report);
 }
 
+/* How many of a thousand images are val, which are chosen by their ids alone. */
+static int64_t val_of_thousand(const char *folder, const vg_import_options *options)
+{
+    vg_import_report report = import_into("vg", folder, folder, options);
+    int64_t n = 0;
+    for (int i = 0; i < report.n_splits; i++)
+        n += strcmp(report.splits[i].name, "val") == 0 ? report.splits[i].images : 0;
+    assert_int_equal(report.images, 1000);
+    vg_import_report_release(&report);
+    return n;
+}
+
+static void one_image_in_a_hundred_is_val(void **state)
+{
+    const char *list = path_in(*state, "list.txt");
+    vg_text images = {0}, regions = {0};
+    for (int id = 1; id <= 1000; id++) {
+        const char *before = id > 1 ? ", " : "[", *after = id == 1000 ? "]" : "";
+        MUST(vg_text_add(&images, "%s{\"image_id\": %d, \"width\": 40, \"height\": 30}%s", before, id, after));
+        MUST(vg_text_add(&regions,
+                         "%s{\"id\": %d, \"regions\": [{\"region_id\": %d, \"image_id\": %d, \"phrase\": \"a dog\", "
+                         "\"x\": 1, \"y\": 2, \"width\": 3, \"height\": 4}]}%s",
+                         before, id, id, id, after));
+    }
+    MUST(vg_file_write_atomic(path_in(*state, "image_data.json"), images.data, images.length));
+    MUST(vg_file_write_atomic(path_in(*state, "region_descriptions.json"), regions.data, regions.length));
+    MUST(vg_file_write_atomic(list, "7 val\n", 6));
+    free(images.data);
+    free(regions.data);
+    const int64_t n = val_of_thousand(*state, &(vg_import_options){.allow_absent = true, .seed = 1});
+    if (n < 1 || n > 19) fail_msg("%lld of 1000", (long long)n); /* three standard deviations */
+    assert_int_equal(val_of_thousand(*state, &(vg_import_options){.allow_absent = true, .shares = "val=0"}), 0);
+    assert_int_equal(val_of_thousand(*state, &(vg_import_options){.allow_absent = true, .splits = list}), 1);
+}
+
 static void a_folder_without_regions_says_what_to_name(void **state)
 {
     const vg_import_options options = {0};
@@ -189,7 +224,8 @@ static void real_regions_have_their_counts(void **state)
     vg_import_report_release(&report);
     snprintf(root, sizeof root, "%s/visual-genome-layout", data);
     report = import_into("vg", root, *state, &whole);
-    assert_split(&report, "train", 70, 362, 362);
+    assert_split(&report, "train", 68, 352, 352); /* 70 and 362 in all */
+    assert_split(&report, "val", 2, 10, 10);
     vg_import_report_release(&report);
 }
 
@@ -202,6 +238,7 @@ int main(void)
         IN_SCRATCH(each_phrase_left_out_is_told),
         IN_SCRATCH(the_older_version_and_the_ids_of_other_sets_are_read),
         IN_SCRATCH(each_broken_region_is_set_aside),
+        IN_SCRATCH(one_image_in_a_hundred_is_val),
         IN_SCRATCH(a_folder_without_regions_says_what_to_name),
         IN_SCRATCH(a_dry_run_writes_nothing_and_counts_the_same),
         IN_SCRATCH(real_regions_have_their_counts),
