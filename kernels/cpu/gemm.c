@@ -224,13 +224,14 @@ static void ask_for_b(const vg_gemm *g, const layout *l, const panel *b, int64_t
 {
     const int64_t nr = l->isa->nr, steps = least(VG_GEMM_RUN, length - p);
     const bool stays = p + steps < length;
+    ahead->b = b->b;
+    ahead->b_step = ahead->b_turn = 0;
     if (!b->kept) {
         ahead->b_step = pieces(nr, n_panels);
         ahead->b = (stays ? b->b + (p + steps) * nr : b->next) + i * steps * ahead->b_step;
         return;
     }
     const int64_t lines = nr / VG_GEMM_LINE, line = i % lines, step = i / lines * steps;
-    ahead->b = b->b;
     if (step >= VG_GEMM_RUN) return;
     ahead->b =
         (stays ? b->b + (p + steps) * g->b_step : b->next) + step * g->b_step + line * VG_GEMM_LINE * g->b_column;
@@ -277,23 +278,18 @@ static void run_panel(const vg_gemm *g, const layout *l, const float *a, int64_t
         const int64_t steps = least(VG_GEMM_RUN, length - p);
         const bool finishes = start + p + steps == l->k;
         const run_of_b run = run_from(g, l, b, j, start, p, steps);
+        vg_gemm_tile tile = {.k = steps, .b_row = g->b_step, .add = start + p > 0};
         for (int64_t i = 0; i < n_panels; i++) {
             float *sum = sums + i * mr * nr;
             const int64_t row = (first + i) * mr, n_rows = least(mr, g->m - row);
-            const bool in_c = plain && n_rows == mr;
-            vg_gemm_tile tile = {.k = steps,
-                                 .n_rows = (int)n_rows,
-                                 .a = a + (i * length + p) * mr,
-                                 .b = run.packed,
-                                 .c = sum,
-                                 .c_row = nr,
-                                 .add = start + p > 0,
-                                 .ahead = {.c = sum, .beside = sum, .row = nr}};
-            if (i == 0 && run.rows) {
-                tile.b = run.rows;
-                tile.b_row = g->b_step;
-                tile.kept = run.packed;
-            }
+            const bool keeps = i == 0 && run.rows, in_c = plain && n_rows == mr;
+            tile.n_rows = (int)n_rows;
+            tile.a = a + (i * length + p) * mr;
+            tile.b = keeps ? run.rows : run.packed;
+            tile.kept = keeps ? run.packed : NULL;
+            tile.c = sum;
+            tile.c_row = tile.ahead.row = nr;
+            tile.ahead.c = tile.ahead.beside = sum;
             ask_for_b(g, l, b, p, length, i, n_panels, &tile.ahead);
             if (finishes) ask_for_c(g, l, row, j * nr, &tile.ahead);
             if (in_c) {
