@@ -37,11 +37,22 @@ static vg_status pack(vg_stream *stream, const vg_node *node, void *packed)
     return VG_OK;
 }
 
-/* Elements of a sum so far are read right before those of the new one are written. */
+/* Inputs whose elements are read right before those of the output are written. */
 static int in_place(vg_op op, int output)
 {
-    enum { DK = 1, DV = 2, ACC_K = 14 };
-    return op == VG_OP_attention_grad && (output == DK || output == DV) ? ACC_K + output - DK : -1;
+    enum { DK = 1, DV = 2, ACC_K = 14, ACC_DX = 3, RES = 4 };
+    switch (op) {
+    case VG_OP_attention_grad: return output == DK || output == DV ? ACC_K + output - DK : -1;
+    case VG_OP_linear: return output == 0 ? RES : -1;
+    case VG_OP_linear_dx: return ACC_DX;
+    case VG_OP_layernorm:
+    case VG_OP_layernorm_grad: return output == 0 ? 0 : -1;
+    case VG_OP_add:
+    case VG_OP_add_rows:
+    case VG_OP_dropout:
+    case VG_OP_act_grad: return 0;
+    default: return -1;
+    }
 }
 
 static const char *profile(const vg_stream *stream)

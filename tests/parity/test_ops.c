@@ -497,6 +497,48 @@ static void a_packed_weight_gives_the_same_bits(void **state)
     for_each_case(check_packed);
 }
 
+/* The input whose place output k may take in this case, since no other input lies there; -1 for none. */
+static int place_of_output(const op_case *c, int k)
+{
+    const vg_operand *in = c->node.in, *out = &c->node.out[k];
+    const int i = out->data && backend->in_place ? backend->in_place(c->node.op, k) : -1;
+    if (i < 0 || !in[i].data || bytes_of(&in[i]) != bytes_of(out)) return -1;
+    for (int j = 0; j < c->node.n_in; j++)
+        if (j != i && in[j].data == in[i].data) return -1;
+    return i;
+}
+
+static void check_places(op_case *c)
+{
+    size_t n = 0;
+    run(c, backend, 2);
+    unsigned char *apart = outputs(c, &n);
+    for (int k = 0; k < c->node.n_out; k++) {
+        const int i = place_of_output(c, k);
+        if (i < 0) continue;
+        vg_operand *out = &c->node.out[k];
+        void *own = out->data, *input = vg_new0(bytes_of(out));
+        memcpy(input, c->node.in[i].data, bytes_of(out));
+        out->data = c->node.in[i].data;
+        run(c, backend, 2);
+        unsigned char *in_place = outputs(c, &n);
+        if (memcmp(apart, in_place, n) != 0)
+            print_error("%s: other bits with output %d in the place of input %d\n", c->title, k, i);
+        assert_memory_equal(apart, in_place, n);
+        memcpy(out->data, input, bytes_of(out));
+        out->data = own;
+        free(in_place);
+        free(input);
+    }
+    free(apart);
+}
+
+static void an_output_in_the_place_of_an_input_has_the_same_bits(void **state)
+{
+    (void)state;
+    for_each_case(check_places);
+}
+
 /* The outputs that are gradients of parameters, as the rows of ops.def say: bit k stands for output k. */
 static unsigned parameter_gradients(vg_op op)
 {
@@ -624,6 +666,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest host_tests[] = {
         cmocka_unit_test(bits_are_the_same_on_one_and_two_threads_and_under_guard),
         cmocka_unit_test(a_packed_weight_gives_the_same_bits),
+        cmocka_unit_test(an_output_in_the_place_of_an_input_has_the_same_bits),
     };
     const struct CMUnitTest bf16_tests[] = {
         cmocka_unit_test(operations_in_bf16_give_what_the_cpu_makes_of_the_same_numbers),
