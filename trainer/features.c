@@ -95,9 +95,10 @@ static vg_status put_all(const vg_feature_source *s, const vg_feature_job *job)
 static vg_status build(const vg_feature_source *s, const vg_feature_job *job, const char *path)
 {
     vg_feature_store *store = NULL;
+    char size[VG_SIZE_TEXT_BYTES];
     const double start_s = vg_now_s();
-    vg_log_root("%s features of split %s: %lld rows, %.3f GB in %s, on %d ranks", job->what, vg_split_name(s->split),
-                (long long)job->key.n_rows, (double)vg_feature_store_bytes(&job->key) * 1e-9, path,
+    vg_log_root("%s features of split %s: %lld rows, %s in %s, on %d ranks", job->what, vg_split_name(s->split),
+                (long long)job->key.n_rows, vg_size_text((double)vg_feature_store_bytes(&job->key), size), path,
                 vg_comm_size(s->comm));
     vg_status st = begin(s, job, path, &store);
     if (st == VG_OK) {
@@ -149,11 +150,11 @@ static vg_status open_all(const vg_feature_source *s, const vg_feature_job *job,
 static vg_status provide(const vg_feature_source *s, const vg_feature_job *job, const char *path,
                          vg_feature_store **out)
 {
-    const double gb = (double)vg_feature_store_bytes(&job->key) * 1e-9;
-    char why[1024];
+    const double bytes = (double)vg_feature_store_bytes(&job->key);
+    char why[1024], size[VG_SIZE_TEXT_BYTES];
     int64_t found = 0;
-    if (gb > s->options->features_max_gb) {
-        snprintf(why, sizeof why, "%s would take %.3f GB, features.max_gb is %g", path, gb,
+    if (bytes * 1e-9 > s->options->features_max_gb) {
+        snprintf(why, sizeof why, "%s would take %s, features.max_gb is %g", path, vg_size_text(bytes, size),
                  s->options->features_max_gb);
         return do_without(job, why);
     }

@@ -85,6 +85,19 @@ const char *vg_nearest_word(const char *word, const char *const *words, size_t n
     return least <= allowed ? nearest : NULL;
 }
 
+const char *vg_size_text(double bytes, char text[VG_SIZE_TEXT_BYTES])
+{
+    if (bytes < 999.5)
+        snprintf(text, VG_SIZE_TEXT_BYTES, "%.0f bytes", bytes);
+    else if (bytes < 999.95e3)
+        snprintf(text, VG_SIZE_TEXT_BYTES, "%.1f kB", bytes * 1e-3);
+    else if (bytes < 999.95e6)
+        snprintf(text, VG_SIZE_TEXT_BYTES, "%.1f MB", bytes * 1e-6);
+    else
+        snprintf(text, VG_SIZE_TEXT_BYTES, "%.3f GB", bytes * 1e-9);
+    return text;
+}
+
 char *vg_copy_string(const char *s)
 {
     const size_t n = strlen(s) + 1;

@@ -19,6 +19,11 @@ vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n);
  * among n bytes (ASCII white space parts them) with one space between them. */
 vg_status vg_text_add_words(vg_text *text, const char *words, size_t n);
 
+enum { VG_SIZE_TEXT_BYTES = 32 };
+
+/* Fills and returns `text`: "812 bytes", "4.2 kB", "13.0 MB", "1.234 GB"; powers of 1000. */
+const char *vg_size_text(double bytes, char text[VG_SIZE_TEXT_BYTES]);
+
 /* Single-character edits (insert, delete, replace) from a to b, case ignored. Words over 63 bytes count as unlike. */
 int vg_edit_distance(const char *a, const char *b);
 

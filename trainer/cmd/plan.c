@@ -108,21 +108,23 @@ static vg_status suggest(vg_options *o, int ranks, const vg_forecast_data *data,
 /* Stores of features that stages would make: the size of each, and how long this host computes at it. */
 static vg_status print_stores(const vg_options *o, const vg_stage_forecast *f, int n_threads)
 {
+    char size[VG_SIZE_TEXT_BYTES];
     vg_feature_pace pace = {0};
     for (int i = 0; i < o->n_stages; i++) {
         if (f[i].images_wanted > f[i].images_on_disk)
-            printf("stage %d computes image features in every step: a store of %.3f GB is above features.max_gb %g\n",
-                   i, (double)f[i].images_wanted * 1e-9, o->features_max_gb);
+            printf("stage %d computes image features in every step: a store of %s is above features.max_gb %g\n", i,
+                   vg_size_text((double)f[i].images_wanted, size), o->features_max_gb);
         if (f[i].without_images) printf("stage %d computes image features in every step: %s\n", i, f[i].without_images);
         if (!f[i].images_on_disk && !f[i].phrases_on_disk) continue;
         if (pace.image_s <= 0) VG_TRY(vg_features_measure(o, n_threads, &pace));
         if (f[i].images_on_disk)
-            printf("stage %d reads image features from a store: %.3f GB on disk (features.max_gb: %g), made in about "
-                   "%.0f s by this host alone\n",
-                   i, (double)f[i].images_on_disk * 1e-9, o->features_max_gb, pace.image_s * (double)f[i].image_rows);
+            printf("stage %d reads image features from a store: %s on disk (features.max_gb: %g), made in about %.0f s "
+                   "by this host alone\n",
+                   i, vg_size_text((double)f[i].images_on_disk, size), o->features_max_gb,
+                   pace.image_s * (double)f[i].image_rows);
         if (f[i].phrases_on_disk)
-            printf("stage %d reads phrase features from a store: %.3f GB on disk, made in about %.0f s\n", i,
-                   (double)f[i].phrases_on_disk * 1e-9, f[i].phrases_flops / pace.flops_per_s);
+            printf("stage %d reads phrase features from a store: %s on disk, made in about %.0f s\n", i,
+                   vg_size_text((double)f[i].phrases_on_disk, size), f[i].phrases_flops / pace.flops_per_s);
     }
     return VG_OK;
 }

@@ -87,6 +87,19 @@ static void an_atomic_write_reads_back(void **state)
     free(data);
 }
 
+static void a_size_has_the_unit_that_shows_it(void **state)
+{
+    static const struct {
+        double bytes;
+        const char *text;
+    } cases[] = {{0, "0 bytes"},     {999, "999 bytes"}, {999.6, "1.0 kB"}, {23040, "23.0 kB"},
+                 {999960, "1.0 MB"}, {13e6, "13.0 MB"},  {1e9, "1.000 GB"}, {1.8e16, "18000000.000 GB"}};
+    char text[VG_SIZE_TEXT_BYTES];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(vg_size_text(cases[i].bytes, text), cases[i].text);
+}
+
 static void folders_that_were_made_for_nothing_go(void **state)
 {
     const char *base = *state, *path = path_in(base, "a/b//c/");
@@ -128,6 +141,7 @@ static void bf16_rounds_to_nearest_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_size_has_the_unit_that_shows_it),
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
