@@ -89,8 +89,8 @@ static inline vg_operand key_operand(test_memory *m, int64_t slots)
     return x;
 }
 
-/* Runs a node with poisoned workspace and checks that the kernel stayed inside it. */
-static inline void run_node(vg_node *node, int n_threads)
+/* Runs a node with poisoned workspace and checks that the kernel stayed inside it; how far it wrote, in bytes. */
+static inline size_t run_node(vg_node *node, int n_threads)
 {
     const vg_backend *cpu = vg_backend_cpu();
     const size_t bytes = vg_round_up(cpu->workspace_bytes(node, n_threads), 64);
@@ -103,7 +103,10 @@ static inline void run_node(vg_node *node, int n_threads)
     if (st != VG_OK) print_error("%s\n", vg_error_text());
     assert_int_equal(st, VG_OK);
     for (int i = 0; i < GUARD_BYTES; i++) assert_int_equal(workspace[bytes + (size_t)i], 0xff);
+    size_t written = bytes;
+    while (written > 0 && workspace[written - 1] == 0xff) written--;
     free(workspace);
+    return written;
 }
 
 /* The outputs of a node once more, as blank copies; `same_outputs` compares them byte for byte. */

@@ -38,6 +38,25 @@ static void bits_do_not_depend_on_the_thread_count(void **state)
         }
 }
 
+/* The last thread writes as far into its part as one thread alone, and so no two parts overlap. */
+static void each_thread_has_a_workspace_of_its_own(void **state)
+{
+    (void)state;
+    const vg_backend *cpu = vg_backend_cpu();
+    for (int isa = 0; isa < N_ISAS; isa++)
+        for (int op = 0; op < N_OPS; op++) {
+            use_isa(isa);
+            test_memory m = {0};
+            vg_node node = node_of(&m, op);
+            const size_t alone = run_node(&node, 1);
+            const size_t part = cpu->workspace_bytes(&node, 2) - cpu->workspace_bytes(&node, 1);
+            assert_true(alone > 0 && part > 0);
+            for (int n_threads = 2; n_threads <= 4; n_threads++)
+                assert_int_equal(run_node(&node, n_threads), alone + (size_t)(n_threads - 1) * part);
+            release(&m);
+        }
+}
+
 static void dw_outputs_may_be_absent(void **state)
 {
     (void)state;
@@ -56,6 +75,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_the_thread_count),
+        cmocka_unit_test(each_thread_has_a_workspace_of_its_own),
         cmocka_unit_test(dw_outputs_may_be_absent),
     };
     return cmocka_run_group_tests_name("heads", tests, NULL, NULL);
