@@ -85,7 +85,7 @@ void vg_import_report_release(vg_import_report *report);
 /* What an importer is asked to read. */
 typedef struct vg_import_source {
     const char *set, *root, *images, *split_by; /* as given to vg_import; the last two may be NULL */
-    const char *splits, *shares;                /* likewise, both may be NULL */
+    const char *splits, *shares; /* likewise, both may be NULL; with neither given the importer's own shares */
     uint64_t seed;
     const char *scratch; /* a folder with room for files that are needed while it is read */
 } vg_import_source;

@@ -1,9 +1,9 @@
 /* Flickr30k Entities: Sentences/<id>.txt has the captions of an image, a line each, with phrases marked in them as
  * "[/EN#<entity>/<type>/<type> two young men]"; Annotations/<id>.xml has the size of the image and the boxes of its
  * entities. Every marked phrase with a box is a sentence that means its entity: the box around all of the entity's, or
- * each of them where that is asked for. Phrases of entity 0 (not
- * visual) and of entities without a box (scenes) are left out, as evaluations of this set do. train.txt, val.txt and
- * test.txt list ids. Numbers of boxes count from 1 in the files and from 0 here, as in the set's own reader. */
+ * each of them where that is asked for. Phrases of entity 0 (not visual) and of entities without a box (scenes) are
+ * left out, as evaluations of this set do. train.txt, val.txt and test.txt list ids. Numbers of boxes count from 1 in
+ * the files and from 0 here, as in the set's own reader. */
 #define _POSIX_C_SOURCE 200809L
 #include "data/import/collector_impl.h"
 #include "data/import/entity_boxes_impl.h"
