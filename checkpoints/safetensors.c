@@ -231,16 +231,10 @@ static vg_status add_file(vg_tensors *t, const char *path)
 
 /* ---- several files ---- */
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* `name` beside the file `path`, into text[PATH_MAX]. */
 static vg_status beside(const char *path, const char *name, char *text)
 {
-    const int folder = (int)(last_part(path) - path);
+    const int folder = (int)(vg_base_name(path) - path);
     const int n = snprintf(text, PATH_MAX, "%.*s%s", folder, path, name);
     VG_CHECK(n >= 0 && n < PATH_MAX, VG_E_DATA, "%s: the path of %.64s is too long", path, name);
     return VG_OK;
@@ -249,7 +243,7 @@ static vg_status beside(const char *path, const char *name, char *text)
 static bool has_file(const vg_tensors *t, const char *name)
 {
     for (size_t i = 0; i < t->n_files; i++)
-        if (strcmp(last_part(t->files[i].path), name) == 0) return true;
+        if (strcmp(vg_base_name(t->files[i].path), name) == 0) return true;
     return false;
 }
 
@@ -274,8 +268,8 @@ static vg_status add_indexed(vg_tensors *t, const char *path, json_t *map)
     for (size_t i = 0; i < t->n_entries; i++) {
         const char *file = json_string_value(json_object_get(map, t->entries[i].name));
         const char *holder = t->files[t->entries[i].file].path;
-        VG_CHECK(file && strcmp(file, last_part(holder)) == 0, VG_E_DATA,
-                 "%s: tensor %.128s is in %s, the index says %.128s", path, t->entries[i].name, last_part(holder),
+        VG_CHECK(file && strcmp(file, vg_base_name(holder)) == 0, VG_E_DATA,
+                 "%s: tensor %.128s is in %s, the index says %.128s", path, t->entries[i].name, vg_base_name(holder),
                  file ? file : "nothing of it");
     }
     return VG_OK;

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,7 +198,7 @@ static void share_if_abandoned(const names *n, const char *process)
  * is one. */
 static vg_status share_abandoned(const names *n)
 {
-    const char *slash = strrchr(n->partial.data, '/'), *name = slash ? slash + 1 : n->partial.data;
+    const char *name = vg_base_name(n->partial.data);
     const size_t length = strlen(name);
     vg_text folder = {0};
     VG_TRY(vg_text_add(&folder, "%.*s.", (int)(name - n->partial.data), n->partial.data)); /* "folder/." or "." */
@@ -280,16 +279,6 @@ static vg_status finish(const char *own, const vg_feature_key *key)
     return vg_feature_store_close(s) == VG_OK ? st : VG_E_STORAGE;
 }
 
-static vg_status name_finally(const char *own, const char *path)
-{
-    VG_CHECK(rename(own, path) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    char *copy = vg_copy_string(path);
-    VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", path);
-    const vg_status st = vg_sync_directory(dirname(copy));
-    free(copy);
-    return st;
-}
-
 static vg_status commit(const names *n, const char *path, const vg_feature_key *key, const vg_feature_store *built)
 {
     const char *partial = n->partial.data, *own = n->own.data;
@@ -297,7 +286,7 @@ static vg_status commit(const names *n, const char *path, const vg_feature_key *
     VG_CHECK(rename(partial, own) == 0, VG_E_STORAGE, "%s: %s", partial, strerror(errno));
     vg_status st = check_own(built, own);
     if (st == VG_OK) st = finish(own, key);
-    if (st == VG_OK) st = name_finally(own, path);
+    if (st == VG_OK) st = vg_file_rename(own, path);
     bool shared;
     if (st != VG_OK) (void)share(own, partial, &shared); /* a build goes on from it another time */
     return st;

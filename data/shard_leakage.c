@@ -26,7 +26,7 @@ static uint64_t key_of(const char *space, size_t n_space, const void *value, siz
 
 static uint64_t name_key(const char *name)
 {
-    const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+    const char *base = vg_base_name(name);
     return *base ? key_of("name", sizeof "name", base, strlen(base)) : 0;
 }
 

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,12 +318,7 @@ static vg_status file_commit(const vg_shard_writer *w)
     const int rc = fsync(fd), why = errno;
     close(fd);
     VG_CHECK(rc == 0, VG_E_STORAGE, "%s: fsync: %s", w->partial, strerror(why));
-    VG_CHECK(rename(w->partial, w->path) == 0, VG_E_STORAGE, "%s: %s", w->path, strerror(errno));
-    char *copy = vg_copy_string(w->path);
-    VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", w->path);
-    const vg_status st = vg_sync_directory(dirname(copy));
-    free(copy);
-    return st;
+    return vg_file_rename(w->partial, w->path);
 }
 
 void vg_shard_writer_abandon(vg_shard_writer *w)

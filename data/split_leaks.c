@@ -7,20 +7,11 @@
 
 /* ---- sets ---- */
 
-/* The folder of a file as it was named. */
-static vg_status folder_of(const char *path, vg_text *out)
-{
-    const char *slash = strrchr(path, '/');
-    int n = slash ? (int)(slash - path) : 0;
-    while (n > 0 && path[n - 1] == '/') n--;
-    return vg_text_add(out, "%.*s", n ? n : 1, n ? path : slash ? "/" : ".");
-}
-
 /* The folder, and which of the sets in it. */
 static vg_status set_name(const vg_shard *shard, vg_text *out)
 {
     const vg_shard_origin *o = &shard->origin;
-    VG_TRY(folder_of(shard->path, out));
+    VG_TRY(vg_folder_of(shard->path, out));
     return vg_text_add(out, " (%s%s%s)", o->source, *o->split_by ? " by " : "", o->split_by);
 }
 
@@ -44,7 +35,7 @@ vg_status vg_leaks_set(vg_leaks *l, const vg_shard *shard, size_t *set)
 {
     vg_text folder = {0};
     struct stat info;
-    VG_TRY(folder_of(shard->path, &folder));
+    VG_TRY(vg_folder_of(shard->path, &folder));
     const vg_status st =
         stat(folder.data, &info) == 0 ? VG_OK : vg_fail(vg_file_fault(errno), "%s: %s", folder.data, strerror(errno));
     free(folder.data);

@@ -55,11 +55,10 @@ static vg_status begin(const vg_feature_source *s, const vg_feature_job *job, co
 {
     vg_status st = VG_OK;
     if (vg_comm_rank(s->comm) == 0) {
-        char *folder = vg_copy_string(path);
-        st = folder ? VG_OK : vg_fail(VG_E_NOMEM, "%s: no memory", path);
-        if (folder) *strrchr(folder, '/') = '\0';
-        if (st == VG_OK) st = vg_make_directories(folder);
-        free(folder);
+        vg_text folder = {0};
+        st = vg_folder_of(path, &folder);
+        if (st == VG_OK) st = vg_make_directories(folder.data);
+        free(folder.data);
         if (st == VG_OK) st = vg_feature_store_begin(path, &job->key, out);
     }
     VG_TRY(vg_comm_agree(s->comm, st));

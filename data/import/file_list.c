@@ -49,15 +49,3 @@ void vg_file_list_release(vg_file_list *list)
     free(list->path);
     *list = (vg_file_list){0};
 }
-
-const char *vg_base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-vg_status vg_folder_of(const char *path, vg_text *folder)
-{
-    const char *base = vg_base_name(path);
-    return base == path ? vg_text_add(folder, ".") : vg_text_add_bytes(folder, path, (size_t)(base - path - 1));
-}

@@ -17,8 +17,4 @@ vg_status vg_file_list_find(vg_file_list *list, const char *folder, bool (*wante
                             const char *user);
 void vg_file_list_release(vg_file_list *list);
 
-/* The part of a path behind its last slash; the folder before it, "." where there is none. */
-const char *vg_base_name(const char *path);
-vg_status vg_folder_of(const char *path, vg_text *folder);
-
 #endif

@@ -174,9 +174,7 @@ const char *vg_split_rule_of(vg_split_rule *rule, int64_t image_id, const char *
 {
     char id[24];
     snprintf(id, sizeof id, "%lld", (long long)image_id);
-    const char *slash = strrchr(file_name, '/');
-    const listed *names[] = {list_find(rule, id), list_find(rule, file_name),
-                             slash ? list_find(rule, slash + 1) : NULL};
+    const listed *names[] = {list_find(rule, id), list_find(rule, file_name), list_find(rule, vg_base_name(file_name))};
     const listed *found = names[0] ? names[0] : names[1] ? names[1] : names[2];
     if (!found) return by_share(rule, image_id);
     return strcmp(rule->splits[found->split], "-") == 0 ? NULL : rule->splits[found->split];

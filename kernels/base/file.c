@@ -2,11 +2,9 @@
 #include "kernels/base/file.h"
 
 #include "kernels/base/memory.h"
-#include "kernels/base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,11 +109,40 @@ static vg_status write_special(const char *path, const void *data, size_t size)
     return st;
 }
 
+const char *vg_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Where the folder ends that holds what the first n bytes of a path name. */
+static size_t folder_end(const char *path, size_t n)
+{
+    while (n > 0 && path[n - 1] != '/') n--;
+    while (n > 0 && path[n - 1] == '/') n--;
+    return n;
+}
+
+vg_status vg_folder_of(const char *path, vg_text *folder)
+{
+    const size_t n = folder_end(path, strlen(path));
+    return n ? vg_text_add_bytes(folder, path, n) : vg_text_add(folder, *path == '/' ? "/" : ".");
+}
+
+vg_status vg_file_rename(const char *from, const char *to)
+{
+    vg_text folder = {0};
+    VG_CHECK(rename(from, to) == 0, VG_E_STORAGE, "%s: %s", to, strerror(errno));
+    vg_status st = vg_folder_of(to, &folder);
+    if (st == VG_OK) st = vg_sync_directory(folder.data);
+    free(folder.data);
+    return st;
+}
+
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
 {
     if (is_special(path)) return write_special(path, data, size);
     vg_text part = {0};
-    char *copy = NULL;
     vg_status st = vg_text_add(&part, "%s.partial", path);
     int fd = -1;
     if (st == VG_OK && (fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
@@ -124,12 +151,9 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
         st = write_all(fd, part.data, data, size);
         if (st == VG_OK) st = sync_file(fd, part.data);
         if (close(fd) != 0 && st == VG_OK) st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
-        if (st == VG_OK && rename(part.data, path) != 0) st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
+        if (st == VG_OK) st = vg_file_rename(part.data, path);
         if (st != VG_OK) unlink(part.data);
     }
-    if (st == VG_OK && !(copy = vg_copy_string(path))) st = vg_fail(VG_E_NOMEM, "%s: no memory", path);
-    if (st == VG_OK) st = vg_sync_directory(dirname(copy));
-    free(copy);
     free(part.data);
     return st;
 }
@@ -159,14 +183,6 @@ vg_status vg_make_directories(const char *path)
     }
 }
 
-/* Where the folder ends that holds what the first n bytes of a path name. */
-static size_t parent_end(const char *path, size_t n)
-{
-    while (n > 0 && path[n - 1] != '/') n--;
-    while (n > 0 && path[n - 1] == '/') n--;
-    return n;
-}
-
 size_t vg_path_there(const char *path)
 {
     char part[PATH_MAX];
@@ -174,7 +190,7 @@ size_t vg_path_there(const char *path)
     size_t n = strlen(path);
     if (n >= sizeof part) return n;
     memcpy(part, path, n + 1);
-    while (n > 0 && stat(part, &info) != 0) part[n = parent_end(part, n)] = '\0';
+    while (n > 0 && stat(part, &info) != 0) part[n = folder_end(part, n)] = '\0';
     return n;
 }
 
@@ -184,5 +200,5 @@ void vg_remove_made(const char *path, size_t there)
     size_t n = strlen(path);
     if (n >= sizeof part) return;
     memcpy(part, path, n + 1);
-    for (; n > there; part[n = parent_end(part, n)] = '\0') (void)rmdir(part); /* one that is not empty stays */
+    for (; n > there; part[n = folder_end(part, n)] = '\0') (void)rmdir(part); /* one that is not empty stays */
 }

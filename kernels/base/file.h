@@ -4,6 +4,7 @@
 #define VG_BASE_FILE_H
 
 #include "kernels/base/status.h"
+#include "kernels/base/text.h"
 
 #include <dirent.h>
 #include <stdbool.h>
@@ -36,6 +37,16 @@ size_t vg_path_there(const char *path);
 
 /* Takes the empty folders of a path away again, from its end up to the part that was there before. */
 void vg_remove_made(const char *path, size_t there);
+
+/* Gives a file that was synced its name for good: rename, and fsync of the directory. Errors: VG_E_STORAGE, VG_E_NOMEM.
+ */
+vg_status vg_file_rename(const char *from, const char *to);
+
+/* The part of a path behind its last slash. */
+const char *vg_base_name(const char *path);
+
+/* Adds the folder that holds what a path names, "." where the path has no slash. Errors: VG_E_NOMEM. */
+vg_status vg_folder_of(const char *path, vg_text *folder);
 
 /* fsync of a directory, which makes renames inside it last. Errors: VG_E_STORAGE. */
 vg_status vg_sync_directory(const char *path);

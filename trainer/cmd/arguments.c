@@ -1,7 +1,6 @@
 #include "trainer/cmd/arguments.h"
 
 #include <errno.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -114,9 +113,9 @@ vg_status vg_argument_file(const char *name, const char *path)
         VG_CHECK(!S_ISDIR(info.st_mode), VG_E_STORAGE, "%s %s: a folder; name a file", name, path);
         return VG_OK;
     }
-    char *copy = vg_copy_string(path);
-    VG_CHECK(copy, VG_E_NOMEM, "%s: no memory", name);
-    const vg_status st = check_folder(name, path, dirname(copy));
-    free(copy);
+    vg_text folder = {0};
+    VG_TRY(vg_folder_of(path, &folder));
+    const vg_status st = check_folder(name, path, folder.data);
+    free(folder.data);
     return st;
 }

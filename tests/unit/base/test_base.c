@@ -100,6 +100,23 @@ static void a_size_has_the_unit_that_shows_it(void **state)
         assert_string_equal(vg_size_text(cases[i].bytes, text), cases[i].text);
 }
 
+static void a_path_has_a_folder_and_a_name(void **state)
+{
+    static const char *const cases[][3] = {{"a/b.h5", "a", "b.h5"},
+                                           {"b.h5", ".", "b.h5"},
+                                           {"/b.h5", "/", "b.h5"},
+                                           {"/a//b", "/a", "b"},
+                                           {"a/b/c", "a/b", "c"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        vg_text folder = {0};
+        assert_int_equal(vg_folder_of(cases[i][0], &folder), VG_OK);
+        assert_string_equal(folder.data, cases[i][1]);
+        assert_string_equal(vg_base_name(cases[i][0]), cases[i][2]);
+        free(folder.data);
+    }
+}
+
 static void folders_that_were_made_for_nothing_go(void **state)
 {
     const char *base = *state, *path = path_in(base, "a/b//c/");
@@ -142,6 +159,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_size_has_the_unit_that_shows_it),
+        cmocka_unit_test(a_path_has_a_folder_and_a_name),
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
