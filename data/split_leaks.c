@@ -79,7 +79,8 @@ static vg_status shard_add(vg_leaks *l, const vg_shard *shard)
 static int by_key(const void *a, const void *b)
 {
     const vg_leak_key *x = a, *y = b;
-    return (x->key > y->key) - (x->key < y->key);
+    if (x->key != y->key) return x->key < y->key ? -1 : 1;
+    return (x->set > y->set) - (x->set < y->set);
 }
 
 static bool is_among(vg_shard *const *shards, size_t n, const char *path)
@@ -104,6 +105,11 @@ static vg_status other_shard_add(vg_leaks *l, const char *path, const vg_record_
 vg_status vg_leaks_gather(vg_leaks *l, vg_shard *const *shards, size_t n_shards, const vg_shard_paths *others,
                           const vg_record_list *without)
 {
+    size_t set = 0;
+    bool alone = true;
+    for (size_t i = 0; i < n_shards; i++) VG_TRY(vg_leaks_set(l, shards[i], &set));
+    for (size_t i = 0; i < others->n && alone; i++) alone = is_among(shards, n_shards, others->path[i]);
+    if (alone && l->n_sets == 1) return VG_OK; /* there is no other set, and no bound on the splits of this one */
     for (size_t i = 0; i < n_shards; i++) VG_TRY(shard_add(l, shards[i]));
     for (size_t i = 0; i < others->n; i++)
         if (!is_among(shards, n_shards, others->path[i])) VG_TRY(other_shard_add(l, others->path[i], without));

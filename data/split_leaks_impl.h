@@ -46,8 +46,8 @@ typedef struct vg_leaks {
 } vg_leaks;
 
 /* Learns what the opened shards of a split evaluate on, and the other ones, which it opens one by one without the
- * records of a list. Errors: as vg_shard_open_as, and VG_E_DATA (too many names of
- * splits). */
+ * records of a list; nothing where all of them are one set. Errors: as vg_shard_open_as, and VG_E_DATA (too many names
+ * of splits). */
 vg_status vg_leaks_gather(vg_leaks *leaks, vg_shard *const *shards, size_t n_shards, const vg_shard_paths *others,
                           const vg_record_list *without);
 /* The set that a shard is of, new or known. Errors: VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. */

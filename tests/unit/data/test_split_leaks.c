@@ -1,5 +1,6 @@
 /* Training images that another set evaluates on. */
 #define _XOPEN_SOURCE 700
+#include "data/shard_leakage_impl.h"
 #include "tests/unit/scratch.h"
 
 #include <setjmp.h>
@@ -137,6 +138,26 @@ static void a_set_is_of_one_origin_in_a_folder_whatever_that_is_called(void **st
     vg_split_close(split);
 }
 
+/* There are 64 bits for the names of evaluation splits, which one set alone does not need. */
+static void one_set_may_have_any_number_of_splits(void **state)
+{
+    enum { N = VG_MOST_EVALUATION_SPLITS + 2 };
+    const char *a = folder_in(*state, "a"), *b = folder_in(*state, "b");
+    made_image images[N];
+    char names[N][16];
+    vg_split *split = NULL;
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], i ? "val%d" : "train", i);
+        images[i] = (made_image){.id = i + 1, .name = "a.png", .picture = i, .split = names[i]};
+    }
+    made(a, "a.h5", "one", images, N);
+    vg_split_close(train_of(&a, 1, VG_LEAKED_OUT, a));
+    made(b, "b.h5", "two", refs, 2);
+    const vg_split_opening opening = {.leaked = VG_LEAKED_OUT, .against = &b, .n_against = 1};
+    assert_int_equal(vg_split_open_as(&a, 1, "train", &opening, &split), VG_E_DATA);
+    ASSERT_SAYS("more than 64 evaluation splits; 'val65' is one too many");
+}
+
 static void a_split_of_which_nothing_is_left_is_an_error(void **state)
 {
     const char *a = folder_in(*state, "a"), *b = folder_in(*state, "b");
@@ -156,6 +177,7 @@ int main(void)
         IN_SCRATCH(images_that_another_set_evaluates_on_are_left_out),
         IN_SCRATCH(sets_that_train_together_look_at_each_other),
         IN_SCRATCH(a_set_is_of_one_origin_in_a_folder_whatever_that_is_called),
+        IN_SCRATCH(one_set_may_have_any_number_of_splits),
         IN_SCRATCH(a_split_of_which_nothing_is_left_is_an_error),
         cmocka_unit_test(no_file_or_table_was_left_open),
     };
