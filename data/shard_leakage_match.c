@@ -15,18 +15,11 @@ static int by_key(const void *a, const void *b)
     return x->item < y->item ? -1 : x->item > y->item;
 }
 
-/* The first of n sorted entries with this key, VG_LEAK_NONE when there is none. */
+/* The item of the first of n sorted entries with this key, VG_LEAK_NONE when there is none. */
 static int64_t keyed_find(const keyed *entries, size_t n, uint64_t key)
 {
-    size_t low = 0, high = n;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (entries[middle].key < key)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && entries[low].key == key ? entries[low].item : VG_LEAK_NONE;
+    const size_t i = vg_first_from(entries, n, sizeof *entries, key);
+    return i < n && entries[i].key == key ? entries[i].item : VG_LEAK_NONE;
 }
 
 static vg_status match_key(vg_leak_search *s, int which)

@@ -119,20 +119,6 @@ vg_status vg_leaks_gather(vg_leaks *l, vg_shard *const *shards, size_t n_shards,
 
 /* ---- what trains ---- */
 
-/* The first of the sorted keys that is not smaller. */
-static size_t first_key(const vg_leaks *l, uint64_t key)
-{
-    size_t low = 0, high = l->n_keys;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (l->keys[middle].key < key)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static vg_status pair_count(vg_leaks *l, size_t set, const vg_leak_key *key)
 {
     size_t i = 0;
@@ -154,12 +140,14 @@ vg_status vg_leaks_find(vg_leaks *l, const vg_shard *shard, size_t set, size_t r
     vg_leak_id_keys(shard, row, keys);
     l->n_sought++;
     *found = false;
-    for (int i = 0; i < VG_N_ID_KEYS; i++)
-        for (size_t k = first_key(l, keys[i]); keys[i] && k < l->n_keys && l->keys[k].key == keys[i]; k++) {
+    for (int i = 0; i < VG_N_ID_KEYS; i++) {
+        size_t k = vg_first_from(l->keys, l->n_keys, sizeof *l->keys, keys[i]);
+        for (; keys[i] && k < l->n_keys && l->keys[k].key == keys[i]; k++) {
             if (l->keys[k].set == set) continue;
             VG_TRY(pair_count(l, set, &l->keys[k]));
             *found = true;
         }
+    }
     l->n_found += *found;
     return VG_OK;
 }

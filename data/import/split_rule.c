@@ -145,17 +145,10 @@ void vg_split_rule_free(vg_split_rule *rule)
 static const listed *list_find(vg_split_rule *rule, const char *name)
 {
     const uint64_t image = XXH3_64bits(name, strlen(name));
-    size_t low = 0, high = rule->n_list;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (rule->list[middle].image < image)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    const listed *found = low < rule->n_list && rule->list[low].image == image ? &rule->list[low] : NULL;
-    for (; low < rule->n_list && rule->list[low].image == image; low++) rule->list[low].met = true;
-    return found;
+    const size_t first = vg_first_from(rule->list, rule->n_list, sizeof *rule->list, image);
+    size_t end = first;
+    while (end < rule->n_list && rule->list[end].image == image) rule->list[end++].met = true;
+    return end > first ? &rule->list[first] : NULL;
 }
 
 static const char *by_share(const vg_split_rule *rule, int64_t image_id)

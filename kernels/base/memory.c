@@ -44,6 +44,21 @@ vg_status vg_grow(void *items_pointer, size_t *capacity, size_t need, size_t byt
     return VG_OK;
 }
 
+size_t vg_first_from(const void *rows, size_t n, size_t bytes_each, uint64_t key)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        uint64_t at;
+        memcpy(&at, (const char *)rows + middle * bytes_each, sizeof at);
+        if (at < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 vg_status vg_arena_init(vg_arena *arena, size_t size_bytes)
 {
     const size_t size = vg_round_up(size_bytes ? size_bytes : 1, HUGE_PAGE_BYTES);

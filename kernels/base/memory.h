@@ -19,6 +19,10 @@ void *vg_new0_array(size_t count, size_t bytes_each);
 /* Grows *items (heap array of bytes_each) so that it holds at least `need` items; *capacity follows. */
 vg_status vg_grow(void *items_pointer, size_t *capacity, size_t need, size_t bytes_each);
 
+/* Of n rows of bytes_each, sorted by the uint64_t that each begins with: the first that is not below `key`; n where all
+ * are. */
+size_t vg_first_from(const void *rows, size_t n, size_t bytes_each, uint64_t key);
+
 /* A zeroed region aligned to 2 MiB. */
 typedef struct vg_arena {
     unsigned char *base;

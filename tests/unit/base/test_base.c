@@ -87,6 +87,21 @@ static void an_atomic_write_reads_back(void **state)
     free(data);
 }
 
+static void the_first_row_from_a_key_on_is_found(void **state)
+{
+    const struct {
+        uint64_t key;
+        char rest;
+    } rows[] = {{2, 'a'}, {5, 'b'}, {5, 'c'}, {UINT64_MAX, 'd'}};
+    static const size_t wanted[][2] = {{0, 0}, {2, 0}, {3, 1}, {5, 1}, {6, 3}};
+    (void)state;
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        assert_int_equal(vg_first_from(rows, 4, sizeof *rows, wanted[i][0]), wanted[i][1]);
+    assert_int_equal(vg_first_from(rows, 4, sizeof *rows, UINT64_MAX), 3);
+    assert_int_equal(vg_first_from(rows, 3, sizeof *rows, UINT64_MAX), 3);
+    assert_int_equal(vg_first_from(NULL, 0, sizeof *rows, 7), 0);
+}
+
 static void a_size_has_the_unit_that_shows_it(void **state)
 {
     static const struct {
@@ -158,6 +173,7 @@ static void bf16_rounds_to_nearest_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_row_from_a_key_on_is_found),
         cmocka_unit_test(a_size_has_the_unit_that_shows_it),
         cmocka_unit_test(a_path_has_a_folder_and_a_name),
         cmocka_unit_test(philox_gives_the_published_vectors),
