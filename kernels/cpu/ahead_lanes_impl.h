@@ -38,9 +38,12 @@ static inline __attribute__((always_inline)) void ahead_fetch(rows_ahead *f)
 {
     for (int64_t k = 0; k < f->at_once && f->at < f->n; k++) {
         ahead_run *run = &f->runs[f->at];
-        const int64_t stop = f->column + SOME;
-        for (; f->column < stop && f->column < f->size; f->column += LINE)
-            __builtin_prefetch(run->row + f->column, 0, 2);
+        const float *from = run->row + f->column;
+        const int64_t left = f->size - f->column;
+#pragma GCC unroll 4
+        for (int64_t d = 0; d < SOME; d += LINE)
+            if (d < left) __builtin_prefetch(from + d, 0, 2);
+        f->column += SOME;
         if (f->column < f->size) continue;
         f->column = 0;
         run->row += run->stride;

@@ -16,9 +16,8 @@ enum { PANELS = 4 };
 typedef struct grad_work {
     attn_sizes s;
     bool in_passing;        /* one block of queries meets each panel once: it packs and writes it, in one place */
-    bool in_place;          /* rows of keys are read where they lie */
     float *keys, *values;   /* panels [D][COLUMNS] */
-    float *copied;          /* rows of keys [columns][padded D], unless they are read where they lie */
+    float *copied;          /* rows of keys [columns][padded D] */
     float *dk, *dv;         /* [columns][padded D] */
     float *left_q;          /* [D / COLUMNS][queries of the block][COLUMNS], times scale / ln 2 */
     float *q, *d_o;         /* q and dO the same way, as they are */
@@ -31,7 +30,6 @@ typedef struct grad_work {
     vg_attn_seen seen;      /* of the slot at hand */
     vg_keep keep;
     rows_ahead *ahead;
-    const vg_attn_part *next; /* or NULL */
 } grad_work;
 
 static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
@@ -56,12 +54,6 @@ static size_t grad_work_cut(grad_work *w, const vg_attn *a, float *scratch)
     return (size_t)c.used * sizeof(float);
 }
 
-static size_t attention_grad_scratch(const vg_attn *a)
-{
-    grad_work w;
-    return grad_work_cut(&w, a, NULL);
-}
-
 /* Columns begin..end-1 of arrays that start with column `origin`, and zeros where their gradients gather. */
 static void grad_pack_keys(const vg_attn *a, grad_work *w, attn_reader r, int64_t begin, int64_t end, int64_t origin)
 {
@@ -69,7 +61,7 @@ static void grad_pack_keys(const vg_attn *a, grad_work *w, attn_reader r, int64_
     const size_t bytes = (size_t)((end - begin) * wide) * sizeof(float);
     attn_pack_panels(a, w->keys, &a->k, &a->k2, r, begin, end, origin);
     attn_pack_panels(a, w->values, &a->v, &a->v2, r, begin, end, origin);
-    if (!w->in_place) attn_pack_rows(a, w->copied, wide, &a->k, &a->k2, r, begin, end, 0);
+    attn_pack_rows(a, w->copied, wide, &a->k, &a->k2, r, begin, end, 0);
     if (w->in_passing) return;
     memset(w->dk + at, 0, bytes);
     memset(w->dv + at, 0, bytes);
@@ -103,14 +95,12 @@ static void grad_write_keys(const vg_attn_grad *g, const grad_work *w, attn_read
                1.0F);
 }
 
-/* <dO, O> of row i of n. */
-static float grad_delta(const vg_attn *a, const grad_work *w, const float *o, int64_t i, int64_t n)
+/* <dO, O> of one row. */
+static float grad_delta(const float *d_o, const float *o, int64_t size)
 {
     vf sum = vf_set(0.0F);
-    for (int64_t d = 0; d < a->size; d += VF_LANES) {
-        const float *d_o = w->d_o + d / COLUMNS * n * COLUMNS + i * COLUMNS + d % COLUMNS;
-        sum = vf_fma(load_some(o + d, a->size - d), load_some(d_o, a->size - d), sum);
-    }
+    for (int64_t d = 0; d < size; d += VF_LANES)
+        sum = vf_fma(load_some(o + d, size - d), load_some(d_o + d, size - d), sum);
     return vf_sum(sum);
 }
 
@@ -127,8 +117,8 @@ static void grad_pack_queries(const vg_attn_grad *g, grad_work *w, int64_t slot,
     pack_left(w->d_o, g->d_o + at, o_stride, n, a->size, 1.0F);
     w->dsums = g->dsums ? g->dsums + row : NULL;
     for (int64_t i = 0; i < n; i++) {
-        w->delta[i] =
-            grad_delta(a, w, a->o + at + i * o_stride, i, n) + (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
+        w->delta[i] = grad_delta(g->d_o + at + i * o_stride, a->o + at + i * o_stride, a->size) +
+                      (w->dsums ? w->dsums[i] * a->sums[row + i] : 0.0F);
         w->log_sum[i] = a->lse[row + i] * LOG2_E;
         w->block[i] = attn_block_of(a, head, first + i);
     }
@@ -192,88 +182,54 @@ static void grad_rows(const vg_attn_grad *g, const grad_work *w, int64_t head, i
     if (g->dbias) grad_add(g->dbias + at, a->keys, w->ds, COLUMNS, n, left, 1.0F);
 }
 
-/* Columns begin..end-1, of one segment, as rows. */
-static attn_segment grad_key_rows(const vg_attn *a, const grad_work *w, attn_reader r, int64_t begin, int64_t end)
-{
-    attn_segment s[2];
-    if (!w->in_place) return (attn_segment){.rows = w->copied + begin * w->s.row, .stride = w->s.row};
-    attn_segments(a, &a->k, &a->k2, r, begin, end, s);
-    return s[begin < a->n_first ? 0 : 1];
-}
-
 /* dQ gets columns begin..end-1 of the panels that wait: a run inside one, or one that begins with one. */
-static void grad_queries_run(const grad_work *w, const attn_segment *keys, int64_t n, int64_t begin, int64_t end)
+static void grad_queries_run(const grad_work *w, int64_t n, int64_t begin, int64_t end)
 {
     const int64_t size = w->s.padded_size, panel = GROUPS * w->s.rows * COLUMNS;
     for (int64_t d = 0; d < size; d += COLUMNS)
         for (int64_t i = 0; i < n; i += w->s.rows)
-            product_along(&(tile){.n_k = end - begin,
-                                  .a = w->ds_run + begin / COLUMNS % PANELS * panel + i * COLUMNS + begin % COLUMNS,
-                                  .a_chunk = panel,
-                                  .b = keys->rows + d,
-                                  .b_row = keys->stride,
-                                  .c = w->dq + i * w->s.row + d,
-                                  .c_row = w->s.row,
-                                  .add = true,
-                                  .ahead = w->ahead},
-                          group_rows(&w->s, i, n), size - d < COLUMNS ? size - d : COLUMNS);
+            product(&(tile){.n_k = end - begin,
+                            .a = w->ds_run + begin / COLUMNS % PANELS * panel + i * COLUMNS + begin % COLUMNS,
+                            .a_row = COLUMNS,
+                            .a_step = 1,
+                            .a_chunk = panel,
+                            .b = w->copied + begin * w->s.row + d,
+                            .b_row = w->s.row,
+                            .c = w->dq + i * w->s.row + d,
+                            .c_row = w->s.row,
+                            .add = true,
+                            .ahead = w->ahead},
+                    group_rows(&w->s, i, n), size - d < COLUMNS ? size - d : COLUMNS);
 }
 
 /* The same for those that are seen, begin..end-1 of one segment. */
-static void grad_queries(const vg_attn *a, const grad_work *w, attn_reader r, int64_t n, int64_t begin, int64_t end)
+static void grad_queries(const grad_work *w, int64_t n, int64_t begin, int64_t end)
 {
     while (begin < end) {
         const int64_t inside = begin % COLUMNS, panel_end = begin - inside + COLUMNS;
         const int64_t stop = inside && panel_end < end ? panel_end : end;
-        const attn_segment keys = grad_key_rows(a, w, r, begin, stop);
-        grad_queries_run(w, &keys, n, begin, stop);
+        grad_queries_run(w, n, begin, stop);
         begin = stop;
     }
 }
 
-/* Where a panel's rows of dK or dV go. */
-typedef struct grad_rows_to {
-    float *rows;
-    int64_t stride;
-    const float *plus;
-    float factor;
-} grad_rows_to;
-
-/* A panel's `left` rows of dK or dV get theirs: scores^T rows, rows being q or dO. */
-static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows,
-                      const grad_rows_to *to)
+/* A panel's `left` rows of dK or dV [columns][row] get theirs: scores^T rows, rows being q or dO. */
+static void grad_keys(const grad_work *w, int64_t n, int64_t left, const float *scores, const float *rows, float *to)
 {
     const int64_t size = w->s.padded_size;
     for (int64_t d = 0; d < size; d += COLUMNS)
-        product_across(&(tile){.n_k = n,
-                               .a = scores,
-                               .a_chunk = COLUMNS * COLUMNS,
-                               .b = rows + d * n,
-                               .b_row = COLUMNS,
-                               .c = to->rows + d,
-                               .c_row = to->stride,
-                               .add = !w->in_passing,
-                               .ahead = w->ahead,
-                               .factor = to->factor,
-                               .plus = to->plus ? to->plus + d : NULL},
-                       left, size - d < COLUMNS ? size - d : COLUMNS);
-}
-
-/* Whole panels of the image that the block meets alone are written at once; others gather in an array. */
-static bool grad_is_at_once(const vg_attn *a, const grad_work *w, int64_t column)
-{
-    return w->in_place && column + COLUMNS <= a->n_first;
-}
-
-static grad_rows_to grad_rows_to_of(const vg_attn *a, const grad_work *w, attn_reader r, const vg_heads *x,
-                                    const vg_heads *acc, int64_t column, float *array, float factor)
-{
-    if (!x->data || !grad_is_at_once(a, w, column))
-        return (grad_rows_to){.rows = array, .stride = w->s.row, .factor = 1.0F};
-    return (grad_rows_to){.rows = vg_heads_row(x, r.image, a->n_first, column, r.head, a->size),
-                          .stride = x->stride,
-                          .plus = acc->data ? vg_heads_row(acc, r.image, a->n_first, column, r.head, a->size) : NULL,
-                          .factor = factor};
+        product(&(tile){.n_k = n,
+                        .a = scores,
+                        .a_row = 1,
+                        .a_step = COLUMNS,
+                        .a_chunk = COLUMNS * COLUMNS,
+                        .b = rows + d * n,
+                        .b_row = COLUMNS,
+                        .c = to + d,
+                        .c_row = w->s.row,
+                        .add = !w->in_passing,
+                        .ahead = w->ahead},
+                left, size - d < COLUMNS ? size - d : COLUMNS);
 }
 
 /* A panel of keys, `at` columns behind the first of the arrays, against a block of n queries. */
@@ -285,49 +241,16 @@ static void grad_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r,
     score_panel(&w->s, a->size, w->left_q, n, w->keys + at * a->size, width, w->p, COLUMNS, 0, w->ahead);
     score_panel(&w->s, a->size, w->d_o, n, w->values + at * a->size, width, w->ds, COLUMNS, 0, w->ahead);
     grad_rows(g, w, r.head, first, n, column, left);
-    if (g->dv.data || g->dv2.data) {
-        const grad_rows_to to = grad_rows_to_of(a, w, r, &g->dv, &g->acc_v, column, w->dv + at * w->s.row, 1.0F);
-        grad_keys(w, n, left, w->p, w->d_o, &to);
-    }
-    if (g->dk.data || g->dk2.data) {
-        const grad_rows_to to = grad_rows_to_of(a, w, r, &g->dk, &g->acc_k, column, w->dk + at * w->s.row, a->scale);
-        grad_keys(w, n, left, w->ds, w->q, &to);
-    }
+    if (g->dv.data || g->dv2.data) grad_keys(w, n, left, w->p, w->d_o, w->dv + at * w->s.row);
+    if (g->dk.data || g->dk2.data) grad_keys(w, n, left, w->ds, w->q, w->dk + at * w->s.row);
 }
 
 /* Columns begin..end-1, whose panels wait. */
-static void grad_run(const vg_attn *a, const grad_work *w, attn_reader r, int64_t n, int64_t begin, int64_t end)
+static void grad_run(const vg_attn *a, const grad_work *w, int64_t n, int64_t begin, int64_t end)
 {
     const int64_t second = begin < a->n_first ? a->n_first : begin;
-    grad_queries(a, w, r, n, begin, end < w->seen.first_end ? end : w->seen.first_end);
-    grad_queries(a, w, r, n, second, end < w->seen.second_end ? end : w->seen.second_end);
-}
-
-/* While a panel of a wide head is multiplied, what the next one reads and writes is asked for, or the next part's
- * first, and some of the next part's queries. */
-static rows_ahead grad_ahead_of_panel(const vg_attn_grad *g, const grad_work *w, attn_reader r, int64_t column)
-{
-    const vg_attn *a = &g->a;
-    const vg_attn_part here = {.image = r.image, .head = r.head};
-    const bool last = column + COLUMNS >= a->n_first;
-    const vg_attn_part *part = last ? w->next : &here;
-    const vg_heads o = attn_o_of(a, a->o), d_o = attn_o_of(a, g->d_o);
-    const int64_t products = 3 + 2 * ROWS / SIDE; /* three along and two across, whose tiles are smaller */
-    rows_ahead ahead = {.size = a->size, .times = products * w->s.groups * w->s.chunked_size / COLUMNS};
-    if (!part) return ahead;
-    const vg_heads *const moved[] = {&a->k, &a->v, &g->dk, &g->dv, &g->acc_k, &g->acc_v};
-    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
-        if (i < 4 || moved[i]->data != moved[i - 2]->data)
-            ahead_add_some_keys(&ahead, a, moved[i], part, last ? 0 : column + COLUMNS, COLUMNS);
-    if (w->next) {
-        vg_attn_part some = *w->next;
-        some.first = a->n_queries * column / w->s.columns;
-        some.end = a->n_queries * (column + COLUMNS) / w->s.columns;
-        ahead_add_queries(&ahead, a, &a->q, &some);
-        ahead_add_queries(&ahead, a, &o, &some);
-        ahead_add_queries(&ahead, a, &d_o, &some);
-    }
-    return ahead;
+    grad_queries(w, n, begin, end < w->seen.first_end ? end : w->seen.first_end);
+    grad_queries(w, n, second, end < w->seen.second_end ? end : w->seen.second_end);
 }
 
 /* Queries first..first+n-1 of a slot. In passing, panels that it does not see are written too. */
@@ -339,16 +262,12 @@ static void grad_block(const vg_attn_grad *g, grad_work *w, attn_reader r, int64
     grad_pack_queries(g, w, r.slot, r.head, first, n);
     for (int64_t column = 0; column < end; column += COLUMNS) {
         const int64_t stop = end - column < COLUMNS ? end : column + COLUMNS;
-        if (w->in_passing) {
-            if (a->size >= WIDE) *w->ahead = grad_ahead_of_panel(g, w, r, column);
-            grad_pack_keys(a, w, r, column, stop, column);
-        }
+        if (w->in_passing) grad_pack_keys(a, w, r, column, stop, column);
         const int64_t waiting = column / COLUMNS % PANELS;
         w->ds = w->ds_run + waiting * GROUPS * w->s.rows * COLUMNS;
         grad_panel(g, w, r, first, n, column, w->in_passing ? 0 : column);
-        if (w->in_passing && !grad_is_at_once(a, w, column)) grad_write_keys(g, w, r, column, stop, column);
-        if (g->dq.data && (waiting == PANELS - 1 || stop == end))
-            grad_run(a, w, r, n, column - waiting * COLUMNS, stop);
+        if (w->in_passing) grad_write_keys(g, w, r, column, stop, column);
+        if (g->dq.data && (waiting == PANELS - 1 || stop == end)) grad_run(a, w, n, column - waiting * COLUMNS, stop);
     }
     write_rows(&g->dq, NULL, r.slot, a->n_queries, first, r.head, a->size, w->dq, w->s.row, n, a->scale);
 }
@@ -381,7 +300,8 @@ static rows_ahead grad_ahead_of(const vg_attn_grad *g, const attn_sizes *s, cons
     return ahead;
 }
 
-static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
+static void packed_attention_grad(const vg_attn_grad *g, const vg_attn_part *part, const vg_attn_part *next,
+                                  float *scratch)
 {
     const vg_attn *a = &g->a;
     grad_work w;
@@ -389,10 +309,8 @@ static void attention_grad(const vg_attn_grad *g, const vg_attn_part *part, cons
     const vg_attn_slots slots = vg_attn_slots_of(a, part->image);
     attn_reader r = {.image = part->image, .slot = slots.first, .head = part->head};
     w.in_passing = slots.end - slots.first == 1 && a->n_queries <= GROUPS * w.s.rows && a->n_queries > 0;
-    w.in_place = w.in_passing && attn_is_in_place(a);
     rows_ahead ahead = {0};
     w.ahead = &ahead;
-    w.next = next;
     if (a->n_queries > 0 && (!w.in_passing || attn_is_short(a))) ahead = grad_ahead_of(g, &w.s, part, next);
     if (!w.in_passing) grad_pack_keys(a, &w, r, 0, a->n_first, 0);
     for (; r.slot < slots.end; r.slot++) grad_slot(g, &w, r);

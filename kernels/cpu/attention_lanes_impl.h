@@ -2,10 +2,10 @@
  * every key, in the second-level cache at worst. A block is a group of up to ROWS queries, whose sums are in registers;
  * of a wide head it is several, so that a panel of keys is fetched for all of them once. Scores are in units of log 2,
  * so that softmax needs powers of two alone. Where one block is all that an image has, it packs a panel of keys and a
- * run of values when it comes to them, each over the one before, in the first-level cache; values of a wide head it
- * reads where they lie. A row's bits depend on its query, its keys and nothing else: every score is one chain over D,
- * every sum of the softmax runs in fixed lanes, every output is one chain over the keys in order. Source: Vaswani et
- * al. 2017, section 3.2.1; the softmax is the plain two-pass one. */
+ * run of values when it comes to them, each over the one before, in the first-level cache. A row's bits depend on its
+ * query, its keys and nothing else: every score is one chain over D, every sum of the softmax runs in fixed lanes,
+ * every output is one chain over the keys in order. Source: Vaswani et al. 2017, section 3.2.1; the softmax is the
+ * plain two-pass one. */
 #ifndef VG_ATTENTION_LANES_IMPL_H
 #define VG_ATTENTION_LANES_IMPL_H
 
@@ -90,12 +90,6 @@ static size_t attn_work_cut(attn_work *w, const vg_attn *a, float *scratch)
     w->scores = cut(&c, block * w->s.columns);
     w->sums = cut(&c, block * w->s.row);
     return (size_t)c.used * sizeof(float);
-}
-
-static size_t attention_scratch(const vg_attn *a)
-{
-    attn_work w;
-    return attn_work_cut(&w, a, NULL);
 }
 
 static vg_keep attn_keep_of(const vg_attn *a, int64_t slot)
@@ -202,23 +196,6 @@ static void attn_pack_rows(const vg_attn *a, float *rows, int64_t row, const vg_
     attn_segments(a, of_image, of_slot, r, begin, end, s);
     for (int i = 0; i < 2; i++)
         pack_rows(rows + (s[i].first - origin) * row, row, s[i].rows, s[i].stride, s[i].n, a->size);
-}
-
-/* Rows of a wide head are read where they lie, if they are whole vectors. */
-static bool attn_is_in_place(const vg_attn *a)
-{
-    return a->size >= WIDE && a->size % VF_LANES == 0;
-}
-
-/* Columns begin..end-1 where they lie, if they may and are of one segment; else copied as rows. */
-static attn_segment attn_rows_of(const vg_attn *a, float *copy, int64_t row, const vg_heads *of_image,
-                                 const vg_heads *of_slot, attn_reader r, int64_t begin, int64_t end)
-{
-    attn_segment s[2];
-    attn_segments(a, of_image, of_slot, r, begin, end, s);
-    if (attn_is_in_place(a) && s[1].n == 0) return s[0];
-    attn_pack_rows(a, copy, row, of_image, of_slot, r, begin, end, begin);
-    return (attn_segment){.rows = copy, .stride = row, .first = begin, .n = end - begin};
 }
 
 /* 2^x for x <= 0, at least 2^-125. */
@@ -333,16 +310,18 @@ static void score_panel(const attn_sizes *s, int64_t size, const float *queries,
     for (int64_t d = 0; d < size; d += PIECE)
         for (int64_t i = 0; i < n; i += s->rows) {
             const int rows = group_rows(s, i, n);
-            product_along(&(tile){.n_k = size - d < PIECE ? size - d : PIECE,
-                                  .a = queries + d * n + i * COLUMNS,
-                                  .a_chunk = n * COLUMNS,
-                                  .b = panel + d * COLUMNS,
-                                  .b_row = COLUMNS,
-                                  .c = scores + i * row + column * rows,
-                                  .c_row = COLUMNS,
-                                  .add = d > 0,
-                                  .ahead = ahead},
-                          rows, width);
+            product(&(tile){.n_k = size - d < PIECE ? size - d : PIECE,
+                            .a = queries + d * n + i * COLUMNS,
+                            .a_row = COLUMNS,
+                            .a_step = 1,
+                            .a_chunk = n * COLUMNS,
+                            .b = panel + d * COLUMNS,
+                            .b_row = COLUMNS,
+                            .c = scores + i * row + column * rows,
+                            .c_row = COLUMNS,
+                            .add = d > 0,
+                            .ahead = ahead},
+                    rows, width);
         }
 }
 
@@ -359,23 +338,24 @@ static void score(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
 
 /* Adds to a block of n sums the values of columns first..end-1, weighted by the scores: a run inside one chunk, or one
  * that begins with a chunk. Some columns of some values at a time, which stay near while all groups use them. */
-static void weigh_run(const attn_work *w, const attn_segment *values, int64_t n, int64_t first, int64_t end, bool add)
+static void weigh_run(const attn_work *w, const float *values, int64_t n, int64_t first, int64_t end, bool add)
 {
     const int64_t size = w->s.padded_size, at_once = w->s.groups > 1 ? COLUMNS : size;
     for (int64_t d = 0; d < size; d += at_once)
         for (int64_t i = 0; i < n; i += w->s.rows) {
             const int rows = group_rows(&w->s, i, n);
-            product_along(
-                &(tile){.n_k = end - first,
-                        .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
-                        .a_chunk = rows * COLUMNS,
-                        .b = values->rows + d,
-                        .b_row = values->stride,
-                        .c = w->sums + i * w->s.row + d,
-                        .c_row = w->s.row,
-                        .add = add,
-                        .ahead = w->ahead},
-                rows, size - d < at_once ? size - d : at_once);
+            product(&(tile){.n_k = end - first,
+                            .a = w->scores + i * w->s.columns + first / COLUMNS * rows * COLUMNS + first % COLUMNS,
+                            .a_row = COLUMNS,
+                            .a_step = 1,
+                            .a_chunk = rows * COLUMNS,
+                            .b = values + d,
+                            .b_row = w->s.row,
+                            .c = w->sums + i * w->s.row + d,
+                            .c_row = w->s.row,
+                            .add = add,
+                            .ahead = w->ahead},
+                    rows, size - d < at_once ? size - d : at_once);
         }
 }
 
@@ -385,9 +365,9 @@ static void weigh(const vg_attn *a, const attn_work *w, attn_reader r, int64_t n
     while (first < end) {
         const int64_t inside = first % COLUMNS, most = inside ? COLUMNS - inside : RUN;
         const int64_t stop = end - first < most ? end : first + most;
-        attn_segment values = {.rows = w->values + first * w->s.row, .stride = w->s.row};
-        if (w->in_passing) values = attn_rows_of(a, w->values, w->s.row, &a->v, &a->v2, r, first, stop);
-        weigh_run(w, &values, n, first, stop, add);
+        const int64_t origin = w->in_passing ? first : 0;
+        if (w->in_passing) attn_pack_rows(a, w->values, w->s.row, &a->v, &a->v2, r, first, stop, origin);
+        weigh_run(w, w->values + (first - origin) * w->s.row, n, first, stop, add);
         first = stop;
         add = true;
     }
@@ -425,14 +405,14 @@ static void soften_block(const vg_attn *a, const attn_work *w, const vg_attn_see
         for (int64_t i = 0; i < n; i++) soften(&rows[i], columns, NULL, &rest[i]);
 }
 
-/* Row i of a block, whose sum of values waits for its factor. */
-static void finish_row(const vg_attn *a, const attn_work *w, const softened *r, float keep_scale, int64_t slot,
-                       int64_t head, int64_t query, int64_t i)
+/* A row whose sum of values waits for its factor. */
+static void finish_row(const vg_attn *a, const float *sum, const softened *r, float keep_scale, int64_t slot,
+                       int64_t head, int64_t query)
 {
     const int64_t at = (slot * a->n_queries + query) * a->heads + head;
     const int64_t row = (slot * a->heads + head) * a->n_queries + query;
     const float factor = r->sum > 0.0F ? keep_scale / r->sum : 0.0F;
-    scale_row(a->o + at * a->size, w->sums + i * w->s.row, a->size, factor);
+    scale_row(a->o + at * a->size, sum, a->size, factor);
     if (a->lse) a->lse[row] = (r->largest + log2f(r->sum)) * LN_2; /* minus infinity where no key is seen */
     if (a->sums) a->sums[row] = a->rng || factor == 0.0F ? r->kept * factor : 1.0F;
 }
@@ -452,7 +432,7 @@ static void attend_block(const vg_attn *a, const attn_work *w, attn_reader r, in
     weigh(a, w, r, n, 0, seen.first_end, false);
     weigh(a, w, r, n, a->n_first, seen.second_end, seen.first_end > 0);
     if (!end) memset(w->sums, 0, (size_t)(n * w->s.row) * sizeof(float));
-    for (int64_t i = 0; i < n; i++) finish_row(a, w, &rest[i], keep.scale, slot, head, first + i, i);
+    for (int64_t i = 0; i < n; i++) finish_row(a, w->sums + i * w->s.row, &rest[i], keep.scale, slot, head, first + i);
 }
 
 /* Columns begin..end-1 in their place among all. */
@@ -473,21 +453,7 @@ static rows_ahead attention_ahead_of(const vg_attn *a, const attn_sizes *s, cons
     return ahead;
 }
 
-/* What a part will read in passing, and the next one's first panel. Asked for in three quarters of the time, so that it
- * is there before it is read. */
-static rows_ahead attention_ahead_in_passing(const vg_attn *a, const attn_sizes *s, const vg_attn_part *part,
-                                             const vg_attn_part *next)
-{
-    rows_ahead ahead = attn_ahead_of(a, s, part, 2);
-    ahead.times = ahead.times * 3 / 4;
-    ahead_add_some_keys(&ahead, a, &a->k, part, COLUMNS, a->n_first);
-    ahead_add_keys(&ahead, a, &a->v, part);
-    if (next) ahead_add_queries(&ahead, a, &a->q, next);
-    if (next) ahead_add_some_keys(&ahead, a, &a->k, next, 0, COLUMNS);
-    return ahead;
-}
-
-static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
+static void packed_attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next, float *scratch)
 {
     attn_work w;
     attn_work_cut(&w, a, scratch);
@@ -498,7 +464,6 @@ static void attention(const vg_attn *a, const vg_attn_part *part, const vg_attn_
     w.in_passing = slots.end - slots.first == 1 && part->end - part->first <= block;
     rows_ahead ahead = {0};
     w.ahead = &ahead;
-    if (w.in_passing && a->size >= WIDE) ahead = attention_ahead_in_passing(a, &w.s, part, next);
     if (!w.in_passing || attn_is_short(a)) ahead = attention_ahead_of(a, &w.s, part, next);
     if (!w.in_passing) attn_pack(a, &w, r, 0, a->n_first);
     for (; r.slot < slots.end; r.slot++) {

@@ -48,6 +48,14 @@ static inline vf vf_kept(vf x, keep_mask mask)
 {
     return _mm512_maskz_mov_ps(mask, x);
 }
+static inline uint32_t mask_bits(keep_mask mask)
+{
+    return mask;
+}
+static inline keep_mask mask_of_bit(const uint32_t *bits, uint32_t bit)
+{
+    return _mm512_test_epi32_mask(_mm512_loadu_si512(bits), _mm512_set1_epi32((int)bit));
+}
 
 #elif defined __AVX2__
 
@@ -92,6 +100,15 @@ static inline vf vf_kept(vf x, keep_mask mask)
 {
     return _mm256_and_ps(x, mask);
 }
+static inline uint32_t mask_bits(keep_mask mask)
+{
+    return (uint32_t)_mm256_movemask_ps(mask);
+}
+static inline keep_mask mask_of_bit(const uint32_t *bits, uint32_t bit)
+{
+    const words one = _mm256_set1_epi32((int)bit), all = _mm256_loadu_si256((const words *)bits);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, one), one));
+}
 
 #else
 
@@ -131,6 +148,15 @@ static inline vf vf_kept(vf x, keep_mask mask)
 {
     return mask ? x : 0.0F;
 }
+/* A mask as bits, lane 0 lowest; and whether each of VF_LANES words has a bit. */
+static inline uint32_t mask_bits(keep_mask mask)
+{
+    return mask;
+}
+static inline keep_mask mask_of_bit(const uint32_t *bits, uint32_t bit)
+{
+    return (*bits & bit) != 0;
+}
 
 #endif
 
@@ -152,6 +178,16 @@ static inline void keep_masks(const vg_keep *keep, uint32_t block, keep_mask mas
     const words p0 = words_multiply(c0, VG_PHILOX_0), p1 = words_multiply(c2, VG_PHILOX_1);
     words_masks(words_pair(p1, c1, words_set(keep->round_keys[9][0])),
                 words_pair(p0, c3, words_set(keep->round_keys[9][1])), keep->threshold, mask);
+}
+
+/* The same as bits, that of the first element lowest. */
+static inline uint32_t keep_bits(const vg_keep *keep, uint32_t block)
+{
+    keep_mask mask[VECTORS];
+    uint32_t bits = 0;
+    keep_masks(keep, block, mask);
+    for (int v = 0; v < VECTORS; v++) bits |= mask_bits(mask[v]) << v * VF_LANES;
+    return bits;
 }
 
 #endif

@@ -3,10 +3,10 @@
 #pragma GCC target("avx2,fma")
 #include "kernels/cpu/vector_avx2_impl.h"
 
-enum { ROWS = 6, SIDE = 4, VECTORS = 2 };
+enum { ROWS = 6, VECTORS = 2 };
 #define EACH_ROWS(f)        f(1) f(2) f(3) f(4) f(5) f(6)
 #define EACH_ROWS_LISTED(f) f(1), f(2), f(3), f(4), f(5), f(6)
-#include "kernels/cpu/attention_grad_lanes_impl.h"
+#include "kernels/cpu/attention_wide_lanes_impl.h"
 #include "kernels/cpu/row_lanes_impl.h"
 
 const vg_lanes vg_lanes_avx2 = {.attention_scratch = attention_scratch,

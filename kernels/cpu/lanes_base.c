@@ -1,10 +1,10 @@
 /* One lane: for CPUs without the wide vectors, and the plain meaning of the others. */
 #include "kernels/cpu/vector_scalar_impl.h"
 
-enum { ROWS = 4, SIDE = 4, VECTORS = 4 };
+enum { ROWS = 4, VECTORS = 4 };
 #define EACH_ROWS(f)        f(1) f(2) f(3) f(4)
 #define EACH_ROWS_LISTED(f) f(1), f(2), f(3), f(4)
-#include "kernels/cpu/attention_grad_lanes_impl.h"
+#include "kernels/cpu/attention_wide_lanes_impl.h"
 #include "kernels/cpu/row_lanes_impl.h"
 
 const vg_lanes vg_lanes_base = {.attention_scratch = attention_scratch,

@@ -1,5 +1,5 @@
 /* Small products whose sums live in registers, and the layouts they read. Included below a vector_<isa>_impl.h and the
- * tile sizes: ROWS x (VECTORS * VF_LANES) sums, SIDE rows where the left operand lies across. */
+ * tile sizes: ROWS x (VECTORS * VF_LANES) sums. */
 #ifndef VG_TILE_LANES_IMPL_H
 #define VG_TILE_LANES_IMPL_H
 
@@ -12,108 +12,140 @@
 
 enum { COLUMNS = VECTORS * VF_LANES };
 
-/* c [rows][..] = (add ? c : 0) + sum over k of a(i,k) * b[k * b_row ..], one chain of multiply-adds per element.
- * The left operand lies in chunks: along, a chunk holds COLUMNS values of k for each row, [rows][COLUMNS]; across, the
- * same chunk is read the other way, k down its rows and i along a row. */
+/* c(i, ..) = (add ? c : 0) + sum over k of a(i, k) * b[k * b_row ..], one chain of multiply-adds per element. The left
+ * operand lies in chunks of COLUMNS values of k, in which a(i, k) is a[i * a_row + k * a_step]. */
 typedef struct tile {
     int64_t n_k;
     const float *a;
-    int64_t a_chunk; /* floats from one chunk of COLUMNS values of k to the next */
+    int64_t a_row, a_step;
+    int64_t a_chunk; /* floats from one chunk to the next */
     const float *b;
     int64_t b_row;
     float *c;
     int64_t c_row;
     bool add;
-    rows_ahead *ahead;
-    float factor;      /* across alone, where c may lie far: what is stored is plus, if any, + factor * that */
+    bool far; /* c is asked for early; what is stored is plus, if any, + factor * that */
+    float factor;
     const float *plus; /* like c */
+    rows_ahead *ahead;
 } tile;
 
-static inline __attribute__((always_inline)) void tile_body(const tile *t, const float *a, int64_t column, float *c,
-                                                            const int rows, const int vectors, const int a_row,
-                                                            const int a_step)
+typedef vf tile_sums[ROWS][VECTORS];
+
+static inline __attribute__((always_inline)) void tile_begin(const tile *t, int64_t at, tile_sums sum, const int rows,
+                                                             const int vectors)
 {
-    const int64_t b_row = t->b_row, c_row = t->c_row;
-    const bool across = a_row == 1;
-    const vf factor = vf_set(t->factor);
-    const float *b = t->b + column;
-    vf sum[ROWS > SIDE ? ROWS : SIDE][VECTORS];
+    const float *c = t->c + at;
+    if (t->add)
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) sum[i][v] = t->add ? vf_load(c + i * c_row + v * VF_LANES) : vf_set(0.0F);
+            for (int v = 0; v < vectors; v++) sum[i][v] = vf_load(c + i * t->c_row + v * VF_LANES);
+    else
 #pragma GCC unroll 16
-    for (int i = 0; across && i < rows; i++)
-        for (int v = 0; v < vectors; v++) __builtin_prefetch(c + i * c_row + v * VF_LANES, 1);
-    for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
-        const int n = left < COLUMNS ? (int)left : COLUMNS;
-        const float *x = a;
-        ahead_fetch(t->ahead);
-#pragma GCC unroll 2
-        for (int k = 0; k < n; k++, x += a_step, b += b_row) {
-            vf right[VECTORS];
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) right[v] = vf_load(b + v * VF_LANES);
+            for (int v = 0; v < vectors; v++) sum[i][v] = vf_set(0.0F);
+    if (t->far)
 #pragma GCC unroll 16
-            for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(vf_set(x[i * a_row]), right[v], sum[i][v]);
-        }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            float *to = c + i * c_row + v * VF_LANES;
-            if (across && t->plus)
-                sum[i][v] = vf_fma(sum[i][v], factor, vf_load(t->plus + (to - t->c)));
-            else if (across)
-                sum[i][v] = sum[i][v] * factor;
-            vf_store(to, sum[i][v]);
-        }
+        for (int i = 0; i < rows; i++, c += t->c_row)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(c + v * VF_LANES, 1);
 }
 
-#define TILE(rows)                                                            \
-    static void tile_##rows##_wide(const tile *t, int64_t column)             \
-    {                                                                         \
-        tile_body(t, t->a, column, t->c + column, rows, VECTORS, COLUMNS, 1); \
-    }                                                                         \
-    static void tile_##rows##_narrow(const tile *t, int64_t column)           \
-    {                                                                         \
-        tile_body(t, t->a, column, t->c + column, rows, 1, COLUMNS, 1);       \
+/* One value of k; a fourth of the rows lies behind each x. */
+static inline __attribute__((always_inline)) void tile_step(const float *x[4], int64_t a_row, int64_t a_step,
+                                                            const float *b, tile_sums sum, const int rows,
+                                                            const int vectors)
+{
+    vf right[VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) right[v] = vf_load(b + v * VF_LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(vf_set(x[i / 4][i % 4 * a_row]), right[v], sum[i][v]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) x[i] += a_step;
+}
+
+static inline __attribute__((always_inline)) void tile_end(const tile *t, int64_t at, tile_sums sum, const int rows,
+                                                           const int vectors)
+{
+    const vf factor = vf_set(t->factor);
+    const float *plus = t->plus ? t->plus + at : NULL;
+    float *c = t->c + at;
+    if (plus)
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++, plus += t->c_row)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) sum[i][v] = vf_fma(sum[i][v], factor, vf_load(plus + v * VF_LANES));
+    else if (t->far)
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) sum[i][v] = sum[i][v] * factor;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++, c += t->c_row)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) vf_store(c + v * VF_LANES, sum[i][v]);
+}
+
+/* Rows row..row+rows-1 of c, columns column.. */
+static inline __attribute__((always_inline)) void tile_body(const tile *t, int64_t row, int64_t column, const int rows,
+                                                            const int vectors)
+{
+    const int64_t a_row = t->a_row, a_step = t->a_step, b_row = t->b_row, at = row * t->c_row + column;
+    const float *a = t->a + row * a_row, *b = t->b + column;
+    tile_sums sum;
+    tile_begin(t, at, sum, rows, vectors);
+    for (int64_t left = t->n_k; left > 0; left -= COLUMNS, a += t->a_chunk) {
+        const float *x[4] = {a, a + 4 * a_row, a + 8 * a_row, a + 12 * a_row};
+        int n = left < COLUMNS ? (int)left : COLUMNS;
+        ahead_fetch(t->ahead);
+        for (; n > 1; n -= 2) {
+            tile_step(x, a_row, a_step, b, sum, rows, vectors);
+            tile_step(x, a_row, a_step, b + b_row, sum, rows, vectors);
+            b += 2 * b_row;
+        }
+        if (n) tile_step(x, a_row, a_step, b, sum, rows, vectors);
+        b += n * b_row;
+    }
+    tile_end(t, at, sum, rows, vectors);
+}
+
+#define TILE(rows)                                                               \
+    static void tile_##rows##_wide(const tile *t, int64_t row, int64_t column)   \
+    {                                                                            \
+        tile_body(t, row, column, rows, VECTORS);                                \
+    }                                                                            \
+    static void tile_##rows##_narrow(const tile *t, int64_t row, int64_t column) \
+    {                                                                            \
+        tile_body(t, row, column, rows, 1);                                      \
     }
 #define TILE_PAIR(rows)                          \
     {                                            \
         tile_##rows##_narrow, tile_##rows##_wide \
     }
 EACH_ROWS(TILE)
-static void (*const tiles_along[ROWS][2])(const tile *, int64_t column) = {EACH_ROWS_LISTED(TILE_PAIR)};
+static void (*const tiles[ROWS][2])(const tile *, int64_t row, int64_t column) = {EACH_ROWS_LISTED(TILE_PAIR)};
 #undef TILE
 #undef TILE_PAIR
 
-static void tile_across_wide(const tile *t, int64_t row, int64_t column)
+/* Rows of a group when `rows` rows go into groups of at most ROWS, as even as they can be. */
+static inline int64_t rows_of_group(int64_t rows)
 {
-    tile_body(t, t->a + row, column, t->c + row * t->c_row + column, SIDE, VECTORS, 1, COLUMNS);
-}
-static void tile_across_narrow(const tile *t, int64_t row, int64_t column)
-{
-    tile_body(t, t->a + row, column, t->c + row * t->c_row + column, SIDE, 1, 1, COLUMNS);
+    const int64_t groups = (rows + ROWS - 1) / ROWS;
+    return groups > 1 ? (rows + groups - 1) / groups : rows;
 }
 
-/* A product with `width` columns, a multiple of VF_LANES: wide tiles, then narrow ones. */
-static inline void product_along(const tile *t, int rows, int64_t width)
+/* The first `rows` rows of c and `width` columns, a multiple of VF_LANES. */
+static void product(const tile *t, int64_t rows, int64_t width)
 {
-    int64_t column = 0;
-    for (; column + COLUMNS <= width; column += COLUMNS) tiles_along[rows - 1][1](t, column);
-    for (; column < width; column += VF_LANES) tiles_along[rows - 1][0](t, column);
-}
-
-/* The transpose of a chunk [n_k][COLUMNS] times b: the first `rows` rows of c, up to a whole SIDE. */
-static inline void product_across(const tile *t, int64_t rows, int64_t width)
-{
+    const int64_t most = rows_of_group(rows);
     for (int64_t column = 0; column < width;) {
-        const bool wide = width - column >= COLUMNS;
-        for (int64_t row = 0; row < rows; row += SIDE) (wide ? tile_across_wide : tile_across_narrow)(t, row, column);
+        const int wide = width - column >= COLUMNS;
+        for (int64_t row = 0; row < rows; row += most)
+            tiles[(rows - row < most ? rows - row : most) - 1][wide](t, row, column);
         column += wide ? COLUMNS : VF_LANES;
     }
 }
