@@ -41,9 +41,10 @@ typedef struct vg_decode {
 } vg_decode;
 
 /* Samples of one kind, a byte each, of the window and around it. A sample of colour mostly covers 2 x 2 pixels. */
+enum { VG_PLANE_BEHIND = 64 };
 typedef struct vg_plane {
-    uint8_t *samples; /* [height,stride] */
-    size_t stride;    /* at least width + 16 */
+    uint8_t *samples; /* [height,stride], and VG_PLANE_BEHIND bytes that may be read and mean nothing */
+    size_t stride;
     int width, height;
     vg_stretch window; /* in these samples */
 } vg_plane;

@@ -34,7 +34,7 @@ static vg_plane plane_shape(const struct jpeg_decompress_struct *info, const jpe
     const double across = samples_per_pixel(c, c->h_samp_factor, info->max_h_samp_factor);
     const double down = samples_per_pixel(c, c->v_samp_factor, info->max_v_samp_factor);
     const JDIMENSION first = b->first * (JDIMENSION)band_rows(c), end = b->end * (JDIMENSION)band_rows(c);
-    return (vg_plane){.stride = (size_t)c->width_in_blocks * (size_t)c->DCT_scaled_size + 16,
+    return (vg_plane){.stride = (size_t)c->width_in_blocks * (size_t)c->DCT_scaled_size,
                       .width = (int)c->downsampled_width,
                       .height = (int)((end < c->downsampled_height ? end : c->downsampled_height) - first),
                       .window = {w->x * across, w->y * down - first, w->width * across, w->height * down, false}};
@@ -50,7 +50,7 @@ static vg_status planes_place(const struct jpeg_decompress_struct *info, const v
         at[k] = bytes;
         bytes += (size_t)(b->end - b->first) * (size_t)band_rows(c) * out->planes[k].stride;
     }
-    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes, 1));
+    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes + VG_PLANE_BEHIND, 1));
     out->n_planes = info->num_components;
     for (int k = 0; k < out->n_planes; k++) out->planes[k].samples = out->image.pixels + at[k];
     return VG_OK;

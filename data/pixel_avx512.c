@@ -1,9 +1,8 @@
 #if defined(__x86_64__)
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")
 #pragma GCC optimize("O3") /* small arrays of vectors become registers */
 #include <immintrin.h>
 
-#define OPS  vg_pixel_ops_avx512
 #define ROWS 4
 typedef __m512i wide;
 #define wide_load(p)            _mm512_loadu_si512(p)
@@ -40,4 +39,114 @@ static inline void wide_store_twelves(void *to, __m512i a)
 }
 
 #include "data/pixel_lanes_impl.h"
+
+/* The weights of four taps of 16 outputs: weight = (high * 2^8 + middle) * 2^8 + low, each a signed byte. */
+typedef struct quad {
+    __m512i high, middle, low;
+} quad;
+
+static quad quad_of(const vg_taps *taps, int i, int tap)
+{
+    const __m512i byte = _mm512_set1_epi32(255), half = _mm512_set1_epi32(128);
+    quad q = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int k = 3; k >= 0; k--) {
+        const bool there = tap + k < taps->stride;
+        const int32_t *from = taps->weights + (size_t)(there ? tap + k : 0) * (size_t)taps->n_wide + i;
+        const __m512i low = there ? wide_load(from) : _mm512_setzero_si512();
+        const __m512i middle = _mm512_srai_epi32(_mm512_add_epi32(low, half), 8);
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(middle, half), 8);
+        q.high = _mm512_or_si512(_mm512_slli_epi32(q.high, 8), _mm512_and_si512(high, byte));
+        q.middle = _mm512_or_si512(_mm512_slli_epi32(q.middle, 8), _mm512_and_si512(middle, byte));
+        q.low = _mm512_or_si512(_mm512_slli_epi32(q.low, 8), _mm512_and_si512(low, byte));
+    }
+    return q;
+}
+
+/* Of 16 outputs: the first inputs, counted from the least of them, and where in the 64 bytes from there they and the
+ * three behind them lie, if all do. */
+typedef struct inputs {
+    __m512i first, order;
+    int least, n_quads;
+    bool near;
+} inputs;
+
+static inputs inputs_of(const vg_taps *taps, int i)
+{
+    const __m512i first = wide_load(taps->first + i);
+    inputs in = {.least = _mm512_reduce_min_epi32(first)};
+    in.first = _mm512_sub_epi32(first, _mm512_set1_epi32(in.least));
+    in.order =
+        _mm512_add_epi32(_mm512_mullo_epi32(in.first, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x03020100));
+    in.near = _mm512_reduce_max_epi32(in.first) + 4 <= 64;
+    in.n_quads = (_mm512_reduce_max_epi32(wide_load(taps->count + i)) + 3) / 4;
+    return in;
+}
+
+/* The products of a quad of weights and the inputs from `from` on, added up. */
+static inline quad quad_add(quad sum, const inputs *in, bool near, const quad *weights, const uint8_t *from)
+{
+    const __m512i bytes =
+        near ? _mm512_permutexvar_epi8(in->order, wide_load(from)) : _mm512_i32gather_epi32(in->first, from, 1);
+    sum.high = _mm512_dpbusd_epi32(sum.high, bytes, weights->high);
+    sum.middle = _mm512_dpbusd_epi32(sum.middle, bytes, weights->middle);
+    sum.low = _mm512_dpbusd_epi32(sum.low, bytes, weights->low);
+    return sum;
+}
+
+static inline __m512i quad_finish(quad sum)
+{
+    const __m512i upper = _mm512_add_epi32(_mm512_slli_epi32(sum.high, 8), sum.middle);
+    return _mm512_srai_epi32(_mm512_add_epi32(_mm512_slli_epi32(upper, 8), sum.low), VG_WEIGHT_BITS);
+}
+
+enum { PLANE_ROWS = 4 };
+
+/* 16 sums in each of four rows, to `at` in each. */
+static inline void sum_rows(const uint8_t *const *rows, const inputs *in, bool near, const quad *weights, int at,
+                            uint8_t *const *out)
+{
+    const __m512i by_rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    quad a = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_set1_epi32(1 << (VG_WEIGHT_BITS - 1))};
+    quad b = a, c = a, d = a;
+    for (int t = 0, first = in->least; t < in->n_quads; t++, first += 4) {
+        a = quad_add(a, in, near, &weights[t], rows[0] + first);
+        b = quad_add(b, in, near, &weights[t], rows[1] + first);
+        c = quad_add(c, in, near, &weights[t], rows[2] + first);
+        d = quad_add(d, in, near, &weights[t], rows[3] + first);
+    }
+    const __m512i bytes = wide_pack(quad_finish(a), quad_finish(b), quad_finish(c), quad_finish(d));
+    const __m512i in_order = _mm512_permutexvar_epi32(by_rows, bytes);
+    _mm_storeu_si128((__m128i *)(out[0] + at), wide_lane(in_order, 0));
+    _mm_storeu_si128((__m128i *)(out[1] + at), wide_lane(in_order, 1));
+    _mm_storeu_si128((__m128i *)(out[2] + at), wide_lane(in_order, 2));
+    _mm_storeu_si128((__m128i *)(out[3] + at), wide_lane(in_order, 3));
+}
+
+static void plane_sideways(const uint8_t *rows, size_t stride, int n_rows, const vg_taps *taps, void *block,
+                           uint8_t *out, size_t out_stride)
+{
+    const int n = taps->n_wide / VG_TAPS_WIDE, most_quads = (taps->stride + 3) / 4;
+    inputs *in = block;
+    quad *quads = (quad *)(in + n);
+    for (int i = 0; i < n; i++) {
+        in[i] = inputs_of(taps, i * VG_TAPS_WIDE);
+        for (int t = 0; t < in[i].n_quads; t++) quads[i * most_quads + t] = quad_of(taps, i * VG_TAPS_WIDE, 4 * t);
+    }
+    for (int y = 0; y < n_rows; y += PLANE_ROWS) {
+        const uint8_t *from[PLANE_ROWS];
+        uint8_t *to[PLANE_ROWS];
+        for (int k = 0; k < PLANE_ROWS; k++) { /* behind the last row comes the last row again */
+            const size_t row = (size_t)(y + k < n_rows ? y + k : n_rows - 1);
+            from[k] = rows + row * stride;
+            to[k] = out + row * out_stride;
+        }
+        for (int i = 0; i < n; i++)
+            if (in[i].near)
+                sum_rows(from, &in[i], true, quads + i * most_quads, i * VG_TAPS_WIDE, to);
+            else
+                sum_rows(from, &in[i], false, quads + i * most_quads, i * VG_TAPS_WIDE, to);
+    }
+}
+
+const vg_pixel_ops vg_pixel_ops_avx512 = {weigh, ROWS, sideways, down, sums, mix, plane_sideways, to_rgb};
 #endif

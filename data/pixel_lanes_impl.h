@@ -1,18 +1,13 @@
-/* The loops over pixels in vectors, included by one file for each instruction set, which defines
- *     OPS                   the table's name
- *     ROWS                  16-byte lanes of a `wide`: rows that are summed sideways at once
- *     wide                  a vector, with wide_load, wide_store, wide_pairs (one 32-bit value everywhere), wide_zero,
- *     wide_dot(sum, a, b)   sum += the dot products of 16-bit pairs
- *     wide_finish(h, l)     (h * 2^12 + l + half) >> 22 in each 32-bit lane
- *     wide_lane(a, k)       16-byte lane k, a constant
- *     wide_unpack_lo, _hi   bytes (8) of two vectors in turn, and wide_pack: four vectors of sums back to bytes in
- *                           order; wide_pack_bytes: two of 16-bit numbers to bytes, cut to 0..255
- *     wide_right, _left     shifts of 32 bits by a constant, and wide_right_halves: of 16, wide_add_halves: sums of 16
- *     wide_halves(a, b)     of each 32 bits the lower half of a and the upper one of b
- *     wide_shuffle(a, o)    bytes of each lane in the order o
- *     wide_each(p)          bytes, each to 32 bits
- *     wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for each lane, and nothing between them; what the load
- *                           fills lanes up with is anything, and it may read a whole vector */
+/* The loops over pixels in vectors, included by one file for each instruction set, which has a plane_sideways of its
+ * own and before defines ROWS                  16-byte lanes of a `wide`: rows that are summed sideways at once wide a
+ * vector, with wide_load, wide_store, wide_pairs (one 32-bit value everywhere), wide_zero, wide_dot(sum, a, b)   sum +=
+ * the dot products of 16-bit pairs wide_finish(h, l)     (h * 2^12 + l + half) >> 22 in each 32-bit lane wide_lane(a,
+ * k)       16-byte lane k, a constant wide_unpack_lo, _hi   bytes (8) of two vectors in turn, and wide_pack: four
+ * vectors of sums back to bytes in order; wide_pack_bytes: two of 16-bit numbers to bytes, cut to 0..255 wide_right,
+ * _left     shifts of 32 bits by a constant, and wide_right_halves: of 16, wide_add_halves: sums of 16 wide_halves(a,
+ * b)     of each 32 bits the lower half of a and the upper one of b wide_shuffle(a, o)    bytes of each lane in the
+ * order o wide_each(p)          bytes, each to 32 bits wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for
+ * each lane, and nothing between them; what the load fills lanes up with is anything, and it may read a whole vector */
 #include "data/resize_weights_impl.h"
 
 #include <immintrin.h>
@@ -199,40 +194,6 @@ static void mix(uint8_t *pixels, size_t n, const vg_mix *m)
 
 /* ---- planes ---- */
 
-/* Samples 2 p and 2 p + 1 of four rows as pairs of 16 bits to a lane of block[p], eight blocks at a time. */
-static inline void fill_lanes(const uint8_t *const rows[4], size_t p, __m128i *to)
-{
-    __m128i r[4];
-    for (int k = 0; k < 4; k++) r[k] = _mm_loadu_si128((const __m128i *)(rows[k] + 2 * p));
-    const __m128i ab[2] = {_mm_unpacklo_epi16(r[0], r[1]), _mm_unpackhi_epi16(r[0], r[1])};
-    const __m128i cd[2] = {_mm_unpacklo_epi16(r[2], r[3]), _mm_unpackhi_epi16(r[2], r[3])};
-    for (int j = 0; j < 4; j++) {
-        const __m128i two = j % 2 ? _mm_unpackhi_epi32(ab[j / 2], cd[j / 2]) : _mm_unpacklo_epi32(ab[j / 2], cd[j / 2]);
-        to[(2 * j) * ROWS] = _mm_unpacklo_epi8(two, _mm_setzero_si128());
-        to[(2 * j + 1) * ROWS] = _mm_unpackhi_epi8(two, _mm_setzero_si128());
-    }
-}
-
-/* Four rows in each lane, where sideways has the channels of one. */
-static void plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void *memory, uint8_t *const *out)
-{
-    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    wide *block = memory;
-    for (int p = taps->least / 2; 2 * p < taps->end; p += 8)
-        for (int k = 0; k < ROWS; k++) fill_lanes(rows + 4 * (size_t)k, (size_t)p, (__m128i *)(block + p) + k);
-    for (int i = 0; i < taps->n_out; i += 4) {
-        const wide sum = sum_four(block, taps, i);
-        __m128i lanes[ROWS];
-        memcpy(lanes, &sum, sizeof sum);
-        for (int k = 0; k < ROWS; k++) {
-            const __m128i each = _mm_shuffle_epi8(lanes[k], order);
-            int32_t four[4];
-            memcpy(four, &each, sizeof four);
-            for (int r = 0; r < 4; r++) memcpy(out[4 * k + r] + i, &four[r], sizeof *four);
-        }
-    }
-}
-
 /* Adds up the 32-bit numbers of each lane's first half, and those of the second. */
 static inline void add_halves_of_lanes(wide lanes, uint64_t *first, uint64_t *second)
 {
@@ -263,5 +224,3 @@ static void to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_
     add_halves_of_lanes(blue, &totals[2], &no_channel);
     vg_pixel_ops_base.to_rgb(y + i, cb + i, cr + i, n - i, out + 3 * i, totals);
 }
-
-const vg_pixel_ops OPS = {weigh, ROWS, sideways, down, sums, mix, 4 * ROWS, plane_sideways, to_rgb};

@@ -33,15 +33,17 @@ static void base_down(const uint8_t *rows, const vg_taps *taps, int i, size_t n,
     }
 }
 
-static void base_plane_sideways(const uint8_t *const *rows, const vg_taps *taps, void *block, uint8_t *const *out)
+static void base_plane_sideways(const uint8_t *rows, size_t stride, int n_rows, const vg_taps *taps, void *block,
+                                uint8_t *out, size_t out_stride)
 {
     (void)block;
-    for (int i = 0; i < taps->n_out; i++) {
-        const int32_t *weights = taps->weights + i;
-        int32_t sum = half;
-        for (int j = 0; j < taps->count[i]; j++) sum += weights[j * taps->n_wide] * rows[0][taps->first[i] + j];
-        out[0][i] = cut(sum >> VG_WEIGHT_BITS);
-    }
+    for (int k = 0; k < n_rows; k++, rows += stride, out += out_stride)
+        for (int i = 0; i < taps->n_wide; i++) {
+            int32_t sum = half;
+            for (int j = 0; j < taps->count[i]; j++)
+                sum += taps->weights[j * taps->n_wide + i] * rows[taps->first[i] + j];
+            out[i] = cut(sum >> VG_WEIGHT_BITS);
+        }
 }
 
 static void base_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out,
@@ -72,15 +74,16 @@ static void base_mix(uint8_t *pixels, size_t n, const vg_mix *m)
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_base = {weigh,    1, base_sideways,       base_down,  base_sums,
-                                        base_mix, 1, base_plane_sideways, base_to_rgb};
+const vg_pixel_ops vg_pixel_ops_base = {weigh,     1,        base_sideways,       base_down,
+                                        base_sums, base_mix, base_plane_sideways, base_to_rgb};
 
 const vg_pixel_ops *vg_pixel_ops_best(void)
 {
 #if defined(__x86_64__)
     const char *most = getenv("VLGTR_ISA");
     const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+                      __builtin_cpu_supports("avx512vbmi");
     if (wide && (!most || strcmp(most, "avx512") == 0)) return &vg_pixel_ops_avx512;
     if (__builtin_cpu_supports("avx2") && (!most || strcmp(most, "base") != 0)) return &vg_pixel_ops_avx2;
 #endif

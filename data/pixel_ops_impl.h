@@ -48,22 +48,24 @@ typedef struct vg_pixel_ops {
     /* Adds up each channel of n pixels. */
     void (*sums)(const uint8_t *pixels, size_t n, uint64_t sums[3]);
     void (*mix)(uint8_t *pixels, size_t n, const vg_mix *mix);
-    int plane_rows; /* that plane_sideways sums at once, at most VG_MOST_PLANE_ROWS */
-    /* As sideways, of single bytes: out[k][n_out rounded up to 4]. 16 bytes may be read behind what has a weight. */
-    void (*plane_sideways)(const uint8_t *const *rows, const vg_taps *taps, void *block, uint8_t *const *out);
+    /* The sums along n_rows rows of bytes, which begin `stride` bytes apart: out[k * out_stride + i], i < n_wide.
+     * `block` as above; VG_PLANE_BEHIND bytes may be read behind what has a weight. */
+    void (*plane_sideways)(const uint8_t *rows, size_t stride, int n_rows, const vg_taps *taps, void *block,
+                           uint8_t *out, size_t out_stride);
     /* out[n,3] = the RGB of n samples of each kind, at most VG_MAX_STRETCHED; adds up each channel. */
     void (*to_rgb)(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out, uint64_t sums[3]);
 } vg_pixel_ops;
 
-enum { VG_MOST_ROWS = 4, VG_MOST_PLANE_ROWS = 16 };
+enum { VG_MOST_ROWS = 4 };
 
 /* R = Y + 1.402 Cr, G = Y - 0.344136 Cb - 0.714136 Cr, B = Y + 1.772 Cb, where Cb and Cr lie around 128. Source: JFIF
  * 1.02, in 14 fractional bits. */
 enum { VG_RGB_BITS = 14, VG_RED_CR = 22970, VG_GREEN_CB = -5638, VG_GREEN_CR = -11700, VG_BLUE_CB = 29032 };
 
-static inline size_t vg_block_bytes(int n_in, int stride)
+/* Room for pairs of n_in inputs of several rows, or for the weights once more as bytes: what a set wants. */
+static inline size_t vg_block_bytes(int n_in, const vg_taps *taps)
 {
-    return ((size_t)(n_in + stride) / 2 + 12) * 64;
+    return ((size_t)n_in / 2 + (size_t)taps->stride + 12) * 64 + (size_t)taps->n_wide * (3 * (size_t)taps->stride + 24);
 }
 
 extern const vg_pixel_ops vg_pixel_ops_base;

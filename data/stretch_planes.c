@@ -28,22 +28,15 @@ static size_t plan_place(plan *p, const vg_decoded *d, int width, int height, un
         p->planes[k].between = vg_piece(at, &offset, (size_t)d->planes[k].height * p->stride, 1);
     }
     const vg_plane *first = &d->planes[0]; /* is the widest */
-    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, p->planes[0].across.stride), 1);
+    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, &p->planes[0].across), 1);
     return offset;
 }
 
 static void plane_sideways(const plan *p, const plane_plan *to, const vg_plane *plane)
 {
-    for (int y = to->down.least; y < to->down.end; y += p->ops->plane_rows) {
-        const uint8_t *rows[VG_MOST_PLANE_ROWS];
-        uint8_t *out[VG_MOST_PLANE_ROWS];
-        for (int k = 0; k < p->ops->plane_rows; k++) { /* behind the last row comes the last row again */
-            const size_t row = (size_t)(y + k < to->down.end ? y + k : to->down.end - 1);
-            rows[k] = plane->samples + row * plane->stride;
-            out[k] = to->between + row * p->stride;
-        }
-        p->ops->plane_sideways(rows, &to->across, p->block, out);
-    }
+    const size_t first = (size_t)to->down.least;
+    p->ops->plane_sideways(plane->samples + first * plane->stride, plane->stride, to->down.end - to->down.least,
+                           &to->across, p->block, to->between + first * p->stride, p->stride);
 }
 
 static void plane_weigh(const plan *p, plane_plan *to, const vg_plane *plane, bool mirrored)

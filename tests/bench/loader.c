@@ -84,14 +84,14 @@ static vg_status planes_place(const struct jpeg_decompress_struct *info, vg_deco
     for (int k = 0; k < out->n_planes; k++) {
         const jpeg_component_info *c = &info->comp_info[k];
         const int width = (int)c->downsampled_width, height = (int)c->downsampled_height;
-        out->planes[k] = (vg_plane){.stride = (size_t)c->width_in_blocks * DCTSIZE + 16,
+        out->planes[k] = (vg_plane){.stride = (size_t)c->width_in_blocks * DCTSIZE,
                                     .width = width,
                                     .height = height,
                                     .window = {.width = width, .height = height}};
         at[k] = bytes;
         bytes += (size_t)info->total_iMCU_rows * (size_t)c->v_samp_factor * DCTSIZE * out->planes[k].stride;
     }
-    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes, 1));
+    VG_TRY(vg_grow(&out->image.pixels, &out->capacity, bytes + VG_PLANE_BEHIND, 1));
     for (int k = 0; k < out->n_planes; k++) out->planes[k].samples = out->image.pixels + at[k];
     return VG_OK;
 }
