@@ -219,13 +219,8 @@ static vg_status detection_open(const vg_import_source *source, vg_import_log *l
     detection d = {.log = log};
     const vg_status st = detection_fill(&d, source);
     vg_file_list_release(&d.files);
-    if (st != VG_OK) {
-        vg_collector_close(d.collector);
-        return st;
-    }
-    *state = d.collector;
-    snprintf(split_by, VG_IMPORT_NAME_BYTES, "%s", d.year);
-    return VG_OK;
+    if (st == VG_OK) snprintf(split_by, VG_IMPORT_NAME_BYTES, "%s", d.year);
+    return vg_collector_hand_over(d.collector, st, state);
 }
 
 extern const vg_importer vg_coco_detection; /* a row of importers.def names it */

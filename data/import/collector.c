@@ -104,6 +104,15 @@ void vg_collector_close(void *collector)
     free(c);
 }
 
+vg_status vg_collector_hand_over(vg_collector *c, vg_status status, void **state)
+{
+    if (status == VG_OK)
+        *state = c;
+    else
+        vg_collector_close(c);
+    return status;
+}
+
 int64_t vg_collector_count(const vg_collector *c)
 {
     return c->n_phrases;

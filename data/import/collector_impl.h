@@ -61,6 +61,9 @@ vg_image_folders *vg_collector_folders(vg_collector *collector);
 /* After the last of them: what comes out next is in order. */
 vg_status vg_collector_sort(vg_collector *collector);
 
+/* What an importer's open ends with: the collector becomes its state, or is closed where something failed. */
+vg_status vg_collector_hand_over(vg_collector *collector, vg_status status, void **state);
+
 /* As vg_importer's next, share (of what was put in) and close; the state is a collector. */
 vg_status vg_collector_next(void *collector, vg_import_record *record, bool *more);
 double vg_collector_share(void *collector);

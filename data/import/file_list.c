@@ -1,6 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "data/import/file_list_impl.h"
 
+#include "data/import/image_files_impl.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -48,4 +50,19 @@ void vg_file_list_release(vg_file_list *list)
     for (size_t i = 0; i < list->n; i++) free(list->path[i]);
     free(list->path);
     *list = (vg_file_list){0};
+}
+
+vg_status vg_set_folder_find(const vg_import_source *source, const char *file, vg_text *folder, bool *found)
+{
+    vg_text path = {0};
+    vg_status st = VG_OK;
+    *found = false;
+    for (int in_root = 0; in_root < 2 && !*found && st == VG_OK; in_root++) {
+        folder->length = path.length = 0;
+        st = vg_text_add(folder, "%s%s%s", source->root, in_root ? "" : "/", in_root ? "" : source->set);
+        if (st == VG_OK) st = vg_text_add(&path, "%s/%s", folder->data, file);
+        *found = st == VG_OK && vg_is_file(path.data);
+    }
+    free(path.data);
+    return st;
 }

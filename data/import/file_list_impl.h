@@ -1,8 +1,12 @@
-/* The annotation files of a set that has several. Inside data/import. */
+/* Where the annotation files of a set lie, and those of a set that has several. Inside data/import. */
 #ifndef VG_DATA_FILE_LIST_IMPL_H
 #define VG_DATA_FILE_LIST_IMPL_H
 
-#include "kernels/base/base.h"
+#include "data/import.h"
+
+/* The folder with a file that every set of this kind has: the one of the set's name in its root, else the root itself.
+ * *found is false where neither has it. Errors: VG_E_NOMEM. */
+vg_status vg_set_folder_find(const vg_import_source *source, const char *file, vg_text *folder, bool *found);
 
 /* Zeroed is empty. */
 typedef struct vg_file_list {

@@ -284,12 +284,7 @@ static vg_status flickr_open(const vg_import_source *source, vg_import_log *log,
     free(f.list);
     free(f.boxes);
     vg_entity_boxes_release(&f.entities);
-    if (st != VG_OK) {
-        vg_collector_close(f.collector);
-        return st;
-    }
-    *state = f.collector;
-    return VG_OK;
+    return vg_collector_hand_over(f.collector, st, state);
 }
 
 extern const vg_importer vg_flickr30k; /* a row of importers.def names it */

@@ -245,12 +245,7 @@ static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, 
     vg_file_list_release(&j.files);
     free(j.split);
     free(j.boxes);
-    if (st != VG_OK) {
-        vg_collector_close(j.collector);
-        return st;
-    }
-    *state = j.collector;
-    return VG_OK;
+    return vg_collector_hand_over(j.collector, st, state);
 }
 
 extern const vg_importer vg_jsonl; /* a row of importers.def names it */

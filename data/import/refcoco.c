@@ -5,6 +5,7 @@
  * or of a sentence. */
 #define _POSIX_C_SOURCE 200809L
 #include "data/import/collector_impl.h"
+#include "data/import/file_list_impl.h"
 #include "data/import/json_items_impl.h"
 #include "data/pickle.h"
 
@@ -221,25 +222,14 @@ static vg_status folders_fill(refcoco *r, const char *images, const char *set_fo
     return st;
 }
 
-/* The folder with instances.json: root itself or the set's folder in it. */
 static vg_status set_folder_find(const vg_import_source *source, vg_text *folder)
 {
-    vg_text json = {0};
-    vg_status st = VG_OK;
-    bool found = false;
-    for (int in_root = 0; in_root < 2 && !found && st == VG_OK; in_root++) {
-        folder->length = json.length = 0;
-        st =
-            in_root ? vg_text_add(folder, "%s", source->root) : vg_text_add(folder, "%s/%s", source->root, source->set);
-        if (st == VG_OK) st = vg_text_add(&json, "%s/instances.json", folder->data);
-        found = st == VG_OK && vg_is_file(json.data);
-    }
-    free(json.data);
-    if (st == VG_OK && !found)
-        st = vg_fail(VG_E_DATA,
-                     "%s: neither instances.json nor %s/instances.json is there; name the folder that holds %s",
-                     source->root, source->set, source->set);
-    return st;
+    bool found;
+    VG_TRY(vg_set_folder_find(source, "instances.json", folder, &found));
+    VG_CHECK(found, VG_E_DATA,
+             "%s: neither instances.json nor %s/instances.json is there; name the folder that holds %s", source->root,
+             source->set, source->set);
+    return VG_OK;
 }
 
 /* The split_by of a name like refs(unc).p, which stands between the brackets; n = 0 for another name. */
@@ -304,9 +294,10 @@ static bool refcoco_probe(const char *set, const char *root)
 {
     vg_text folder = {0};
     const vg_import_source source = {.set = set, .root = root};
-    const bool found = set_folder_find(&source, &folder) == VG_OK;
+    bool found = false;
+    const vg_status st = vg_set_folder_find(&source, "instances.json", &folder, &found);
     free(folder.data);
-    return found;
+    return st == VG_OK && found;
 }
 
 static vg_status refcoco_fill(refcoco *r, const vg_import_source *source)
@@ -335,12 +326,7 @@ static vg_status refcoco_open(const vg_import_source *source, vg_import_log *log
     free(r.split_by);
     free(r.annotations);
     free(r.boxes);
-    if (st != VG_OK) {
-        vg_collector_close(r.collector);
-        return st;
-    }
-    *state = r.collector;
-    return VG_OK;
+    return vg_collector_hand_over(r.collector, st, state);
 }
 
 extern const vg_importer vg_refcoco; /* a row of importers.def names it */

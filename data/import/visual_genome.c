@@ -5,12 +5,15 @@
  * Rules for its text, which are MDETR's, and its boxes: an underscore is white space, phrases of one or two characters
  * are left out, a box means its part within the image. */
 #include "data/import/collector_impl.h"
+#include "data/import/file_list_impl.h"
 #include "data/import/json_items_impl.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define REGIONS_FILE "region_descriptions.json"
 
 typedef struct genome {
     vg_import_log *log;
@@ -94,26 +97,19 @@ static vg_status regions_item(void *user, const json_t *item, size_t index)
 
 /* ---- files ---- */
 
-/* Finds the annotations in root or in the folder `vg` below it. */
 static vg_status paths_find(genome *g, const vg_import_source *source, vg_text *folder)
 {
-    vg_text path = {0};
-    vg_status st = VG_OK;
-    bool found = false;
-    for (int below = 0; below < 2 && !found && st == VG_OK; below++) {
-        folder->length = path.length = 0;
-        st = vg_text_add(folder, "%s%s%s", source->root, below ? "/" : "", below ? source->set : "");
-        if (st == VG_OK) st = vg_text_add(&path, "%s/region_descriptions.json", folder->data);
-        found = st == VG_OK && vg_is_file(path.data);
-    }
-    g->regions_path = path.data;
-    VG_TRY(st);
+    vg_text regions = {0}, images = {0};
+    bool found;
+    VG_TRY(vg_set_folder_find(source, REGIONS_FILE, folder, &found));
     VG_CHECK(found, VG_E_DATA,
-             "%s: no region_descriptions.json in it; name the folder with it and image_data.json of Visual Genome",
+             "%s: no " REGIONS_FILE " in it; name the folder with it and image_data.json of Visual Genome",
              source->root);
-    path = (vg_text){0};
-    st = vg_text_add(&path, "%s/image_data.json", folder->data);
-    g->images_path = path.data;
+    vg_status st = vg_text_add(&regions, "%s/" REGIONS_FILE, folder->data);
+    g->regions_path = regions.data;
+    VG_TRY(st);
+    st = vg_text_add(&images, "%s/image_data.json", folder->data);
+    g->images_path = images.data;
     return st;
 }
 
@@ -128,14 +124,12 @@ static vg_status folders_add(vg_image_folders *folders, const char *base)
 
 static bool genome_probe(const char *set, const char *root)
 {
-    genome g = {0};
     vg_text folder = {0};
     const vg_import_source source = {.set = set, .root = root};
-    const bool found = paths_find(&g, &source, &folder) == VG_OK;
+    bool found = false;
+    const vg_status st = vg_set_folder_find(&source, REGIONS_FILE, &folder, &found);
     free(folder.data);
-    free(g.regions_path);
-    free(g.images_path);
-    return found;
+    return st == VG_OK && found;
 }
 
 static vg_status genome_fill(genome *g, const vg_import_source *source, const char *folder)
@@ -162,12 +156,7 @@ static vg_status genome_open(const vg_import_source *source, vg_import_log *log,
     free(g.phrase.data);
     free(g.regions_path);
     free(g.images_path);
-    if (st != VG_OK) {
-        vg_collector_close(g.collector);
-        return st;
-    }
-    *state = g.collector;
-    return VG_OK;
+    return vg_collector_hand_over(g.collector, st, state);
 }
 
 extern const vg_importer vg_genome; /* a row of importers.def names it */
