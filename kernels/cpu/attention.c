@@ -90,9 +90,9 @@ vg_status vg_cpu_attention(vg_stream *stream, const vg_node *node)
     const size_t scratch = lanes->attention_scratch(&a);
     const int64_t shares = shares_of(&a, stream->n_threads), units = a.images * a.heads * shares;
     const int64_t ahead = stream->n_threads;
-    /* A multiply-add is cheaper than moving a float. */
+    /* A multiply-add is cheaper than moving a float, though less so where keys are few. */
 #pragma omp parallel for num_threads(stream->n_threads) if (a.slots * a.heads * a.n_queries * a.keys * a.size > \
-                                                            32 * VG_CPU_FEW) schedule(dynamic)
+                                                            4 * VG_CPU_FEW) schedule(dynamic)
     for (int64_t u = 0; u < units; u++) {
         const vg_attn_part part = vg_attn_part_of(&a, shares, u), next = vg_attn_part_of(&a, shares, u + ahead);
         lanes->attention(&a, &part, u + ahead < units ? &next : NULL,

@@ -36,7 +36,7 @@ vg_status vg_cpu_attention_grad(vg_stream *stream, const vg_node *node)
     const int64_t units = g.a.images * g.a.heads, groups = g.dbias ? g.a.heads : units;
     const int64_t ahead = g.dbias ? groups : stream->n_threads;
 #pragma omp parallel for num_threads(stream->n_threads) if (g.a.slots * g.a.heads * (int64_t)row * g.a.size > \
-                                                            16 * VG_CPU_FEW) schedule(dynamic)
+                                                            2 * VG_CPU_FEW) schedule(dynamic)
     for (int64_t group = 0; group < groups; group++) {
         float *mine = (float *)((char *)node->workspace + (size_t)vg_cpu_thread() * scratch);
         if (g.dbias) memset(g.dbias + (size_t)group * row, 0, row * sizeof(float));
