@@ -354,11 +354,13 @@ static int64_t span_from(const vg_gemm *g, const layout *l, int64_t start)
     return length;
 }
 
-/* A product shorter than this takes less time than it takes to wake a thread. */
-static int threads_for(const vg_gemm *g, int n_threads)
+/* A product shorter than this takes less time than it takes to wake a thread. Tiles compute whole panels of columns,
+ * and their sums take time to store, as some steps do. */
+static int threads_for(const vg_gemm *g, const layout *l, int n_threads)
 {
-    enum { MULTIPLY_ADDS_PER_THREAD = 1 << 18 };
-    return (int)least(n_threads, 1 + g->m * g->n * g->k / MULTIPLY_ADDS_PER_THREAD);
+    enum { MULTIPLY_ADDS_PER_THREAD = 1 << 18, STEPS_TO_STORE = 16 };
+    const int64_t columns = l->column_panels * l->isa->nr;
+    return (int)least(n_threads, 1 + g->m * columns * (g->k + STEPS_TO_STORE) / MULTIPLY_ADDS_PER_THREAD);
 }
 
 /* A span of B, for all threads: each packs as many panels, when nobody reads the span before any more. */
@@ -377,7 +379,7 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
 {
     assert(!g->steps || (g->n_steps > 0 && g->a_row == 1 && g->b_column == 1 && !g->packed));
     const layout l = plan(g, stream->n_threads, workspace);
-    const int n_asked = threads_for(g, stream->n_threads);
+    const int n_asked = threads_for(g, &l, stream->n_threads);
     if (l.isa->prepare) l.isa->prepare();
 #pragma omp parallel num_threads(n_asked) if (n_asked > 1)
     {
