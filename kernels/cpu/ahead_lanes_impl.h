@@ -7,7 +7,7 @@
 
 #include <assert.h>
 
-enum { LINE = 16, SOME = 4 * LINE, RUNS_AHEAD = 9 };
+enum { LINE = 16, SOME = 4 * LINE, RUNS_AHEAD = 10 };
 
 typedef struct ahead_run {
     const float *row;

@@ -229,14 +229,16 @@ static void wide_values(const vg_attn *a, const wide_work *w, int64_t begin, int
         wide_weigh(a, &w->b, &a->v, &a->v2, j, end - j < RUN ? end : j + RUN, w->scores + j * w->b.lanes, w->sums);
 }
 
-/* What a part will read, and the next one's first panel. Asked for in three quarters of the time, so that it is there
- * before it is read. */
+/* What a part will read and write, and the next one's first panel. Asked for in three quarters of the time, so that it
+ * is there before it is read. */
 static rows_ahead wide_ahead_of(const vg_attn *a, const vg_attn_part *part, const vg_attn_part *next)
 {
     const wide_times t = wide_times_of(a, part->end - part->first);
+    const vg_heads o = attn_o_of(a, a->o);
     rows_ahead ahead = {.size = a->size, .times = round_up(a->keys, COLUMNS) / COLUMNS * (t.scores + t.weigh) * 3 / 4};
     ahead_add_some_keys(&ahead, a, &a->k, part, COLUMNS, a->n_first);
     ahead_add_keys(&ahead, a, &a->v, part);
+    ahead_add_queries(&ahead, a, &o, part);
     if (next) ahead_add_queries(&ahead, a, &a->q, next);
     if (next) ahead_add_some_keys(&ahead, a, &a->k, next, 0, COLUMNS);
     return ahead;
@@ -407,29 +409,28 @@ static void wide_grad_keys(const vg_attn *a, const wide_block *b, const wide_sum
                        NULL, end - second);
 }
 
-/* While a panel is multiplied, what the next one reads and writes is asked for, or the next part's first, and some of
- * the next part's queries. */
+/* While a panel is multiplied, what the next one reads and writes is asked for, or the next part's first; and some of
+ * the part's queries that will be written and of the next part's that will be read. */
 static rows_ahead wide_grad_ahead(const vg_attn_grad *g, const vg_attn_part *part, const vg_attn_part *next,
                                   int64_t column)
 {
     const vg_attn *a = &g->a;
     const bool last = column + COLUMNS >= a->n_first;
-    const vg_attn_part *whose = last ? next : part;
+    const int64_t columns = round_up(a->keys, COLUMNS), first = a->n_queries * column / columns;
+    const int64_t end = a->n_queries * (column + COLUMNS) / columns;
     const vg_heads o = attn_o_of(a, a->o), d_o = attn_o_of(a, g->d_o);
+    const vg_heads *const keys[] = {&a->k, &a->v, &g->dk, &g->dv, &g->acc_k, &g->acc_v};
+    const vg_heads *const queries[] = {&g->dq, &a->q, &o, &d_o};
     const wide_times t = wide_times_of(a, a->n_queries);
     rows_ahead ahead = {.size = a->size, .times = 2 * (t.scores + t.keys)};
-    if (!whose) return ahead;
-    const vg_heads *const moved[] = {&a->k, &a->v, &g->dk, &g->dv, &g->acc_k, &g->acc_v};
-    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
-        if (i < 4 || moved[i]->data != moved[i - 2]->data)
-            ahead_add_some_keys(&ahead, a, moved[i], whose, last ? 0 : column + COLUMNS, COLUMNS);
-    if (next) {
-        vg_attn_part some = *next;
-        some.first = a->n_queries * column / round_up(a->keys, COLUMNS);
-        some.end = a->n_queries * (column + COLUMNS) / round_up(a->keys, COLUMNS);
-        ahead_add_queries(&ahead, a, &a->q, &some);
-        ahead_add_queries(&ahead, a, &o, &some);
-        ahead_add_queries(&ahead, a, &d_o, &some);
+    for (int i = 0; i < 6 && (next || !last); i++)
+        if (i < 4 || keys[i]->data != keys[i - 2]->data)
+            ahead_add_some_keys(&ahead, a, keys[i], last ? next : part, last ? 0 : column + COLUMNS, COLUMNS);
+    for (int i = 0; i < (next ? 4 : 1); i++) {
+        vg_attn_part some = i ? *next : *part;
+        some.first = first;
+        some.end = end;
+        ahead_add_queries(&ahead, a, queries[i], &some);
     }
     return ahead;
 }
