@@ -70,7 +70,7 @@ static float *cut(attn_cutter *c, int64_t n_floats)
 typedef struct attn_work {
     attn_sizes s;
     bool in_passing;   /* keys and values are packed by the block that reads them */
-    rows_ahead *ahead; /* nothing in passing, unless wide: such rows lie side by side, where the hardware follows */
+    rows_ahead *ahead; /* nothing in passing, unless keys are few: rows lie side by side, where the hardware follows */
     float *keys;       /* panels [D][COLUMNS] */
     float *values;     /* [columns][row] */
     float *queries;    /* [D / COLUMNS][queries of the block][COLUMNS], times scale / ln 2 */

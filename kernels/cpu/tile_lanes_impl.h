@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) void tile_begin(const tile *t, int6
             for (int v = 0; v < vectors; v++) __builtin_prefetch(c + v * VF_LANES, 1);
 }
 
-/* One value of k; a fourth of the rows lies behind each x. */
+/* One value of k; four rows lie behind each x. */
 static inline __attribute__((always_inline)) void tile_step(const float *x[4], int64_t a_row, int64_t a_step,
                                                             const float *b, tile_sums sum, const int rows,
                                                             const int vectors)
