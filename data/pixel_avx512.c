@@ -65,7 +65,7 @@ static quad quad_of(const vg_taps *taps, int i, int tap)
 /* Of 16 outputs: the first inputs, counted from the least of them, and where in the 64 bytes from there they and the
  * three behind them lie, if all do. */
 typedef struct inputs {
-    __m512i first, order;
+    __m512i first, count, order;
     int least, n_quads;
     bool near;
 } inputs;
@@ -73,20 +73,27 @@ typedef struct inputs {
 static inputs inputs_of(const vg_taps *taps, int i)
 {
     const __m512i first = wide_load(taps->first + i);
-    inputs in = {.least = _mm512_reduce_min_epi32(first)};
+    inputs in = {.least = _mm512_reduce_min_epi32(first), .count = wide_load(taps->count + i)};
     in.first = _mm512_sub_epi32(first, _mm512_set1_epi32(in.least));
     in.order =
         _mm512_add_epi32(_mm512_mullo_epi32(in.first, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x03020100));
     in.near = _mm512_reduce_max_epi32(in.first) + 4 <= 64;
-    in.n_quads = (_mm512_reduce_max_epi32(wide_load(taps->count + i)) + 3) / 4;
+    in.n_quads = (_mm512_reduce_max_epi32(in.count) + 3) / 4;
     return in;
 }
 
-/* The products of a quad of weights and the inputs from `from` on, added up. */
-static inline quad quad_add(quad sum, const inputs *in, bool near, const quad *weights, const uint8_t *from)
+/* Inputs t, t + 1, t + 2 and t + 3 of each output that has an input t, where they lie apart. */
+static inline __m512i gathered(const inputs *in, const uint8_t *row, int t)
+{
+    const __mmask16 there = _mm512_cmpgt_epi32_mask(in->count, _mm512_set1_epi32(t));
+    return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, in->first, row + in->least + t, 1);
+}
+
+/* The products of a quad of weights and the inputs from t on, added up. */
+static inline quad quad_add(quad sum, const inputs *in, bool near, const quad *weights, const uint8_t *row, int t)
 {
     const __m512i bytes =
-        near ? _mm512_permutexvar_epi8(in->order, wide_load(from)) : _mm512_i32gather_epi32(in->first, from, 1);
+        near ? _mm512_permutexvar_epi8(in->order, wide_load(row + in->least + t)) : gathered(in, row, t);
     sum.high = _mm512_dpbusd_epi32(sum.high, bytes, weights->high);
     sum.middle = _mm512_dpbusd_epi32(sum.middle, bytes, weights->middle);
     sum.low = _mm512_dpbusd_epi32(sum.low, bytes, weights->low);
@@ -108,11 +115,11 @@ static inline void sum_rows(const uint8_t *const *rows, const inputs *in, bool n
     const __m512i by_rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     quad a = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_set1_epi32(1 << (VG_WEIGHT_BITS - 1))};
     quad b = a, c = a, d = a;
-    for (int t = 0, first = in->least; t < in->n_quads; t++, first += 4) {
-        a = quad_add(a, in, near, &weights[t], rows[0] + first);
-        b = quad_add(b, in, near, &weights[t], rows[1] + first);
-        c = quad_add(c, in, near, &weights[t], rows[2] + first);
-        d = quad_add(d, in, near, &weights[t], rows[3] + first);
+    for (int t = 0; t < in->n_quads; t++) {
+        a = quad_add(a, in, near, &weights[t], rows[0], 4 * t);
+        b = quad_add(b, in, near, &weights[t], rows[1], 4 * t);
+        c = quad_add(c, in, near, &weights[t], rows[2], 4 * t);
+        d = quad_add(d, in, near, &weights[t], rows[3], 4 * t);
     }
     const __m512i bytes = wide_pack(quad_finish(a), quad_finish(b), quad_finish(c), quad_finish(d));
     const __m512i in_order = _mm512_permutexvar_epi32(by_rows, bytes);

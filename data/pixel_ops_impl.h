@@ -65,7 +65,7 @@ enum { VG_RGB_BITS = 14, VG_RED_CR = 22970, VG_GREEN_CB = -5638, VG_GREEN_CR = -
 /* Room for pairs of n_in inputs of several rows, or for the weights once more as bytes: what a set wants. */
 static inline size_t vg_block_bytes(int n_in, const vg_taps *taps)
 {
-    return ((size_t)n_in / 2 + (size_t)taps->stride + 12) * 64 + (size_t)taps->n_wide * (3 * (size_t)taps->stride + 24);
+    return ((size_t)n_in / 2 + (size_t)taps->stride + 12) * 64 + (size_t)taps->n_wide * (3 * (size_t)taps->stride + 28);
 }
 
 extern const vg_pixel_ops vg_pixel_ops_base;

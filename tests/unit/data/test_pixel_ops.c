@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -89,6 +90,34 @@ static void every_set_stretches_planes_alike(void **state)
     vg_image_release(&decoded.image);
 }
 
+/* Of a grey row of any width, stretched to any other; where more may not be read there is no memory. */
+static void little_behind_a_plane_is_read(void **state)
+{
+    enum { BYTES = 1 << 16 };
+    static const int widths[] = {1, 30, 700, 5000, BYTES - VG_PLANE_BEHIND - 1};
+    static uint8_t out[3 * 90];
+    vg_resize_scratch scratch = {0};
+    uint8_t *memory = mmap(NULL, 2 * BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)state;
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    assert_int_equal(mprotect(memory + BYTES, BYTES, PROT_NONE), 0);
+    for (int k = 0; k < 5; k++)
+        for (int width = 1; width <= 90; width++)
+            for (int s = 0; s < 3; s++) {
+                const vg_stretch window = {.width = widths[k], .height = 1};
+                vg_decoded grey = {.n_planes = 1, .window = window};
+                grey.planes[0] = (vg_plane){.samples = memory + BYTES - VG_PLANE_BEHIND - widths[k],
+                                            .stride = (size_t)widths[k],
+                                            .width = widths[k],
+                                            .height = 1,
+                                            .window = window};
+                setenv("VLGTR_ISA", sets[s], 1);
+                assert_int_equal(vg_decoded_stretch(&grey, width % 2, width, 1, out, &scratch, NULL), VG_OK);
+            }
+    free(scratch.data);
+    munmap(memory, 2 * BYTES);
+}
+
 static void every_set_recolours_alike(void **state)
 {
     (void)state;
@@ -143,8 +172,11 @@ static void the_variable_lowers_the_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_set_stretches_alike),   cmocka_unit_test(every_set_stretches_planes_alike),
-        cmocka_unit_test(every_set_recolours_alike),   cmocka_unit_test(sums_of_many_bright_pixels_are_whole),
+        cmocka_unit_test(every_set_stretches_alike),
+        cmocka_unit_test(every_set_stretches_planes_alike),
+        cmocka_unit_test(little_behind_a_plane_is_read),
+        cmocka_unit_test(every_set_recolours_alike),
+        cmocka_unit_test(sums_of_many_bright_pixels_are_whole),
         cmocka_unit_test(the_variable_lowers_the_set),
     };
     return cmocka_run_group_tests_name("pixel_ops", tests, NULL, NULL);
