@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { CHUNK = 8192, LINE = 16, LEAST_COLUMNS = 64, MOST_COLUMNS = 1024 };
+enum { CHUNK = 2048, LINE = 16, LEAST_COLUMNS = 64, MOST_COLUMNS = 1024 };
 
 static int64_t chunk_end(int64_t first, int64_t n)
 {

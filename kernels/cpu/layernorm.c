@@ -1,6 +1,6 @@
 #include "kernels/cpu/lanes_impl.h"
 
-enum { CHUNK = 32 };
+enum { CHUNK = 8 }; /* rows; few, so that threads get as many each where there are few */
 
 vg_status vg_cpu_layernorm(vg_stream *stream, const vg_node *node)
 {
