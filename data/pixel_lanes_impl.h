@@ -1,13 +1,18 @@
 /* The loops over pixels in vectors, included by one file for each instruction set, which has a plane_sideways of its
- * own and before defines ROWS                  16-byte lanes of a `wide`: rows that are summed sideways at once wide a
- * vector, with wide_load, wide_store, wide_pairs (one 32-bit value everywhere), wide_zero, wide_dot(sum, a, b)   sum +=
- * the dot products of 16-bit pairs wide_finish(h, l)     (h * 2^12 + l + half) >> 22 in each 32-bit lane wide_lane(a,
- * k)       16-byte lane k, a constant wide_unpack_lo, _hi   bytes (8) of two vectors in turn, and wide_pack: four
- * vectors of sums back to bytes in order; wide_pack_bytes: two of 16-bit numbers to bytes, cut to 0..255 wide_right,
- * _left     shifts of 32 bits by a constant, and wide_right_halves: of 16, wide_add_halves: sums of 16 wide_halves(a,
- * b)     of each 32 bits the lower half of a and the upper one of b wide_shuffle(a, o)    bytes of each lane in the
- * order o wide_each(p)          bytes, each to 32 bits wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for
- * each lane, and nothing between them; what the load fills lanes up with is anything, and it may read a whole vector */
+ * own and before that defines
+ *     ROWS                  16-byte lanes of a `wide`: rows that are summed sideways at once
+ *     wide                  a vector, with wide_load, wide_store, wide_pairs (one 32-bit value everywhere), wide_zero,
+ *     wide_dot(sum, a, b)   sum += the dot products of 16-bit pairs
+ *     wide_finish(h, l)     (h * 2^12 + l + half) >> 22 in each 32-bit lane
+ *     wide_lane(a, k)       16-byte lane k, a constant
+ *     wide_unpack_lo, _hi   bytes (8) of two vectors in turn, and wide_pack: four vectors of sums back to bytes in
+ *                           order; wide_pack_bytes: two of 16-bit numbers to bytes, cut to 0..255
+ *     wide_right, _left     shifts of 32 bits by a constant, and wide_right_halves: of 16, wide_add_halves: sums of 16
+ *     wide_halves(a, b)     of each 32 bits the lower half of a and the upper one of b
+ *     wide_shuffle(a, o)    bytes of each lane in the order o
+ *     wide_each(p)          bytes, each to 32 bits
+ *     wide_load_twelves(p), wide_store_twelves(p, a)   12 bytes for each lane, and nothing between them; what the load
+ *                           fills lanes up with is anything, and it may read a whole vector */
 #include "data/resize_weights_impl.h"
 
 #include <immintrin.h>
