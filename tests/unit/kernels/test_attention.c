@@ -374,18 +374,22 @@ static void bits_do_not_depend_on_the_thread_count(problem *p)
     same_outputs(&p->node, &three);
 }
 
+/* Item `item` of an operand as one of a single item. */
+static vg_operand item_of(const vg_operand *x, int64_t item)
+{
+    vg_operand one = *x;
+    one.shape.dim[0] = 1;
+    one.data = (char *)x->data + (size_t)item * operand_bytes(&one);
+    return one;
+}
+
 static void a_slot_has_the_same_bits_alone(problem *p)
 {
     vg_node alone = fresh_outputs(&p->memory, &p->node);
     const int64_t b = p->slots - 1, image = image_of(p, b);
     const int32_t zero = 0;
-    for (int k = 0; k < 9; k++) {
-        if (k == 6 || !alone.in[k].data) continue;
-        const int64_t item = k == 1 || k == 2 ? image : b;
-        const size_t bytes = operand_bytes(&alone.in[k]) / (size_t)alone.in[k].shape.dim[0];
-        alone.in[k].data = (char *)alone.in[k].data + (size_t)item * bytes;
-        alone.in[k].shape.dim[0] = 1;
-    }
+    for (int k = 0; k < 9; k++)
+        if (k != 6 && alone.in[k].data) alone.in[k] = item_of(&alone.in[k], k == 1 || k == 2 ? image : b);
     if (alone.in[7].data) alone.in[7] = int_operand(&p->memory, VG_SHAPE(1), &zero);
     for (int k = 0; k < 3; k++) alone.out[k].shape.dim[0] = 1;
     run_node(&alone, 1);
@@ -490,6 +494,25 @@ static void a_gradient_that_nobody_wants_is_left_out(problem *p)
     }
 }
 
+/* Packed with others of its image, or read in place when it is alone. */
+static void a_slot_has_the_same_gradient_of_queries_alone(problem *p)
+{
+    enum { K = 2, V = 3, BIAS = 7, INDEX = 8, N_IN = 14 };
+    if (p->variant->packed) return;
+    vg_node all = gradient_of(p);
+    run_node(&all, 1);
+    vg_node alone = one_output(&p->memory, &all, 0);
+    const int64_t b = p->slots - 1;
+    const int32_t zero = 0;
+    for (int k = 0; k < N_IN; k++)
+        if (k != BIAS && alone.in[k].data) alone.in[k] = item_of(&alone.in[k], k == K || k == V ? image_of(p, b) : b);
+    if (alone.in[INDEX].data) alone.in[INDEX] = int_operand(&p->memory, VG_SHAPE(1), &zero);
+    alone.out[0].shape.dim[0] = 1;
+    run_node(&alone, 1);
+    const size_t bytes = operand_bytes(&alone.out[0]);
+    assert_memory_equal(alone.out[0].data, (char *)all.out[0].data + (size_t)b * bytes, bytes);
+}
+
 /* The other contributions to the gradients of keys and values are added once all slots have theirs. */
 static void what_was_there_is_added_to(problem *p)
 {
@@ -551,6 +574,7 @@ int main(void)
         IN_EACH_PROBLEM(every_gradient_element_is_written),
         IN_EACH_PROBLEM(gradient_bits_do_not_depend_on_the_thread_count),
         IN_EACH_PROBLEM(a_gradient_that_nobody_wants_is_left_out),
+        IN_EACH_PROBLEM(a_slot_has_the_same_gradient_of_queries_alone),
         IN_EACH_PROBLEM(what_was_there_is_added_to),
         IN_EACH_PROBLEM(a_sum_so_far_may_lie_where_the_new_one_goes),
         cmocka_unit_test(an_index_out_of_order_is_refused),
