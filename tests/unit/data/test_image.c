@@ -241,7 +241,8 @@ static unsigned char *coded(const coding *how, unsigned long *n)
 static const coding codings[] = {
     {1, 1, false, false, false, false}, {2, 1, false, false, false, false}, {2, 2, false, false, false, false},
     {1, 2, false, false, false, false}, {4, 1, false, false, false, false}, {2, 2, true, false, false, false},
-    {1, 1, false, true, false, false},  {1, 1, false, false, true, false},  {2, 2, true, false, true, false}};
+    {1, 1, false, true, false, false},  {1, 1, false, false, true, false},  {2, 2, true, false, true, false},
+    {2, 2, false, true, false, false},  {2, 1, true, true, false, false},   {4, 2, true, false, false, false}};
 static const vg_window windows[] = {{0, 0, WIDE, HIGH}, {0, 0, 20, 30},    {16, 16, 32, 32}, {15, 17, 1, 1},
                                     {33, 47, 100, 61},  {64, 0, 109, 131}, {1, 128, 172, 3}, {172, 130, 1, 1},
                                     {31, 63, 90, 8},    {48, 1, 5, 129}};
