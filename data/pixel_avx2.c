@@ -87,5 +87,14 @@ static void plane_sideways(const uint8_t *rows, size_t stride, int n_rows, const
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_avx2 = {weigh, ROWS, sideways, down, sums, mix, plane_sideways, to_rgb};
+static void plane_down(const uint8_t *between, size_t stride, const vg_taps *taps, int i, int n, void *block,
+                       uint8_t *out)
+{
+    (void)block;
+    for (int k = 0; k < n; k++)
+        down(between + (size_t)taps->first[i + k] * stride, taps, i + k, stride, out + (size_t)k * stride);
+}
+
+const vg_pixel_ops vg_pixel_ops_avx2 = {weigh, ROWS, sideways,       down,       sums,  mix,
+                                        2,     1,    plane_sideways, plane_down, to_rgb};
 #endif

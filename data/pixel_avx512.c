@@ -50,9 +50,7 @@ static quad quad_of(const vg_taps *taps, int i, int tap)
     const __m512i byte = _mm512_set1_epi32(255), half = _mm512_set1_epi32(128);
     quad q = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int k = 3; k >= 0; k--) {
-        const bool there = tap + k < taps->stride;
-        const int32_t *from = taps->weights + (size_t)(there ? tap + k : 0) * (size_t)taps->n_wide + i;
-        const __m512i low = there ? wide_load(from) : _mm512_setzero_si512();
+        const __m512i low = wide_load(taps->weights + (size_t)(tap + k) * (size_t)taps->n_wide + i);
         const __m512i middle = _mm512_srai_epi32(_mm512_add_epi32(low, half), 8);
         const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(middle, half), 8);
         q.high = _mm512_or_si512(_mm512_slli_epi32(q.high, 8), _mm512_and_si512(high, byte));
@@ -89,11 +87,19 @@ static inline __m512i gathered(const inputs *in, const uint8_t *row, int t)
     return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, in->first, row + in->least + t, 1);
 }
 
-/* The products of a quad of weights and the inputs from t on, added up. */
-static inline quad quad_add(quad sum, const inputs *in, bool near, const quad *weights, const uint8_t *row, int t)
+static inline __m512i inputs_load(const inputs *in, bool near, const uint8_t *row, int t)
 {
-    const __m512i bytes =
-        near ? _mm512_permutexvar_epi8(in->order, wide_load(row + in->least + t)) : gathered(in, row, t);
+    return near ? _mm512_permutexvar_epi8(in->order, wide_load(row + in->least + t)) : gathered(in, row, t);
+}
+
+static inline quad no_sum(void)
+{
+    return (quad){wide_zero(), wide_zero(), _mm512_set1_epi32(1 << (VG_WEIGHT_BITS - 1))};
+}
+
+/* Adds the dot products of weights and bytes in each 32 bits. */
+static inline quad quad_add(quad sum, const quad *weights, __m512i bytes)
+{
     sum.high = _mm512_dpbusd_epi32(sum.high, bytes, weights->high);
     sum.middle = _mm512_dpbusd_epi32(sum.middle, bytes, weights->middle);
     sum.low = _mm512_dpbusd_epi32(sum.low, bytes, weights->low);
@@ -106,54 +112,78 @@ static inline __m512i quad_finish(quad sum)
     return _mm512_srai_epi32(_mm512_add_epi32(_mm512_slli_epi32(upper, 8), sum.low), VG_WEIGHT_BITS);
 }
 
-enum { PLANE_ROWS = 4 };
+enum { STEP = 4 }; /* rows that lie together between the passes: four bytes of a column, then those of the next */
 
-/* 16 sums in each of four rows, to `at` in each. */
-static inline void sum_rows(const uint8_t *const *rows, const inputs *in, bool near, const quad *weights, int at,
-                            uint8_t *const *out)
+/* 16 sums in each of four rows, as columns. */
+static inline void sum_rows(const uint8_t *const rows[STEP], const inputs *in, bool near, const quad *weights,
+                            uint8_t *columns)
 {
-    const __m512i by_rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    quad a = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_set1_epi32(1 << (VG_WEIGHT_BITS - 1))};
-    quad b = a, c = a, d = a;
+    const __m128i in_turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    quad a = no_sum(), b = a, c = a, d = a;
     for (int t = 0; t < in->n_quads; t++) {
-        a = quad_add(a, in, near, &weights[t], rows[0], 4 * t);
-        b = quad_add(b, in, near, &weights[t], rows[1], 4 * t);
-        c = quad_add(c, in, near, &weights[t], rows[2], 4 * t);
-        d = quad_add(d, in, near, &weights[t], rows[3], 4 * t);
+        a = quad_add(a, &weights[t], inputs_load(in, near, rows[0], 4 * t));
+        b = quad_add(b, &weights[t], inputs_load(in, near, rows[1], 4 * t));
+        c = quad_add(c, &weights[t], inputs_load(in, near, rows[2], 4 * t));
+        d = quad_add(d, &weights[t], inputs_load(in, near, rows[3], 4 * t));
     }
     const __m512i bytes = wide_pack(quad_finish(a), quad_finish(b), quad_finish(c), quad_finish(d));
-    const __m512i in_order = _mm512_permutexvar_epi32(by_rows, bytes);
-    _mm_storeu_si128((__m128i *)(out[0] + at), wide_lane(in_order, 0));
-    _mm_storeu_si128((__m128i *)(out[1] + at), wide_lane(in_order, 1));
-    _mm_storeu_si128((__m128i *)(out[2] + at), wide_lane(in_order, 2));
-    _mm_storeu_si128((__m128i *)(out[3] + at), wide_lane(in_order, 3));
+    _mm512_storeu_si512(columns, wide_shuffle(bytes, in_turn));
 }
 
 static void plane_sideways(const uint8_t *rows, size_t stride, int n_rows, const vg_taps *taps, void *block,
-                           uint8_t *out, size_t out_stride)
+                           uint8_t *between, size_t to_stride)
 {
-    const int n = taps->n_wide / VG_TAPS_WIDE, most_quads = (taps->stride + 3) / 4;
+    const int n = taps->n_wide / VG_TAPS_WIDE, most_quads = (taps->n_taps + 3) / 4;
     inputs *in = block;
-    quad *quads = (quad *)(in + n);
+    quad *weights = (quad *)(in + n);
     for (int i = 0; i < n; i++) {
         in[i] = inputs_of(taps, i * VG_TAPS_WIDE);
-        for (int t = 0; t < in[i].n_quads; t++) quads[i * most_quads + t] = quad_of(taps, i * VG_TAPS_WIDE, 4 * t);
+        for (int t = 0; t < in[i].n_quads; t++) weights[i * most_quads + t] = quad_of(taps, i * VG_TAPS_WIDE, 4 * t);
     }
-    for (int y = 0; y < n_rows; y += PLANE_ROWS) {
-        const uint8_t *from[PLANE_ROWS];
-        uint8_t *to[PLANE_ROWS];
-        for (int k = 0; k < PLANE_ROWS; k++) { /* behind the last row comes the last row again */
-            const size_t row = (size_t)(y + k < n_rows ? y + k : n_rows - 1);
-            from[k] = rows + row * stride;
-            to[k] = out + row * out_stride;
-        }
+    for (int y = 0; y < n_rows; y += STEP, between += STEP * to_stride) {
+        const uint8_t *from[STEP];
+        for (int k = 0; k < STEP; k++) /* behind the last row comes the last row again */
+            from[k] = rows + (size_t)(y + k < n_rows ? y + k : n_rows - 1) * stride;
         for (int i = 0; i < n; i++)
             if (in[i].near)
-                sum_rows(from, &in[i], true, quads + i * most_quads, i * VG_TAPS_WIDE, to);
+                sum_rows(from, &in[i], true, weights + i * most_quads, between + (size_t)i * sizeof(wide));
             else
-                sum_rows(from, &in[i], false, quads + i * most_quads, i * VG_TAPS_WIDE, to);
+                sum_rows(from, &in[i], false, weights + i * most_quads, between + (size_t)i * sizeof(wide));
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_avx512 = {weigh, ROWS, sideways, down, sums, mix, plane_sideways, to_rgb};
+/* The sums of 64 columns, the first of them at `columns`, for output k of those whose weights these are. */
+static inline wide sum_together(const uint8_t *columns, size_t stride, const quad *weights, int k, int n_quads)
+{
+    quad a = no_sum(), b = a, c = a, d = a;
+    for (int t = 0; t < n_quads; t++, columns += STEP * stride) {
+        const quad each = {wide_pairs(((const int32_t *)&weights[t].high)[k]),
+                           wide_pairs(((const int32_t *)&weights[t].middle)[k]),
+                           wide_pairs(((const int32_t *)&weights[t].low)[k])};
+        a = quad_add(a, &each, wide_load(columns));
+        b = quad_add(b, &each, wide_load(columns + sizeof(wide)));
+        c = quad_add(c, &each, wide_load(columns + 2 * sizeof(wide)));
+        d = quad_add(d, &each, wide_load(columns + 3 * sizeof(wide)));
+    }
+    const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(in_order,
+                                    wide_pack(quad_finish(a), quad_finish(b), quad_finish(c), quad_finish(d)));
+}
+
+static void plane_down(const uint8_t *between, size_t stride, const vg_taps *taps, int i, int n, void *block,
+                       uint8_t *out)
+{
+    quad *weights = block;
+    for (int t = 0; 4 * t < taps->n_taps; t++) weights[t] = quad_of(taps, i, 4 * t);
+    for (int k = 0; k < n; k++, out += stride) {
+        const uint8_t *columns = between + (size_t)taps->first[i + k] * stride;
+        for (size_t x = 0; x < stride; x += sizeof(wide)) {
+            const wide bytes = sum_together(columns + STEP * x, stride, weights, k, (taps->count[i + k] + 3) / 4);
+            memcpy(out + x, &bytes, sizeof bytes);
+        }
+    }
+}
+
+const vg_pixel_ops vg_pixel_ops_avx512 = {weigh, ROWS, sideways,       down,       sums,  mix,
+                                          1,     STEP, plane_sideways, plane_down, to_rgb};
 #endif

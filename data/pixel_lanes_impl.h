@@ -51,9 +51,9 @@ static inline wide sum_four(const wide *block, const vg_taps *taps, int i)
     const int32_t *high = taps->high + i, *low = taps->low + i;
     for (int q = 0; q < 4; q++) {
         h[q] = l[q] = wide_zero();
-        from[q] = block + taps->start[i + q] / 2;
+        from[q] = block + taps->first[i + q] / 2;
     }
-    for (int j = 0; j < taps->n_pairs; j++, high += taps->n_wide, low += taps->n_wide)
+    for (int j = 0; 2 * j < taps->n_taps; j++, high += taps->n_wide, low += taps->n_wide)
         for (int q = 0; q < 4; q++) {
             const wide pixels = wide_load(from[q] + j);
             h[q] = wide_dot(h[q], pixels, wide_pairs(high[q]));

@@ -46,6 +46,14 @@ static void base_plane_sideways(const uint8_t *rows, size_t stride, int n_rows, 
         }
 }
 
+static void base_plane_down(const uint8_t *between, size_t stride, const vg_taps *taps, int i, int n, void *block,
+                            uint8_t *out)
+{
+    (void)block;
+    for (int k = 0; k < n; k++)
+        base_down(between + (size_t)taps->first[i + k] * stride, taps, i + k, stride, out + (size_t)k * stride);
+}
+
 static void base_to_rgb(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *out,
                         uint64_t sums[3])
 {
@@ -74,8 +82,8 @@ static void base_mix(uint8_t *pixels, size_t n, const vg_mix *m)
     }
 }
 
-const vg_pixel_ops vg_pixel_ops_base = {weigh,     1,        base_sideways,       base_down,
-                                        base_sums, base_mix, base_plane_sideways, base_to_rgb};
+const vg_pixel_ops vg_pixel_ops_base = {weigh, 1, base_sideways,       base_down,       base_sums,  base_mix,
+                                        1,     1, base_plane_sideways, base_plane_down, base_to_rgb};
 
 const vg_pixel_ops *vg_pixel_ops_best(void)
 {

@@ -15,7 +15,7 @@ static size_t plan_place(plan *p, const vg_image *image, const vg_stretch *part,
     size_t offset = 0;
     vg_taps_place(&p->across, part->width, width, at, &offset);
     vg_taps_place(&p->down, part->height, height, at, &offset);
-    p->block = vg_piece(at, &offset, vg_block_bytes(image->width, &p->across), 1);
+    p->block = vg_piece(at, &offset, vg_block_bytes(image->width, &p->across, &p->down), 1);
     p->between = vg_piece(at, &offset, 3 * (size_t)image->height * (size_t)width, 1);
     return offset;
 }

@@ -18,9 +18,9 @@ vg_status vg_stretch_check(const vg_stretch *part, int width_in, int height_in, 
     return VG_OK;
 }
 
-static int taps_stride(double length, int n_out)
+static size_t most_taps(double length, int n_out)
 {
-    return 2 * (int)ceil(2 * fmax(length / n_out, 1)) + 1;
+    return 2 * (size_t)ceil(2 * fmax(length / n_out, 1)) + 1 + (VG_MOST_STEP - 1);
 }
 
 void *vg_piece(unsigned char *at, size_t *offset, size_t n, size_t bytes_each)
@@ -39,17 +39,16 @@ vg_status vg_scratch_take(vg_resize_scratch *scratch, size_t bytes, unsigned cha
 
 void vg_taps_place(vg_taps *t, double length, int n_out, unsigned char *at, size_t *offset)
 {
-    const size_t n = vg_round_up((size_t)n_out, VG_TAPS_WIDE), stride = (size_t)taps_stride(length, n_out);
+    const size_t n = vg_round_up((size_t)n_out, VG_TAPS_WIDE), n_taps = most_taps(length, n_out);
     t->n_out = n_out;
     t->n_wide = (int)n;
-    t->stride = (int)stride;
-    t->weights = vg_piece(at, offset, n * (stride + 2), sizeof(int32_t));
-    if (at) t->weights += n; /* behind the row of 0 */
-    int32_t **const pairs[] = {&t->high, &t->low}, **const each[] = {&t->first, &t->count, &t->start};
+    t->most_taps = (int)n_taps;
+    t->weights = vg_piece(at, offset, n * (n_taps + VG_TAPS_BEHIND), sizeof(int32_t));
+    int32_t **const pairs[] = {&t->high, &t->low}, **const each[] = {&t->first, &t->count, &t->lead};
     for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++)
-        *pairs[k] = vg_piece(at, offset, n * (stride / 2 + 1), sizeof(int32_t));
+        *pairs[k] = vg_piece(at, offset, n * ((n_taps + 1) / 2), sizeof(int32_t));
     for (size_t k = 0; k < sizeof each / sizeof *each; k++) *each[k] = vg_piece(at, offset, n, sizeof(int32_t));
     t->centre = vg_piece(at, offset, n, sizeof(double));
-    t->exact = vg_piece(at, offset, n * stride, sizeof(double));
+    t->exact = vg_piece(at, offset, n * n_taps, sizeof(double));
     t->sum = vg_piece(at, offset, n, sizeof(double));
 }

@@ -26,7 +26,7 @@ static double spread(const vg_taps *t, const vg_axis *axis)
 }
 
 static void inputs_find(const vg_taps *t, const vg_axis *axis, double *restrict centre, int32_t *restrict first,
-                        int32_t *restrict count, int32_t *restrict start)
+                        int32_t *restrict count, int32_t *restrict lead)
 {
     const double scale = axis->length / t->n_out, radius = 2 * spread(t, axis), least = t->least, most = t->end;
     const int last = t->n_out - 1, to_first = axis->mirrored ? last : 0, sign = axis->mirrored ? -1 : 1;
@@ -34,20 +34,22 @@ static void inputs_find(const vg_taps *t, const vg_axis *axis, double *restrict 
         const int at = i < last ? i : last;
         centre[i] = axis->from + scale * (to_first + sign * at + 0.5);
         const double low = centre[i] - radius + 0.5, high = centre[i] + radius + 0.5;
-        first[i] = (int32_t)(low > least ? low : least);
+        const int weighed = (int)(low > least ? low : least);
+        first[i] = weighed & -axis->step;
+        lead[i] = weighed - first[i];
         count[i] = (int32_t)(high < most ? high : most) - first[i];
-        start[i] = first[i] & -axis->even;
     }
 }
 
 /* Tap j of all outputs, added to the sum of each. */
 static void exact_find(const vg_taps *t, int j, double narrow, double *restrict exact, double *restrict sum)
 {
-    const int32_t *first = t->first, *count = t->count;
+    const int32_t *first = t->first, *count = t->count, *lead = t->lead;
     const double *centre = t->centre;
     for (int i = 0; i < t->n_wide; i++) {
         const double weight = bicubic((first[i] + j - centre[i] + 0.5) * narrow);
-        exact[i] = j < count[i] ? weight : 0;
+        const bool has = (j >= lead[i]) & (j < count[i]);
+        exact[i] = has ? weight : 0;
         sum[i] += exact[i];
     }
 }
@@ -55,27 +57,23 @@ static void exact_find(const vg_taps *t, int j, double narrow, double *restrict 
 /* Found in fp64 and rounded once. Source: vl-gtr-model 1.5. */
 static void weights_find(const vg_taps *t, const vg_axis *axis)
 {
-    const size_t n = (size_t)t->n_wide, stride = (size_t)t->stride;
+    const size_t n = (size_t)t->n_wide, n_taps = (size_t)t->n_taps;
     memset(t->sum, 0, n * sizeof *t->sum);
-    for (size_t j = 0; j < stride; j++) exact_find(t, (int)j, 1 / spread(t, axis), t->exact + j * n, t->sum);
-    memset(t->weights - n, 0, n * sizeof *t->weights);
-    for (size_t j = 0; j < stride; j++)
+    for (size_t j = 0; j < n_taps; j++) exact_find(t, (int)j, 1 / spread(t, axis), t->exact + j * n, t->sum);
+    for (size_t j = 0; j < n_taps; j++)
         for (size_t i = 0; i < n; i++)
             t->weights[j * n + i] = rounded(t->exact[j * n + i] / t->sum[i] * (1 << VG_WEIGHT_BITS));
-    memset(t->weights + stride * n, 0, n * sizeof *t->weights);
+    memset(t->weights + n_taps * n, 0, VG_TAPS_BEHIND * n * sizeof *t->weights);
 }
 
-/* The weights of taps 2 p and 2 p + 1 of all outputs once more, counted from `start` on. */
+/* The weights of taps 2 p and 2 p + 1 of all outputs once more. */
 static void pairs_find(const vg_taps *t, int p, int32_t *restrict high, int32_t *restrict low)
 {
     const int n = t->n_wide, low_bits = (1 << VG_LOW_BITS) - 1;
-    const int32_t *here = t->weights + (ptrdiff_t)2 * p * n, *before = here - n, *behind = here + n;
-    const int32_t *first = t->first, *start = t->start;
+    const int32_t *a = t->weights + (ptrdiff_t)2 * p * n, *b = a + n;
     for (int i = 0; i < n; i++) {
-        const int32_t late = start[i] - first[i]; /* -1 or 0 */
-        const int32_t a = (before[i] & late) | (here[i] & ~late), b = (here[i] & late) | (behind[i] & ~late);
-        high[i] = (int32_t)(((uint32_t)(a >> VG_LOW_BITS) & 0xffff) | (uint32_t)(b >> VG_LOW_BITS) << 16);
-        low[i] = (a & low_bits) | (b & low_bits) << 16;
+        high[i] = (int32_t)(((uint32_t)(a[i] >> VG_LOW_BITS) & 0xffff) | (uint32_t)(b[i] >> VG_LOW_BITS) << 16);
+        low[i] = (a[i] & low_bits) | (b[i] & low_bits) << 16;
     }
 }
 
@@ -83,10 +81,9 @@ static void weigh(vg_taps *t, const vg_axis *axis)
 {
     t->least = (int)axis->from;
     t->end = (int)fmin(ceil(axis->from + axis->length), axis->n_in);
-    inputs_find(t, axis, t->centre, t->first, t->count, t->start);
+    inputs_find(t, axis, t->centre, t->first, t->count, t->lead);
+    t->n_taps = 0;
+    for (int i = 0; i < t->n_out; i++) t->n_taps = t->count[i] > t->n_taps ? t->count[i] : t->n_taps;
     weights_find(t, axis);
-    int most = 0;
-    for (int i = 0; i < t->n_out; i++) most = t->count[i] > most ? t->count[i] : most;
-    t->n_pairs = (most + axis->even) / 2;
-    for (int p = 0; p < t->n_pairs; p++) pairs_find(t, p, t->high + p * t->n_wide, t->low + p * t->n_wide);
+    for (int p = 0; 2 * p < t->n_taps; p++) pairs_find(t, p, t->high + p * t->n_wide, t->low + p * t->n_wide);
 }

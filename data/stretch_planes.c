@@ -4,10 +4,12 @@
 
 #include <string.h>
 
+enum { ROWS = VG_TAPS_WIDE };
+
 typedef struct plane_plan {
     vg_taps across, down;
-    uint8_t *between; /* [plane height,stride], of which the rows that `down` reads are filled */
-    uint8_t *row;     /* [stride] of the picture that comes out */
+    uint8_t *between; /* [plane height rounded up,stride], of which the rows that `down` reads are filled */
+    uint8_t *rows;    /* [ROWS,stride] of the picture that comes out */
 } plane_plan;
 
 typedef struct plan {
@@ -21,29 +23,30 @@ static size_t plan_place(plan *p, const vg_decoded *d, int width, int height, un
 {
     size_t offset = 0;
     p->stride = vg_round_up((size_t)width, VG_PIECE_BYTES);
-    for (int k = 0; k < 3; k++) p->planes[k].row = vg_piece(at, &offset, p->stride, 1);
+    for (int k = 0; k < 3; k++) p->planes[k].rows = vg_piece(at, &offset, ROWS * p->stride, 1);
     for (int k = 0; k < d->n_planes; k++) {
         vg_taps_place(&p->planes[k].across, d->planes[k].window.width, width, at, &offset);
         vg_taps_place(&p->planes[k].down, d->planes[k].window.height, height, at, &offset);
-        p->planes[k].between = vg_piece(at, &offset, (size_t)d->planes[k].height * p->stride, 1);
+        const size_t n_rows = vg_round_up((size_t)d->planes[k].height, VG_MOST_STEP);
+        p->planes[k].between = vg_piece(at, &offset, n_rows * p->stride, 1);
     }
     const vg_plane *first = &d->planes[0]; /* is the widest */
-    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, &p->planes[0].across), 1);
+    p->block = vg_piece(at, &offset, vg_block_bytes(first->width, &p->planes[0].across, &p->planes[0].down), 1);
     return offset;
 }
 
 static void plane_sideways(const plan *p, const plane_plan *to, const vg_plane *plane)
 {
-    const size_t first = (size_t)to->down.least;
-    p->ops->plane_sideways(plane->samples + first * plane->stride, plane->stride, to->down.end - to->down.least,
-                           &to->across, p->block, to->between + first * p->stride, p->stride);
+    const int first = to->down.least & -p->ops->down_step;
+    p->ops->plane_sideways(plane->samples + (size_t)first * plane->stride, plane->stride, to->down.end - first,
+                           &to->across, p->block, to->between + (size_t)first * p->stride, p->stride);
 }
 
 static void plane_weigh(const plan *p, plane_plan *to, const vg_plane *plane, bool mirrored)
 {
     const vg_stretch *w = &plane->window;
-    p->ops->weigh(&to->across, &(vg_axis){w->x, w->width, plane->width, 2, mirrored});
-    p->ops->weigh(&to->down, &(vg_axis){w->y, w->height, plane->height, 1, false});
+    p->ops->weigh(&to->across, &(vg_axis){w->x, w->width, plane->width, p->ops->across_step, mirrored});
+    p->ops->weigh(&to->down, &(vg_axis){w->y, w->height, plane->height, p->ops->down_step, false});
 }
 
 static bool same_window(const vg_plane *a, const vg_plane *b)
@@ -65,6 +68,21 @@ static void plane_stretch(plan *p, const vg_decoded *d, int k, bool mirrored)
     plane_sideways(p, to, &d->planes[k]);
 }
 
+/* Rows y to y + ROWS - 1 of the picture, of which there are `left`. */
+static void rows_stretch(const plan *p, int n_planes, int y, int left, int width, uint8_t *out, uint64_t sums[3])
+{
+    const int n = left < ROWS ? left : ROWS;
+    for (int k = 0; k < n_planes; k++) {
+        const plane_plan *from = &p->planes[k];
+        p->ops->plane_down(from->between, p->stride, &from->down, y, n, p->block, from->rows);
+    }
+    for (int k = 0; k < n; k++) {
+        const size_t at = (size_t)k * p->stride;
+        p->ops->to_rgb(p->planes[0].rows + at, p->planes[1].rows + at, p->planes[2].rows + at, (size_t)width,
+                       out + 3 * (size_t)(y + k) * (size_t)width, sums);
+    }
+}
+
 static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, int height, uint8_t *out,
                                 vg_resize_scratch *scratch, uint64_t sums[3])
 {
@@ -75,16 +93,8 @@ static vg_status stretch_planes(const vg_decoded *d, bool mirrored, int width, i
     VG_TRY(vg_scratch_take(scratch, plan_place(&p, d, width, height, NULL), &at));
     plan_place(&p, d, width, height, at);
     for (int k = 0; k < d->n_planes; k++) plane_stretch(&p, d, k, mirrored);
-    for (int k = d->n_planes; k < 3; k++) memset(p.planes[k].row, 128, p.stride); /* no colour */
-    for (int y = 0; y < height; y++) {
-        for (int k = 0; k < d->n_planes; k++) {
-            const plane_plan *from = &p.planes[k];
-            const uint8_t *rows = from->between + (size_t)from->down.first[y] * p.stride;
-            p.ops->down(rows, &from->down, y, p.stride, from->row);
-        }
-        p.ops->to_rgb(p.planes[0].row, p.planes[1].row, p.planes[2].row, (size_t)width,
-                      out + 3 * (size_t)y * (size_t)width, sums);
-    }
+    for (int k = d->n_planes; k < 3; k++) memset(p.planes[k].rows, 128, ROWS * p.stride); /* no colour */
+    for (int y = 0; y < height; y += ROWS) rows_stretch(&p, d->n_planes, y, height - y, width, out, sums);
     return VG_OK;
 }
 
