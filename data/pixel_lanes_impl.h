@@ -1,5 +1,5 @@
-/* The loops over pixels in vectors, included by one file for each instruction set, which has a plane_sideways of its
- * own and before that defines
+/* The loops over pixels in vectors, included by one file for each instruction set, which has passes over planes of its
+ * own and before those defines
  *     ROWS                  16-byte lanes of a `wide`: rows that are summed sideways at once
  *     wide                  a vector, with wide_load, wide_store, wide_pairs (one 32-bit value everywhere), wide_zero,
  *     wide_dot(sum, a, b)   sum += the dot products of 16-bit pairs
