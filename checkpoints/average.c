@@ -89,12 +89,11 @@ static vg_status commit(const char *out, const vg_checkpoint_info *last, const v
 }
 
 /* The sentence stays that of the failure. */
-static void remove_unfinished(const char *out)
+static vg_status remove_unfinished(const char *out, vg_status st)
 {
-    char *sentence = vg_copy_string(vg_error_text());
+    const vg_error failure = vg_error_of(st);
     if (vg_checkpoint_remove(out) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
-    if (sentence) vg_fail(VG_E_STORAGE, "%s", sentence);
-    free(sentence);
+    return vg_error_raise(&failure);
 }
 
 static vg_status make_average(const sources *s, const char *out)
@@ -109,7 +108,7 @@ static vg_status make_average(const sources *s, const char *out)
     if (st == VG_OK) st = write_means(s, file, w, &sum);
     if (st == VG_OK) st = commit(out, last, &sum);
     vg_tensor_writer_free(w); /* with it goes a file that was not finished */
-    if (st != VG_OK) remove_unfinished(out);
+    if (st != VG_OK) st = remove_unfinished(out, st);
     vg_checkpoint_info_free(last);
     free(file);
     return st;

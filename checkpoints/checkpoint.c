@@ -96,8 +96,7 @@ struct vg_checkpoint_writer {
     pthread_t thread;
     bool threaded;
     atomic_bool ready;
-    vg_status status; /* of the thread, with its sentence */
-    char *sentence;
+    vg_error ended; /* how, in its thread */
 };
 
 bool vg_checkpoint_busy(const vg_checkpoint_writer *w)
@@ -115,11 +114,10 @@ static void forget_save(vg_checkpoint_writer *w)
     for (int i = 0; i < N_TEXTS; i++) free(w->texts[i]);
     for (int i = 0; i < w->state.n_numbers && w->numbers; i++) free((char *)(uintptr_t)w->numbers[i].key);
     free(w->numbers);
-    free(w->sentence);
     free(w->path);
     memset(w->texts, 0, sizeof w->texts);
     w->numbers = NULL;
-    w->sentence = w->path = NULL;
+    w->path = NULL;
     w->made = false;
     w->already = 0;
     w->part = IDLE;
@@ -347,8 +345,7 @@ static void *do_part(void *argument)
 {
     vg_checkpoint_writer *w = argument;
     const vg_status st = w->part == PREPARE ? prepare(w) : w->part == WRITE ? write_own(w) : commit(w);
-    w->status = st;
-    if (st != VG_OK) w->sentence = vg_copy_string(vg_error_text()); /* the text is this thread's */
+    w->ended = vg_error_of(st);
     atomic_store(&w->ready, true);
     return NULL;
 }
@@ -358,7 +355,7 @@ static void start_part(vg_checkpoint_writer *w, enum part part)
 {
     sigset_t all, before;
     w->part = part;
-    w->status = VG_OK;
+    w->ended.status = VG_OK;
     w->threaded = false;
     atomic_store(&w->ready, true);
     if (part != WRITE && w->rank != 0) return;
@@ -375,7 +372,7 @@ static vg_status end_part(vg_checkpoint_writer *w)
 {
     if (w->threaded) pthread_join(w->thread, NULL);
     w->threaded = false;
-    return w->status == VG_OK ? VG_OK : vg_fail(w->status, "%s", w->sentence ? w->sentence : "no memory");
+    return vg_error_raise(&w->ended);
 }
 
 /* ---- the parts together ---- */
@@ -397,14 +394,12 @@ vg_status vg_checkpoint_begin(vg_checkpoint_writer *w, const vg_checkpoint_state
 /* Removes what a failed save made; the sentence stays that of the failure. */
 static vg_status give_up(vg_checkpoint_writer *w, vg_status st)
 {
-    char *sentence = vg_copy_string(vg_error_text());
+    const vg_error failure = vg_error_of(st);
     /* in a folder that was taken over, the place may be the successor's by now */
     const bool ours = w->made && vg_checkpoint_still_ours(w->folder, w->state.generation) == VG_OK;
     if (ours && vg_checkpoint_remove(w->path) != VG_OK) vg_log_rank("%s; delete it by hand", vg_error_text());
-    vg_fail(st, "%s", sentence ? sentence : "the checkpoint could not be saved");
-    free(sentence);
     forget_save(w);
-    return st;
+    return vg_error_raise(&failure);
 }
 
 /* From the part that is done on all ranks to the next one. */

@@ -139,7 +139,7 @@ vg_status vg_comm_same(vg_comm *comm, const void *data, size_t bytes, const char
     VG_TRY(vg_comm_broadcast(comm, &size, sizeof size, 0));
     void *theirs = vg_new0((size_t)size);
     vg_status st = theirs ? VG_OK : vg_fail(VG_E_NOMEM, "no memory to compare %s", what);
-    VG_KEEP(st, vg_comm_agree(comm, st));
+    st = vg_comm_agree(comm, st);
     if (st == VG_OK && comm->rank == 0 && bytes) memcpy(theirs, data, bytes);
     if (st == VG_OK) st = vg_comm_broadcast(comm, theirs, (size_t)size, 0);
     if (st == VG_OK && ((size_t)size != bytes || memcmp(theirs, data, bytes) != 0))

@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +15,7 @@ struct vg_worker {
     int next, allowed; /* jobs below `next` are done or under way */
     bool busy;         /* the thread, with job next - 1 */
     bool ending;
-    vg_status status; /* of the first job that failed */
-    char why[2048];   /* its sentence: error texts belong to their thread */
+    vg_error failure; /* of the first job that failed; error texts belong to their thread */
 };
 
 /* With the lock held, which the job itself does without. */
@@ -27,9 +25,7 @@ static void do_next(vg_worker *w)
     pthread_mutex_unlock(&w->lock);
     const vg_status st = w->run(w->context, job);
     pthread_mutex_lock(&w->lock);
-    if (st == VG_OK || w->status != VG_OK) return;
-    w->status = st;
-    snprintf(w->why, sizeof w->why, "%s", vg_error_text());
+    if (st != VG_OK && w->failure.status == VG_OK) w->failure = vg_error_of(st);
 }
 
 static void *work(void *argument)
@@ -37,7 +33,7 @@ static void *work(void *argument)
     vg_worker *w = argument;
     pthread_mutex_lock(&w->lock);
     while (!w->ending) {
-        if (w->next >= w->allowed || w->status != VG_OK) {
+        if (w->next >= w->allowed || w->failure.status != VG_OK) {
             pthread_cond_wait(&w->change, &w->lock);
             continue;
         }
@@ -98,10 +94,10 @@ vg_status vg_worker_finish(vg_worker *w, int n)
     pthread_mutex_lock(&w->lock);
     w->allowed = 0; /* for the thread; the rest is done here */
     while (w->busy) pthread_cond_wait(&w->change, &w->lock);
-    while (w->next < n && w->status == VG_OK) do_next(w);
-    const vg_status st = w->status;
+    while (w->next < n && w->failure.status == VG_OK) do_next(w);
+    const vg_error failure = w->failure;
     w->next = 0;
-    w->status = VG_OK;
+    w->failure.status = VG_OK;
     pthread_mutex_unlock(&w->lock);
-    return st == VG_OK ? VG_OK : vg_fail(st, "%s", w->why);
+    return vg_error_raise(&failure);
 }

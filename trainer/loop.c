@@ -168,8 +168,8 @@ static vg_status write_trace(vg_run *r)
 static vg_status train_stage(vg_run *r)
 {
     while (r->stage_step < r->stage->stage->steps) {
-        const vg_status st = vg_run_step(r);
-        if (st == VG_E_NUMERICS) VG_TRY(vg_run_finish_save(r)); /* all ranks are here: what was begun is kept */
+        vg_status st = vg_run_step(r);
+        if (st == VG_E_NUMERICS) VG_KEEP(st, vg_run_finish_save(r)); /* all ranks are here: what was begun is kept */
         if (st != VG_OK && st != VG_E_STOPPED) return st;
         VG_TRY(after_step(r, st == VG_E_STOPPED));
         if (vg_trace_full(&r->trace, r->step - r->start_step)) VG_TRY(write_trace(r));

@@ -52,7 +52,7 @@ typedef struct vg_run {
     int first_leaf, n_leaves, n_all_leaves;
     vg_batch **taken;    /* [n_leaves] of the current step */
     vg_batch *ahead;     /* the first of the next step, once it is taken */
-    vg_status taking;    /* how that went */
+    vg_error taking;     /* how that went */
     vg_batch *staged;    /* which is on its way to the device, or there */
     int64_t next_wanted; /* step whose leaves are wanted next */
 

@@ -28,7 +28,7 @@ vg_status vg_run_want(vg_run *r)
 static vg_status take_leaves(vg_run *r)
 {
     const int n_ahead = r->ahead != NULL;
-    VG_TRY(r->taking);
+    VG_TRY(vg_error_raise(&r->taking));
     if (n_ahead) r->taken[0] = r->ahead;
     r->ahead = NULL;
     for (int i = n_ahead; i < r->n_leaves; i++) VG_TRY(vg_loader_take(r->loader, &r->taken[i]));
@@ -179,8 +179,8 @@ static bool stages_ahead(const vg_run *r)
 static vg_status stage_next_step(vg_run *r, int64_t side)
 {
     if (!r->loader || r->stage_step + 1 == r->stage->stage->steps) return VG_OK;
-    r->taking = vg_loader_take(r->loader, &r->ahead);
-    return r->taking == VG_OK && r->ahead->shape.side == side ? stage_leaf(r, r->ahead) : VG_OK;
+    r->taking = vg_error_of(vg_loader_take(r->loader, &r->ahead));
+    return r->taking.status == VG_OK && r->ahead->shape.side == side ? stage_leaf(r, r->ahead) : VG_OK;
 }
 
 /* Meanwhile the next batch comes in: the step's own, or that of the next one. */

@@ -4,9 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT_BYTES = 2048 };
-
-static _Thread_local char error_text[TEXT_BYTES];
+static _Thread_local char error_text[VG_ERROR_BYTES];
 
 int vg_exit_code(vg_status status)
 {
@@ -34,7 +32,7 @@ const char *vg_error_text(void)
 
 vg_status vg_fail(vg_status status, const char *format, ...)
 {
-    char text[TEXT_BYTES]; /* the arguments may hold the old sentence */
+    char text[VG_ERROR_BYTES]; /* the arguments may hold the old sentence */
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -45,13 +43,25 @@ vg_status vg_fail(vg_status status, const char *format, ...)
 
 vg_status vg_fail_at(vg_status status, const char *format, ...)
 {
-    char text[TEXT_BYTES];
+    char text[VG_ERROR_BYTES];
     va_list args;
     va_start(args, format);
     const int used = vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (used >= 0 && (size_t)used < sizeof text)
-        snprintf(text + used, sizeof text - (size_t)used, ": %.*s", TEXT_BYTES / 2, error_text);
+        snprintf(text + used, sizeof text - (size_t)used, ": %.*s", VG_ERROR_BYTES / 2, error_text);
     memcpy(error_text, text, sizeof text);
     return status;
+}
+
+vg_error vg_error_of(vg_status status)
+{
+    vg_error error = {.status = status};
+    if (status != VG_OK) memcpy(error.text, error_text, sizeof error.text);
+    return error;
+}
+
+vg_status vg_error_raise(const vg_error *error)
+{
+    return error->status == VG_OK ? VG_OK : vg_fail(error->status, "%s", error->text);
 }

@@ -21,6 +21,8 @@ typedef enum vg_status {
 /* The process exit code of a status (sysexits; the table above). */
 int vg_exit_code(vg_status status);
 
+enum { VG_ERROR_BYTES = 2048 };
+
 /* The sentence of this thread's last error; empty before the first. Valid until the thread's next error. */
 const char *vg_error_text(void);
 
@@ -29,6 +31,17 @@ vg_status vg_fail(vg_status status, const char *format, ...) __attribute__((form
 
 /* Puts `place: ` before this thread's sentence and returns status unchanged. */
 vg_status vg_fail_at(vg_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* An error put aside, for later or for another thread. */
+typedef struct vg_error {
+    vg_status status;
+    char text[VG_ERROR_BYTES];
+} vg_error;
+
+/* Puts aside how a call of this thread ended, with its sentence; brings it up again in the calling thread and returns
+ * its status. */
+vg_error vg_error_of(vg_status status);
+vg_status vg_error_raise(const vg_error *error);
 
 /* Passes an error on. */
 #define VG_TRY(call)                          \
@@ -43,11 +56,12 @@ vg_status vg_fail_at(vg_status status, const char *format, ...) __attribute__((f
         if (!(condition)) return vg_fail((status), __VA_ARGS__); \
     } while (0)
 
-/* Clean-up that goes on after a failure: keeps the first error in st. */
-#define VG_KEEP(st, call)                   \
-    do {                                    \
-        const vg_status vg_keep_ = (call);  \
-        if ((st) == VG_OK) (st) = vg_keep_; \
+/* Clean-up that goes on after a failure: keeps the first error in st, and its sentence. */
+#define VG_KEEP(st, call)                                                          \
+    do {                                                                           \
+        const vg_error vg_first_ = vg_error_of(st);                                \
+        const vg_status vg_later_ = (call);                                        \
+        (st) = vg_first_.status == VG_OK ? vg_later_ : vg_error_raise(&vg_first_); \
     } while (0)
 
 #endif

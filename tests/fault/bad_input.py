@@ -17,7 +17,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-USAGE, DATA, COMMUNICATION, STORAGE, CONFIG = 64, 65, 69, 74, 78
+USAGE, DATA, COMMUNICATION, STORAGE, NUMERICS, CONFIG = 64, 65, 69, 74, 76, 78
 FLAGS = {"--allow-absent-images", "--strict", "--dry-run", "--json", "--no-decode"}
 check = harness.Check()
 
@@ -305,6 +305,11 @@ def full_disk(bench):
     expect("disk full too often", done, STORAGE, "saves in a row failed")
     done = bench.run("train", "run.yaml", *bench.sets(dict(options, **{"run.folder": "full-until", "run.until": "heads"})), preexec_fn=limit)
     expect("disk full where run.until ends a run", done, STORAGE, "ended at step 16", "could not be saved")
+    ends = {"run.folder": "full-nan", "run.checkpoint_every": 1, "train.max_skips": 1}
+    done = bench.run("train", "run.yaml", *bench.sets(ends), "--inject", "full@0,5", "--inject", "nan@0,5")
+    last = done.stderr.splitlines()[-1]
+    check("disk full while a run ends for another reason, which it says", done.returncode == NUMERICS
+          and "step 4 is not saved" in done.stderr and "steps in a row are not finite" in last, f"{done.returncode}  {last}")
 
 
 def no_room_for_lines(bench):

@@ -35,6 +35,19 @@ static void an_error_keeps_its_sentence_and_gains_its_place(void **state)
     assert_int_equal(vg_exit_code(VG_E_DATA), 65);
 }
 
+static void what_fails_while_cleaning_up_does_not_hide_why(void **state)
+{
+    (void)state;
+    vg_status st = vg_fail(VG_E_NUMERICS, "a loss is not finite");
+    VG_KEEP(st, vg_fail(VG_E_STORAGE, "the disk is full"));
+    assert_int_equal(st, VG_E_NUMERICS);
+    assert_string_equal(vg_error_text(), "a loss is not finite");
+    st = VG_OK;
+    VG_KEEP(st, vg_fail(VG_E_STORAGE, "the disk is full"));
+    assert_int_equal(st, VG_E_STORAGE);
+    assert_string_equal(vg_error_text(), "the disk is full");
+}
+
 static void a_mistyped_word_finds_its_neighbour(void **state)
 {
     (void)state;
@@ -178,6 +191,7 @@ int main(void)
         cmocka_unit_test(a_path_has_a_folder_and_a_name),
         cmocka_unit_test(philox_gives_the_published_vectors),
         cmocka_unit_test(an_error_keeps_its_sentence_and_gains_its_place),
+        cmocka_unit_test(what_fails_while_cleaning_up_does_not_hide_why),
         cmocka_unit_test(a_mistyped_word_finds_its_neighbour),
         cmocka_unit_test(words_are_parted_by_one_space),
         cmocka_unit_test_setup_teardown(an_atomic_write_reads_back, scratch_make, scratch_remove),
