@@ -173,7 +173,7 @@ void vg_checkpoint_list_free(char **paths, int n);
 
 /* Local. Writes weights as one safetensors file. prefix "vision." or "text." keeps the parameters of one tower and
  * strips it (names as timm and transformers have them); NULL or "" keeps all. Errors: VG_E_STORAGE, VG_E_USAGE (no
- * such checkpoint; no parameter has that prefix). */
+ * such checkpoint; no parameter has that prefix; out is a pipe or a device). */
 vg_status vg_checkpoint_export(const char *path, const char *prefix, const char *out);
 
 /* Local. Makes the folder `out` a checkpoint with the mean of n checkpoints' weights and nothing to train on with: one

@@ -1,7 +1,6 @@
 /* The weights of a checkpoint: one tensor file, fp32, a tensor per parameter. */
 #include "checkpoints/checkpoint_impl.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,14 +125,12 @@ vg_status vg_checkpoint_export(const char *path, const char *prefix, const char 
     vg_tensors *t = NULL;
     vg_tensor_writer *w = NULL;
     vg_text part = {0};
+    VG_CHECK(!vg_file_is_special(out), VG_E_USAGE, "%s: a pipe or a device; name a file", out);
     vg_status st = vg_text_add(&part, "%s.partial", out);
     if (st == VG_OK) st = vg_checkpoint_open_weights(path, &t);
     if (st == VG_OK) st = vg_tensor_writer_new(&w);
     if (st == VG_OK) st = copy_tensors(t, path, prefix ? prefix : "", w, part.data);
-    if (st == VG_OK && rename(part.data, out) != 0) {
-        st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));
-        remove(part.data);
-    }
+    if (st == VG_OK && (st = vg_file_rename(part.data, out)) != VG_OK) remove(part.data);
     vg_tensor_writer_free(w);
     vg_tensors_close(t);
     free(part.data);

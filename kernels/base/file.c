@@ -93,8 +93,7 @@ vg_status vg_sync_directory(const char *path)
     return VG_OK;
 }
 
-/* A terminal, a pipe, a device: nothing to put in its place. */
-static bool is_special(const char *path)
+bool vg_file_is_special(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
@@ -104,7 +103,7 @@ static vg_status write_special(const char *path, const void *data, size_t size)
 {
     const int fd = open(path, O_WRONLY | O_CLOEXEC);
     VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    const vg_status st = write_all(fd, path, data, size);
+    const vg_status st = vg_write_all(fd, path, data, size);
     close(fd);
     return st;
 }
@@ -141,7 +140,7 @@ vg_status vg_file_rename(const char *from, const char *to)
 
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
 {
-    if (is_special(path)) return write_special(path, data, size);
+    if (vg_file_is_special(path)) return write_special(path, data, size);
     vg_text part = {0};
     vg_status st = vg_text_add(&part, "%s.partial", path);
     int fd = -1;

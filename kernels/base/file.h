@@ -25,6 +25,9 @@ const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *sta
  * The caller frees *data. Errors: VG_E_DATA (absent, not allowed, too large), VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size);
 
+/* Whether the name is that of a terminal, a pipe or a device: nothing to put a file in the place of. */
+bool vg_file_is_special(const char *path);
+
 /* Writes path so that it is whole or absent: a temporary name beside it, fsync, rename, fsync of the directory. A pipe
  * or a device (/dev/stdout) just gets the bytes. Errors: VG_E_STORAGE; the old file is then untouched. */
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size);

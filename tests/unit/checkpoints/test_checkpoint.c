@@ -447,6 +447,17 @@ static void an_export_strips_the_tower(void **state)
     vg_tensors_close(t);
 }
 
+static void nothing_takes_the_place_of_a_device(void **state)
+{
+    fixture *f = *state;
+    struct stat info;
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    assert_int_equal(mkfifo("pipe", 0600), 0);
+    assert_int_equal(vg_checkpoint_export("runs/step-00000010", NULL, "pipe"), VG_E_USAGE);
+    says("pipe: a pipe or a device");
+    assert_true(stat("pipe", &info) == 0 && S_ISFIFO(info.st_mode));
+}
+
 /* A checkpoint of this step in "runs" that says how accurate it was. */
 static void save_accurate(fixture *f, int step, double accuracy)
 {
@@ -656,6 +667,7 @@ int main(void)
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
         IN_FOLDER(an_export_strips_the_tower),
+        IN_FOLDER(nothing_takes_the_place_of_a_device),
         IN_FOLDER(steps_that_follow_do_not_change_what_is_being_written),
         IN_FOLDER(a_disk_that_fills_up_behind_the_training_is_told_at_the_end),
         IN_FOLDER(a_number_that_is_not_finite_is_not_saved),
