@@ -228,6 +228,22 @@ static vg_status check_same_configuration(const vg_run *r, const vg_checkpoint_i
     return st;
 }
 
+/* The stream's stages begin where the schedule has them, so what came before the checkpoint's stage is as long as it
+ * was. */
+static vg_status check_same_place(const vg_options *o, const vg_checkpoint_info *info, const char *path)
+{
+    VG_CHECK(info->stage < o->n_stages && info->stage_step <= o->schedule[info->stage].steps, VG_E_CONFIG,
+             "%s stands at step %lld of stage %lld, which the schedule does not have", path,
+             (long long)info->stage_step, (long long)info->stage);
+    int64_t before = 0;
+    for (int i = 0; i < info->stage; i++) before += o->schedule[i].steps;
+    VG_CHECK(info->step - info->stage_step == before, VG_E_CONFIG,
+             "%s: its stage '%s' began after step %lld, in this schedule after %lld; leave earlier stages as long as "
+             "they were, or begin a new run with model.weights: %s",
+             path, o->schedule[info->stage].name, (long long)(info->step - info->stage_step), (long long)before, path);
+    return VG_OK;
+}
+
 static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info, const char *path, bool allow_new_bits)
 {
     const char *profile = vg_compute_profile(&r->compute);
@@ -240,10 +256,7 @@ static vg_status check_same_run(const vg_run *r, const vg_checkpoint_info *info,
         VG_TRY(check_same_train_data(r, info, path));
         VG_TRY(check_same_input(info, path, VG_TOKENIZER_NUMBER, vg_tokenizer_hash(r->tokenizer), "text.tokenizer"));
     }
-    VG_CHECK(info->stage < r->o->n_stages && info->stage_step <= r->o->schedule[info->stage].steps, VG_E_CONFIG,
-             "%s stands at step %lld of stage %lld, which the schedule does not have", path,
-             (long long)info->stage_step, (long long)info->stage);
-    return VG_OK;
+    return check_same_place(r->o, info, path);
 }
 
 static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)

@@ -17,7 +17,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-USAGE, DATA, COMMUNICATION, STORAGE, NUMERICS, CONFIG = 64, 65, 69, 74, 76, 78
+USAGE, DATA, COMMUNICATION, STORAGE, STOPPED, NUMERICS, CONFIG = 64, 65, 69, 74, 75, 76, 78
 FLAGS = {"--allow-absent-images", "--strict", "--dry-run", "--json", "--no-decode"}
 check = harness.Check()
 
@@ -238,7 +238,19 @@ def checkpoints(bench):
            "configuration: data.leaked was \"exclude\" and is \"keep\"")
     expect("another stage", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"schedule.blocks.crop": 0.25}))), CONFIG,
            "schedule.1.crop was 0.5 and is 0.25")
+    another_schedule(bench)
     moved_data(bench)
+
+
+def another_schedule(bench):
+    """Where a stage begins in the stream is where those before it end."""
+    stages = {"run.folder": "longer", "schedule.heads.steps": 4, "schedule.blocks.steps": 4}
+    done = bench.run("train", "run.yaml", *bench.sets(stages), "--inject", "ask@0,6")
+    check("a run stops in its second stage", done.returncode == STOPPED, f"{done.returncode}")
+    expect("a first stage that is longer by now", bench.run("train", "run.yaml", *bench.sets({**stages, "schedule.heads.steps": 9}), "--allow-new-bits"),
+           CONFIG, "longer/checkpoints/step-00000006", "stage 'blocks' began after step 4, in this schedule after 9")
+    bench.train(1, {**stages, "schedule.blocks.steps": 5}, more=["--allow-new-bits"])
+    check("a last stage that is longer by now", max(bench.hashes("longer")) == 9, f"{sorted(bench.hashes('longer'))}")
 
 
 def moved_data(bench):
