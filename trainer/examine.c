@@ -116,8 +116,7 @@ static vg_status write_probe(int fd, const char *path, size_t bytes, double *mb_
     enum { PIECE = 1 << 20 };
     static const unsigned char piece[PIECE];
     const double start_s = vg_now_s();
-    for (size_t done = 0; done < bytes; done += PIECE)
-        VG_CHECK(write(fd, piece, PIECE) == PIECE, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    for (size_t done = 0; done < bytes; done += PIECE) VG_TRY(vg_write_all(fd, path, piece, PIECE));
     VG_CHECK(fsync(fd) == 0, VG_E_STORAGE, "%s: fsync: %s", path, strerror(errno));
     *mb_per_s = (double)bytes * 1e-6 / fmax(vg_now_s() - start_s, 1e-6);
     return VG_OK;

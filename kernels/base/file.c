@@ -66,10 +66,11 @@ vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *
     return VG_OK;
 }
 
-static vg_status write_all(int fd, const char *path, const char *data, size_t size)
+vg_status vg_write_all(int fd, const char *path, const void *data, size_t size)
 {
+    const char *from = data;
     for (size_t done = 0; done < size;) {
-        const ssize_t n = write(fd, data + done, size - done);
+        const ssize_t n = write(fd, from + done, size - done);
         if (n < 0 && errno == EINTR) continue;
         VG_CHECK(n >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
         done += (size_t)n;
@@ -147,7 +148,7 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
     if (st == VG_OK && (fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
         st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
     if (st == VG_OK) {
-        st = write_all(fd, part.data, data, size);
+        st = vg_write_all(fd, part.data, data, size);
         if (st == VG_OK) st = sync_file(fd, part.data);
         if (close(fd) != 0 && st == VG_OK) st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
         if (st == VG_OK) st = vg_file_rename(part.data, path);

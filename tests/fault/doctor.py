@@ -6,6 +6,7 @@ usage: doctor.py VLGTR"""
 import os
 import pathlib
 import re
+import resource
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -46,12 +47,23 @@ def little_shared_memory(bench):
           "/proc has room for 0.0 MB" in little and most and 0 <= max(most) * 2**20 - need * 1e6 <= 2**20, (little, most))
 
 
+def full_disk(bench):
+    """A disk that takes a part of what is written last."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 19, 5 << 19))
+
+    done = bench.run("doctor", "run.yaml", preexec_fn=limit)
+    line = next(line for line in done.stdout.splitlines() if " storage " in line)
+    check("a full disk", done.returncode == CONFIGURATION and line.startswith("FAIL") and "File too large" in line, line)
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
         examine(bench, "a sound host", 0, [])
         examine(bench, "two ranks on it", 0, [], ranks=2)
         little_shared_memory(bench)
+        full_disk(bench)
         examine(bench, "shards that are not there", CONFIGURATION, ["shards", "shards"], data_shards="absent")
         examine(bench, "a split that is not there", CONFIGURATION, ["shards"], data_eval_split="absent", ranks=2)
         examine(bench, "a folder that cannot be made", CONFIGURATION, ["storage"], run_folder="run.yaml/below")
