@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { HUGE_PAGE_BYTES = 2 << 20 };
 
@@ -61,7 +62,8 @@ size_t vg_first_from(const void *rows, size_t n, size_t bytes_each, uint64_t key
 
 vg_status vg_arena_init(vg_arena *arena, size_t size_bytes)
 {
-    const size_t size = vg_round_up(size_bytes ? size_bytes : 1, HUGE_PAGE_BYTES);
+    /* Whole huge pages would take 2 MiB for each of a thousand small batches. */
+    const size_t size = vg_round_up(size_bytes ? size_bytes : 1, (size_t)sysconf(_SC_PAGESIZE));
     /* One huge page more than asked, so that an aligned run of the right length lies inside. */
     unsigned char *map = mmap(NULL, size + HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     VG_CHECK(map != MAP_FAILED, VG_E_NOMEM,

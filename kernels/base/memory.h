@@ -23,7 +23,7 @@ vg_status vg_grow(void *items_pointer, size_t *capacity, size_t need, size_t byt
  * are. */
 size_t vg_first_from(const void *rows, size_t n, size_t bytes_each, uint64_t key);
 
-/* A zeroed region aligned to 2 MiB. */
+/* A zeroed region aligned to 2 MiB, of whole pages. */
 typedef struct vg_arena {
     unsigned char *base;
     size_t size_bytes;

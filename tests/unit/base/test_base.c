@@ -172,6 +172,10 @@ static void an_arena_is_zeroed_and_aligned(void **state)
     assert_int_equal(arena.base[(3 << 20) - 1], 0);
     vg_arena_release(&arena);
     assert_null(arena.base);
+    assert_int_equal(vg_arena_init(&arena, 1), VG_OK);
+    assert_int_equal((size_t)arena.base % (2 << 20), 0);
+    assert_int_equal(arena.size_bytes, sysconf(_SC_PAGESIZE)); /* a small one takes little */
+    vg_arena_release(&arena);
 }
 
 static void bf16_rounds_to_nearest_even(void **state)
