@@ -40,8 +40,8 @@ struct vg_loader {
     pthread_mutex_t lock; /* guards what follows, and the jobs */
     pthread_cond_t work;  /* something to do, or stopping */
     pthread_cond_t ready; /* a job is complete */
-    int64_t wanted[VG_LOADER_QUEUE];
-    size_t first_wanted, n_wanted;
+    int64_t *wanted;      /* [most_wanted] positions without a batch so far, oldest first: a ring */
+    size_t first_wanted, n_wanted, most_wanted;
     int *order; /* [n_jobs] jobs being filled, oldest first: a ring */
     int first_order, n_order;
     bool stopping;
@@ -65,7 +65,7 @@ static void dispatch(vg_loader *l)
         j->status = VG_OK;
         j->batch->first_position = l->wanted[l->first_wanted];
         j->batch->shape.side = vg_filler_side(&l->filler, j->batch->first_position);
-        l->first_wanted = (l->first_wanted + 1) % VG_LOADER_QUEUE;
+        l->first_wanted = (l->first_wanted + 1) % l->most_wanted;
         l->n_wanted--;
         l->order[(l->first_order + l->n_order++) % l->n_jobs] = k;
     }
@@ -173,7 +173,10 @@ static vg_status loader_fill(vg_loader *l, const vg_loader_spec *spec, vg_batch 
     l->workers = vg_new0_array((size_t)l->n_workers, sizeof *l->workers);
     l->jobs = vg_new0_array((size_t)n_batches, sizeof *l->jobs);
     l->order = vg_new0_array((size_t)n_batches, sizeof *l->order);
-    VG_CHECK(l->workers && l->jobs && l->order, VG_E_NOMEM, "no memory for a loader of %d batches", n_batches);
+    l->most_wanted = n_batches < VG_LOADER_QUEUE ? VG_LOADER_QUEUE : (size_t)n_batches;
+    l->wanted = vg_new0_array(l->most_wanted, sizeof *l->wanted);
+    VG_CHECK(l->workers && l->jobs && l->order && l->wanted, VG_E_NOMEM, "no memory for a loader of %d batches",
+             n_batches);
     l->n_jobs = n_batches;
     for (int k = 0; k < n_batches; k++) l->jobs[k].batch = &batches[k];
     for (int k = 0; k < l->n_workers; k++) l->workers[k].loader = l;
@@ -210,6 +213,7 @@ void vg_loader_close(vg_loader *l)
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
     free(l->order);
+    free(l->wanted);
     free(l->jobs);
     free(l->workers);
     free(l);
@@ -222,13 +226,13 @@ vg_status vg_loader_want(vg_loader *l, int64_t first_position)
     VG_CHECK(first_position >= 0 && first_position <= INT64_MAX - l->n_images - VG_LOADER_QUEUE, VG_E_BUG,
              "stream position %lld is out of range", (long long)first_position);
     pthread_mutex_lock(&l->lock);
-    const bool room = l->n_wanted + (size_t)l->n_order < VG_LOADER_QUEUE;
+    const bool room = l->n_wanted + (size_t)l->n_order < l->most_wanted;
     if (room) {
-        l->wanted[(l->first_wanted + l->n_wanted++) % VG_LOADER_QUEUE] = first_position;
+        l->wanted[(l->first_wanted + l->n_wanted++) % l->most_wanted] = first_position;
         dispatch(l);
     }
     pthread_mutex_unlock(&l->lock);
-    VG_CHECK(room, VG_E_BUG, "more than %d micro-batches are wanted from the loader", VG_LOADER_QUEUE);
+    VG_CHECK(room, VG_E_BUG, "more than %zu micro-batches are wanted from the loader", l->most_wanted);
     return VG_OK;
 }
 

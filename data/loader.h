@@ -116,7 +116,8 @@ vg_status vg_loader_open(const vg_loader_spec *spec, vg_batch *batches, int n_ba
 void vg_loader_close(vg_loader *loader);
 
 /* Queues the micro-batch whose first image is stream position `first_position` (image i is position first_position +
- * i). Never blocks; at most VG_LOADER_QUEUE may be queued. Local. Errors: VG_E_BUG when the queue is full. */
+ * i). Never blocks; at most VG_LOADER_QUEUE, or as many as there are batches, may be queued. Local. Errors: VG_E_BUG
+ * when the queue is full. */
 vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
 /* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is logged

@@ -342,6 +342,22 @@ static void misuse_of_the_queue_is_told(void **state)
     assert_non_null(strstr(vg_error_text(), "give one back"));
 }
 
+static void each_of_many_batches_may_be_wanted(void **state)
+{
+    enum { MANY = VG_LOADER_QUEUE + 2 };
+    bench *b = *state;
+    vg_batch *batches = vg_new0_array(MANY, sizeof *batches);
+    for (int k = 0; k < MANY; k++) assert_int_equal(vg_batch_init(&batches[k], &b->spec.shape), VG_OK);
+    assert_int_equal(vg_loader_open(&b->spec, batches, MANY, &b->loader), VG_OK);
+    for (int k = 0; k < MANY; k++) assert_int_equal(vg_loader_want(b->loader, k), VG_OK);
+    assert_int_equal(vg_loader_want(b->loader, MANY), VG_E_BUG);
+    for (int k = 0; k < MANY; k++) assert_int_equal(take(b)->first_position, k);
+    vg_loader_close(b->loader);
+    b->loader = NULL;
+    for (int k = 0; k < MANY; k++) vg_batch_release(&batches[k]);
+    free(batches);
+}
+
 static void a_spec_that_cannot_be_is_refused(void **state)
 {
     bench *b = *state;
@@ -429,6 +445,7 @@ int main(void)
         CASE(boxes_without_area_are_left_out_and_surplus_ones_too),
         CASE(images_alone_come_once_each_in_order),
         CASE(misuse_of_the_queue_is_told),
+        CASE(each_of_many_batches_may_be_wanted),
         CASE(a_spec_that_cannot_be_is_refused),
         CASE(threads_stay_on_one_processor_where_that_is_asked_for),
         CASE(closing_in_the_middle_ends_cleanly),
