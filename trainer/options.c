@@ -124,7 +124,7 @@ static vg_status apply_set(vg_options *o, const char *set)
 {
     const char *equals = strchr(set, '=');
     VG_CHECK(equals && equals > set, VG_E_USAGE, "key=value is expected");
-    char key[256];
+    char key[VG_KEY_BYTES];
     VG_CHECK(equals - set < (ptrdiff_t)sizeof key, VG_E_USAGE, "the key is too long");
     snprintf(key, sizeof key, "%.*s", (int)(equals - set), set);
     const vg_option *row = NULL;

@@ -36,6 +36,7 @@ typedef struct vg_stage {
 } vg_stage;
 
 enum { VG_MAX_STAGES = 16, VG_MAX_DATA_SETS = 16, VG_MAX_SIDES = 8 };
+enum { VG_KEY_BYTES = 256 }; /* of a key, a pattern or a name, with the NUL behind it */
 
 typedef struct vg_options {
 #define VG_OPTION(section, name, type, ...) vg_option_##type section##_##name;

@@ -36,7 +36,7 @@ static vg_status print_list(const vg_option_list *list, vg_option_type type, vg_
             continue;
         }
         const char *equals = type == VG_OPTION_scales ? strrchr(item, '=') : strchr(item, '=');
-        char key[512];
+        char key[VG_KEY_BYTES];
         snprintf(key, sizeof key, "%.*s", (int)(equals - item), item);
         VG_TRY(print_quoted(key, out));
         VG_TRY(vg_text_add(out, ": "));

@@ -89,11 +89,19 @@ static bool is_many(const vg_option *o)
     return o->type == VG_OPTION_list || o->type == VG_OPTION_scales || o->type == VG_OPTION_names;
 }
 
+/* The word or pattern that a value goes with, of n bytes. */
+static vg_status check_word(const vg_option *o, const char *item, ptrdiff_t n)
+{
+    VG_CHECK(n < VG_KEY_BYTES, VG_E_CONFIG, "%s: '%.32s...' is too long, %d bytes are the most", o->key, item,
+             VG_KEY_BYTES - 1);
+    return VG_OK;
+}
+
 static vg_status check_name(const vg_option *o, const char *item)
 {
     const char *equals = strchr(item, '=');
     VG_CHECK(equals && equals > item && equals[1], VG_E_CONFIG, "%s: '%s' is not a name with a value", o->key, item);
-    return VG_OK;
+    return check_word(o, item, equals - item);
 }
 
 /* "pattern=scale" with a scale in range. */
@@ -102,6 +110,7 @@ static vg_status check_scale(const vg_option *o, const char *item)
     const char *equals = strrchr(item, '=');
     VG_CHECK(equals && equals > item, VG_E_CONFIG, "%s: '%s' is not a pattern with a scale", o->key, item);
     double scale = 0;
+    VG_TRY(check_word(o, item, equals - item));
     return read_number(o, equals + 1, &scale);
 }
 

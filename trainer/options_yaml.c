@@ -7,7 +7,7 @@
 
 #include <yaml.h>
 
-enum { MAX_KEY = 256, MAX_ITEMS = 4096 };
+enum { MAX_ITEMS = 4096 };
 
 typedef struct reader {
     yaml_parser_t parser;
@@ -53,13 +53,13 @@ static vg_status scalar(reader *r, const char *what, const char **text, size_t *
 }
 
 /* prefix.key, where key is the current scalar. */
-static vg_status key_under(reader *r, const char *prefix, char key[MAX_KEY])
+static vg_status key_under(reader *r, const char *prefix, char key[VG_KEY_BYTES])
 {
     const char *text = NULL;
     size_t n = 0;
     VG_TRY(scalar(r, "a key", &text, &n));
-    const int length = snprintf(key, MAX_KEY, "%s%s%s", prefix, *prefix ? "." : "", text);
-    VG_CHECK(length > 0 && length < MAX_KEY, VG_E_CONFIG, "%s:%d: the key is too long", r->name, line_of(r));
+    const int length = snprintf(key, VG_KEY_BYTES, "%s%s%s", prefix, *prefix ? "." : "", text);
+    VG_CHECK(length > 0 && length < VG_KEY_BYTES, VG_E_CONFIG, "%s:%d: the key is too long", r->name, line_of(r));
     return VG_OK;
 }
 
@@ -70,10 +70,11 @@ static vg_status read_item(reader *r, const char *pattern, vg_option_list *value
     VG_TRY(scalar(r, "a plain value", &text, &n));
     VG_CHECK(value->n < MAX_ITEMS, VG_E_CONFIG, "%s:%d: more than %d items", r->name, line_of(r), MAX_ITEMS);
     if (!pattern) return vg_list_add(value, text, n);
-    char item[2 * MAX_KEY];
-    const int length = snprintf(item, sizeof item, "%s=%s", pattern, text);
-    VG_CHECK(length < (int)sizeof item, VG_E_CONFIG, "%s:%d: the value is too long", r->name, line_of(r));
-    return vg_list_add(value, item, (size_t)length);
+    vg_text item = {0};
+    vg_status st = vg_text_add(&item, "%s=%s", pattern, text);
+    if (st == VG_OK) st = vg_list_add(value, item.data, item.length);
+    free(item.data);
+    return st;
 }
 
 /* The value of `key`: a scalar, a sequence of scalars, or a mapping of scalars. */
@@ -92,7 +93,7 @@ static vg_status read_value(reader *r, const char *key)
     if (r->event.type == YAML_MAPPING_START_EVENT) {
         VG_TRY(next(r));
         while (r->event.type != YAML_MAPPING_END_EVENT) {
-            char pattern[MAX_KEY];
+            char pattern[VG_KEY_BYTES];
             VG_TRY(key_under(r, "", pattern));
             VG_TRY(next(r));
             VG_TRY(read_item(r, pattern, &a->value));
@@ -109,7 +110,7 @@ static vg_status read_keys(reader *r, const char *prefix)
     VG_TRY(want(r, YAML_MAPPING_START_EVENT, "a mapping"));
     VG_TRY(next(r));
     while (r->event.type != YAML_MAPPING_END_EVENT) {
-        char key[MAX_KEY];
+        char key[VG_KEY_BYTES];
         VG_TRY(key_under(r, prefix, key));
         VG_TRY(next(r));
         VG_TRY(read_value(r, key));
@@ -141,7 +142,7 @@ static vg_status read_document(reader *r)
     VG_TRY(want(r, YAML_MAPPING_START_EVENT, "a mapping of sections"));
     VG_TRY(next(r));
     while (r->event.type != YAML_MAPPING_END_EVENT) {
-        char section[MAX_KEY];
+        char section[VG_KEY_BYTES];
         VG_TRY(key_under(r, "", section));
         VG_TRY(next(r));
         VG_TRY(strcmp(section, "schedule") == 0 ? read_schedule(r) : read_keys(r, section));

@@ -35,7 +35,7 @@ double vg_stage_lr_of(const vg_options *o, const vg_stage *stage, const char *na
     double lr = is_unfrozen(o, stage->unfreeze_blocks, name) ? stage->vision_lr : 0;
     for (int i = 0; i < stage->train.n; i++) {
         const char *item = stage->train.items[i], *equals = strrchr(item, '=');
-        char pattern[256];
+        char pattern[VG_KEY_BYTES];
         snprintf(pattern, sizeof pattern, "%.*s", (int)(equals - item), item);
         if (pattern_matches(pattern, name)) lr = stage->lr * strtod(equals + 1, NULL);
     }

@@ -84,6 +84,28 @@ static void what_is_printed_reads_back_to_the_same(void **state)
     free(second.data);
 }
 
+/* The command line may give what a file would be refused for: a checkpoint holds it, and must be read. */
+static void long_words_read_back_or_are_refused_at_once(void **state)
+{
+    (void)state;
+    vg_options o, again;
+    vg_text text = {0};
+    char path[1024], pattern[512];
+    snprintf(path, sizeof path, "data.sets=far=/%0900d", 0);
+    snprintf(pattern, sizeof pattern, "schedule.a.train=%0300d=1", 0);
+    const char *far[] = {path}, *refused[] = {pattern};
+    const char *yaml = "schedule:\n  - {name: a}\n";
+    assert_int_equal(parse(&o, yaml, far, 1), VG_OK);
+    assert_int_equal(vg_options_print(&o, &text), VG_OK);
+    assert_int_equal(parse(&again, text.data, NULL, 0), VG_OK);
+    assert_string_equal(again.data_sets.items[0], strchr(path, '=') + 1);
+    assert_int_equal(parse(&o, yaml, refused, 1), VG_E_CONFIG);
+    assert_non_null(strstr(vg_error_text(), "is too long"));
+    vg_options_release(&o);
+    vg_options_release(&again);
+    free(text.data);
+}
+
 static uint64_t hash_with(const char *set)
 {
     vg_options o;
@@ -200,6 +222,7 @@ int main(void)
         cmocka_unit_test(the_order_is_preset_then_file_then_command_line),
         cmocka_unit_test(stages_are_read_in_order_and_set_by_name),
         cmocka_unit_test(what_is_printed_reads_back_to_the_same),
+        cmocka_unit_test(long_words_read_back_or_are_refused_at_once),
         cmocka_unit_test(the_hash_knows_what_shapes_the_bits),
         cmocka_unit_test(the_first_difference_is_named),
         cmocka_unit_test(mistakes_are_named_with_their_line),
