@@ -244,10 +244,10 @@ vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute 
     const vg_device_ops *device = compute->backend->device;
     vg_stage_forecast f[VG_MAX_STAGES];
     size_t room = 0;
-    if (!device->room) return VG_OK;
-    VG_TRY(device->room(&compute->stream, &room));
     const crew on = {.ranks = vg_comm_size(comm), .of_host = vg_comm_local_size(comm)};
     VG_TRY(forecast(o, on, &(vg_forecast_data){0}, NULL, compute->backend, f));
+    if (!device->room) return VG_OK;
+    VG_TRY(device->room(&compute->stream, &room));
     int most = 0;
     for (int i = 1; i < o->n_stages; i++)
         if (f[i].device > f[most].device) most = i;

@@ -46,8 +46,9 @@ typedef struct vg_forecast_data {
 vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
                       vg_stage_forecast *out);
 
-/* Local. Whether the device has room for every stage of the run. Errors: VG_E_NOMEM, naming the largest and what to
- * change; VG_E_DEVICE. */
+/* Local. Whether every stage of the run can be entered, which is known before the first: compiles them all, and
+ * compares what the largest needs with what the device has. The host needs room for the parameters of two stages
+ * meanwhile. Errors: VG_E_CONFIG; VG_E_NOMEM, naming that stage and what to change; VG_E_DEVICE. */
 vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute);
 
 /* Local. Reads the size of the training split; zeros where it cannot be opened, and vg_error_text says why. */

@@ -259,7 +259,6 @@ static vg_status open_run(vg_run *r)
     VG_TRY(vg_params_new(&r->params));
     r->params->keep_average = r->o->train_average_decay > 0;
     VG_TRY(vg_model_declare(r->o, r->params));
-    VG_TRY(vg_params_layout(r->params, NULL, 0));
     VG_TRY(vg_run_open_stream(r));
     return make_room(r);
 }
@@ -312,6 +311,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(same_data(r));
     VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
+    VG_TRY(vg_comm_agree(r->comm, vg_params_layout(r->params, NULL, 0)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_watch(r));

@@ -54,6 +54,9 @@ def configurations(bench):
            "3 ranks", "at most 2")
     expect("random towers", bench.run("train", "run.yaml", "--set", "train.allow_from_scratch=false"), CONFIG,
            "allow_from_scratch")
+    late = ["--set", "run.folder=late", "--set", "vision.grid=8", "--set", "schedule.blocks.unfreeze_blocks=2"]
+    expect("a later stage that cannot train", bench.run("train", "run.yaml", *late), CONFIG, "vision.grid", "set vision.grid to 4")
+    check("is told before the first one trains", not os.path.exists(bench.path("late")))
     expect("weights that are not there", bench.run("train", "run.yaml", "--set", "model.weights=nowhere", "--set", "run.folder=anew"), USAGE, "nowhere", "no checkpoint")
     expect("micro-batches that do not fit", bench.run("plan", "run.yaml", "--set", "train.micro_batch=3"), CONFIG, "multiple of")
     expect("memory beside a GPU", bench.run("plan", "run.yaml", "--gpu", "h100", "--memory-gb", "4"), USAGE, "--memory-gb")
