@@ -97,7 +97,8 @@ vg_status vg_reducer_gather(vg_reducer *reducer, float *array, int64_t block_flo
 void vg_reducer_bucket_times(const vg_reducer *reducer, int bucket, double *start_s, double *end_s);
 
 /* Local. Bytes that `rank` of n_ranks brings for such a reducer, for a forecast; rank 0 counts the total, which each
- * host holds once. Messages between hosts need up to 32 MiB a rank more. */
+ * host holds once. Messages between hosts need up to 32 MiB a rank more, and among more than 32 hosts, where pieces are
+ * not cut any shorter, up to the bytes of eight buckets. */
 size_t vg_reducer_bytes(const vg_sum_plan *plan, int n_ranks, int rank);
 
 /* What travels in such a sum: a host's ranks give each other slices of their `parts`, equal ranks of the hosts slices
