@@ -1,5 +1,6 @@
 /* Any bytes as a picture: a status comes back, what was decoded can be stretched and encoded, and any part of it comes
- * out as it does in the whole. */
+ * out as it does in the whole. The last bytes choose the part, and what becomes of it on every instruction set. */
+#define _DEFAULT_SOURCE /* setenv, unsetenv */
 #include "data/draw.h"
 
 #include <stdlib.h>
@@ -22,13 +23,22 @@ static void use(const vg_image *image)
     free(bytes);
 }
 
-static void use_decoded(const vg_decoded *decoded)
+static void use_decoded(const vg_decoded *decoded, const uint8_t *last)
 {
+    static const char *const sets[] = {"base", "avx2", "avx512"};
     static vg_resize_scratch scratch;
-    uint8_t out[SIDE * SIDE * 3];
-    uint64_t sums[3];
-    if (vg_decoded_stretch(decoded, false, SIDE, SIDE, out, &scratch, sums) != VG_OK && decoded->image.width <= 65535)
-        abort();
+    static uint8_t out[3][256 * 256 * 3];
+    const int width = 1 + last[1], height = 1 + last[2];
+    uint64_t sums[3][3];
+    for (int s = 0; s < 3; s++) {
+        setenv("VLGTR_ISA", sets[s], 1);
+        const vg_status st = vg_decoded_stretch(decoded, last[3] % 2, width, height, out[s], &scratch, sums[s]);
+        if (st != VG_OK && decoded->image.width <= 65535 && decoded->image.height <= 65535) abort();
+        if (st != VG_OK) break;
+        if (memcmp(out[s], out[0], 3 * (size_t)width * (size_t)height) != 0) abort();
+        if (memcmp(sums[s], sums[0], sizeof sums[s]) != 0) abort();
+    }
+    unsetenv("VLGTR_ISA");
 }
 
 /* A part that the bytes choose: the same pixels at full size; at any smaller size its window lies inside what came; as
@@ -57,7 +67,7 @@ static void use_part(const uint8_t *data, size_t size, const vg_image *whole)
     how.planes = true;
     how.least_pixels = last[0] % 2;
     if (vg_image_decode_part(data, size, &how, &part) != VG_OK) abort();
-    use_decoded(&part);
+    use_decoded(&part, last);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
