@@ -122,10 +122,10 @@ vg_status vg_loader_want(vg_loader *loader, int64_t first_position);
 
 /* The oldest wanted micro-batch, filled; valid until given back. A sample that cannot be decoded is logged
  * once by id, marked in `replaced` wherever it comes up, and replaced by that of the next position in the stream (up to
- * 16 on) when shuffled, else its slots are empty; how many are too many is the caller's to say. A JPEG that lacks its
- * end is no such sample. Boxes without an area are left out; of more than T the first T are taken, with one warning.
- * Local. Errors: VG_E_STORAGE for an I/O error that lasts (that micro-batch is then gone), VG_E_BUG when nothing is
- * wanted or no buffer was given back. */
+ * 16 on, all as its own stage takes them) when shuffled, else its slots are empty; how many are too many is the
+ * caller's to say. A JPEG that lacks its end is no such sample. Boxes without an area are left out; of more than T the
+ * first T are taken, with one warning. Local. Errors: VG_E_STORAGE for an I/O error that lasts (that micro-batch is
+ * then gone), VG_E_BUG when nothing is wanted or no buffer was given back. */
 vg_status vg_loader_take(vg_loader *loader, vg_batch **out);
 void vg_loader_give_back(vg_loader *loader, vg_batch *batch);
 

@@ -117,11 +117,11 @@ static vg_status slots_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b,
 
 /* ---- the whole ---- */
 
-/* The sample of this position and its pixels; *usable is false where there is none, or a bad one. */
-static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position, vg_sample *s,
-                             bool *usable)
+/* The sample so many places behind a position, and its pixels; *usable is false where there is none, or a bad one. */
+static vg_status sample_fill(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int i, int64_t position,
+                             int64_t behind, vg_sample *s, bool *usable)
 {
-    VG_TRY(vg_sample_find(f, scratch, position, s, usable));
+    VG_TRY(vg_sample_find(f, scratch, position, behind, s, usable));
     if (!*usable) return VG_OK;
     b->images[i] = s->image;
     return vg_fill_picture(f, scratch, s, b, i, usable);
@@ -140,7 +140,7 @@ vg_status vg_fill_image(vg_filler *f, vg_fill_scratch *scratch, vg_batch *b, int
     for (int j = 0; j < b->shape.phrases; j++) slot_clear(f, b, i, j, position);
     b->replaced[i] = 0;
     for (int64_t k = 0; k < tries && st == VG_OK && !usable; k++) {
-        st = sample_fill(f, scratch, b, i, position + k, &s, &usable);
+        st = sample_fill(f, scratch, b, i, position, k, &s, &usable);
         if (k == 0) b->replaced[i] = !usable && (f->spec.shuffle || position < f->n_samples);
     }
     if (!usable) vg_clear_picture(b, i);

@@ -44,9 +44,10 @@ typedef struct vg_sample {
     int64_t row; /* of its stored features */
 } vg_sample;
 
-/* *found is false for a position behind the end of a split that is read in its own order. Errors: VG_E_NOMEM. */
-vg_status vg_sample_find(const vg_filler *filler, vg_fill_scratch *scratch, int64_t position, vg_sample *sample,
-                         bool *found);
+/* The sample so many places behind a position, as the stage of that position takes it: stored features are those of one
+ * stage. *found is false behind the end of a split that is read in its own order. Errors: VG_E_NOMEM. */
+vg_status vg_sample_find(const vg_filler *filler, vg_fill_scratch *scratch, int64_t position, int64_t behind,
+                         vg_sample *sample, bool *found);
 
 /* The pixels of a sample's view, or its stored features, into place i of the batch; *usable is false for a bad image,
  * which is then told of. Thread-safe. */

@@ -134,10 +134,9 @@ static bool is_mixed(const vg_filler *f, const vg_loader_stage *stage)
     return false;
 }
 
-/* Epoch and sample of a position. */
-static vg_place place_at(const vg_filler *f, int64_t position)
+/* Epoch and sample of a position, as the stage draws them. */
+static vg_place place_at(const vg_filler *f, const vg_loader_stage *stage, int64_t position)
 {
-    const vg_loader_stage *stage = stage_at(f, position);
     if (!f->spec.shuffle) return (vg_place){0, position};
     if (!is_mixed(f, stage)) return vg_sampler_place(f->spec.seed, f->n_samples, position);
     const vg_mixed m = vg_sampler_mix(f->spec.seed, stage->weights, f->spec.n_sets, position);
@@ -180,9 +179,9 @@ static vg_status see(const vg_filler *f, vg_fill_scratch *scratch, const vg_samp
 }
 
 /* Of a stage with fixed views the image and the number of the view stand where else the position stands. */
-static vg_status find_view(const vg_filler *f, vg_fill_scratch *scratch, int64_t position, vg_place place, vg_sample *s)
+static vg_status find_view(const vg_filler *f, vg_fill_scratch *scratch, const vg_loader_stage *stage, int64_t position,
+                           vg_place place, vg_sample *s)
 {
-    const vg_loader_stage *stage = stage_at(f, position);
     const int64_t rows = rows_of(stage);
     const int64_t number = f->spec.images_only ? place.sample - f->first_sample[s->image] : place.epoch % rows;
     vg_seen_picture picture;
@@ -194,11 +193,14 @@ static vg_status find_view(const vg_filler *f, vg_fill_scratch *scratch, int64_t
     return VG_OK;
 }
 
-vg_status vg_sample_find(const vg_filler *f, vg_fill_scratch *scratch, int64_t position, vg_sample *s, bool *found)
+vg_status vg_sample_find(const vg_filler *f, vg_fill_scratch *scratch, int64_t position, int64_t behind, vg_sample *s,
+                         bool *found)
 {
+    const vg_loader_stage *stage = stage_at(f, position);
+    position += behind;
     *found = f->spec.shuffle || position < f->n_samples;
     if (!*found) return VG_OK;
-    const vg_place place = place_at(f, position);
+    const vg_place place = place_at(f, stage, position);
     find_phrases(f, place, s);
-    return find_view(f, scratch, position, place, s);
+    return find_view(f, scratch, stage, position, place, s);
 }

@@ -139,7 +139,7 @@ vg_status vg_run_step(vg_run *r);
  * asked to stop. Collective. */
 vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop);
 
-/* Asks the loader for the leaves of steps up to two ahead. Local. */
+/* Asks the loader for the leaves of steps up to two ahead, of this stage where it takes stored features. Local. */
 vg_status vg_run_want(vg_run *r);
 
 /* Weights, and moments that lie beside them, as the last step left them, in the host's memory. Collective. */

@@ -16,7 +16,10 @@ static int slots_of(const vg_batch *b)
 
 vg_status vg_run_want(vg_run *r)
 {
-    for (; r->next_wanted < r->step + 2; r->next_wanted++)
+    const int64_t stage_end = r->step - r->stage_step + r->stage->stage->steps;
+    int64_t end = r->step + 2;
+    if (r->images && end > stage_end) end = stage_end; /* the store's rows are those of this stage alone */
+    for (; r->next_wanted < end; r->next_wanted++)
         for (int i = 0; i < r->n_leaves; i++) {
             const int64_t leaf = r->first_leaf + i;
             VG_TRY(

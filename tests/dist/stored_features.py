@@ -98,6 +98,11 @@ def views(bench, want):
     check("two views of each augmented image, in a store: same bits", stored == hashes and made(said, "image"))
     check("others than of plain pictures, or of new views each time",
           hashes != want and anew[0] != hashes and not made(anew[1], "image"))
+    later = {"schedule.1.unfreeze_blocks": 0, "features.views": 3}  # plain pictures first, then three views of each
+    hashes = train(bench, "later-none", **later)[0]
+    stored, said = train(bench, "later", 2, **later, **STORED)
+    check("a store of plain pictures, then one of views: same bits, no row of one is looked for in the other",
+          stored == hashes and said.count("image features of split") == 2 and "left out" not in said)
     told = bench.must("plan", "run.yaml", *bench.sets({**fixed, **STORED, "features.views": 0}))
     for number, name, why in ((0, "heads", "it augments, and features.views is 0"), (1, "blocks", "it trains the vision tower")):
         says = f"computes image features in every step: {why}"

@@ -215,6 +215,34 @@ static void stored_features_take_the_place_of_pixels(void **state)
     vg_feature_store_close(store);
 }
 
+/* What follows a bad sample may belong to the next stage, whose rows would be two views of each image. */
+static void a_bad_sample_at_the_end_of_a_stage_is_replaced_from_the_stage_s_own_store(void **state)
+{
+    bench *b = *state;
+    char folder[] = "/tmp/vlgtr-test-XXXXXX";
+    int64_t good[42];
+    int32_t bad[42];
+    first_sentences(b, 0, 0, good, bad);
+    vg_feature_store *store = make_store(folder);
+    vg_loader_stage stages[] = {{.first_position = 0}, {.views = 2, .augment.flip = 1}};
+    take_features(b, store);
+    b->spec.stages = stages;
+    b->spec.n_stages = 2;
+    int n_met = 0;
+    for (int p = 2; p < 42; p++) {
+        if (b->split->sentences[good[p]].image != 3) continue;
+        stages[1].first_position = p + 1;
+        bench_open(b);
+        const vg_batch *batch = want_and_take(b, p - 2);
+        assert_int_equal(batch->replaced[2], 1);
+        assert_true(batch->image_features[2 * FLOATS] == (float)batch->images[2]);
+        bench_close(b);
+        n_met++;
+    }
+    assert_true(n_met >= 6);
+    vg_feature_store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +254,7 @@ int main(void)
         CASE(a_storage_error_is_told_for_its_own_batch),
         CASE(of_two_failures_in_a_batch_the_first_is_told),
         CASE(stored_features_take_the_place_of_pixels),
+        CASE(a_bad_sample_at_the_end_of_a_stage_is_replaced_from_the_stage_s_own_store),
     };
     return cmocka_run_group_tests_name("loader faults", tests, NULL, NULL);
 }
