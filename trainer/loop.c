@@ -282,11 +282,25 @@ static vg_status hear_hosts(vg_run *r)
     return vg_comm_gather(r->comm, host, sizeof host, r->pace.hosts);
 }
 
+/* What a tower without its weights shows the heads means nothing, however long they learn from it. */
+static void tell_random_towers(const vg_options *o)
+{
+    const char *const names[] = {"vision", "text"}, *const weights[] = {o->vision_weights, o->text_weights};
+    for (int k = 0; k < 2; k++)
+        if (!*weights[k] && !o->train_allow_from_scratch)
+            vg_log_root("warning: %s.weights is not set, so the %s tower has random weights, and keeps them while "
+                        "it is frozen; train.allow_from_scratch: true if that is meant",
+                        names[k], names[k]);
+}
+
 /* Weights of a new run. Collective. */
 static vg_status start_afresh(vg_run *r)
 {
     char *path = NULL;
-    if (!*r->o->model_weights) return vg_comm_agree(r->comm, vg_model_init(r->o, r->params));
+    if (!*r->o->model_weights) {
+        tell_random_towers(r->o);
+        return vg_comm_agree(r->comm, vg_model_init(r->o, r->params));
+    }
     VG_TRY(vg_trained_choose(r->comm, r->o->model_weights, &path));
     const vg_status st = vg_comm_agree(r->comm, vg_trained_weights(path, r->params));
     free(path);

@@ -54,6 +54,11 @@ def configurations(bench):
            "3 ranks", "at most 2")
     expect("random towers", bench.run("train", "run.yaml", "--set", "train.allow_from_scratch=false"), CONFIG,
            "allow_from_scratch")
+    frozen = {"train.allow_from_scratch": "false", "schedule.heads.steps": 1, "schedule.blocks.steps": 1,
+              "schedule.blocks.unfreeze_blocks": 0, "run.folder": "frozen"}
+    done = bench.run("train", "run.yaml", *bench.sets(frozen))
+    check("random towers that stay frozen are told", done.returncode == 0 and all(
+        f"warning: {tower}.weights is not set" in done.stdout + done.stderr for tower in ("vision", "text")), done.stderr)
     late = ["--set", "run.folder=late", "--set", "vision.grid=8", "--set", "schedule.blocks.unfreeze_blocks=2"]
     expect("a later stage that cannot train", bench.run("train", "run.yaml", *late), CONFIG, "vision.grid", "set vision.grid to 4")
     check("is told before the first one trains", not os.path.exists(bench.path("late")))
