@@ -38,13 +38,6 @@ bool vg_checkpoint_exists(const char *path)
     return there;
 }
 
-vg_status vg_checkpoint_expect(const char *path)
-{
-    VG_CHECK(vg_checkpoint_exists(path), VG_E_USAGE, "%s: there is no checkpoint; a folder without %s is none", path,
-             VG_MANIFEST_NAME);
-    return VG_OK;
-}
-
 vg_status vg_wait_for_file(const char *file)
 {
     const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
@@ -149,6 +142,42 @@ void vg_checkpoint_list_free(char **paths, int n)
 {
     for (int i = 0; i < n; i++) free(paths[i]);
     free(paths);
+}
+
+/* Which checkpoint of `folder` to name, into text, where it has one. */
+static vg_status name_newest(const char *folder, vg_text *text)
+{
+    char **paths = NULL;
+    int n = 0;
+    VG_TRY(vg_checkpoint_list(folder, &paths, &n));
+    const vg_status st = n ? vg_text_add(text, "the newest of %d below it is %s", n, paths[n - 1]) : VG_OK;
+    vg_checkpoint_list_free(paths, n);
+    return st;
+}
+
+/* `path` is none: the folder of a run, or of checkpoints, tells which it has. */
+static vg_status say_what_to_name(const char *path, vg_text *text)
+{
+    char *below = vg_path_join(path, "checkpoints");
+    VG_CHECK(below, VG_E_NOMEM, "%s: no memory for its path", path);
+    vg_status st = name_newest(path, text);
+    if (st == VG_OK && !text->length) st = name_newest(below, text);
+    if (st == VG_OK && !text->length) st = vg_text_add(text, "name a folder that has %s", VG_MANIFEST_NAME);
+    free(below);
+    return st;
+}
+
+vg_status vg_checkpoint_expect(const char *path)
+{
+    if (vg_checkpoint_exists(path)) return VG_OK;
+    const bool absent = access(path, F_OK) != 0;
+    const char *why = absent ? strerror(errno) : "";
+    vg_text text = {0};
+    vg_status st = say_what_to_name(path, &text);
+    if (st == VG_OK)
+        st = vg_fail(VG_E_USAGE, "%s: there is no checkpoint%s%s; %s", path, absent ? ": " : "", why, text.data);
+    free(text.data);
+    return st;
 }
 
 /* ---- deleting ---- */

@@ -301,8 +301,8 @@ static vg_status start_afresh(vg_run *r)
         tell_random_towers(r->o);
         return vg_comm_agree(r->comm, vg_model_init(r->o, r->params));
     }
-    VG_TRY(vg_trained_choose(r->comm, r->o->model_weights, &path));
-    const vg_status st = vg_comm_agree(r->comm, vg_trained_weights(path, r->params));
+    vg_status st = vg_trained_choose(r->comm, r->o->model_weights, &path);
+    if (st == VG_OK) st = vg_comm_agree(r->comm, vg_trained_weights(path, r->params));
     free(path);
     return st == VG_OK ? VG_OK : vg_fail_at(st, "model.weights");
 }

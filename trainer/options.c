@@ -46,6 +46,17 @@ static vg_status unknown_key(const vg_option *rows, int n, const char *key)
     return vg_fail(VG_E_CONFIG, "unknown key '%s'; `vlgtr train --help` lists them all", key);
 }
 
+vg_status vg_options_no_stage(const vg_options *o, const char *name, size_t n)
+{
+    vg_text stages = {0};
+    vg_status st = vg_text_add(&stages, "%s", o->n_stages ? "it has " : "it has none");
+    for (int i = 0; i < o->n_stages && st == VG_OK; i++)
+        st = vg_text_add(&stages, "%s'%s'", i ? ", " : "", o->schedule[i].name);
+    if (st == VG_OK) st = vg_fail(VG_E_CONFIG, "the schedule has no stage '%.*s'; %s", (int)n, name, stages.data);
+    free(stages.data);
+    return st;
+}
+
 /* The stage that `schedule.<index or name>.` names; the next index makes a new one while a file is read. */
 static vg_status find_stage(vg_options *o, const char *name, size_t n, bool may_add, vg_stage **out)
 {
@@ -67,7 +78,7 @@ static vg_status find_stage(vg_options *o, const char *name, size_t n, bool may_
                  i);
         found = &o->schedule[i];
     }
-    VG_CHECK(found, VG_E_CONFIG, "the schedule has no stage '%.*s'; it has %d", (int)n, name, o->n_stages);
+    if (!found) return vg_options_no_stage(o, name, n);
     *out = found;
     return VG_OK;
 }

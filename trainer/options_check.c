@@ -1,5 +1,5 @@
 /* What must hold between options. */
-#include "trainer/options.h"
+#include "trainer/options_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -116,7 +116,7 @@ static vg_status check_until(const vg_options *o)
     if (!*o->run_until) return VG_OK;
     for (int i = 0; i < o->n_stages; i++)
         if (strcmp(o->schedule[i].name, o->run_until) == 0) return VG_OK;
-    return vg_fail(VG_E_CONFIG, "run.until: the schedule has no stage '%s'", o->run_until);
+    return vg_fail_at(vg_options_no_stage(o, o->run_until, strlen(o->run_until)), "run.until");
 }
 
 vg_status vg_options_check(const vg_options *o)

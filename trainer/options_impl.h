@@ -67,6 +67,9 @@ vg_status vg_option_read(const vg_option *o, void *base, const char *text);
 vg_status vg_option_rows_begin(const vg_option *rows, int n, void *base);
 void vg_option_rows_release(const vg_option *rows, int n, void *base);
 
+/* Fails: no stage has the name `name[n]`, and the sentence tells which there are. */
+vg_status vg_options_no_stage(const vg_options *o, const char *name, size_t n);
+
 /* `text` is copied. */
 vg_status vg_list_add(vg_option_list *list, const char *text, size_t n);
 void vg_list_release(vg_option_list *list);

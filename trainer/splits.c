@@ -1,6 +1,8 @@
 #include "trainer/splits.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 vg_status vg_open_train_split(const vg_options *o, vg_split **out)
 {
@@ -41,7 +43,11 @@ vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out)
     vg_tokenizer *t = NULL;
     VG_CHECK(*o->text_tokenizer, VG_E_CONFIG,
              "text.tokenizer names no folder; one with vocab.json and merges.txt is needed");
-    VG_TRY(vg_tokenizer_open(o->text_tokenizer, &t));
+    VG_CHECK(access(o->text_tokenizer, F_OK) == 0, vg_file_fault(errno),
+             "text.tokenizer: %s: %s; name the folder that holds the phrase encoder's vocab.json and merges.txt",
+             o->text_tokenizer, strerror(errno));
+    const vg_status st = vg_tokenizer_open(o->text_tokenizer, &t);
+    if (st != VG_OK) return vg_fail_at(st, "text.tokenizer");
     if (vg_tokenizer_size(t) <= o->text_vocab) {
         *out = t;
         return VG_OK;

@@ -23,7 +23,11 @@ vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
     snprintf(below, sizeof below, "%s/checkpoints", path);
     const bool is_run = stat(below, &info) == 0 || !vg_file_absent(errno);
     VG_TRY(vg_checkpoint_choose(comm, is_run ? below : path, out));
-    VG_CHECK(*out, VG_E_USAGE, "%s: there is no checkpoint; a folder without manifest.json is none", path);
+    const bool absent = stat(path, &info) != 0;
+    VG_CHECK(*out, VG_E_USAGE,
+             "%s: there is no checkpoint%s%s; name a run that has saved one, or one itself, a folder that has "
+             "manifest.json",
+             path, absent ? ": " : "", absent ? strerror(errno) : "");
     return VG_OK;
 }
 

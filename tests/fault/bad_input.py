@@ -44,6 +44,8 @@ def configurations(bench):
     expect("no tokenizer", bench.run("train", "run.yaml", "--set", "text.tokenizer="), CONFIG, "text.tokenizer names no folder")
     bench.write("twice.yaml", harness.CONFIG.replace("name: blocks", "name: heads"))
     expect("two stages of that name", bench.run("train", "twice.yaml", "--set", "schedule.heads.steps=2"), CONFIG, "more than one stage 'heads'")
+    expect("no stage of that name", bench.run("train", "run.yaml", "--set", "schedule.head.steps=2"), CONFIG, "no stage 'head'; it has 'heads', 'blocks'")
+    expect("no stage to end at", bench.run("train", "run.yaml", "--set", "run.until=block"), CONFIG, "run.until", "no stage 'block'; it has 'heads', 'blocks'")
     bench.write("anchor.yaml", "train: {seed: &a 1}\n")
     expect("anchor", bench.run("train", "anchor.yaml"), CONFIG, "anchor.yaml:1", "anchors")
     bench.write("broken.yaml", "train: [1, 2\ndata: }\n")
@@ -62,7 +64,7 @@ def configurations(bench):
     late = ["--set", "run.folder=late", "--set", "vision.grid=8", "--set", "schedule.blocks.unfreeze_blocks=2"]
     expect("a later stage that cannot train", bench.run("train", "run.yaml", *late), CONFIG, "vision.grid", "set vision.grid to 4")
     check("is told before the first one trains", not os.path.exists(bench.path("late")))
-    expect("weights that are not there", bench.run("train", "run.yaml", "--set", "model.weights=nowhere", "--set", "run.folder=anew"), USAGE, "nowhere", "no checkpoint")
+    expect("weights that are not there", bench.run("train", "run.yaml", "--set", "model.weights=nowhere", "--set", "run.folder=anew"), USAGE, "model.weights: nowhere: there is no checkpoint: No such file")
     expect("micro-batches that do not fit", bench.run("plan", "run.yaml", "--set", "train.micro_batch=3"), CONFIG, "multiple of")
     expect("memory beside a GPU", bench.run("plan", "run.yaml", "--gpu", "h100", "--memory-gb", "4"), USAGE, "--memory-gb")
     expect("unknown verb", bench.run("trian"), USAGE, "did you mean 'train'")
@@ -209,6 +211,9 @@ def weights(bench):
         done = bench.run(*verb, "nowhere/picture")
         expect(f"{verb[0]} looks first where it shall write", done, STORAGE, f"{verb[-1]} nowhere/picture")
         check(f"{verb[0]} has told nothing then", not done.stdout)
+    for option, name in (("vision.weights", "gone.safetensors"), ("text.weights", "gone"), ("text.tokenizer", "gone"), ("text.tokenizer", "shards")):
+        done = bench.run("train", "run.yaml", "--set", f"{option}={name}", "--set", "run.folder=never")
+        expect(f"{option}={name} is not there", done, DATA, f"{option}: {name}", "No such file", *(["; name the"] if name != "shards" else []))
     expect("header beyond the file", train_with("head.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), DATA, "head.safetensors")
 
 
@@ -238,6 +243,7 @@ def checkpoints(bench):
     bench.train(1, short, more=["--allow-new-bits"])
     expect("a folder without checkpoints", bench.run("checkpoint", "ls", "flip"), USAGE, "flip", "no checkpoint")
     expect("a file in place of a checkpoint", bench.run("eval", "run.yaml"), USAGE, "run.yaml", "no checkpoint")
+    what_to_name(bench)
     another_model(bench)
     expect("an argument of another verb", bench.run("checkpoint", "ls", "flip/checkpoints", "--keep", "1"), USAGE, "prune")
     expect("another configuration", bench.run("train", "run.yaml", *bench.sets(dict(options, **{"train.beta1": 0.8}))), CONFIG,
@@ -248,6 +254,18 @@ def checkpoints(bench):
            "schedule.1.crop was 0.5 and is 0.25")
     another_schedule(bench)
     moved_data(bench)
+
+
+def what_to_name(bench):
+    """Where a checkpoint is wanted, what is none says which to name."""
+    os.mkdir(bench.path("fresh"))
+    os.mkdir(bench.path("fresh", "checkpoints"))
+    for name, found in (("nope", "nope: there is no checkpoint: No such file"), ("fresh", "fresh: there is no checkpoint; name a folder")):
+        expect(f"verify {name}", bench.run("checkpoint", "verify", name), USAGE, found, "manifest.json")
+        expect(f"eval {name}", bench.run("eval", name), USAGE, f"{name}: there is no checkpoint", "name a run", "manifest.json")
+    for name in ("flip", "flip/checkpoints"):
+        expect(f"export {name}", bench.run("checkpoint", "export", name, "never.safetensors"), USAGE, f"{name}: there is no checkpoint",
+               "the newest of 3 below it is flip/checkpoints/step-00000030-g2")
 
 
 def another_schedule(bench):

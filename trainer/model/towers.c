@@ -4,11 +4,13 @@
 
 #include "checkpoints/safetensors.h"
 
+#include <errno.h>
 #include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One tower: which of our parameters it fills and how its files name them. */
 typedef struct tower {
@@ -148,6 +150,9 @@ static vg_status check_extra(const vg_tensors *t, const tower *kind, const vg_pa
 static vg_status load_tower(const tower *kind, const char *path, vg_params *params)
 {
     vg_tensors *t = NULL;
+    VG_CHECK(access(path, F_OK) == 0, vg_file_fault(errno),
+             "%s: %s; name the .safetensors file that holds the tower, an index of such files or their folder", path,
+             strerror(errno));
     VG_TRY(vg_tensors_open(path, &t));
     vg_status st = check_extra(t, kind, params);
     for (int i = 0; st == VG_OK && i < params->n; i++)
@@ -160,7 +165,11 @@ static vg_status load_tower(const tower *kind, const char *path, vg_params *para
 
 vg_status vg_model_load_towers(const vg_options *o, vg_params *params)
 {
-    if (*o->vision_weights) VG_TRY(load_tower(&vision_tower, o->vision_weights, params));
-    if (*o->text_weights) VG_TRY(load_tower(&text_tower, o->text_weights, params));
+    const tower *const towers[] = {&vision_tower, &text_tower};
+    const char *const paths[] = {o->vision_weights, o->text_weights};
+    for (int k = 0; k < 2; k++) {
+        const vg_status st = *paths[k] ? load_tower(towers[k], paths[k], params) : VG_OK;
+        if (st != VG_OK) return vg_fail_at(st, "%sweights", towers[k]->prefix);
+    }
     return VG_OK;
 }
