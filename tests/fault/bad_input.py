@@ -266,6 +266,9 @@ def what_to_name(bench):
     for name in ("flip", "flip/checkpoints"):
         expect(f"export {name}", bench.run("checkpoint", "export", name, "never.safetensors"), USAGE, f"{name}: there is no checkpoint",
                "the newest of 3 below it is flip/checkpoints/step-00000030-g2")
+    newest = "flip/checkpoints/step-00000030"
+    expect("an export of another kind", bench.run("checkpoint", "export", newest, "never.pt"), USAGE, "never.pt", ".safetensors")
+    check("no file is left of it", not os.path.exists(bench.path("never.pt")))
 
 
 def another_schedule(bench):

@@ -44,6 +44,9 @@ static vg_status export_weights(const char *path, const char *out, const char *t
     char prefix[32] = "";
     VG_CHECK(!tower || strcmp(tower, "vision") == 0 || strcmp(tower, "text") == 0, VG_E_USAGE,
              "--tower: '%s' is neither vision nor text", tower);
+    const char *dot = strrchr(out, '.');
+    VG_CHECK(dot && strcmp(dot, ".safetensors") == 0, VG_E_USAGE,
+             "%s: what is written is a safetensors file, no other kind; give it a name that ends in .safetensors", out);
     if (tower) snprintf(prefix, sizeof prefix, "%s.", tower);
     VG_TRY(vg_checkpoint_export(path, prefix, out));
     printf("%s\n", out);
