@@ -37,6 +37,25 @@ typedef struct box_key {
 static const box_key box_keys[] = {
     {"box", false, false}, {"boxes", false, true}, {"bbox", true, false}, {"bboxes", true, true}};
 
+/* Shares of the picture where pixels are wanted: as pixels they would be one in its corner. */
+static bool is_in_shares(const json_t *four)
+{
+    for (size_t i = 0; i < 4; i++) {
+        const double number = json_number_value(json_array_get(four, i));
+        if (number < 0 || number > 1) return false;
+    }
+    return json_number_value(json_array_get(four, 3)) > 0; /* zeros are an empty box in either */
+}
+
+/* What is wrong with a box, which is put into xyxy; NULL when nothing is. */
+static const char *box_read(const json_t *four, bool is_size, double xyxy[4])
+{
+    if (!vg_json_box(four, is_size, xyxy)) return "a box is not four numbers";
+    return is_in_shares(four) ? "a box is in shares of the picture; wanted are pixels, [x1, y1, x2, y2] in box, "
+                                "[x, y, width, height] in bbox"
+                              : NULL;
+}
+
 /* The boxes of a phrase into j->boxes; *fault is what is wrong with them, NULL when nothing is. */
 static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const char **fault)
 {
@@ -56,8 +75,7 @@ static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const cha
     const size_t count = key->is_list ? json_array_size(value) : 1;
     VG_TRY(vg_grow(&j->boxes, &j->boxes_capacity, count, sizeof *j->boxes));
     for (; *n < count && !*fault; ++*n)
-        if (!vg_json_box(key->is_list ? json_array_get(value, *n) : value, key->is_size, j->boxes[*n]))
-            *fault = "a box is not four numbers";
+        *fault = box_read(key->is_list ? json_array_get(value, *n) : value, key->is_size, j->boxes[*n]);
     if (key->is_list && !json_is_array(value)) *fault = "its boxes are no list";
     return VG_OK;
 }
@@ -132,9 +150,36 @@ static vg_status line_read(jsonl *j, const json_t *line, const char *place)
     return VG_OK;
 }
 
-static bool is_blank(const char *line, size_t n)
+static size_t skip_blanks(const char *line, size_t at, size_t n)
 {
-    return strspn(line, " \t\r") >= n;
+    while (at < n && (line[at] == ' ' || line[at] == '\t' || line[at] == '\r')) at++;
+    return at;
+}
+
+/* JSON that is laid out otherwise would have a fault in each of its lines; the first one's text is at `begin`. */
+static vg_status check_layout(const char *path, int64_t number, const char *line, size_t begin, size_t n)
+{
+    VG_CHECK(line[begin] != '[', VG_E_DATA,
+             "%s: line %lld begins a JSON array; an object a line is wanted, which `jq -c '.[]'` makes of it", path,
+             (long long)number);
+    VG_CHECK(line[begin] != '{' || skip_blanks(line, begin + 1, n) < n, VG_E_DATA,
+             "%s: line %lld begins a JSON object of several lines; an object a line is wanted, which `jq -c .` makes "
+             "of it",
+             path, (long long)number);
+    return VG_OK;
+}
+
+static vg_status text_read(jsonl *j, const char *line, size_t n, const char *place)
+{
+    json_error_t error;
+    json_t *value = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error);
+    if (!value) {
+        const bool other = json_error_code(&error) == json_error_invalid_utf8;
+        return vg_import_reject(j->log, 1, "%s: %s%s", place, other ? "not UTF-8: " : "", error.text);
+    }
+    const vg_status st = line_read(j, value, place);
+    json_decref(value);
+    return st;
 }
 
 static vg_status lines_read(jsonl *j, vg_file_window *w)
@@ -142,18 +187,16 @@ static vg_status lines_read(jsonl *j, vg_file_window *w)
     const char *line;
     place_text place;
     size_t n;
-    int64_t number = 0;
-    for (;;) {
+    bool any = false;
+    for (int64_t number = 1;; number++) {
         VG_TRY(vg_file_window_line(w, &line, &n));
         if (!line) break;
-        json_error_t error;
-        snprintf(place, sizeof place, "%.255s line %lld", vg_base_name(w->path), (long long)++number);
-        if (is_blank(line, n)) continue;
-        json_t *value = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error);
-        const vg_status st =
-            value ? line_read(j, value, place) : vg_import_reject(j->log, 1, "%s: %s", place, error.text);
-        json_decref(value);
-        VG_TRY(st);
+        const size_t begin = skip_blanks(line, 0, n);
+        if (begin == n) continue;
+        if (!any) VG_TRY(check_layout(w->path, number, line, begin, n));
+        any = true;
+        snprintf(place, sizeof place, "%.255s line %lld", vg_base_name(w->path), (long long)number);
+        VG_TRY(text_read(j, line, n, place));
         VG_TRY(vg_file_window_tell(w, j->log));
     }
     return VG_OK;

@@ -126,14 +126,62 @@ static void a_finished_shard_is_counted_as_it_was_written(void **state)
     vg_import_report_release(&second);
 }
 
-/* ---- splits ---- */
-
 static void write_file(const char *folder, const char *name, const char *text)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     MUST(vg_file_write_atomic(path, text, strlen(text)));
 }
+
+static void boxes_in_shares_of_the_picture_are_set_aside(void **state)
+{
+    const vg_import_options options = {.images = PICTURES, .max_bad = 1};
+    const char *path = path_in(*state, "a.jsonl");
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"one.jpg\", \"phrase\": \"a\", \"box\": [0.1, 0.25, 0.5, 1]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"a\", \"bbox\": [0.5, 0.5, 0.75, 0.75]}\n" /* a centre */
+               "{\"image\": \"one.jpg\", \"phrase\": \"a\", \"boxes\": [[1, 2, 3, 4], [0, 0, 1, 1]]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"a\", \"box\": [0, 0, 0, 0]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"a\", \"box\": [0.1, 0.25, 0.5, 1.5]}\n");
+    static const char *const lines[] = {
+        "a.jsonl line 1: a box is in shares of the picture; wanted are pixels, [x1, y1, x2, y2] in box, [x, y, width, "
+        "height] in bbox",
+        "a.jsonl line 2: a box is in shares",
+        "a.jsonl line 3: a box is in shares",
+        "a.jsonl line 4: has an empty box",
+    };
+    vg_import_report report = import_into("jsonl", path, *state, &options);
+    assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
+    assert_split(&report, "train", 1, 1, 1);
+    vg_import_report_release(&report);
+}
+
+static void a_file_that_is_not_an_object_a_line_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"\n [\n  {\n    \"image\": \"one.jpg\"\n  }\n]\n",
+         "a.jsonl: line 2 begins a JSON array; an object a line is wanted, which `jq -c '.[]'` makes of it"},
+        {"[{\"image\": \"one.jpg\"}]", "line 1 begins a JSON array"},
+        {"{ \r\n  \"image\": \"one.jpg\"\r\n}",
+         "a.jsonl: line 1 begins a JSON object of several lines; an object a line is wanted, which `jq -c .` makes"},
+        {" \n\n \t", "a.jsonl: nothing was imported: it holds no phrases"},
+        {"{\"image\": \"one.jpg\", \"phrase\": \"caf\xe9\", \"box\": [1, 2, 3, 4]}\n",
+         "a.jsonl line 1: not UTF-8: unable to decode byte 0xe9"},
+    };
+    const vg_import_options options = {.images = PICTURES};
+    const char *path = path_in(*state, "a.jsonl");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        vg_import_report report;
+        write_file(*state, "a.jsonl", cases[i].text);
+        assert_int_equal(vg_import("jsonl", path, path_in(*state, "out"), &options, &report), VG_E_DATA);
+        ASSERT_SAYS(cases[i].says);
+        vg_import_report_release(&report);
+    }
+}
+
+/* ---- splits ---- */
 
 static void files_of_a_folder_are_splits(void **state)
 {
@@ -244,6 +292,8 @@ int main(void)
         IN_SCRATCH(a_byte_order_mark_spoils_no_line),
         IN_SCRATCH(ids_of_other_sets_are_kept),
         IN_SCRATCH(each_broken_line_is_set_aside),
+        IN_SCRATCH(boxes_in_shares_of_the_picture_are_set_aside),
+        IN_SCRATCH(a_file_that_is_not_an_object_a_line_is_refused),
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),
         IN_SCRATCH(files_of_a_folder_are_splits),
         IN_SCRATCH(a_list_or_shares_make_splits),
