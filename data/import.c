@@ -72,7 +72,6 @@ static vg_status fail_unknown_set(const char *name, const char *root)
 struct vg_import_log {
     vg_import_report *report;
     const vg_import_options *options;
-    int64_t n_lines;
     vg_progress progress; /* its `what` is NULL before the first */
 };
 
@@ -99,8 +98,7 @@ vg_status vg_import_reject(vg_import_log *log, size_t n_sentences, const char *f
     log->report->bad_sentences += (int64_t)n_sentences;
     VG_CHECK(!log->options->strict, VG_E_DATA, "%s (--strict)", line);
     if (log->options->tell) log->options->tell(log->options->user, line);
-    if (log->n_lines == MAX_BAD_LINES) VG_TRY(vg_text_add(&log->report->bad, "and more, not listed\n"));
-    return log->n_lines++ < MAX_BAD_LINES ? vg_text_add(&log->report->bad, "%s\n", line) : VG_OK;
+    return log->report->bad_lines++ < MAX_BAD_LINES ? vg_text_add(&log->report->bad, "%s\n", line) : VG_OK;
 }
 
 void vg_import_leave_short(vg_import_log *log, const char *place, size_t min_characters)

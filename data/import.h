@@ -64,7 +64,8 @@ typedef struct vg_import_report {
     int64_t short_phrases;             /* left out by a rule of their set, which is no fault of theirs */
     int64_t unmet_lines, first_unmet;  /* of the list of splits, where they name no image with phrases */
     int64_t bad_images, bad_sentences; /* set aside; bad_sentences includes those of bad images */
-    vg_text bad;                       /* a line for each thing that was set aside, with its id */
+    vg_text bad;                       /* a line for each thing that was set aside, with its id; the first 1000 */
+    int64_t bad_lines;                 /* of all */
     double seconds;
     int shards, shards_kept; /* kept: found finished from an earlier, equal import */
 } vg_import_report;
@@ -76,7 +77,7 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
                     vg_import_report *report);
 
 /* A table for people: images, refs, sentences and boxes of every split, where they differ from what is published for
- * the set (data/published_counts.def), then what was set aside. */
+ * the set (data/published_counts.def), then what was set aside: the first 20 and how many more. */
 vg_status vg_import_report_text(const vg_import_report *report, vg_text *out);
 void vg_import_report_release(vg_import_report *report);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_TOLD = 20 }; /* lines on what was set aside; a dry run tells all as they come */
+
 void vg_import_report_release(vg_import_report *report)
 {
     free(report->bad.data);
@@ -159,6 +161,19 @@ static vg_status taken_otherwise_add(const vg_import_report *r, vg_text *out)
     return VG_OK;
 }
 
+static vg_status set_aside_add(const vg_import_report *r, vg_text *out)
+{
+    const char *end = r->bad.data;
+    VG_TRY(vg_text_add(out, "%lld images and %lld sentences set aside\n", (long long)r->bad_images,
+                       (long long)r->bad_sentences));
+    if (r->bad.length == 0) return VG_OK;
+    for (int i = 0; i < MOST_TOLD && *end; i++) end += strcspn(end, "\n") + 1;
+    VG_TRY(vg_text_add_bytes(out, r->bad.data, (size_t)(end - r->bad.data)));
+    return r->bad_lines > MOST_TOLD
+               ? vg_text_add(out, "and %lld more; --dry-run tells of each\n", (long long)r->bad_lines - MOST_TOLD)
+               : VG_OK;
+}
+
 vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
 {
     const vg_import_split all = {.images = r->images, .refs = r->refs, .sentences = r->sentences, .boxes = r->boxes};
@@ -174,7 +189,5 @@ vg_status vg_import_report_text(const vg_import_report *r, vg_text *out)
     VG_TRY(vg_text_add(out, "\n"));
     VG_TRY(published_add(r, out));
     VG_TRY(taken_otherwise_add(r, out));
-    VG_TRY(vg_text_add(out, "%lld images and %lld sentences set aside\n", (long long)r->bad_images,
-                       (long long)r->bad_sentences));
-    return r->bad.length ? vg_text_add_bytes(out, r->bad.data, r->bad.length) : VG_OK;
+    return set_aside_add(r, out);
 }

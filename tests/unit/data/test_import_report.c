@@ -29,8 +29,32 @@ static void counts_are_held_against_those_published(void **state)
     free(text.data);
 }
 
+static void the_first_of_what_was_set_aside_are_told_and_how_many_more(void **state)
+{
+    (void)state;
+    vg_import_report report = {0};
+    const vg_import_options options = {0};
+    vg_import_log *log = vg_import_log_new(&report, &options);
+    vg_text text = {0};
+    for (int i = 1; i <= 20; i++) MUST(vg_import_reject(log, 1, "thing %d: no such file", i));
+    MUST(vg_import_report_text(&report, &text));
+    assert_non_null(strstr(text.data, "\n0 images and 20 sentences set aside\nthing 1: no such file\nthing 2: "));
+    assert_string_equal(text.data + text.length - strlen("thing 20: no such file\n"), "thing 20: no such file\n");
+    text.length = 0;
+    for (int i = 21; i <= 1500; i++) MUST(vg_import_reject(log, 1, "thing %d: no such file", i));
+    MUST(vg_import_report_text(&report, &text));
+    assert_non_null(strstr(text.data, "\nthing 20: no such file\nand 1480 more; --dry-run tells of each\n"));
+    assert_null(strstr(text.data, "thing 21: "));
+    free(text.data);
+    vg_import_log_free(log);
+    vg_import_report_release(&report);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(counts_are_held_against_those_published)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_are_held_against_those_published),
+        cmocka_unit_test(the_first_of_what_was_set_aside_are_told_and_how_many_more),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
