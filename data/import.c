@@ -1,5 +1,6 @@
 #include "data/import_impl.h"
 #include "data/progress.h"
+#include "data/shard_impl.h"
 #include "data/workers.h"
 
 #include <errno.h>
@@ -258,8 +259,11 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     snprintf(report->set, sizeof report->set, "%s", name);
     if (options->dry_run) return import_into(set, root, out, options, report);
     const size_t there = vg_path_there(out);
+    const bool is_made = there < strlen(out);
     vg_status st = vg_make_directories(out);
     if (st == VG_OK) st = import_into(set, root, out, options, report);
-    if (st != VG_OK) vg_remove_made(out, there);
+    if (st == VG_OK) return VG_OK;
+    if (is_made && report->shards == 0) VG_KEEP(st, vg_shard_mark_clear(out, name));
+    vg_remove_made(out, there);
     return st;
 }

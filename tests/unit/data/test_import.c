@@ -132,6 +132,16 @@ static void an_import_that_fails_at_once_leaves_no_folder(void **state)
     vg_import_report_release(&report);
 }
 
+static void an_import_without_a_good_picture_leaves_no_folder(void **state)
+{
+    const vg_import_options options = {.images = *state};
+    vg_import_report report;
+    assert_int_equal(vg_import("refcoco", fixture, path_in(*state, "new/shards"), &options, &report), VG_E_DATA);
+    ASSERT_SAYS("nothing was imported: 2 images and 10 sentences were set aside, the first: ");
+    assert_int_not_equal(access(path_in(*state, "new"), F_OK), 0);
+    vg_import_report_release(&report);
+}
+
 static void each_broken_record_is_set_aside_by_id(void **state)
 {
     const vg_import_options options = {.split_by = "broken", .max_bad = 0.9};
@@ -550,6 +560,7 @@ int main(void)
         IN_SCRATCH(sentences_get_box_kind_and_trimmed_text),
         IN_SCRATCH(the_split_by_is_the_usual_one_or_must_be_named),
         IN_SCRATCH(an_import_that_fails_at_once_leaves_no_folder),
+        IN_SCRATCH(an_import_without_a_good_picture_leaves_no_folder),
         IN_SCRATCH(each_broken_record_is_set_aside_by_id),
         IN_SCRATCH(too_many_bad_records_fail_the_import),
         IN_SCRATCH(strict_makes_the_first_bad_record_an_error),
