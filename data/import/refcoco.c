@@ -227,8 +227,9 @@ static vg_status set_folder_find(const vg_import_source *source, vg_text *folder
     bool found;
     VG_TRY(vg_set_folder_find(source, "instances.json", folder, &found));
     VG_CHECK(found, VG_E_DATA,
-             "%s: neither instances.json nor %s/instances.json is there; name the folder that holds %s", source->root,
-             source->set, source->set);
+             "%s: neither instances.json nor %s/instances.json is there; name the folder with instances.json and "
+             "refs(..).p in it",
+             source->root, source->set);
     return VG_OK;
 }
 

@@ -217,7 +217,8 @@ static void an_unknown_set_names_its_neighbour(void **state)
     ASSERT_SAYS("did you mean 'refcoco'?; there are refcoco, refcoco+, refcocog, synth");
     ASSERT_SAYS(" looks like refcoco");
     assert_int_equal(vg_import("refcoco", *state, *state, &options, &report), VG_E_DATA);
-    ASSERT_SAYS("neither instances.json nor refcoco/instances.json is there");
+    ASSERT_SAYS("neither instances.json nor refcoco/instances.json is there; name the folder with instances.json and "
+                "refs(..).p in it");
     assert_string_equal(vg_import_set_probe(fixture)->name, "refcoco");
     assert_null(vg_import_set_probe(*state));
 }
