@@ -164,6 +164,8 @@ static vg_status read_value(reader *r, char value[VG_WHERE_VALUE_BYTES])
     while (from[n] && (quoted ? from[n] != '"' : !isspace((unsigned char)from[n]))) n++;
     if (quoted && !from[n]) return reader_fail(r, "a quote is not closed");
     if (!quoted && n == 0) return reader_fail(r, "a value is missing");
+    if (!quoted && strchr("=!<>'", *from))
+        return reader_fail(r, "the signs are = != < <= > >=, and a value that begins so stands in double quotes");
     if (n >= VG_WHERE_VALUE_BYTES) return reader_fail(r, "a value is too long");
     memcpy(value, from, n);
     value[n] = '\0';
