@@ -93,22 +93,41 @@ static uint64_t split_hash(const vg_split *split)
     return XXH3_64bits_digest(&state);
 }
 
+/* What helps where a split is not there: its name as it is written, or how one is made of train. */
+static vg_status way_out_add(const vg_split *split, const char *near, bool has_train, vg_text *out)
+{
+    if (near) return vg_text_add(out, "; did you mean '%s'?", near);
+    if (!has_train) return VG_OK;
+    return vg_text_add(
+        out,
+        "; an import with --shares %s=0.1 makes one of train, or `vlgtr shard split OUT SHARD... --to %s "
+        "--share 0.1`",
+        split->name, split->name);
+}
+
 /* The sentence for a split that no shard has: what there is instead. */
 static vg_status fail_unknown_split(const vg_split *split)
 {
     vg_text known = {0};
     vg_status st = VG_OK;
+    const char *near = NULL;
+    bool has_train = false;
     for (size_t i = 0; i < split->n_shards && st == VG_OK; i++) {
         const vg_shard_tables *t = &split->shards[i]->tables;
         for (size_t j = 0; j < t->n_splits && st == VG_OK; j++) {
+            const char *name = t->splits[j];
             bool seen = false;
-            for (size_t k = 0; k < i && !seen; k++) seen = split_row(&split->shards[k]->tables, t->splits[j]) >= 0;
-            if (!seen) st = vg_text_add(&known, "%s%s", known.length ? ", " : "", t->splits[j]);
+            for (size_t k = 0; k < i && !seen; k++) seen = split_row(&split->shards[k]->tables, name) >= 0;
+            if (!seen) st = vg_text_add(&known, "%s%s", known.length ? ", " : "", name);
+            if (!near) near = vg_nearest_word(split->name, &name, 1);
+            has_train = has_train || strcmp(name, "train") == 0;
         }
     }
+    if (st == VG_OK && !known.length) st = vg_text_add(&known, "none");
+    if (st == VG_OK) st = way_out_add(split, near, has_train, &known);
     if (st == VG_OK)
         st = vg_fail(VG_E_DATA, "%s%s: no split '%s'; there are %s", split->shards[0]->path,
-                     split->n_shards > 1 ? " and the other shards" : "", split->name, known.data ? known.data : "none");
+                     split->n_shards > 1 ? " and the other shards" : "", split->name, known.data);
     free(known.data);
     return st;
 }

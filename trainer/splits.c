@@ -14,7 +14,8 @@ vg_status vg_open_train_split(const vg_options *o, vg_split **out)
                                       .leaked = strcmp(o->data_leaked, "keep") == 0 ? VG_LEAKED_KEPT : VG_LEAKED_OUT,
                                       .against = (const char *const *)o->data_shards.items,
                                       .n_against = o->data_shards.n};
-    return vg_split_open_as(paths, n, o->data_train_split, &opening, out);
+    const vg_status st = vg_split_open_as(paths, n, o->data_train_split, &opening, out);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "data.train_split");
 }
 
 static vg_status open_whole(const vg_options *o, vg_split **out)

@@ -161,7 +161,8 @@ def shards(bench):
     os.mkdir(bench.path("junk"))
     pathlib.Path(bench.path("junk", shard.name)).write_bytes(os.urandom(4096))
     expect("no HDF5", bench.run("shard", "verify", "junk"), DATA, shard.name)
-    expect("unknown split", bench.run("train", "run.yaml", "--set", "data.train_split=trian"), DATA, "trian")
+    expect("unknown split", bench.run("train", "run.yaml", "--set", "data.train_split=trian"), DATA, "data.train_split", "did you mean 'train'?")
+    expect("no split to evaluate on", bench.run("train", "run.yaml", "--set", "data.eval_split=held"), DATA, "data.eval_split", "--shares held=0.1", "--to held")
 
 
 # --- weights ---

@@ -142,7 +142,11 @@ static void a_split_holds_only_its_own(void **state)
     assert_int_equal(s.n_boxes, 0);
     vg_split_close(split);
     assert_int_equal(vg_split_open(&path, 1, "testA", &split), VG_E_DATA);
-    ASSERT_SAYS("no split 'testA'; there are train, val");
+    ASSERT_SAYS(
+        "no split 'testA'; there are train, val; an import with --shares testA=0.1 makes one of train, or `vlgtr "
+        "shard split OUT SHARD... --to testA --share 0.1`");
+    assert_int_equal(vg_split_open(&path, 1, "trian", &split), VG_E_DATA);
+    ASSERT_SAYS("no split 'trian'; there are train, val; did you mean 'train'?");
 }
 
 static void equal_input_makes_equal_bytes(void **state)
