@@ -159,7 +159,7 @@ static vg_status check_bad_share(const vg_import_report *r, double max_bad)
     const double all = (double)(r->sentences + r->bad_sentences);
     const char *bad = r->bad.data ? r->bad.data : "";
     const int first = (int)strcspn(bad, "\n");
-    VG_CHECK(all > 0, VG_E_DATA, "nothing was imported: it holds no phrases but those that are left out");
+    VG_CHECK(all > 0 || first, VG_E_DATA, "nothing was imported: it holds no phrases but those that are left out");
     VG_CHECK(r->sentences > 0, VG_E_DATA, "nothing was imported: %lld images and %lld sentences were set aside%s%.*s%s",
              (long long)r->bad_images, (long long)r->bad_sentences, first ? ", the first: " : "", first, bad,
              r->bad_images ? "; --images names the folder where its pictures are" : "");

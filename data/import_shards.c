@@ -210,8 +210,9 @@ static vg_status boxes_fit(vg_shard_maker *m, vg_kept_record *kept, const vg_fou
             fault = vg_import_box_fault(xyxy, found->width, found->height, r->slack, box);
         }
         if (fault)
-            VG_TRY(vg_import_reject(m->log, 1, "image %lld (%s): sentence %lld %s", (long long)r->image_id,
-                                    r->file_name, (long long)s->sentence_id, fault));
+            VG_TRY(vg_import_reject(m->log, 1, "image %lld (%s): sentence %lld %s (%d x %d pixels)",
+                                    (long long)r->image_id, r->file_name, (long long)s->sentence_id, fault,
+                                    found->width, found->height));
         else
             kept->sentences[n++] = *s;
     }

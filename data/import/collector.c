@@ -509,8 +509,10 @@ static vg_status image_gather(vg_collector *c, vg_import_record *record)
     VG_TRY(sentences_fill(c, image_id, &n));
     if (n == 0) return VG_OK;
     if (!vg_name_is_inside(c->file_name.data))
-        return vg_import_reject(c->log, n, "image %lld: its file name '%s' leads out of the folder",
-                                (long long)image_id, c->file_name.data);
+        return vg_import_reject(
+            c->log, n,
+            "image %lld: its file name '%s' leads out of the folder; wanted is one below it, or below that of --images",
+            (long long)image_id, c->file_name.data);
     *record = (vg_import_record){.image_id = image_id,
                                  .coco_id = image.coco_id,
                                  .flickr_id = image.flickr_id,

@@ -51,9 +51,12 @@ static bool is_in_shares(const json_t *four)
 static const char *box_read(const json_t *four, bool is_size, double xyxy[4])
 {
     if (!vg_json_box(four, is_size, xyxy)) return "a box is not four numbers";
-    return is_in_shares(four) ? "a box is in shares of the picture; wanted are pixels, [x1, y1, x2, y2] in box, "
-                                "[x, y, width, height] in bbox"
-                              : NULL;
+    if (is_in_shares(four))
+        return "a box is in shares of the picture; wanted are pixels, [x1, y1, x2, y2] in box, [x, y, width, height] "
+               "in bbox";
+    if (!is_size && (xyxy[0] >= xyxy[2] || xyxy[1] >= xyxy[3]))
+        return "a box is empty: [x1, y1, x2, y2] is wanted; [x, y, width, height] stands in bbox";
+    return NULL;
 }
 
 /* The boxes of a phrase into j->boxes; *fault is what is wrong with them, NULL when nothing is. */
@@ -86,6 +89,7 @@ static vg_status phrase_read(jsonl *j, const json_t *from, int64_t image_id, con
 {
     const json_t *text = json_object_get(from, "phrase"), *kind = json_object_get(from, "kind");
     const char *fault = json_is_string(text) ? NULL : "no phrase, a string";
+    if (!json_is_object(from)) fault = "phrases holds something else than objects with phrase and box";
     if (!fault && kind && !json_is_string(kind)) fault = "its kind is no string";
     vg_collected_phrase p = {.image_id = image_id,
                              .sentence_id = vg_collector_count(j->collector) + 1,

@@ -266,9 +266,10 @@ static vg_status split_by_choose(const char *folder, const char *set, vg_text *s
         st = vg_text_add(split_by, "%s", row->split_by);
     else if (st == VG_OK && count == 1)
         st = vg_text_add(split_by, "%s", only.data);
+    else if (st == VG_OK && count == 0)
+        st = vg_fail(VG_E_DATA, "%s: no refs(..).p, the phrases, beside instances.json", folder);
     else if (st == VG_OK)
-        st = vg_fail(VG_E_DATA, "%s: which refs(..).p? There are: %s; say it with --split-by", folder,
-                     count ? all.data : "none");
+        st = vg_fail(VG_E_DATA, "%s: which refs(..).p? There are: %s; say it with --split-by", folder, all.data);
     free(all.data);
     free(only.data);
     return st;

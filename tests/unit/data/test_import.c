@@ -115,6 +115,10 @@ static void the_split_by_is_the_usual_one_or_must_be_named(void **state)
     assert_int_equal(vg_import("refcoco", fixture, *state, &other, &report), VG_E_DATA);
     ASSERT_SAYS("refs(google).p: No such file");
     vg_import_report_release(&report);
+    MUST(vg_file_write_atomic(path_in(*state, "instances.json"), "{}", 2));
+    assert_int_equal(vg_import("refer", *state, path_in(*state, "out"), &options, &report), VG_E_DATA);
+    ASSERT_SAYS(": no refs(..).p, the phrases, beside instances.json");
+    vg_import_report_release(&report);
     const vg_import_options shares = {.shares = "val=0.1"}, splits = {.splits = "list"}; /* every ref has a split */
     assert_int_equal(vg_import("refcoco", fixture, *state, &shares, &report), VG_E_USAGE);
     assert_int_equal(vg_import("refcoco", fixture, *state, &splits, &report), VG_E_USAGE);

@@ -133,6 +133,27 @@ static void write_file(const char *folder, const char *name, const char *text)
     MUST(vg_file_write_atomic(path, text, strlen(text)));
 }
 
+static void usual_mistakes_are_told_with_the_way_out(void **state)
+{
+    const vg_import_options options = {.images = PICTURES, .max_bad = 1};
+    const char *path = path_in(*state, "a.jsonl");
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"one.jpg\", \"phrase\": \"a corner and a size\", \"box\": [10, 12, 9, 8]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"of another size\", \"box\": [1, 2, 300, 4]}\n"
+               "{\"image\": \"one.jpg\", \"phrases\": [\"strings\"], \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \"/data/one.jpg\", \"phrase\": \"a whole path\", \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"good\", \"box\": [1, 2, 3, 4]}\n");
+    static const char *const lines[] = {
+        "a.jsonl line 1: a box is empty: [x1, y1, x2, y2] is wanted; [x, y, width, height] stands in bbox",
+        "(one.jpg): sentence 1 has a box that leaves its image (32 x 24 pixels)",
+        "a.jsonl line 3: phrases holds something else than objects with phrase and box",
+        "its file name '/data/one.jpg' leads out of the folder; wanted is one below it, or below that of --images",
+    };
+    vg_import_report report = import_into("jsonl", path, *state, &options);
+    assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
+    vg_import_report_release(&report);
+}
+
 static void boxes_in_shares_of_the_picture_are_set_aside(void **state)
 {
     const vg_import_options options = {.images = PICTURES, .max_bad = 1};
@@ -148,7 +169,7 @@ static void boxes_in_shares_of_the_picture_are_set_aside(void **state)
         "height] in bbox",
         "a.jsonl line 2: a box is in shares",
         "a.jsonl line 3: a box is in shares",
-        "a.jsonl line 4: has an empty box",
+        "a.jsonl line 4: a box is empty",
     };
     vg_import_report report = import_into("jsonl", path, *state, &options);
     assert_set_aside(&report, lines, sizeof lines / sizeof *lines);
@@ -292,6 +313,7 @@ int main(void)
         IN_SCRATCH(a_byte_order_mark_spoils_no_line),
         IN_SCRATCH(ids_of_other_sets_are_kept),
         IN_SCRATCH(each_broken_line_is_set_aside),
+        IN_SCRATCH(usual_mistakes_are_told_with_the_way_out),
         IN_SCRATCH(boxes_in_shares_of_the_picture_are_set_aside),
         IN_SCRATCH(a_file_that_is_not_an_object_a_line_is_refused),
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),

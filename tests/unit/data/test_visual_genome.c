@@ -143,6 +143,18 @@ static void each_broken_region_is_set_aside(void **state)
     vg_import_report_release(&report);
 }
 
+static void a_set_of_broken_items_names_the_first(void **state)
+{
+    const vg_import_options options = {0};
+    vg_import_report report;
+    MUST(vg_file_write_atomic(path_in(*state, "image_data.json"), "[]", 2));
+    MUST(vg_file_write_atomic(path_in(*state, "region_descriptions.json"), "[1]", 3));
+    assert_int_equal(vg_import("vg", *state, path_in(*state, "out"), &options, &report), VG_E_DATA);
+    ASSERT_SAYS("the first: ");
+    ASSERT_SAYS("region_descriptions.json: item 0 has no id and regions");
+    vg_import_report_release(&report);
+}
+
 /* How many of a thousand images are val, which are chosen by their ids alone. */
 static int64_t val_of_thousand(const char *folder, const vg_import_options *options)
 {
@@ -238,6 +250,7 @@ int main(void)
         IN_SCRATCH(each_phrase_left_out_is_told),
         IN_SCRATCH(the_older_version_and_the_ids_of_other_sets_are_read),
         IN_SCRATCH(each_broken_region_is_set_aside),
+        IN_SCRATCH(a_set_of_broken_items_names_the_first),
         IN_SCRATCH(one_image_in_a_hundred_is_val),
         IN_SCRATCH(a_folder_without_regions_says_what_to_name),
         IN_SCRATCH(a_dry_run_writes_nothing_and_counts_the_same),
