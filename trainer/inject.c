@@ -57,7 +57,6 @@ static void bring_about(vg_fault fault)
     if (fault == VG_FAULT_crash) abort();
     if (fault == VG_FAULT_stop) raise(SIGSTOP);
     if (fault == VG_FAULT_full) fill_disk();
-    if (fault == VG_FAULT_ask) raise(SIGUSR1);
     while (fault == VG_FAULT_hang) pause();
 }
 
@@ -76,7 +75,8 @@ bool vg_injected(const vg_injections *injections, vg_fault fault, int rank, int6
     for (int i = 0; i < injections->n; i++) {
         const vg_injection *item = &injections->items[i];
         if (item->fault != fault || item->rank != rank) continue;
-        if (fault == VG_FAULT_nan ? step == item->step : step >= item->step) return true;
+        const bool goes_on = fault == VG_FAULT_slow || fault == VG_FAULT_lag;
+        if (goes_on ? step >= item->step : step == item->step) return true;
     }
     return false;
 }

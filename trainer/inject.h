@@ -35,8 +35,8 @@ vg_status vg_injections_help(vg_text *out);
 /* Brings about what is due before this step on this rank; some faults do not return. */
 void vg_inject(const vg_injections *injections, int rank, int64_t step);
 
-/* Whether a fault that does not end the rank holds in this step: slow and lag from their step on, nan in its
- * step alone. */
+/* Whether a fault that the step itself brings about holds in this one: slow and lag from their step on, the others in
+ * theirs alone. */
 bool vg_injected(const vg_injections *injections, vg_fault fault, int rank, int64_t step);
 
 #endif

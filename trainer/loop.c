@@ -131,18 +131,31 @@ static vg_status check_saved(const vg_run *r, const char *end)
 
 static vg_status stopped(const vg_run *r)
 {
+    VG_CHECK(r->step, VG_E_STOPPED, "stopped on request within the first step; the same command begins anew");
     VG_TRY(check_saved(r, "stopped on request"));
     return vg_fail(VG_E_STOPPED, "stopped at step %lld on request; the same command goes on from its checkpoint",
                    (long long)r->step);
 }
 
-static vg_status after_step(vg_run *r, bool stop)
+/* Between two steps. */
+static vg_status stop_here(vg_run *r)
+{
+    VG_TRY(vg_run_finish_save(r));
+    const bool saved = r->newest && r->newest_step == r->step;
+    if (r->step && !saved) {
+        VG_TRY(vg_run_save(r));
+        VG_TRY(vg_run_finish_save(r));
+    }
+    return stopped(r);
+}
+
+static vg_status after_step(vg_run *r)
 {
     const vg_options *o = r->o;
     const bool last = r->stage_step == r->stage->stage->steps;
     VG_TRY(vg_comm_leave(r->comm, vg_run_tell(r)));
     r->evaluation_due = o->run_eval_every && r->step % o->run_eval_every == 0 && r->step < vg_run_total_steps(o);
-    const vg_status st = stop ? VG_E_STOPPED : evaluate_where_due(r);
+    const vg_status st = evaluate_where_due(r);
     if (st != VG_OK && st != VG_E_STOPPED) return st;
     VG_TRY(vg_run_go_on_saving(r));
     const bool regular = o->run_checkpoint_every && r->step % o->run_checkpoint_every == 0;
@@ -170,8 +183,9 @@ static vg_status train_stage(vg_run *r)
     while (r->stage_step < r->stage->stage->steps) {
         vg_status st = vg_run_step(r);
         if (st == VG_E_NUMERICS) VG_KEEP(st, vg_run_finish_save(r)); /* all ranks are here: what was begun is kept */
-        if (st != VG_OK && st != VG_E_STOPPED) return st;
-        VG_TRY(after_step(r, st == VG_E_STOPPED));
+        if (st == VG_E_STOPPED) return stop_here(r);
+        VG_TRY(st);
+        VG_TRY(after_step(r));
         if (vg_trace_full(&r->trace, r->step - r->start_step)) VG_TRY(write_trace(r));
     }
     return VG_OK;

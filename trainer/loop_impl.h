@@ -28,7 +28,7 @@ enum {
 };
 
 /* What a step adds up over the slots of a leaf, in fp64. */
-enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, N_SUMS };
+enum { SUM_CLASS, SUM_L1, SUM_GIOU, SUM_ALIGN, SUM_LAST_GIOU, SUM_BAD, SUM_FAILED, SUM_LEFT_OUT, N_SUMS };
 
 typedef struct vg_run {
     vg_comm *comm;
@@ -132,12 +132,12 @@ vg_status vg_run_watch(vg_run *r);
 /* What this rank does from here on. Local. */
 void vg_run_phase(vg_run *r, vg_phase phase);
 
-/* One optimizer step, all ranks. Collective. */
+/* One optimizer step, all ranks. VG_E_STOPPED, without a sentence: some rank was asked to stop, and the run stands
+ * where it stood; what there was of the step is dropped. Collective. */
 vg_status vg_run_step(vg_run *r);
 
-/* The arithmetic of a step, on this rank's batches in r->taken; `st` says how taking them went. *stop: some rank was
- * asked to stop. Collective. */
-vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop);
+/* The arithmetic of a step, on this rank's batches in r->taken; `st` says how taking them went. Collective. */
+vg_status vg_run_batches(vg_run *r, vg_status st);
 
 /* Asks the loader for the leaves of steps up to two ahead, of this stage where it takes stored features. Local. */
 vg_status vg_run_want(vg_run *r);

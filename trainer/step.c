@@ -4,6 +4,7 @@
 #include "trainer/update.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -82,7 +83,7 @@ static vg_status judge_bad_samples(const vg_run *r)
 }
 
 /* The step's counts over all ranks: the first of its two small messages. `st`: how taking this rank's leaves went. */
-static vg_status count_step(vg_run *r, vg_status st, bool *stop)
+static vg_status count_step(vg_run *r, vg_status st)
 {
     int64_t mine[N_COUNTS] = {[COUNT_STOP] = vg_stop_signal() != 0,
                               [COUNT_FAILED] = st != VG_OK,
@@ -95,11 +96,11 @@ static vg_status count_step(vg_run *r, vg_status st, bool *stop)
     for (int rank = 0; rank < vg_comm_size(r->comm); rank++)
         for (int i = 0; i < N_COUNTS; i++) total[i] += r->rank_counts[rank * N_COUNTS + i];
     if (total[COUNT_FAILED]) return vg_comm_agree(r->comm, st);
+    if (total[COUNT_STOP]) return VG_E_STOPPED;
     add_pace(r);
     r->filled = total[COUNT_FILLED];
     r->matched = total[COUNT_MATCHED];
     r->bad_samples += total[COUNT_BAD];
-    *stop = total[COUNT_STOP] > 0;
     r->save_due = total[COUNT_SAVE] > 0;
     r->all_ready = total[COUNT_READY] == vg_comm_size(r->comm);
     return judge_bad_samples(r);
@@ -186,14 +187,18 @@ static vg_status stage_next_step(vg_run *r, int64_t side)
     return r->taking.status == VG_OK && r->ahead->shape.side == side ? stage_leaf(r, r->ahead) : VG_OK;
 }
 
+/* A leaf that nobody computes. */
+static vg_status leave_out(vg_run *r)
+{
+    vg_gradients_leaf(r->gradients);
+    return vg_gradients_push(r->gradients, true);
+}
+
 /* Meanwhile the next batch comes in: the step's own, or that of the next one. */
 static vg_status run_leaf(vg_run *r, vg_batch *b, vg_batch *next, double *sums)
 {
     vg_program *program = vg_stage_program(r->stage, b->shape.side);
-    if (is_empty(b)) {
-        vg_gradients_leaf(r->gradients);
-        return vg_gradients_push(r->gradients, true);
-    }
+    if (is_empty(b)) return leave_out(r);
     VG_TRY(stage_leaf(r, b));
     VG_TRY(vg_program_bind(program, "scales", r->scales));
     vg_program_bind_gradients(program, vg_gradients_leaf(r->gradients));
@@ -222,14 +227,29 @@ static double waited_s(const vg_run *r)
     return r->loader ? vg_loader_wait_s(r->loader) : 0;
 }
 
+/* Whether what is left of the step is left out, and with it the step: on a host it may take many minutes. A device is
+ * soon done with it, and others wait there for its gradients. */
+static bool is_asked_to_stop(const vg_run *r)
+{
+    return vg_stop_signal() && !stages_ahead(r);
+}
+
+static vg_status run_or_leave_out(vg_run *r, int i)
+{
+    double *sums = r->leaf_sums + (size_t)i * N_SUMS;
+    vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
+    if (!next && injected(r, VG_FAULT_ask)) raise(SIGUSR1);
+    if (!is_asked_to_stop(r)) return run_leaf(r, r->taken[i], next, sums);
+    vg_comm_set_deadline(r->comm, 0); /* others, who were not asked, may have the whole step before them */
+    sums[SUM_LEFT_OUT] = 1;
+    return leave_out(r);
+}
+
 static vg_status run_leaves(vg_run *r)
 {
     const double start_s = vg_now_s() - waited_s(r);
     memset(r->leaf_sums, 0, (size_t)r->n_leaves * N_SUMS * sizeof *r->leaf_sums);
-    for (int i = 0; i < r->n_leaves; i++) {
-        vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
-        VG_TRY(run_leaf(r, r->taken[i], next, r->leaf_sums + (size_t)i * N_SUMS));
-    }
+    for (int i = 0; i < r->n_leaves; i++) VG_TRY(run_or_leave_out(r, i));
     if (injected(r, VG_FAULT_lag)) slow_down(0.1);
     if (injected(r, VG_FAULT_slow)) slow_down(4 * (vg_now_s() - waited_s(r) - start_s));
     r->busy_us = (int64_t)(1e6 * (vg_now_s() - waited_s(r) - start_s));
@@ -300,7 +320,8 @@ static void note_exchange(vg_run *r)
     r->mark_exposed_s += t.settle_end_s - t.settle_start_s;
 }
 
-/* The rest of the gradients' exchange; then the second message: loss sums, non-finite and failed leaves. */
+/* The rest of the gradients' exchange; then the second message: loss sums, non-finite and failed leaves, and those left
+ * out, with which the total is worth nothing. */
 static vg_status reduce(vg_run *r, vg_status st, const float **total)
 {
     VG_TRY(vg_comm_leave(r->comm, vg_gradients_settle(r->gradients)));
@@ -308,23 +329,34 @@ static vg_status reduce(vg_run *r, vg_status st, const float **total)
     if (st != VG_OK && r->n_leaves) r->leaf_sums[SUM_FAILED] = 1;
     VG_TRY(vg_tree_sum_f64(r->comm, r->n_all_leaves, r->leaf_sums, N_SUMS, r->sums));
     if (r->sums[SUM_FAILED] > 0) return vg_comm_agree(r->comm, st);
-    return vg_comm_leave(r->comm, vg_gradients_finish(r->gradients, total));
+    VG_TRY(vg_comm_leave(r->comm, vg_gradients_finish(r->gradients, total)));
+    return r->sums[SUM_LEFT_OUT] > 0 ? VG_E_STOPPED : VG_OK;
 }
 
-vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
+/* The arithmetic up to where the step either is one or never was. */
+static vg_status sum_step(vg_run *r, vg_status st, const float **total)
 {
-    const float *total = NULL;
     vg_run_phase(r, VG_PHASE_exchange);
-    VG_TRY(count_step(r, st, stop));
+    VG_TRY(count_step(r, st));
     form_scales(r);
     if (injected(r, VG_FAULT_nan)) r->scales[0] = NAN;
     vg_run_phase(r, VG_PHASE_compute);
     const vg_status ran = run_leaves(r);
     vg_run_phase(r, VG_PHASE_exchange);
-    VG_TRY(reduce(r, ran, &total));
+    return reduce(r, ran, total);
+}
+
+vg_status vg_run_batches(vg_run *r, vg_status st)
+{
+    const float *total = NULL;
+    const int64_t bad_samples = r->bad_samples;
+    st = sum_step(r, st, &total);
+    if (st == VG_E_STOPPED) r->bad_samples = bad_samples;
+    VG_TRY(st);
     vg_trace_phase(&r->trace, VG_PHASE_compute, "update");
     VG_TRY(vg_comm_leave(r->comm, update_weights(r, total))); /* the others may wait for this rank's device */
     VG_TRY(judge_step(r));
+    if (injected(r, VG_FAULT_late)) raise(SIGUSR1);
     r->step++;
     r->stage_step++;
     return VG_OK;
@@ -332,15 +364,13 @@ vg_status vg_run_batches(vg_run *r, vg_status st, bool *stop)
 
 vg_status vg_run_step(vg_run *r)
 {
-    bool stop = false;
     vg_run_phase(r, VG_PHASE_data);
     vg_inject(r->faults, vg_comm_rank(r->comm), r->step + 1);
     const vg_status taken = take_leaves(r);
     vg_comm_set_deadline(r->comm, r->o->train_deadline);
-    const vg_status st = vg_run_batches(r, taken, &stop);
+    const vg_status st = vg_run_batches(r, taken);
     vg_comm_set_deadline(r->comm, 0); /* also where the run ends here: it waits for its last save */
     VG_TRY(st);
     give_leaves_back(r);
-    VG_TRY(vg_run_want(r));
-    return stop ? VG_E_STOPPED : VG_OK;
+    return vg_run_want(r);
 }

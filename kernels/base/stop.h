@@ -11,9 +11,9 @@
 #include <stdbool.h>
 
 /* From now on SIGTERM, SIGUSR1, SIGUSR2, SIGHUP (unless nohup had it ignored) and the first SIGINT are remembered
- * instead of ending the process, however often they come; a second SIGINT ends it. Lets in what a launcher blocked
- * until now (`env --block-signal=USR1 vlgtr ...`), so that a signal which comes before main is not lost and does not
- * kill. */
+ * instead of ending the process, however often they come; a second SIGINT ends it, which the first one says where
+ * standard error is a terminal. Lets in what a launcher blocked until now (`env --block-signal=USR1 vlgtr ...`), so
+ * that a signal which comes before main is not lost and does not kill. */
 void vg_stop_on_signals(void);
 
 /* The signal that came, 0 as long as none did. */

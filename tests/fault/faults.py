@@ -30,7 +30,7 @@ FAULTS = [
     ("losses are not finite again and again", ["nan@1,7", "nan@0,8", "nan@1,9"], 76, 15,
      r"3 steps in a row are not finite; lower the learning rate"),
     ("the disk is full", "full@0,7", 74, 30, r"3 saves in a row failed: rank 0 on .* too large"),
-    ("the scheduler asks for the nodes", "ask@1,7", 75, 15, r"stopped at step 7 on request; the same command goes on"),
+    ("the scheduler asks for the nodes", "ask@1,7", 75, 15, r"stopped at step 6 on request; the same command goes on"),
     ("a shard loses its end", "truncate", 65, 60, r"shards/.*\.h5: .* cut short .* `vlgtr shard verify`"),
     ("the newest checkpoint is damaged", "damage", 0, None, r"WARNING: checkpoint .* cannot be used: .* falling back"),
     ("a key of the configuration is wrong", "typo", 78, 15, r"train\.clip_nrom.*did you mean 'train.clip_norm'"),

@@ -4,9 +4,11 @@ and weights and evaluations are those of a run that nobody disturbed.
 
 usage: signals.py VLGTR"""
 
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -94,10 +96,41 @@ def start_blocked(bench, number, *words):
     return process.wait(timeout=60)
 
 
+def interrupt(bench):
+    """^C says at a terminal, and there alone, what it does."""
+    for terminal in (True, False):
+        ours, theirs = pty.openpty() if terminal else os.pipe()
+        process = subprocess.Popen(bench.command(0, "train", "run.yaml", "--set", f"run.folder=interrupt{terminal}"), cwd=bench.folder,
+                                   env=bench.environment(), stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        bench.wait_for_step(3, f"interrupt{terminal}", process)
+        process.send_signal(signal.SIGINT)
+        said = b""
+        with contextlib.suppress(OSError):  # so ends a terminal that nobody writes to
+            while piece := os.read(ours, 1 << 16):
+                said += piece
+        os.close(ours)
+        code = process.wait(timeout=60)
+        check(f"^C {'at' if terminal else 'without'} a terminal", code == STOPPED and said.count(b"^C once more") == terminal, f"{code}")
+
+
+def within_a_step(bench, want):
+    """On the CPU nobody waits for the end of a step: it is dropped, wherever the ranks are in it, and taken anew."""
+    for ranks, step, more in ((1, 7, {}), (2, 9, {"train.zero": "true"}), (2, STAGE_END + 1, {}), (4, LAST, {})):
+        what, folder = f"asked within step {step} of {ranks} ranks", f"within{step}"
+        options = {"run.folder": folder, **EVALUATED, **more}
+        done = bench.run("train", "run.yaml", *bench.sets(options), "--inject", f"ask@{ranks - 1},{step}", ranks=ranks)
+        check(what, done.returncode == STOPPED and f"stopped at step {step - 1} on request" in done.stderr
+              and manifests(bench, folder)[-1]["step"] == step - 1, f"{done.returncode}")
+        go_on(bench, what, folder, want, 3, options)
+    done = bench.run("train", "run.yaml", "--set", "run.folder=first", "--inject", "ask@0,1")
+    check("asked within the first step", done.returncode == STOPPED and "within the first step" in done.stderr and not manifests(bench, "first"))
+
+
 def at_stage_end(bench, want):
     """The evaluation that was due there is made up for with what that stage has, its average included."""
     options = {"run.folder": "end", **EVALUATED}
-    process = bench.start("train", "run.yaml", *bench.sets(options), "--inject", f"ask@1,{STAGE_END}", ranks=2)
+    process = bench.start("train", "run.yaml", *bench.sets(options), "--inject", f"late@1,{STAGE_END}", ranks=2)
     code = process.wait(timeout=60)
     check("USR1 in the last step of a stage", code == STOPPED and STAGE_END not in outcome(bench, "end")[1], f"{code}")
     go_on(bench, "USR1 in the last step of a stage", "end", want, 3, options)
@@ -163,6 +196,8 @@ def main(vlgtr):
         # mpirun itself answers with 1, and hands TERM on a second later: the run must still be under way then
         stop(bench, "TERM to mpirun", "mpirun", 1, term, want, expected=1, words=("--inject", "lag@0,1"))
         stop(bench, "USR1 while evaluating", "evaluating", 8, usr1, want)
+        interrupt(bench)
+        within_a_step(bench, want)
         at_stage_end(bench, want)
         before_main(bench, want)
         unread(bench, want)

@@ -88,9 +88,8 @@ static void close_history(history *h)
 
 static void step(const fixture *f, vg_run *r, int i, history *h)
 {
-    bool stop = false;
     fixture_batch(f, i, r->taken[0]);
-    must(vg_run_batches(r, VG_OK, &stop));
+    must(vg_run_batches(r, VG_OK));
     const double *parts = vg_program_output(r->stage->train, "parts", NULL);
     for (int64_t k = 0; k < h->n_parts; k++) h->parts[i * h->n_parts + k] = (float)parts[k];
     memcpy(h->match + i * h->n_match, vg_program_output(r->stage->train, "match", NULL),

@@ -96,7 +96,7 @@ def main(vlgtr, screenshot=None):
         check("the gallery is the picture", len(page.images) == 1 and png_is_whole(page.images[0])
               and page.images[0] == pathlib.Path(bench.path("gallery.png")).read_bytes())
         events = page.text["pre"]
-        check("stop, resume and skipped step are told", all(re.search(w, events) for w in ("stopped at step 12", "resumed from", "step 3: .* is skipped")))
+        check("stop, resume and skipped step are told", all(re.search(w, events) for w in ("stopped at step 11", "resumed from", "step 3: .* is skipped")))
         check("the line that was cut off is counted", "Lines of metrics.jsonl that could not be read: 1." in page.text["p"])
         check("the configuration is there", "preset: \"tiny\"" in events)
         check("no such run", bench.run("report", "nowhere").returncode == DATA)
