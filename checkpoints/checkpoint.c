@@ -48,12 +48,17 @@ static vg_status pick_name(const char *folder, const vg_checkpoint_state *state,
     return VG_OK;
 }
 
-static vg_status make_marked(const char *path, const vg_checkpoint_state *state)
+static vg_status make_place(const char *path)
 {
-    char text[32];
     struct stat info;
     if (stat(path, &info) == 0) VG_TRY(vg_checkpoint_remove(path)); /* torn: it did not verify */
     VG_CHECK(mkdir(path, 0755) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    return VG_OK;
+}
+
+static vg_status mark_place(const char *path, const vg_checkpoint_state *state)
+{
+    char text[32];
     char *marker = vg_path_join(path, VG_MARKER_NAME);
     VG_CHECK(marker, VG_E_NOMEM, "%s: no memory to save", path);
     const int n = snprintf(text, sizeof text, "%" PRIu64 "\n", state->generation);
@@ -261,8 +266,9 @@ static vg_status prepare(vg_checkpoint_writer *w)
     if (st != VG_OK) return st;
     w->already = saved_already(w->path, &w->state);
     if (w->already) return VG_OK;
+    VG_TRY(make_place(w->path));
     w->made = true;
-    return make_marked(w->path, &w->state);
+    return mark_place(w->path, &w->state);
 }
 
 /* Asked before each file: after a long sleep a successor may have a place of the same name. */

@@ -18,13 +18,19 @@
 
 #include "checkpoints/safetensors.h"
 
-static bool renames_fail, hashes_fail;
+static bool renames_fail, folders_fail, hashes_fail;
 
 /* In the place of the C library's. */
 int rename(const char *from, const char *to)
 {
     errno = ENOSPC;
     return renames_fail ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    errno = ENOSPC;
+    return folders_fail && strstr(path, "step-") ? -1 : mkdirat(AT_FDCWD, path, mode);
 }
 
 /* In the place of the library's. */
@@ -295,6 +301,21 @@ static void a_full_disk_fails_the_save_and_leaves_the_older_ones(void **state)
     assert_int_equal(save_step(f, 20, 0, 1, false), VG_OK); /* the next interval succeeds */
     assert_chosen(f, "step-00000020");
     assert_int_equal(count_listed(), 1);
+}
+
+static void a_folder_that_could_not_be_made_is_not_to_be_deleted(void **state)
+{
+    const int log = open("log", O_RDWR | O_CREAT, 0600), standard_error = dup(STDERR_FILENO);
+    dup2(log, STDERR_FILENO);
+    folders_fail = true;
+    const vg_status st = save_step(*state, 10, 0, 1, false);
+    folders_fail = false;
+    dup2(standard_error, STDERR_FILENO);
+    assert_int_equal(st, VG_E_STORAGE);
+    says("runs/step-00000010: No space left");
+    assert_int_equal(lseek(log, 0, SEEK_END), 0);
+    close(standard_error);
+    close(log);
 }
 
 static void an_older_generation_is_fenced_off(void **state)
@@ -660,6 +681,7 @@ int main(void)
         IN_FOLDER(a_folder_without_a_manifest_does_not_exist),
         IN_FOLDER(only_the_newest_are_kept),
         IN_FOLDER(a_full_disk_fails_the_save_and_leaves_the_older_ones),
+        IN_FOLDER(a_folder_that_could_not_be_made_is_not_to_be_deleted),
         IN_FOLDER(an_older_generation_is_fenced_off),
         IN_FOLDER(a_run_that_was_taken_over_saves_nothing),
         IN_FOLDER(of_many_that_claim_at_once_each_gets_another_generation),
