@@ -3,6 +3,7 @@
 #include "trainer/event_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static const struct {
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
 struct vg_metrics {
-    FILE *records, *log;
+    int records, log; /* open for appending; -1: not yet */
     vg_event_file *events;
     char *prometheus, *run; /* path of metrics.prom; name of the run there */
     double values[N_ROWS];  /* as told last; NaN: not yet */
@@ -68,10 +69,10 @@ static vg_status drop_later(const char *path, int64_t step)
     return st;
 }
 
-static vg_status open_append(const char *path, FILE **out)
+static vg_status open_append(const char *path, int *out)
 {
-    *out = fopen(path, "a");
-    VG_CHECK(*out, VG_E_STORAGE, "%s: %s; check run.folder", path, strerror(errno));
+    *out = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    VG_CHECK(*out >= 0, VG_E_STORAGE, "%s: %s; check run.folder", path, strerror(errno));
     return VG_OK;
 }
 
@@ -97,6 +98,7 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
 {
     vg_metrics *m = vg_new0(sizeof *m);
     VG_CHECK(m, VG_E_NOMEM, "no memory for metrics");
+    m->records = m->log = -1;
     m->terminal = isatty(STDERR_FILENO) == 1;
     for (int i = 0; i < N_ROWS; i++) m->values[i] = NAN;
     const vg_status st = open_files(m, folder, step);
@@ -108,13 +110,32 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
     return VG_OK;
 }
 
-/* A gap is told once. */
-static void flush_lines(vg_metrics *m, FILE *file, const char *name)
+/* A whole line or nothing of it, whenever somebody reads and wherever the disk is full. */
+static bool write_line(int file, const char *line, size_t n)
 {
-    const bool written = fflush(file) == 0;
+    const off_t end = lseek(file, 0, SEEK_END);
+    for (size_t done = 0; done < n;) {
+        const ssize_t now = write(file, line + done, n - done);
+        if (now < 0) {
+            const int why = errno;
+            (void)!ftruncate(file, end);
+            errno = why;
+            return false;
+        }
+        done += (size_t)now;
+    }
+    return true;
+}
+
+/* A gap is told once. */
+static void add_line(vg_metrics *m, int file, const char *name, const char *text)
+{
+    vg_text line = {0};
+    const bool written = vg_text_add(&line, "%s\n", text) == VG_OK && write_line(file, line.data, line.length);
     if (!written && !m->torn)
         vg_log_root("warning: %s/%s: %s; lines may be missing there", m->run, name, strerror(errno));
     m->torn |= !written;
+    free(line.data);
 }
 
 static void clear_bar(vg_metrics *m)
@@ -137,25 +158,24 @@ static void duration_text(double seconds, char text[32])
 void vg_metrics_say(vg_metrics *m, const char *format, ...)
 {
     if (!m) return;
-    va_list args, again;
+    vg_text text = {0};
+    va_list args;
     va_start(args, format);
-    va_copy(again, args);
-    clear_bar(m);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    vfprintf(m->log, format, again);
-    fputc('\n', m->log);
-    flush_lines(m, m->log, "log.txt");
-    va_end(again);
+    const vg_status st = vg_text_add_list(&text, format, args);
     va_end(args);
+    if (st == VG_OK) {
+        clear_bar(m);
+        fprintf(stderr, "%s\n", text.data);
+        add_line(m, m->log, "log.txt", text.data);
+    }
+    free(text.data);
 }
 
 void vg_metrics_note(vg_metrics *m, const char *sentence)
 {
     if (!m) return;
     clear_bar(m);
-    fprintf(m->log, "%s\n", sentence);
-    flush_lines(m, m->log, "log.txt");
+    add_line(m, m->log, "log.txt", sentence);
 }
 
 void vg_metrics_progress(vg_metrics *m, const vg_step_record *r)
@@ -188,9 +208,9 @@ static void say_step(vg_metrics *m, const vg_step_record *r)
 
 static void write_record(vg_metrics *m, json_t *record)
 {
-    json_dumpf(record, m->records, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
-    fputc('\n', m->records);
-    flush_lines(m, m->records, "metrics.jsonl");
+    char *text = json_dumps(record, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    if (text) add_line(m, m->records, "metrics.jsonl", text);
+    free(text);
     json_decref(record);
 }
 
@@ -318,8 +338,8 @@ void vg_metrics_close(vg_metrics *m)
     if (!m) return;
     clear_bar(m);
     if (m->steps) show(m); /* what came after the last step */
-    if (m->records) fclose(m->records);
-    if (m->log) fclose(m->log);
+    if (m->records >= 0) close(m->records);
+    if (m->log >= 0) close(m->log);
     vg_event_file_close(m->events);
     free(m->prometheus);
     free(m->run);

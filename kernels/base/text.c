@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,13 +30,11 @@ vg_status vg_text_add_words(vg_text *text, const char *words, size_t n)
     }
 }
 
-vg_status vg_text_add(vg_text *text, const char *format, ...)
+vg_status vg_text_add_list(vg_text *text, const char *format, va_list args)
 {
-    va_list args, again;
-    va_start(args, format);
+    va_list again;
     va_copy(again, args);
     const int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
     vg_status st = n < 0 ? vg_fail(VG_E_BUG, "text format '%s' failed", format)
                          : vg_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1);
     if (st == VG_OK) {
@@ -45,6 +42,15 @@ vg_status vg_text_add(vg_text *text, const char *format, ...)
         text->length += (size_t)n;
     }
     va_end(again);
+    return st;
+}
+
+vg_status vg_text_add(vg_text *text, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const vg_status st = vg_text_add_list(text, format, args);
+    va_end(args);
     return st;
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/base/status.h"
 
+#include <stdarg.h>
 #include <stddef.h>
 
 /* A string that grows; zeroed is empty; `data` is NUL-terminated once something was added. free(data) releases it. */
@@ -13,6 +14,7 @@ typedef struct vg_text {
 } vg_text;
 
 vg_status vg_text_add(vg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+vg_status vg_text_add_list(vg_text *text, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 vg_status vg_text_add_bytes(vg_text *text, const void *bytes, size_t n);
 
 /* Phrases as people wrote them but for their white space, which would make other tokens of the same words: the words

@@ -363,6 +363,9 @@ def no_room_for_lines(bench):
     told = [line for line in done.stderr.splitlines() if "lines may be missing" in line]
     check("metrics without room are told once, and training goes on", len(told) == 1 and "lines/metrics.jsonl: File too large" in told[0]
           and "step 30/30" in done.stderr, told or done.stderr[-400:])
+    left = {name: pathlib.Path(bench.path("lines", name)).read_text() for name in ("metrics.jsonl", "log.txt")}
+    check("what is there are whole lines", all(text.endswith("\n") for text in left.values())
+          and all("step" in json.loads(line) for line in left["metrics.jsonl"].splitlines()), {k: v[-40:] for k, v in left.items()})
 
 
 def full_output(bench):
