@@ -275,7 +275,7 @@ def what_to_name(bench):
 def another_schedule(bench):
     """Where a stage begins in the stream is where those before it end."""
     stages = {"run.folder": "longer", "schedule.heads.steps": 4, "schedule.blocks.steps": 4}
-    done = bench.run("train", "run.yaml", *bench.sets(stages), "--inject", "ask@0,6")
+    done = bench.run("train", "run.yaml", *bench.sets(stages), "--inject", "late@0,6")
     check("a run stops in its second stage", done.returncode == STOPPED, f"{done.returncode}")
     expect("a first stage that is longer by now", bench.run("train", "run.yaml", *bench.sets({**stages, "schedule.heads.steps": 9}), "--allow-new-bits"),
            CONFIG, "longer/checkpoints/step-00000006", "stage 'blocks' began after step 4, in this schedule after 9")
