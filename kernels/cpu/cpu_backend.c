@@ -58,8 +58,7 @@ static int in_place(vg_op op, int output)
 static const char *profile(const vg_stream *stream)
 {
     (void)stream;
-    const vg_gemm_isa *isa = vg_gemm_isa_get();
-    return isa->library ? isa->library() : isa->name;
+    return vg_gemm_isa_get()->name;
 }
 
 const vg_backend *vg_backend_cpu(void)

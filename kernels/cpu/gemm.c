@@ -19,9 +19,9 @@ const vg_gemm_isa *vg_gemm_isa_get(void)
 {
 #if defined(__x86_64__)
     const vg_isa isa = vg_cpu_isa();
-    return isa == VG_ISA_AVX512 ? &vg_gemm_avx512 : isa == VG_ISA_AVX2 ? &vg_gemm_avx2 : &vg_gemm_openblas;
+    return isa == VG_ISA_AVX512 ? &vg_gemm_avx512 : isa == VG_ISA_AVX2 ? &vg_gemm_avx2 : &vg_gemm_base;
 #else
-    return &vg_gemm_openblas;
+    return &vg_gemm_base;
 #endif
 }
 
@@ -94,7 +94,7 @@ size_t vg_gemm_workspace(const vg_gemm *g, int n_threads)
     size_t most = plan(g, n_threads, NULL).total_floats;
     vg_gemm fewer = *g;
     const int64_t mr = vg_gemm_isa_get()->mr, rows = least(g->m, MAX_BLOCK_ROWS);
-    for (fewer.m = mr; fewer.m < rows; fewer.m += mr) {
+    for (fewer.m = mr; fewer.m <= rows; fewer.m += mr) {
         const size_t floats = plan(&fewer, n_threads, NULL).total_floats;
         if (floats > most) most = floats;
     }
@@ -231,7 +231,7 @@ static void ask_for_b(const vg_gemm *g, const layout *l, const panel *b, int64_t
         ahead->b = (stays ? b->b + (p + steps) * nr : b->next) + i * steps * ahead->b_step;
         return;
     }
-    const int64_t lines = nr / VG_GEMM_LINE, line = i % lines, step = i / lines * steps;
+    const int64_t lines = pieces(nr, VG_GEMM_LINE), line = i % lines, step = i / lines * steps;
     if (step >= VG_GEMM_RUN) return;
     ahead->b =
         (stays ? b->b + (p + steps) * g->b_step : b->next) + step * g->b_step + line * VG_GEMM_LINE * g->b_column;
@@ -380,7 +380,6 @@ void vg_gemm_run(const vg_stream *stream, const vg_gemm *g, void *workspace)
     assert(!g->steps || (g->n_steps > 0 && g->a_row == 1 && g->b_column == 1 && !g->packed));
     const layout l = plan(g, stream->n_threads, workspace);
     const int n_asked = threads_for(g, &l, stream->n_threads);
-    if (l.isa->prepare) l.isa->prepare();
 #pragma omp parallel num_threads(n_asked) if (n_asked > 1)
     {
         const int thread = omp_get_thread_num(), n_threads = omp_get_num_threads();

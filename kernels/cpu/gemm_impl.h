@@ -86,9 +86,7 @@ typedef struct vg_gemm_tile {
 
 typedef struct vg_gemm_isa {
     const char *name;
-    const char *(*library)(void); /* the name and version of what it stands on; or NULL */
     int mr, nr;
-    void (*prepare)(void); /* before the threads of a product start; or NULL */
     /* dst [k][width] = src(lane, k) * scale[k]; lanes from n_lanes to width are 0. lanes, when not NULL, says which
      * they are. Where lanes lie side by side and sums is not NULL, sums[lane] += src(lane, 0) + .., one after the
      * other. What lies `ahead` steps further on is asked for, or as many lanes where steps lie side by side. */
@@ -101,7 +99,7 @@ typedef struct vg_gemm_isa {
     void (*act_grad)(vg_act act, float scale, const float *dy, const float *y_or_z, float *dz, int64_t n);
 } vg_gemm_isa;
 
-extern const vg_gemm_isa vg_gemm_openblas, vg_gemm_avx2, vg_gemm_avx512;
+extern const vg_gemm_isa vg_gemm_base, vg_gemm_avx2, vg_gemm_avx512;
 const vg_gemm_isa *vg_gemm_isa_get(void);
 
 #endif

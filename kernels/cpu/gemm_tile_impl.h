@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/gemm_impl.h"
 
-enum { LINES = NR / VG_GEMM_LINE };
+enum { LINES = (NR + VG_GEMM_LINE - 1) / VG_GEMM_LINE }; /* of a row of C */
 
 /* One step of k: a column of A times a row of B, which is left in `kept` too. */
 EACH_WIDTH static inline void tile_step(int n_rows, const float *a, const float *b, float *kept, vf left[MR],

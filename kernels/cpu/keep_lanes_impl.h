@@ -112,18 +112,18 @@ static inline keep_mask mask_of_bit(const uint32_t *bits, uint32_t bit)
 
 #else
 
-typedef uint64_t words; /* one block */
+typedef uint64_t words __attribute__((vector_size(16))); /* two blocks, one after the other */
 static inline words words_set(uint64_t x)
 {
-    return x;
+    return (words){x, x};
 }
 static inline words words_blocks(uint32_t block)
 {
-    return block;
+    return (words){block, (uint64_t)block + 1};
 }
 static inline words words_multiply(words a, uint32_t b)
 {
-    return (uint64_t)(uint32_t)a * b;
+    return (a & UINT32_MAX) * b;
 }
 static inline words words_high(words product)
 {
@@ -135,27 +135,36 @@ static inline words words_xor(words a, words b, words c)
 }
 static inline words words_pair(words product, words b, words c)
 {
-    return (uint32_t)words_xor(words_high(product), b, c) | product << 32;
+    return (words_xor(words_high(product), b, c) & UINT32_MAX) | product << 32;
 }
 
-typedef bool keep_mask;
+typedef vf_ints keep_mask; /* all ones or all zeros */
+typedef uint32_t four_words __attribute__((vector_size(16)));
+static inline keep_mask words_kept(words w, uint32_t threshold)
+{
+    return (four_words)w >= threshold;
+}
 static inline void words_masks(words w01, words w23, uint32_t threshold, keep_mask mask[VECTORS])
 {
-    const words w[VECTORS] = {w01, w01 >> 32, w23, w23 >> 32};
-    for (int v = 0; v < VECTORS; v++) mask[v] = (uint32_t)w[v] >= threshold;
+    mask[0] = words_kept((words){w01[0], w23[0]}, threshold);
+    mask[1] = words_kept((words){w01[1], w23[1]}, threshold);
 }
 static inline vf vf_kept(vf x, keep_mask mask)
 {
-    return mask ? x : 0.0F;
+    return (vf)((vf_ints)x & mask);
 }
 /* A mask as bits, lane 0 lowest; and whether each of VF_LANES words has a bit. */
 static inline uint32_t mask_bits(keep_mask mask)
 {
-    return mask;
+    uint32_t bits = 0;
+    for (int i = 0; i < VF_LANES; i++) bits |= (uint32_t)mask[i] & 1U << i;
+    return bits;
 }
 static inline keep_mask mask_of_bit(const uint32_t *bits, uint32_t bit)
 {
-    return (*bits & bit) != 0;
+    four_words all;
+    memcpy(&all, bits, sizeof all);
+    return (all & bit) != 0;
 }
 
 #endif

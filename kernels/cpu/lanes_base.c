@@ -1,7 +1,7 @@
-/* One lane: for CPUs without the wide vectors, and the plain meaning of the others. */
-#include "kernels/cpu/vector_scalar_impl.h"
+/* Four lanes, on any processor: tiles of 4x8, eight sums in registers. */
+#include "kernels/cpu/vector_base_impl.h"
 
-enum { ROWS = 4, VECTORS = 4 };
+enum { ROWS = 4, VECTORS = 2 };
 #define EACH_ROWS(f)        f(1) f(2) f(3) f(4)
 #define EACH_ROWS_LISTED(f) f(1), f(2), f(3), f(4)
 #include "kernels/cpu/attention_wide_lanes_impl.h"

@@ -1,4 +1,4 @@
-/* Eight floats. Included below `#pragma GCC target("avx2,fma")`; vector_scalar_impl.h says what the words mean. */
+/* Eight floats. Included below `#pragma GCC target("avx2,fma")`; vector_base_impl.h says what the words mean. */
 #ifndef VG_VECTOR_AVX2_IMPL_H
 #define VG_VECTOR_AVX2_IMPL_H
 

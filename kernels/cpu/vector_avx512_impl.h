@@ -1,4 +1,4 @@
-/* Sixteen floats. Included below `#pragma GCC target("avx512f,...")`; vector_scalar_impl.h says what the words mean. */
+/* Sixteen floats. Included below `#pragma GCC target("avx512f,...")`; vector_base_impl.h says what the words mean. */
 #ifndef VG_VECTOR_AVX512_IMPL_H
 #define VG_VECTOR_AVX512_IMPL_H
 

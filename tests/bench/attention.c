@@ -164,7 +164,7 @@ int main(int argc, char **argv)
 {
     const int n_threads = argc > 1 ? atoi(argv[1]) : 1;
     const char *filter = argc > 2 ? argv[2] : "";
-    const double peak = peak_flops(n_threads, vg_cpu_isa() == VG_ISA_AVX512) * 1e-9;
+    const double peak = peak_flops(n_threads) * 1e-9;
     printf("%d thread%s, %s, multiply-adds reach %.1f GF/s\n", n_threads, n_threads > 1 ? "s" : "",
            vg_backend_cpu()->profile(NULL), peak);
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)

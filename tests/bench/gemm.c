@@ -135,7 +135,7 @@ static void measure(vg_arena *arena, job j, const char *direction_part)
             if (a < best_ours) best_ours = a;
             if (b < best_blas) best_blas = b;
         }
-        peak = peak_flops(j.n_threads, vg_gemm_isa_get()->nr == 32);
+        peak = peak_flops(j.n_threads);
         const double flops = 2.0 * (double)j.s.m * (double)j.s.n * (double)j.s.k;
         printf("%-12s %5lld %5lld %5lld  %-8s  %7.1f %5.1f%%   %7.1f %5.1f%%\n", j.s.name, (long long)j.s.m,
                (long long)j.s.n, (long long)j.s.k, direction_names[d], flops / best_ours * 1e-9,
@@ -153,7 +153,7 @@ int main(int n_arguments, char **arguments)
     }
     openblas_set_num_threads(n_threads);
     printf("%s, %d threads; OpenBLAS kernels: %s; peak %.1f GF/s\n", vg_gemm_isa_get()->name, n_threads,
-           openblas_get_corename(), 1e-9 * peak_flops(n_threads, vg_gemm_isa_get()->nr == 32));
+           openblas_get_corename(), 1e-9 * peak_flops(n_threads));
     printf("shape            m     n     k  what      GF/s ours  peak   OpenBLAS  peak\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (n_arguments < 3 || strstr(shapes[i].name, arguments[2]))

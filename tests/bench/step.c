@@ -250,10 +250,8 @@ static int by_value(const void *a, const void *b)
 /* In operations per second; 0 where nobody says it. */
 static double peak_of(const measurement *m)
 {
-    const vg_backend *cpu = vg_backend_cpu();
     if (m->peak_tflops > 0) return 1e12 * m->peak_tflops;
-    if (m->compute->backend != cpu) return 0;
-    return peak_flops(m->n_threads, strstr(cpu->profile(NULL), "avx512") != NULL);
+    return m->compute->backend == vg_backend_cpu() ? peak_flops(m->n_threads) : 0;
 }
 
 static void print_times(const measurement *m, const char *comma, const double *seconds, int n, double processor_s)
