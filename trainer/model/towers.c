@@ -15,14 +15,15 @@
 /* One tower: which of our parameters it fills and how its files name them. */
 typedef struct tower {
     const char *prefix;        /* of our names */
+    const char *publisher;     /* whose names its files have */
     const char *file_prefix;   /* that some files put before every name */
     const char *const *ignore; /* patterns of tensors a file may have and the model does not use */
 } tower;
 
 static const char *const vision_ignore[] = {"mask_token", "head.*", NULL};
 static const char *const text_ignore[] = {"lm_head.*", "pooler.*", "embeddings.position_ids", NULL};
-static const tower vision_tower = {"vision.", "", vision_ignore};
-static const tower text_tower = {"text.", "roberta.", text_ignore};
+static const tower vision_tower = {"vision.", "timm", "", vision_ignore};
+static const tower text_tower = {"text.", "transformers", "roberta.", text_ignore};
 
 static bool matches_any(const char *const *patterns, const char *name)
 {
@@ -140,9 +141,10 @@ static vg_status check_extra(const vg_tensors *t, const tower *kind, const vg_pa
         else
             snprintf(ours, sizeof ours, "%s%s", kind->prefix, name);
         const bool converted = is_original_dinov2(t) && strcmp(name, "register_tokens") == 0;
-        VG_CHECK(vg_params_find(params, ours) >= 0 || converted || matches_any(kind->ignore, name), VG_E_DATA,
-                 "%s: tensor '%s' has no place in the model; check the model options", vg_tensors_file(t, i),
-                 vg_tensors_get(t, i)->name);
+        VG_CHECK(
+            vg_params_find(params, ours) >= 0 || converted || matches_any(kind->ignore, name), VG_E_DATA,
+            "%s: tensor '%s' has no place in the model; check the model options, and that its names are those of %s",
+            vg_tensors_file(t, i), vg_tensors_get(t, i)->name, kind->publisher);
     }
     return VG_OK;
 }
