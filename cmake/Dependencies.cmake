@@ -1,9 +1,10 @@
-# Debian 12 packages, see jobs/setup. pkg-config names the serial HDF5 plainly: readers have a handle each.
+# Debian 12 packages, see jobs/setup. HDF5 is the serial one, which others than Debian name plainly: readers have a
+# handle each.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
 pkg_check_modules(MPI REQUIRED IMPORTED_TARGET ompi)
-pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
+pkg_search_module(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial hdf5)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(EXPAT REQUIRED IMPORTED_TARGET expat)
 pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
