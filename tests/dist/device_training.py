@@ -62,6 +62,10 @@ def main(vlgtr, build, more=""):
         same = train("buckets", 2, seed=1, train_bucket_mb=0.1) == want
         good &= same
         print(f"2 ranks, gradients exchanged in small buckets: {'same' if same else 'OTHER'} bits at every step", flush=True)
+        done = bench.run("train", "run.yaml", "--device", "cuda", *bench.sets({**STEPS, "run.folder": "asked"}), "--inject", "ask@1,7", ranks=2)
+        same = done.returncode == 75 and "stopped at step 7 on request" in done.stderr and train("asked") == want
+        good &= same
+        print(f"asked to stop within step 7, which devices end, and gone on: {'same' if same else 'OTHER'} bits at every step", flush=True)
         same = train("stored", features_images="disk", features_phrases="disk") == want
         good &= same
         print(f"features of images and phrases from stores: {'same' if same else 'OTHER'} bits at every step", flush=True)
