@@ -1,8 +1,8 @@
 /* Matrix products of the CPU backend: C = finish(A B), where finish is what a layer does to a sum before it is stored.
  *
- * Every element of A B is one sum over k: runs of VG_GEMM_RUN products, each a chain of fused multiply-adds from zero,
- * are added in order. Neither M, nor the thread count, nor the place in a tile shows in the bits (edge tiles are padded
- * with zeros and computed like full ones); the AVX2 and AVX-512 paths agree bit for bit.
+ * Every element of A B is one sum over k: runs of VG_GEMM_RUN products, each a chain of multiply-adds from zero (fused,
+ * but on x86 without AVX2), are added in order. Neither M, nor the thread count, nor the place in a tile shows in the
+ * bits (edge tiles are padded with zeros and computed like full ones); the AVX2 and AVX-512 paths agree bit for bit.
  *
  * B is packed in panels of nr columns, [n_panels][k][nr], before the product, a span of K at a time, or a run of a
  * panel when the tiles come to it: where its rows lie side by side, the first tile of each block of A reads them there
