@@ -73,7 +73,7 @@ vg_status vg_cmd_eval(vg_context *context, int argc, char **argv)
     char *words[1];
     int n_words = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 1, &n_words));
-    VG_CHECK(n_words == 1, VG_E_USAGE, "a checkpoint is missing: vlgtr eval CHECKPOINT");
+    VG_CHECK(n_words == 1, VG_E_USAGE, "a run or a checkpoint is missing: vlgtr eval RUN|CHECKPOINT");
     VG_TRY(vg_argument_device(device));
     VG_TRY(vg_comm_agree(context->comm, vg_comm_rank(context->comm) == 0 ? check_files(out, gallery) : VG_OK));
     vg_trained trained;

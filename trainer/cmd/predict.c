@@ -122,7 +122,7 @@ vg_status vg_cmd_predict(vg_context *context, int argc, char **argv)
     char *words[3];
     int n_words = 0;
     VG_TRY(vg_arguments_read(argc, argv, table, sizeof table / sizeof *table, words, 3, &n_words));
-    VG_CHECK(n_words == 3, VG_E_USAGE, "three words are expected: vlgtr predict CHECKPOINT IMAGE \"phrase\"");
+    VG_CHECK(n_words == 3, VG_E_USAGE, "three words are expected: vlgtr predict RUN|CHECKPOINT IMAGE \"phrase\"");
     VG_TRY(vg_argument_device(device));
     VG_TRY(vg_argument_file("--png", png));
     vg_trained trained;
