@@ -3,6 +3,7 @@
 #include "trainer/features.h"
 #include "trainer/weights_hash.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,12 +235,14 @@ vg_status vg_features_measure(const vg_options *o, int n_threads, vg_feature_pac
 vg_status vg_features_of_images(const vg_feature_source *source, vg_feature_store **out)
 {
     vg_text text = {0};
+    char kind[24] = "";
+    if (source->views) snprintf(kind, sizeof kind, "-views%d", source->views->views);
     vg_status st = vg_comm_agree(source->comm, key_text(source, &text));
     walk w = {.source = source, .n_rows = rows_of(source)};
     if (source->views) w.views = *source->views;
     w.views.first_position = 0;
     const vg_feature_job job = {.what = "image",
-                                .kind = "",
+                                .kind = kind,
                                 .key = key_of(source->options, rows_of(source), text.data),
                                 .begin = begin,
                                 .put = put_next,

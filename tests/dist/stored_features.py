@@ -103,11 +103,14 @@ def views(bench, want):
     stored, said = train(bench, "later", 2, **later, **STORED)
     check("a store of plain pictures, then one of views: same bits, no row of one is looked for in the other",
           stored == hashes and said.count("image features of split") == 2 and "left out" not in said)
+    again, said = train(bench, "later-again", **later, **STORED, **{"features.folder": bench.path("later", "features")})
+    check("each has a file of its own, so a second run makes neither anew", again == hashes and not made(said, "image"))
     told = bench.must("plan", "run.yaml", *bench.sets({**fixed, **STORED, "features.views": 0}))
     for number, name, why in ((0, "heads", "it augments, and features.views is 0"), (1, "blocks", "it trains the vision tower")):
         says = f"computes image features in every step: {why}"
         check(f"why the stage {name} has no store of images is said", f"stage '{name}' {says}" in anew[1] and f"stage {number} {says}" in told)
-    sizes = [os.path.getsize(bench.path(folder, "features", "images-train.h5")) for folder in ("r1", "views")]
+    sizes = [os.path.getsize(bench.path(*path)) for path in (("r1", "features", "images-train.h5"),
+                                                             ("views", "features", "images-train-views2.h5"))]
     check(f"the store has twice the size: {sizes[1]} bytes for {sizes[0]}", 1.9 < sizes[1] / sizes[0] < 2.1)
 
 
