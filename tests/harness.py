@@ -31,6 +31,12 @@ schedule:
 """
 
 
+def preloading(library):
+    """Variables that load a library before all others: by its name, as LD_PRELOAD takes blanks of a path for its end."""
+    folder, name = os.path.split(os.path.abspath(library))
+    return {"LD_PRELOAD": name, "LD_LIBRARY_PATH": ":".join(filter(None, (folder, os.environ.get("LD_LIBRARY_PATH"))))}
+
+
 class Check:
     """check("what is promised", whether it holds, "what was seen") prints a line; check.bad counts what does not hold."""
 

@@ -54,7 +54,7 @@ def allocations(bench, preload):
     for steps in (20, 60):
         options = {"run.folder": f"count{steps}", "run.log_every": 1000, "run.hash_every": 0, "schedule.heads.steps": steps,
                    "schedule.blocks.steps": 1, "train.threads": 2}
-        env = dict(bench.environment(), LD_PRELOAD=preload)
+        env = {**bench.environment(), **harness.preloading(preload)}
         done = subprocess.run(bench.command(0, "train", "run.yaml", *bench.sets(options)), cwd=bench.folder, env=env,
                               capture_output=True, text=True, check=True)
         counts.append(int(re.findall(r"^allocations (\d+)", done.stderr, re.M)[-1]))

@@ -12,6 +12,7 @@ import resource
 import struct
 import sys
 import zlib
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
@@ -147,10 +148,8 @@ def failing_reads(bench, library):
     options = {**FEW, "data.workers": 2}
     bench.train(1, {**options, "run.folder": "sound"})
     for every, after, code in ((37, 0, 0), (0, 60, STORAGE)):
-        os.environ.update(LD_PRELOAD=library, FAIL_EVERY=str(every), FAIL_AFTER=str(after))
-        done = bench.run("train", "run.yaml", *bench.sets({**options, "run.folder": f"eio{every}"}))
-        for name in ("LD_PRELOAD", "FAIL_EVERY", "FAIL_AFTER"):
-            del os.environ[name]
+        with mock.patch.dict(os.environ, harness.preloading(library), FAIL_EVERY=str(every), FAIL_AFTER=str(after)):
+            done = bench.run("train", "run.yaml", *bench.sets({**options, "run.folder": f"eio{every}"}))
         check(f"reads that fail {'now and then are tried again' if every else 'for good end the run as storage'}",
               done.returncode == code and (code == 0 or "Input/output error" in done.stderr), done.stderr[-600:])
         check("and put no image aside", "left out" not in done.stderr, done.stderr[-600:])

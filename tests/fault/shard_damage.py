@@ -8,6 +8,7 @@ import os
 import pathlib
 import struct
 import sys
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
@@ -125,12 +126,9 @@ def list_stays(bench):
 
 
 def failing(bench, library, how, *words):
-    how = {"LD_PRELOAD": os.path.abspath(library), "FAIL_AFTER": 10**9, **how}
-    os.environ.update({name: str(value) for name, value in how.items()})
-    done = bench.run(*words)
-    for name in how:
-        del os.environ[name]
-    return done
+    how = {"FAIL_AFTER": 10**9, **how}
+    with mock.patch.dict(os.environ, {**{name: str(value) for name, value in how.items()}, **harness.preloading(library)}):
+        return bench.run(*words)
 
 
 def io_errors_of_names(bench, library):
