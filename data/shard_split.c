@@ -132,6 +132,14 @@ static vg_status fail_unknown_split(const vg_split *split)
     return st;
 }
 
+/* Whether a shard has the split by name, of which nothing stayed. */
+static bool is_left_out(const vg_split *split)
+{
+    bool named = false;
+    for (size_t i = 0; i < split->n_shards; i++) named |= split_row(&split->shards[i]->tables, split->name) >= 0;
+    return named && vg_split_left_out(split) > 0;
+}
+
 static vg_status shard_add(vg_split *split, const char *path, const vg_record_list *without)
 {
     VG_TRY(vg_grow(&split->shards, &split->shards_capacity, split->n_shards + 1, sizeof *split->shards));
@@ -194,6 +202,9 @@ static vg_status split_fill(vg_split *split, int n_paths, vg_leaked leaked)
     }
     VG_CHECK(split->n_sentences > 0 || split->leaks.n_found == 0, VG_E_DATA,
              "%s: every image of split '%s' stands in an evaluation split of another set", split->shards[0]->path,
+             split->name);
+    VG_CHECK(split->n_sentences > 0 || !is_left_out(split), VG_E_DATA,
+             "%s: the list of records to leave out leaves no phrase of split '%s'", split->shards[0]->path,
              split->name);
     if (split->n_sentences == 0) return fail_unknown_split(split);
     split->hash = split_hash(split);

@@ -172,15 +172,36 @@ static void leaving_out_everything_leaves_nothing(void **state)
     vg_shard_close(empty);
 }
 
+static void a_split_that_is_left_out_whole_is_not_one_that_is_unknown(void **state)
+{
+    const char *path = path_in(*state, "a.h5");
+    const vg_split_opening opening = {.without = path_in(*state, "a.h5.jsonl")};
+    vg_split *split = NULL;
+    small_shard(path);
+    image_damage(path, 0);
+    image_damage(path, 1);
+    vg_shard_verify_report report = verified(path, false, VG_E_DATA);
+    vg_shard_close(opened_without(path, &report));
+    assert_int_equal(vg_split_open_as(&path, 1, "train", &opening, &split), VG_E_DATA);
+    ASSERT_SAYS("a.h5: the list of records to leave out leaves no phrase of split 'train'");
+    assert_int_equal(vg_split_open_as(&path, 1, "trian", &opening, &split), VG_E_DATA);
+    ASSERT_SAYS("did you mean 'train'?");
+    vg_shard_verify_report_release(&report);
+}
+
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_SCRATCH(a_whole_shard_has_nothing_to_list),         IN_SCRATCH(it_goes_on_behind_a_shard_that_does_not_open),
-        IN_SCRATCH(a_bad_image_is_listed_and_can_be_left_out), IN_SCRATCH(every_bad_row_is_listed_and_can_be_left_out),
-        IN_SCRATCH(sentences_of_a_bad_image_row_go_with_it),   IN_SCRATCH(pixels_are_looked_at_when_asked),
+        IN_SCRATCH(a_whole_shard_has_nothing_to_list),
+        IN_SCRATCH(it_goes_on_behind_a_shard_that_does_not_open),
+        IN_SCRATCH(a_bad_image_is_listed_and_can_be_left_out),
+        IN_SCRATCH(every_bad_row_is_listed_and_can_be_left_out),
+        IN_SCRATCH(sentences_of_a_bad_image_row_go_with_it),
+        IN_SCRATCH(pixels_are_looked_at_when_asked),
         IN_SCRATCH(leaving_out_everything_leaves_nothing),
+        IN_SCRATCH(a_split_that_is_left_out_whole_is_not_one_that_is_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
