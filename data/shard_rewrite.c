@@ -46,6 +46,8 @@ typedef struct rewriter {
     size_t sentences_capacity;
     float (*boxes)[4]; /* scaled, of the image at hand */
     size_t boxes_capacity;
+    uint64_t *records; /* of all sentences that stay, as they were */
+    size_t n_records, records_capacity;
     vg_progress progress;
 } rewriter;
 
@@ -221,7 +223,9 @@ static vg_status slot_add(rewriter *r, size_t row, size_t first, size_t end)
     for (size_t i = first; i < end; i++) {
         if (r->spec->where && !vg_where_holds(&r->where, r->shard, i)) continue;
         VG_TRY(vg_grow(&r->kept, &r->kept_capacity, r->n_kept + 1, sizeof *r->kept));
+        VG_TRY(vg_grow(&r->records, &r->records_capacity, r->n_records + 1, sizeof *r->records));
         r->kept[r->n_kept++] = i;
+        r->records[r->n_records++] = r->shard->tables.sentences[i].record;
     }
     if (r->n_kept == begin) return VG_OK;
     window_slot *slot = &r->slots[r->n_slots++];
@@ -282,6 +286,21 @@ static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_
     return VG_OK;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sentences that several of the shards have, as a set and a part of it: they would be trained on and counted twice. */
+static int64_t repeats_count(rewriter *r)
+{
+    int64_t n = 0;
+    if (r->n_records) qsort(r->records, r->n_records, sizeof *r->records, by_value);
+    for (size_t i = 1; i < r->n_records; i++) n += r->records[i] == r->records[i - 1];
+    return n;
+}
+
 static vg_status shards_copy(rewriter *r, const vg_shard_paths *list)
 {
     vg_status st = VG_OK;
@@ -290,6 +309,7 @@ static vg_status shards_copy(rewriter *r, const vg_shard_paths *list)
     vg_progress_end(&r->progress);
     VG_TRY(st);
     VG_TRY(shard_end(r));
+    r->report->repeated_sentences = repeats_count(r);
     return result_check(r->spec, r->report);
 }
 
@@ -329,6 +349,7 @@ vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_r
     free(r->kept);
     free(r->sentences);
     free(r->boxes);
+    free(r->records);
     free(r);
     return st;
 }

@@ -50,7 +50,8 @@ typedef struct vg_shard_rewrite_spec {
 typedef struct vg_shard_rewrite_report {
     int64_t shards, images, sentences;
     int64_t moved_images, moved_sentences, repacked_images;
-    int64_t left_out; /* records of spec->without that were there */
+    int64_t left_out;           /* records of spec->without that were there */
+    int64_t repeated_sentences; /* whose record another one before them has */
 } vg_shard_rewrite_report;
 
 /* Copies the records of all shards, unchanged but for what the spec says, into new ones of about shard_bytes (256 MiB);

@@ -20,6 +20,8 @@ static vg_status rewrite(const vg_shard_rewrite_spec *spec)
     if (spec->without)
         printf("; %lld of %zu listed records were left out", (long long)report.left_out, spec->without->n);
     if (spec->side) printf("; %lld images were resized", (long long)report.repacked_images);
+    if (report.repeated_sentences)
+        printf("; %lld of the sentences repeat another one", (long long)report.repeated_sentences);
     printf("\n");
     return VG_OK;
 }

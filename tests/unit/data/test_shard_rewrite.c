@@ -80,6 +80,17 @@ static void listed_records_are_left_out(void **state)
     vg_shard_close(whole);
 }
 
+static void sentences_that_two_shards_share_are_counted(void **state)
+{
+    vg_shard_rewrite_report report;
+    const char *from[] = {path_in(*state, "a.h5"), path_in(*state, "out")};
+    vg_shard_close(rewritten(*state, "out", (vg_shard_rewrite_spec){.where = "image=7"}, &report));
+    assert_true(report.sentences == 3 && report.repeated_sentences == 0);
+    const vg_shard_rewrite_spec both = {.paths = from, .n_paths = 2, .out = path_in(*state, "both"), .name = "new"};
+    MUST(vg_shard_rewrite(&both, &report));
+    assert_true(report.sentences == 7 && report.repeated_sentences == 3);
+}
+
 static void larger_images_are_resized_and_their_boxes_with_them(void **state)
 {
     vg_shard_rewrite_report report;
@@ -316,6 +327,7 @@ int main(void)
         IN_SCRATCH(a_condition_keeps_some_sentences),
         IN_SCRATCH(images_without_sentences_go),
         IN_SCRATCH(listed_records_are_left_out),
+        IN_SCRATCH(sentences_that_two_shards_share_are_counted),
         IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
         IN_SCRATCH(equal_input_makes_equal_files),
         cmocka_unit_test(a_box_stays_inside_and_is_not_empty),
