@@ -22,6 +22,19 @@ bool vg_name_is_inside(const char *name)
     return true;
 }
 
+vg_status vg_name_plain(const char *name, size_t n, vg_text *out)
+{
+    out->length = 0;
+    if (n > 0 && *name == '/') VG_TRY(vg_text_add_bytes(out, "/", 1));
+    for (size_t at = 0, end; at < n; at = end + 1) {
+        for (end = at; end < n && name[end] != '/';) end++;
+        if (end == at || (end == at + 1 && name[at] == '.')) continue;
+        if (out->length && out->data[out->length - 1] != '/') VG_TRY(vg_text_add_bytes(out, "/", 1));
+        VG_TRY(vg_text_add_bytes(out, name + at, end - at));
+    }
+    return vg_text_add_bytes(out, "", 0);
+}
+
 int64_t vg_flickr_id(const char *address)
 {
     if (!address) return 0;

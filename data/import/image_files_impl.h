@@ -29,6 +29,9 @@ bool vg_is_file(const char *path);
 /* Whether a name from outside stays below the folder it is looked for in. */
 bool vg_name_is_inside(const char *file_name);
 
+/* The n bytes of a name without what says nothing: "./a//b.jpg" is "a/b.jpg", the same file. In the place of *out. */
+vg_status vg_name_plain(const char *name, size_t n, vg_text *out);
+
 /* The number that Flickr gave a photograph, from an address or file name such as "4622125393_84c1fdb8d6_z.jpg" or
  * "1000092795.jpg"; 0 where it does not say. NULL is allowed. */
 int64_t vg_flickr_id(const char *address);

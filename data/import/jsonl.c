@@ -3,6 +3,7 @@
 #include "data/import/collector_impl.h"
 #include "data/import/file_list_impl.h"
 #include "data/import/file_window_impl.h"
+#include "data/import/image_files_impl.h"
 #include "data/import/json_items_impl.h"
 
 #include <stdio.h>
@@ -21,7 +22,8 @@ typedef struct jsonl {
     vg_import_log *log;
     vg_collector *collector;
     vg_file_list files;
-    char *split; /* of the lines of the file at hand that name none; NULL where a rule decides */
+    char *split;  /* of the lines of the file at hand that name none; NULL where a rule decides */
+    vg_text name; /* of the image at hand */
     double (*boxes)[4];
     size_t boxes_capacity;
 } jsonl;
@@ -121,11 +123,10 @@ static bool side_read(const json_t *line, const char *key, int *out)
 }
 
 /* What a line says of its image; what is wrong with it, NULL when nothing is. */
-static const char *image_read(const json_t *line, vg_collected_image *image)
+static const char *image_read(const json_t *line, const char *name, vg_collected_image *image)
 {
-    const json_t *name = json_object_get(line, "image");
-    *image = (vg_collected_image){.file_name = json_string_value(name)};
-    if (!image->file_name || !*image->file_name) return "no image, the name of its file";
+    *image = (vg_collected_image){.file_name = name};
+    if (!*name) return "no image, the name of its file";
     image->image_id = id_of_name(image->file_name);
     if (!vg_json_maybe_int(line, "image_id", &image->image_id) ||
         !vg_json_maybe_int(line, "coco_id", &image->coco_id) ||
@@ -141,8 +142,10 @@ static vg_status line_read(jsonl *j, const json_t *line, const char *place)
 {
     const json_t *phrases = json_object_get(line, "phrases"), *split = json_object_get(line, "split");
     const char *split_name = json_is_string(split) ? json_string_value(split) : j->split;
+    const json_t *name = json_object_get(line, "image");
     vg_collected_image image;
-    const char *fault = json_is_object(line) ? image_read(line, &image) : "not a JSON object";
+    VG_TRY(vg_name_plain(json_is_string(name) ? json_string_value(name) : "", json_string_length(name), &j->name));
+    const char *fault = json_is_object(line) ? image_read(line, j->name.data, &image) : "not a JSON object";
     if (!fault && phrases && !json_is_array(phrases)) fault = "phrases is no list";
     if (!fault && split && !json_is_string(split)) fault = "its split is no string";
     if (fault)
@@ -291,6 +294,7 @@ static vg_status jsonl_open(const vg_import_source *source, vg_import_log *log, 
     const vg_status st = jsonl_fill(&j, source);
     vg_file_list_release(&j.files);
     free(j.split);
+    free(j.name.data);
     free(j.boxes);
     return vg_collector_hand_over(j.collector, st, state);
 }

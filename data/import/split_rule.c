@@ -1,6 +1,7 @@
 #include "data/import/split_rule_impl.h"
 
 #include "data/import/file_window_impl.h"
+#include "data/import/image_files_impl.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct vg_split_rule {
     int n_splits;
     listed *list; /* by hash */
     size_t n_list, list_capacity;
+    vg_text name; /* of the line at hand */
     uint64_t seed;
 };
 
@@ -85,7 +87,9 @@ static vg_status line_read(vg_split_rule *rule, const char *path, int64_t number
     const int row = split_row(rule, line + split, n - split);
     VG_CHECK(row >= 0, VG_E_DATA, "%s: line %lld: more than %d splits", path, (long long)number, VG_IMPORT_MAX_SPLITS);
     VG_TRY(vg_grow(&rule->list, &rule->list_capacity, rule->n_list + 1, sizeof *rule->list));
-    rule->list[rule->n_list++] = (listed){.image = XXH3_64bits(line, image), .line = number, .split = row};
+    VG_TRY(vg_name_plain(line, image, &rule->name));
+    rule->list[rule->n_list++] =
+        (listed){.image = XXH3_64bits(rule->name.data, rule->name.length), .line = number, .split = row};
     return VG_OK;
 }
 
@@ -138,6 +142,7 @@ void vg_split_rule_free(vg_split_rule *rule)
 {
     if (!rule) return;
     free(rule->list);
+    free(rule->name.data);
     free(rule);
 }
 

@@ -259,6 +259,27 @@ static void a_list_or_shares_make_splits(void **state)
     }
 }
 
+/* Else a picture would be two, of which shares may put one into train and the other into val. */
+static void a_picture_is_one_however_its_name_is_spelled(void **state)
+{
+    char out[512], list[512];
+    vg_import_report report;
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"./one.jpg\", \"phrase\": \"a\", \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \"one.jpg\", \"phrase\": \"b\", \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \".//././one.jpg\", \"phrase\": \"c\", \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \"two.jpg\", \"phrase\": \"a\", \"box\": [1, 2, 3, 4]}\n");
+    snprintf(out, sizeof out, "%s/out", (const char *)*state);
+    snprintf(list, sizeof list, "%s/list.txt", (const char *)*state);
+    write_file(*state, "list.txt", "./two.jpg val\n");
+    const vg_import_options options = {.strict = true, .images = PICTURES, .splits = list};
+    MUST(vg_import("jsonl", *state, out, &options, &report));
+    assert_split(&report, "train", 1, 3, 3);
+    assert_split(&report, "val", 1, 1, 1);
+    assert_int_equal(report.unmet_lines, 0);
+    vg_import_report_release(&report);
+}
+
 static void white_space_in_a_phrase_is_one_space(void **state)
 {
     const vg_import_options options = {.strict = true, .images = PICTURES};
@@ -319,6 +340,7 @@ int main(void)
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),
         IN_SCRATCH(files_of_a_folder_are_splits),
         IN_SCRATCH(a_list_or_shares_make_splits),
+        IN_SCRATCH(a_picture_is_one_however_its_name_is_spelled),
         IN_SCRATCH(white_space_in_a_phrase_is_one_space),
         IN_SCRATCH(images_may_be_absent_where_that_is_allowed),
     };
