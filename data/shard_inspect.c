@@ -1,6 +1,7 @@
 #include "data/shard_inspect_impl.h"
 #include "data/shard_tools.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,11 +136,15 @@ static vg_status summary_add(vg_shard_statistics *s, const vg_shard *shard)
     return VG_OK;
 }
 
+/* Texts are the data set's: what they could tell a terminal to do is not for it. */
 static vg_status first_sentence_add(vg_shard_statistics *s, const vg_shard_tables *t, const vg_shard_sentence *sentence)
 {
+    const size_t begin = s->first.length;
     VG_TRY(vg_text_add(&s->first, "  image %lld, ref %lld, sentence %lld (%s): \"%s\"",
                        (long long)t->images[sentence->image].image_id, (long long)sentence->ref_id,
                        (long long)sentence->sentence_id, t->splits[sentence->split], t->text + sentence->text_offset));
+    for (size_t i = begin; i < s->first.length; i++)
+        if (iscntrl((unsigned char)s->first.data[i])) s->first.data[i] = '?';
     for (int b = 0; b < sentence->n_boxes; b++) {
         const float *box = t->boxes[sentence->first_box + b];
         VG_TRY(

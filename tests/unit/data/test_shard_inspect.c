@@ -115,6 +115,21 @@ static void absent_images_are_counted(void **state)
     free(json.data);
 }
 
+static void a_phrase_tells_a_terminal_nothing(void **state)
+{
+    const char *path = path_in(*state, "a.h5");
+    static const vg_new_sentence sentence = {70, 700, "caf\u00e9 \033[31m red", 15, "train", "", small_boxes[0], 1};
+    const vg_new_image image = small_image(7, 40, 30, NULL, 0, &sentence, 1);
+    vg_shard_writer *w = NULL;
+    vg_text text = {0};
+    MUST(vg_shard_writer_open(path, "test", "", &w));
+    MUST(vg_shard_writer_add(w, &image));
+    MUST(vg_shard_writer_close(w, 0));
+    MUST(vg_shard_inspect(&path, 1, NULL, false, &text));
+    assert_non_null(strstr(text.data, "(train): \"caf\u00e9 ?[31m red\""));
+    free(text.data);
+}
+
 static void a_sample_is_drawn(void **state)
 {
     const char *folder = two_shards(*state);
@@ -139,6 +154,7 @@ int main(void)
         cmocka_unit_test(quantiles_are_values_by_rank),
         IN_SCRATCH(an_absent_split_is_named),
         IN_SCRATCH(absent_images_are_counted),
+        IN_SCRATCH(a_phrase_tells_a_terminal_nothing),
         IN_SCRATCH(a_sample_is_drawn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
