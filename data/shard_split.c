@@ -211,6 +211,13 @@ static vg_status split_fill(vg_split *split, int n_paths, vg_leaked leaked)
     return vg_leaks_name(&split->leaks);
 }
 
+static vg_status without_read(const vg_split_opening *opening, vg_record_list *out)
+{
+    if (!opening->without || !*opening->without) return VG_OK;
+    const vg_status st = vg_record_list_read(opening->without, out);
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "the list of records to leave out");
+}
+
 vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *name, const vg_split_opening *opening,
                            vg_split **out)
 {
@@ -218,7 +225,7 @@ vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *na
     vg_split *split = vg_new0(sizeof *split);
     if (split) split->name = vg_copy_string(name);
     vg_status st = split && split->name ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for split '%s'", name);
-    if (st == VG_OK && opening->without && *opening->without) st = vg_record_list_read(opening->without, &without);
+    if (st == VG_OK) st = without_read(opening, &without);
     if (st == VG_OK) st = shards_open(split, paths, n_paths, &without);
     if (st == VG_OK) st = leaks_gather(split, opening, &without);
     if (st == VG_OK) st = split_fill(split, n_paths, opening->leaked);

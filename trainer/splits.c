@@ -15,7 +15,7 @@ vg_status vg_open_train_split(const vg_options *o, vg_split **out)
                                       .against = (const char *const *)o->data_shards.items,
                                       .n_against = o->data_shards.n};
     const vg_status st = vg_split_open_as(paths, n, o->data_train_split, &opening, out);
-    return st == VG_OK ? VG_OK : vg_fail_at(st, "data.train_split");
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "data.train_split of %s", o->data_sets.n ? "data.sets" : "data.shards");
 }
 
 static vg_status open_whole(const vg_options *o, vg_split **out)
@@ -35,7 +35,7 @@ vg_status vg_open_eval_split(const vg_options *o, vg_split **out)
     const vg_status st = open_whole(o, out);
     if (st == VG_OK) return VG_OK;
     const bool listed = st == VG_E_DATA && *o->data_without; /* perhaps what is at fault is in the list */
-    return vg_fail_at(st, "data.eval_split%s",
+    return vg_fail_at(st, "data.eval_split of data.shards%s",
                       listed ? ", which data.without does not serve (`vlgtr shard filter --without` does)" : "");
 }
 

@@ -162,6 +162,9 @@ def shards(bench):
     pathlib.Path(bench.path("junk", shard.name)).write_bytes(os.urandom(4096))
     expect("no HDF5", bench.run("shard", "verify", "junk"), DATA, shard.name)
     expect("unknown split", bench.run("train", "run.yaml", "--set", "data.train_split=trian"), DATA, "data.train_split", "did you mean 'train'?")
+    expect("no shards there", bench.run("train", "run.yaml", "--set", "data.shards=gone"), DATA, "data.eval_split of data.shards: gone: No such file")
+    expect("no set there", bench.run("train", "run.yaml", "--set", "data.sets=a=gone"), DATA, "data.train_split of data.sets: gone: No such file")
+    expect("no list to leave out", bench.run("train", "run.yaml", "--set", "data.without=gone"), DATA, "the list of records to leave out: gone: No such file")
     expect("no split to evaluate on", bench.run("train", "run.yaml", "--set", "data.eval_split=held"), DATA, "data.eval_split", "--shares held=0.1", "--to held")
 
 
