@@ -39,7 +39,11 @@ static vg_status store_path(const vg_feature_source *s, const vg_feature_job *jo
         VG_TRY(vg_text_add(path, "%s/", o->features_folder));
     else
         VG_TRY(vg_text_add(path, "%s/features/", o->run_folder));
-    return vg_text_add(path, "%ss-%s%s.h5", job->what, vg_split_name(s->split), job->kind);
+    const size_t name = path->length;
+    VG_TRY(vg_text_add(path, "%ss-%s%s.h5", job->what, vg_split_name(s->split), job->kind));
+    for (char *c = path->data + name; *c; c++) /* a split is called what its shards say, and leads into no folder */
+        if (*c == '/') *c = '_';
+    return VG_OK;
 }
 
 /* The sentence of a store that cannot be had: without one the step computes, with the same bits; but not those of bf16.

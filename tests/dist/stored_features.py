@@ -43,6 +43,15 @@ def flip(path, at):
         f.write(bytes([byte ^ 1]))
 
 
+def elsewhere(bench):
+    """The name of a split, which comes with its shards, leads out of no folder."""
+    bench.must("shard", "split", "odd", "shards", "--to", "../../odd", "--share", "0.5")
+    train(bench, "odd-run", **STORED, **{"data.shards": bench.path("odd"), "data.train_split": "../../odd"})
+    kept = sorted(p.name for p in pathlib.Path(bench.path("odd-run", "features")).iterdir())
+    check("a split whose name leads elsewhere has its stores in the folder",
+          kept == ["images-.._.._odd.h5", "phrases-.._.._odd-swapped.h5", "phrases-.._.._odd.h5", "phrases-val.h5"], kept)
+
+
 def harm(bench, want):
     """Damaged, torn and foreign stores are found out, and named."""
     store = pathlib.Path(bench.path("r1", "features", "images-train.h5"))
@@ -195,6 +204,7 @@ def main(vlgtr, *more):
         one_rank_ends_it(bench, "one rank is asked to stop", lambda pid: os.kill(pid, signal.SIGUSR1), 75, "stopped on request")
         one_rank_ends_it(bench, "the disk of one rank is full", full_disk, 78, "bf16 needs the store")
         views(bench, want)
+        elsewhere(bench)
         harm(bench, want)
         rounded(bench, want)
         kill(bench, kills)
