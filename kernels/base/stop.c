@@ -50,7 +50,7 @@ int vg_stop_signal(void)
 vg_status vg_stop_check(void)
 {
     const int signal_number = stop_signal;
-    return signal_number ? vg_fail(VG_E_STOPPED, "stopped on request (signal %d, %s); the same command goes on",
+    return signal_number ? vg_fail(VG_E_STOPPED, "stopped on request (signal %d, %s); give the same command again",
                                    signal_number, strsignal(signal_number))
                          : VG_OK;
 }
