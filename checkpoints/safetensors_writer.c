@@ -104,16 +104,10 @@ static vg_status header_text(vg_tensor_writer *w, vg_text *text)
 
 static vg_status write_bytes(vg_tensor_writer *w, const void *data, size_t bytes)
 {
-    const char *from = data;
     VG_CHECK(bytes <= w->bytes - w->done, VG_E_BUG, "%s: more data than its tensors hold", w->path);
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t n = write(w->fd, from + done, bytes - done);
-        if (n < 0 && errno == EINTR) continue;
-        VG_CHECK(n > 0, VG_E_STORAGE, "%s: %s after %llu of %llu bytes", w->path,
-                 n < 0 ? strerror(errno) : "no progress", (unsigned long long)(w->done + done),
-                 (unsigned long long)w->bytes);
-        done += (size_t)n;
-    }
+    const size_t done = vg_write_most(w->fd, data, bytes);
+    VG_CHECK(done == bytes, VG_E_STORAGE, "%s: %s after %llu of %llu bytes", w->path, strerror(errno),
+             (unsigned long long)(w->done + done), (unsigned long long)w->bytes);
     XXH3_64bits_update(w->hash, data, bytes);
     w->done += bytes;
     return VG_OK;

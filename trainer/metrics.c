@@ -110,21 +110,16 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
     return VG_OK;
 }
 
-/* A whole line or nothing of it, whenever somebody reads and wherever the disk is full. */
+/* A whole line or nothing of it, whenever somebody reads and wherever the disk is full; errno says why nothing. No
+ * sentence: it would stand where the one that ends the run does. */
 static bool write_line(int file, const char *line, size_t n)
 {
     const off_t end = lseek(file, 0, SEEK_END);
-    for (size_t done = 0; done < n;) {
-        const ssize_t now = write(file, line + done, n - done);
-        if (now < 0) {
-            const int why = errno;
-            (void)!ftruncate(file, end);
-            errno = why;
-            return false;
-        }
-        done += (size_t)now;
-    }
-    return true;
+    if (vg_write_most(file, line, n) == n) return true;
+    const int why = errno;
+    (void)!ftruncate(file, end);
+    errno = why;
+    return false;
 }
 
 /* A gap is told once. */

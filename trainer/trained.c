@@ -23,12 +23,12 @@ vg_status vg_trained_choose(vg_comm *comm, const char *path, char **out)
     snprintf(below, sizeof below, "%s/checkpoints", path);
     const bool is_run = stat(below, &info) == 0 || !vg_file_absent(errno);
     VG_TRY(vg_checkpoint_choose(comm, is_run ? below : path, out));
+    if (*out) return VG_OK;
     const bool absent = stat(path, &info) != 0;
-    VG_CHECK(*out, VG_E_USAGE,
-             "%s: there is no checkpoint%s%s; name a run that has saved one, or one itself, a folder that has "
-             "manifest.json",
-             path, absent ? ": " : "", absent ? strerror(errno) : "");
-    return VG_OK;
+    return vg_fail(VG_E_USAGE,
+                   "%s: there is no checkpoint%s%s; name a run that has saved one, or one itself, a folder that has "
+                   "manifest.json",
+                   path, absent ? ": " : "", absent ? strerror(errno) : "");
 }
 
 vg_status vg_trained_weights(const char *checkpoint, vg_params *params)

@@ -66,15 +66,23 @@ vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *
     return VG_OK;
 }
 
-vg_status vg_write_all(int fd, const char *path, const void *data, size_t size)
+size_t vg_write_most(int fd, const void *data, size_t size)
 {
     const char *from = data;
-    for (size_t done = 0; done < size;) {
+    size_t done = 0;
+    while (done < size) {
         const ssize_t n = write(fd, from + done, size - done);
         if (n < 0 && errno == EINTR) continue;
-        VG_CHECK(n >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+        if (n == 0) errno = EIO;
+        if (n <= 0) break;
         done += (size_t)n;
     }
+    return done;
+}
+
+vg_status vg_write_all(int fd, const char *path, const void *data, size_t size)
+{
+    VG_CHECK(vg_write_most(fd, data, size) == size, VG_E_STORAGE, "%s: %s", path, strerror(errno));
     return VG_OK;
 }
 

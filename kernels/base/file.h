@@ -32,6 +32,9 @@ bool vg_file_is_special(const char *path);
  * or a device (/dev/stdout) just gets the bytes. Errors: VG_E_STORAGE; the old file is then untouched. */
 vg_status vg_file_write_atomic(const char *path, const void *data, size_t size);
 
+/* Writes what an open file takes of it, all as a rule. Returns how many bytes; where they are fewer, errno says why. */
+size_t vg_write_most(int fd, const void *data, size_t size);
+
 /* Writes all of it to an open file, called `path` in the sentence. Errors: VG_E_STORAGE. */
 vg_status vg_write_all(int fd, const char *path, const void *data, size_t size);
 

@@ -1,4 +1,4 @@
-/* The innermost loop, for vectors with a fused multiply-add: MR x NR sums live in registers. */
+/* The innermost loop, for vectors of any width: MR x NR sums live in registers. */
 #ifndef VG_GEMM_TILE_IMPL_H
 #define VG_GEMM_TILE_IMPL_H
 

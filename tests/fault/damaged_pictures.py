@@ -162,7 +162,7 @@ def main(vlgtr, library):
         kinds_of_pictures(bench, bool(library))
         damaged_shard(bench)
         if library:
-            failing_reads(bench, os.path.abspath(library))
+            failing_reads(bench, library)
     return 1 if check.bad else 0
 
 
