@@ -175,7 +175,7 @@ static vg_status get_count(const json_t *object, const char *key, int64_t *out)
 static vg_status get_file(const json_t *row, int i, int n_pieces, vg_checkpoint_file *file)
 {
     char expected[VG_NAME_BYTES] = VG_WEIGHTS_NAME;
-    int64_t bytes;
+    int64_t bytes = 0;
     if (i > 0) vg_piece_name(i - 1, n_pieces, expected);
     VG_TRY(get_text(row, "name", &file->name));
     VG_CHECK(strcmp(file->name, expected) == 0, VG_E_STORAGE, "file %d is called %.64s and not %s", i, file->name,
@@ -223,7 +223,7 @@ static vg_status check_self(const json_t *root)
     char hash[DIGITS];
     const char *format = json_string_value(json_object_get(root, "format"));
     VG_CHECK(format && strcmp(format, FORMAT_NAME) == 0, VG_E_STORAGE, "not the manifest of a checkpoint");
-    int64_t version;
+    int64_t version = 0;
     VG_TRY(get_count(root, "format_version", &version));
     VG_CHECK(version <= FORMAT_VERSION, VG_E_STORAGE, "format %lld is newer than this build reads (%d); update vlgtr",
              (long long)version, FORMAT_VERSION);
@@ -238,7 +238,7 @@ static vg_status info_fill(vg_checkpoint_info *info, const json_t *root)
 {
     VG_TRY(check_self(root));
     for (int i = 0; i < N_INTEGERS; i++) {
-        int64_t value;
+        int64_t value = 0;
         VG_TRY(get_count(root, integers[i].key, &value));
         memcpy((char *)info + integers[i].in_info, &value, sizeof value);
     }

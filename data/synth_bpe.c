@@ -87,8 +87,11 @@ static void pair_merge(bpe *t, const int pair[2])
     const int piece = t->n_pieces++;
     assert(piece + N_SPECIAL + 1 < MAX_PIECES);
     memcpy(t->merges[piece - BYTES], pair, sizeof t->merges[0]);
-    assert(strlen(t->pieces[pair[0]]) + strlen(t->pieces[pair[1]]) < MAX_PIECE_BYTES);
-    strcat(strcat(t->pieces[piece], t->pieces[pair[0]]), t->pieces[pair[1]]);
+    const char *const left = t->pieces[pair[0]], *const right = t->pieces[pair[1]];
+    const size_t n = strlen(left), more = strlen(right);
+    assert(n + more < MAX_PIECE_BYTES);
+    memcpy(t->pieces[piece], left, n);
+    memcpy(t->pieces[piece] + n, right, more + 1);
     for (int w = 0; w < t->n_words; w++) word_merge(&t->words[w], pair, piece);
 }
 
