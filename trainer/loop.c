@@ -178,17 +178,22 @@ static vg_status write_trace(vg_run *r)
     return VG_OK;
 }
 
+static vg_status train_step(vg_run *r)
+{
+    const vg_status st = vg_run_step(r);
+    if (st == VG_E_STOPPED) return stop_here(r);
+    VG_TRY(st);
+    VG_TRY(after_step(r));
+    return vg_trace_full(&r->trace, r->step - r->start_step) ? write_trace(r) : VG_OK;
+}
+
+/* Where a run ends on all ranks alike, the save that goes on behind the steps comes to its end, too. */
 static vg_status train_stage(vg_run *r)
 {
-    while (r->stage_step < r->stage->stage->steps) {
-        vg_status st = vg_run_step(r);
-        if (st == VG_E_NUMERICS) VG_KEEP(st, vg_run_finish_save(r)); /* all ranks are here: what was begun is kept */
-        if (st == VG_E_STOPPED) return stop_here(r);
-        VG_TRY(st);
-        VG_TRY(after_step(r));
-        if (vg_trace_full(&r->trace, r->step - r->start_step)) VG_TRY(write_trace(r));
-    }
-    return VG_OK;
+    vg_status st = VG_OK;
+    while (st == VG_OK && r->stage_step < r->stage->stage->steps) st = train_step(r);
+    if (st != VG_OK && !vg_comm_broken(r->comm)) VG_KEEP(st, vg_run_finish_save(r));
+    return st;
 }
 
 /* ---- the schedule ---- */

@@ -133,6 +133,8 @@ def too_many(bench):
                                                           "run.checkpoint_every": 1, "run.eval_every": 0}), ranks=ranks)
         told = re.search(r"step (\d+): (\d+) samples cannot be read in \d+ epochs? of (\d+), more than data.max_bad", done.stderr)
         check(f"above data.max_bad {share:.3g} the run ends, {ranks} ranks", done.returncode == DATA and told, done.stderr[-400:])
+        saved = sorted(p.parent.name for p in pathlib.Path(bench.path(folder, "checkpoints")).glob("step-*/manifest.json"))
+        check("what was being saved is", told and saved[-1:] == [f"step-{int(told[1]):08}"], saved)
         return told and [int(n) for n in told.groups()]
 
     step, bad, epoch = ending("none", 1, 0)
