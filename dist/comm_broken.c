@@ -132,11 +132,11 @@ vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
     char latest[600];
     const bool known = vg_health_latest(comm, latest, sizeof latest); /* before the others give up, too */
     vg_comm_break(comm, -1);
-    return vg_fail(
-        VG_E_COMM,
-        "no answer from %s for %g s (train.deadline); see the other ranks' logs, then start again: a run goes "
-        "on from its last checkpoint",
-        known ? latest : whose, deadline_s);
+    return vg_fail(VG_E_COMM,
+                   "no answer from %s for %g s, longer than train.deadline allows; see the other ranks' logs, then "
+                   "start again: a run goes "
+                   "on from its last checkpoint",
+                   known ? latest : whose, deadline_s);
 }
 
 vg_status vg_comm_leave(vg_comm *comm, vg_status status)

@@ -234,13 +234,19 @@ static bool is_asked_to_stop(const vg_run *r)
     return vg_stop_signal() && !stages_ahead(r);
 }
 
+/* Whoever leaves the rest of a step out is early: others, who were not asked, may have all of it before them. */
+static double dropped_deadline_s(const vg_options *o)
+{
+    return o->watch_compute > 0 ? o->train_deadline + o->watch_compute : 0;
+}
+
 static vg_status run_or_leave_out(vg_run *r, int i)
 {
     double *sums = r->leaf_sums + (size_t)i * N_SUMS;
     vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
     if (!next && injected(r, VG_FAULT_ask)) raise(SIGUSR1);
     if (!is_asked_to_stop(r)) return run_leaf(r, r->taken[i], next, sums);
-    vg_comm_set_deadline(r->comm, 0); /* others, who were not asked, may have the whole step before them */
+    vg_comm_set_deadline(r->comm, dropped_deadline_s(r->o));
     sums[SUM_LEFT_OUT] = 1;
     return leave_out(r);
 }

@@ -60,6 +60,29 @@ def ended(bench, what, seen, pattern):
     check("  no process is left", not bench.processes())
 
 
+def dropped(bench):
+    """A rank that stands still in a step which another one was asked to drop: nobody waits for it longer than it may compute."""
+    limits = {"train.deadline": 1, "watch.compute": 2, "watch.silence": 0}
+    process = subprocess.Popen(bench.command(2, "train", "run.yaml", *bench.sets({**STEPS, "run.folder": "dropped", **limits}),
+                                             "--inject", "ask@0,14", "--inject", "lag@1,1"), cwd=bench.folder,
+                               env=bench.environment(2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if "'ask' is injected" in line:
+            break
+    time.sleep(0.03)  # into the tenth of a second that rank 1 is late with what it sends
+    os.kill(bench.processes()[1], signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        said = process.communicate(timeout=30)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate()[1]
+    bench.kill_left()
+    took = time.monotonic() - began
+    check("a rank is stopped in a step that is dropped", process.returncode == COMMUNICATION and took < 20 and
+          re.search(r"no answer from (the other ranks|rank 1 on \S+, last seen .*) for [13] s", said), f"{process.returncode} after {took:.1f} s: {said[-400:]}")
+
+
 def taken_over(bench, want):
     """A start that stood still while a later one went on, as on a host that was cut off for a while: it writes nothing."""
     options = bench.sets({**STEPS, "run.folder": "zombie", "watch.silence": 0})
@@ -95,6 +118,7 @@ def main(vlgtr):
         limits = {f"watch_{phase}": SILENCE for phase in ("silence", "data", "compute", "exchange", "save")}
         code, _, said = disturb(bench, "suspended", 2, suspend(SILENCE + 3), **limits)
         check("a job that was suspended goes on", code == 0 and bench.hashes("suspended") == want, f"{code}: {said[-300:] if code else ''}")
+        dropped(bench)
         taken_over(bench, want)
     return 1 if check.bad else 0
 
