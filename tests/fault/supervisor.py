@@ -43,13 +43,27 @@ def supervise(folder, when, number, **settings):
     return code, time.monotonic() - began, len(starts.read_text().splitlines())
 
 
+def piped(folder, **settings):
+    """Starts the supervisor with somebody who reads what it says; exit code, what it says, seconds until it has said all."""
+    began = time.monotonic()
+    done = subprocess.run([ROOT / "jobs/mpirun/train", folder / "hosts", "run.yaml"], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "VLGTR_REMOTE": str(folder / "on"), **settings})
+    return done.returncode, done.stderr, time.monotonic() - began
+
+
 def list_of_hosts(folder):
     """What mpirun reads in a list of hosts, and what editors make of one: comments, other words, no end of the last line."""
     (folder / "hosts").write_text("# of the left rack\nhere slots=2 max_slots=9 # two sockets\r\n\nthere\nyonder slots=4")
-    done = subprocess.run([ROOT / "jobs/mpirun/train", folder / "hosts", "run.yaml"], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "VLGTR_REMOTE": str(folder / "on"),
-                               "VLGTR_MAX_RESTARTS": "0"})
-    check("every host of a list is asked, with its own ranks", "7 ranks on here:2,there:1,yonder:4\n" in done.stderr, done.stderr)
+    _, said, took = piped(folder, VLGTR_MAX_RESTARTS="0", VLGTR_PROBE="20")
+    check("every host of a list is asked, with its own ranks", "7 ranks on here:2,there:1,yonder:4\n" in said, said)
+    check("who reads along is not kept waiting", took < 10, f"{took:.1f} s")
+
+
+def no_program(folder):
+    """As where VLGTR names nothing: it does not come to be there by starting again."""
+    program(folder / "mpirun", f"echo start >>{folder}/starts; exit 127")
+    code, said, _ = piped(folder, VLGTR_PAUSE="0", VLGTR_MAX_RESTARTS="3")
+    check("a program that is not there ends it", code == 127 and "set VLGTR" in said, f"{code}: {said}")
 
 
 def main():
@@ -65,6 +79,7 @@ def main():
             check(f"{number.name} {where}", code == STOPPED and took < 5 and starts == 1, f"{code} after {took:.1f} s, {starts} starts")
         code, _, starts = supervise(folder, "allows no more", 0, VLGTR_PAUSE="0", VLGTR_MAX_RESTARTS="1")
         check("a run that always loses a host", code == COMMUNICATION and starts == 2, f"{code}, {starts} starts")
+        no_program(folder)
     return 1 if check.bad else 0
 
 
