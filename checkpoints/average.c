@@ -118,10 +118,7 @@ vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out
 {
     sources s = {.paths = paths, .n = n, .weights = vg_new0_array((size_t)n, sizeof *s.weights)};
     vg_status st = s.weights ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for %d checkpoints", n);
-    for (int k = 0; k < n && st == VG_OK; k++) {
-        st = vg_checkpoint_verify(paths[k]);
-        if (st == VG_OK) st = vg_checkpoint_open_weights(paths[k], &s.weights[k]);
-    }
+    for (int k = 0; k < n && st == VG_OK; k++) st = vg_checkpoint_open_sound_weights(paths[k], &s.weights[k]);
     if (st == VG_OK) st = check_alike(&s);
     if (st == VG_OK && mkdir(out, 0755) != 0)
         st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));

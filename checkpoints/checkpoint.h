@@ -172,13 +172,13 @@ vg_status vg_checkpoint_list(const char *folder, char ***paths, int *n);
 void vg_checkpoint_list_free(char **paths, int n);
 
 /* Local. Writes weights as one safetensors file. prefix "vision." or "text." keeps the parameters of one tower and
- * strips it (names as timm and transformers have them); NULL or "" keeps all. Errors: VG_E_STORAGE, VG_E_USAGE (no
- * such checkpoint; no parameter has that prefix; out is a pipe or a device). */
+ * strips it (names as timm and transformers have them); NULL or "" keeps all. What does not verify is not exported.
+ * Errors: VG_E_STORAGE, VG_E_USAGE (no such checkpoint; no parameter has that prefix; out is a pipe or a device). */
 vg_status vg_checkpoint_export(const char *path, const char *prefix, const char *out);
 
 /* Local. Makes the folder `out` a checkpoint with the mean of n checkpoints' weights and nothing to train on with: one
- * to answer with, or to export. Each is verified first. Errors: VG_E_USAGE (one is not there, parameters differ),
- * VG_E_STORAGE (one does not verify, out is there already), VG_E_NOMEM. */
+ * to answer with, or to export. Their weights are verified first. Errors: VG_E_USAGE (one is not there, parameters
+ * differ), VG_E_STORAGE (one does not verify, out is there already), VG_E_NOMEM. */
 vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out);
 
 /* A parameter that is not the same in two checkpoints. Borrowed for the call. */
@@ -191,8 +191,8 @@ typedef struct vg_checkpoint_difference {
 
 typedef void vg_checkpoint_tell_fn(void *context, const vg_checkpoint_difference *difference);
 
-/* Local. Tells each parameter whose values differ; *differ: how many. Errors: VG_E_USAGE (there is no
- * checkpoint), VG_E_STORAGE, VG_E_NOMEM. */
+/* Local. Tells each parameter whose values differ; *differ: how many. Errors: VG_E_USAGE (there is no checkpoint),
+ * VG_E_STORAGE (one does not verify), VG_E_NOMEM. */
 vg_status vg_checkpoint_diff(const char *a, const char *b, vg_checkpoint_tell_fn *tell, void *context, int64_t *differ);
 
 #endif

@@ -39,6 +39,9 @@ vg_status vg_manifest_parse(const char *file, const char *text, size_t size, vg_
 /* The weights of a checkpoint as tensors. Errors: VG_E_STORAGE. */
 vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **out);
 
+/* The same, for whoever was not told that they verify: they are compared with the manifest first. */
+vg_status vg_checkpoint_open_sound_weights(const char *path, vg_tensors **out);
+
 /* Each writes one file of a checkpoint. For the moments, moment1, moment2 and average of params hold the slice of the
  * rank alone, from its first float on. */
 vg_status vg_weights_write(const char *file, const vg_params *params, vg_file_sum *sum);
@@ -52,6 +55,9 @@ enum { VG_MOMENT_BUFFERS = 3 }; /* moment1, moment2, average */
 vg_status vg_moments_read(const char *file, vg_params *params, int64_t *covered);
 
 /* ---- folder.c ---- */
+
+/* Reads the weights alone and compares. Errors: as vg_checkpoint_verify. */
+vg_status vg_checkpoint_verify_weights(const char *path);
 
 /* Reads a file and compares. Errors: VG_E_STORAGE. */
 vg_status vg_file_verify(const char *file, const vg_file_sum *sum);

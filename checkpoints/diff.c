@@ -69,8 +69,8 @@ static vg_status compare(pair *p)
 vg_status vg_checkpoint_diff(const char *a, const char *b, vg_checkpoint_tell_fn *told, void *context, int64_t *differ)
 {
     pair p = {.tell = told, .context = context};
-    vg_status st = vg_checkpoint_open_weights(a, &p.a);
-    if (st == VG_OK) st = vg_checkpoint_open_weights(b, &p.b);
+    vg_status st = vg_checkpoint_open_sound_weights(a, &p.a);
+    if (st == VG_OK) st = vg_checkpoint_open_sound_weights(b, &p.b);
     if (st == VG_OK) st = compare(&p);
     vg_tensors_close(p.a);
     vg_tensors_close(p.b);

@@ -73,6 +73,12 @@ vg_status vg_checkpoint_open_weights(const char *path, vg_tensors **t)
     return st == VG_E_DATA ? VG_E_STORAGE : st;
 }
 
+vg_status vg_checkpoint_open_sound_weights(const char *path, vg_tensors **t)
+{
+    VG_TRY(vg_checkpoint_verify_weights(path));
+    return vg_checkpoint_open_weights(path, t);
+}
+
 vg_status vg_checkpoint_load_weights(const char *path, vg_params *params)
 {
     vg_tensors *t = NULL;
@@ -127,7 +133,7 @@ vg_status vg_checkpoint_export(const char *path, const char *prefix, const char 
     vg_text part = {0};
     VG_CHECK(!vg_file_is_special(out), VG_E_USAGE, "%s: a pipe or a device; name a file", out);
     vg_status st = vg_text_add(&part, "%s.partial", out);
-    if (st == VG_OK) st = vg_checkpoint_open_weights(path, &t);
+    if (st == VG_OK) st = vg_checkpoint_open_sound_weights(path, &t);
     if (st == VG_OK) st = vg_tensor_writer_new(&w);
     if (st == VG_OK) st = copy_tensors(t, path, prefix ? prefix : "", w, part.data);
     if (st == VG_OK && (st = vg_file_rename(part.data, out)) != VG_OK) remove(part.data);

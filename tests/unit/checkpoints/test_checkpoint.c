@@ -468,6 +468,19 @@ static void an_export_strips_the_tower(void **state)
     vg_tensors_close(t);
 }
 
+static void damaged_weights_are_neither_exported_nor_compared(void **state)
+{
+    fixture *f = *state;
+    int64_t differ = 0;
+    const char *path = "runs/step-00000010";
+    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
+    flip_bit("runs/step-00000010/weights.safetensors", -5);
+    assert_int_equal(vg_checkpoint_export(path, NULL, "all.safetensors"), VG_E_STORAGE);
+    says("weights.safetensors: its bytes have the hash");
+    assert_int_not_equal(access("all.safetensors", F_OK), 0);
+    assert_int_equal(vg_checkpoint_diff(path, path, NULL, NULL, &differ), VG_E_STORAGE);
+}
+
 static void nothing_takes_the_place_of_a_device(void **state)
 {
     fixture *f = *state;
@@ -689,6 +702,7 @@ int main(void)
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
         IN_FOLDER(an_export_strips_the_tower),
+        IN_FOLDER(damaged_weights_are_neither_exported_nor_compared),
         IN_FOLDER(nothing_takes_the_place_of_a_device),
         IN_FOLDER(steps_that_follow_do_not_change_what_is_being_written),
         IN_FOLDER(a_disk_that_fills_up_behind_the_training_is_told_at_the_end),
