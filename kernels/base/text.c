@@ -54,26 +54,32 @@ vg_status vg_text_add(vg_text *text, const char *format, ...)
     return st;
 }
 
+static bool same_letter(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 int vg_edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63 };
     const size_t n = strlen(a), m = strlen(b);
     if (n > LONGEST || m > LONGEST) return INT_MAX;
-    int row[LONGEST + 1];
-    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
-    for (size_t i = 1; i <= n; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i;
+    int of[LONGEST + 1][LONGEST + 1]; /* the first i letters of a, the first j of b */
+    for (size_t i = 0; i <= n; i++) of[i][0] = (int)i;
+    for (size_t j = 0; j <= m; j++) of[0][j] = (int)j;
+    for (size_t i = 1; i <= n; i++)
         for (size_t j = 1; j <= m; j++) {
-            const int same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-            int best = diagonal + !same;
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
+            const int replaced = of[i - 1][j - 1] + !same_letter(a[i - 1], b[j - 1]);
+            of[i][j] = smaller(replaced, 1 + smaller(of[i - 1][j], of[i][j - 1]));
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
+                of[i][j] = smaller(of[i][j], of[i - 2][j - 2] + 1);
         }
-    }
-    return row[m];
+    return of[n][m];
 }
 
 const char *vg_nearest_word(const char *word, const char *const *words, size_t n)
@@ -87,8 +93,8 @@ const char *vg_nearest_word(const char *word, const char *const *words, size_t n
             nearest = words[i];
         }
     }
-    const int allowed = 1 + (int)strlen(word) / 3;
-    return least <= allowed ? nearest : NULL;
+    const int allowed = (int)strlen(word) / 3;
+    return least <= (allowed ? allowed : 1) ? nearest : NULL;
 }
 
 const char *vg_size_text(double bytes, char text[VG_SIZE_TEXT_BYTES])

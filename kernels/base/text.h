@@ -26,10 +26,12 @@ enum { VG_SIZE_TEXT_BYTES = 32 };
 /* Fills and returns `text`: "812 bytes", "4.2 kB", "13.0 MB", "1.234 GB"; powers of 1000. */
 const char *vg_size_text(double bytes, char text[VG_SIZE_TEXT_BYTES]);
 
-/* Single-character edits (insert, delete, replace) from a to b, case ignored. Words over 63 bytes count as unlike. */
+/* Single-character edits (insert, delete, replace, exchange with the next: optimal string alignment) from a to b,
+ * case ignored. Words over 63 bytes count as unlike. */
 int vg_edit_distance(const char *a, const char *b);
 
-/* The nearest of n words by vg_edit_distance, NULL when even the nearest is more than a third of the word away. */
+/* The nearest of n words by vg_edit_distance, NULL when even the nearest takes more edits than a third of the word's
+ * letters, or more than one. */
 const char *vg_nearest_word(const char *word, const char *const *words, size_t n);
 
 /* A heap copy, NULL when there is no memory. */

@@ -16,9 +16,10 @@ static const vg_argument *find_argument(const vg_argument *table, int n, const c
 static vg_status unknown_argument(const vg_argument *table, int n, const char *word)
 {
     enum { MOST = 32 };
-    const char *names[MOST];
-    for (int i = 0; i < n && i < MOST; i++) names[i] = table[i].name;
-    const char *nearest = vg_nearest_word(word, names, (size_t)(n < MOST ? n : MOST));
+    const char *names[MOST] = {"--help"};
+    int known = 1;
+    for (int i = 0; i < n && known < MOST; i++) names[known++] = table[i].name;
+    const char *nearest = vg_nearest_word(word, names, (size_t)known);
     VG_CHECK(!nearest, VG_E_USAGE, "unknown argument '%s'; did you mean '%s'?", word, nearest);
     return vg_fail(VG_E_USAGE, "unknown argument '%s'; --help shows the usage", word);
 }

@@ -51,9 +51,14 @@ static void what_fails_while_cleaning_up_does_not_hide_why(void **state)
 static void a_mistyped_word_finds_its_neighbour(void **state)
 {
     (void)state;
-    const char *words[] = {"micro_batch", "global_batch", "seed"};
-    assert_string_equal(vg_nearest_word("micro_bacth", words, 3), "micro_batch");
-    assert_null(vg_nearest_word("zzzzzz", words, 3));
+    const char *words[] = {"micro_batch", "global_batch", "--seed", "--help"};
+    assert_string_equal(vg_nearest_word("micro_bacth", words, 4), "micro_batch");
+    assert_string_equal(vg_nearest_word("Micro_batches", words, 4), "micro_batch");
+    assert_string_equal(vg_nearest_word("--hlep", words, 4), "--help");
+    assert_null(vg_nearest_word("--hlep", words, 3));
+    assert_null(vg_nearest_word("zzzzzz", words, 4));
+    assert_int_equal(vg_edit_distance("clip_nrom", "clip_norm"), 1);
+    assert_int_equal(vg_edit_distance("ab", ""), 2);
 }
 
 static void words_are_parted_by_one_space(void **state)
