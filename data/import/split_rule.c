@@ -45,6 +45,7 @@ static int split_row(vg_split_rule *rule, const char *name, size_t n)
 
 static vg_status shares_read(vg_split_rule *rule, const char *shares)
 {
+    bool named[VG_IMPORT_MAX_SPLITS] = {false};
     double sum = 0;
     for (const char *at = shares; at && *at;) {
         const size_t n = strcspn(at, "=,");
@@ -55,6 +56,8 @@ static vg_status shares_read(vg_split_rule *rule, const char *shares)
         VG_CHECK(good, VG_E_USAGE, "--shares: '%s' is not like val=0.05,test=0.05", shares);
         const int row = split_row(rule, at, n);
         VG_CHECK(row >= 0, VG_E_USAGE, "--shares: more than %d splits", VG_IMPORT_MAX_SPLITS);
+        VG_CHECK(!named[row], VG_E_USAGE, "--shares: '%s' gives split '%s' two shares", shares, rule->splits[row]);
+        named[row] = true;
         rule->shares[row] = share;
         sum += share;
         at = *end ? end + 1 : end;

@@ -55,11 +55,22 @@ static void the_seed_decides_which(void **state)
     for (size_t i = 0; i < 3; i++) vg_split_rule_free(rule[i]);
 }
 
+static void a_split_has_one_share(void **state)
+{
+    (void)state;
+    const vg_import_source source = {.shares = "val=0.1,test=0.1,val=0.2"};
+    vg_split_rule *rule = NULL;
+    assert_int_equal(vg_split_rule_new(&source, &rule), VG_E_USAGE);
+    assert_non_null(strstr(vg_error_text(), "'val=0.1,test=0.1,val=0.2' gives split 'val' two shares"));
+    assert_share(count("train=0.9,val=0.1", 1, "val"), 0.1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shares_are_held),
         cmocka_unit_test(the_seed_decides_which),
+        cmocka_unit_test(a_split_has_one_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
