@@ -72,6 +72,16 @@ bool vg_record_list_has(const vg_record_list *list, uint64_t record)
     return list && list->n && bsearch(&record, list->records, list->n, sizeof record, by_value);
 }
 
+vg_status vg_record_list_check_met(const vg_record_list *list, int64_t n_met)
+{
+    VG_CHECK(
+        !list || list->n == 0 || n_met > 0, VG_E_DATA,
+        "none of the %zu listed records is in the shards: the list is of others, or of these before `repack`, which "
+        "makes new records; leave out first, or make the list again",
+        list->n);
+    return VG_OK;
+}
+
 /* ---- writing ---- */
 
 vg_status vg_record_line_add(vg_record_line *line, uint64_t record)

@@ -19,6 +19,8 @@ typedef struct vg_record_list {
 vg_status vg_record_list_read(const char *path, vg_record_list *out);
 void vg_record_list_release(vg_record_list *list);
 bool vg_record_list_has(const vg_record_list *list, uint64_t record); /* a NULL list has none */
+/* That shards had some of the records, n_met of them; NULL and an empty list name none. Errors: VG_E_DATA. */
+vg_status vg_record_list_check_met(const vg_record_list *list, int64_t n_met);
 
 /* A line to be written; zeroed, then filled. Strings are borrowed. */
 typedef struct vg_record_line {

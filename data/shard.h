@@ -50,8 +50,8 @@ typedef enum vg_leaked { VG_LEAKED_NOT_SOUGHT, VG_LEAKED_OUT, VG_LEAKED_KEPT } v
 
 /* Other ways to open. Zeroed: as vg_split_open. */
 typedef struct vg_split_opening {
-    const char *without; /* a list of records (data/record_list.h), which may be rows at fault, that are left out; "" or
-                            NULL: none */
+    const char *without; /* a list of records (data/record_list.h), which may be rows at fault, that are left out, of
+                            which some must be there; "" or NULL: none */
     vg_leaked leaked;
     const char *const *against; /* more shards with evaluation splits, beside those of the split itself */
     int n_against;
@@ -62,6 +62,7 @@ void vg_split_close(vg_split *split);
 
 int64_t vg_split_image_count(const vg_split *split);
 int64_t vg_split_left_out(const vg_split *split); /* records of the list that its shards had */
+int64_t vg_split_listed(const vg_split *split);   /* records of the list */
 
 /* The leaked images of a set by the set that evaluates on them. Borrowed from the split. */
 typedef struct vg_split_leak {

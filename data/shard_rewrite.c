@@ -279,6 +279,7 @@ static vg_status spec_check(const vg_shard_rewrite_spec *spec)
 
 static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_rewrite_report *report)
 {
+    VG_TRY(vg_record_list_check_met(spec->without, report->left_out));
     VG_CHECK(report->images > 0, VG_E_USAGE, "nothing is left%s%s%s", spec->where ? " where " : "",
              spec->where ? spec->where : "", spec->without ? " without the records of the list" : "");
     VG_CHECK(!spec->from || report->moved_sentences > 0, VG_E_USAGE,

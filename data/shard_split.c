@@ -28,6 +28,7 @@ struct vg_split {
     size_t *first_shard;  /* of each path that was named, and the end */
     int64_t *first_image; /* likewise */
     vg_leaks leaks;
+    int64_t n_listed; /* records to leave out */
     uint64_t hash;
 };
 
@@ -218,6 +219,13 @@ static vg_status without_read(const vg_split_opening *opening, vg_record_list *o
     return st == VG_OK ? VG_OK : vg_fail_at(st, "the list of records to leave out");
 }
 
+static vg_status without_check(vg_split *split, const vg_split_opening *opening, const vg_record_list *without)
+{
+    split->n_listed = (int64_t)without->n;
+    const vg_status st = vg_record_list_check_met(without, vg_split_left_out(split));
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", opening->without);
+}
+
 vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *name, const vg_split_opening *opening,
                            vg_split **out)
 {
@@ -227,6 +235,7 @@ vg_status vg_split_open_as(const char *const *paths, int n_paths, const char *na
     vg_status st = split && split->name ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for split '%s'", name);
     if (st == VG_OK) st = without_read(opening, &without);
     if (st == VG_OK) st = shards_open(split, paths, n_paths, &without);
+    if (st == VG_OK) st = without_check(split, opening, &without);
     if (st == VG_OK) st = leaks_gather(split, opening, &without);
     if (st == VG_OK) st = split_fill(split, n_paths, opening->leaked);
     vg_record_list_release(&without);
@@ -263,6 +272,11 @@ int64_t vg_split_left_out(const vg_split *split)
     int64_t n = 0;
     for (size_t i = 0; i < split->n_shards; i++) n += (int64_t)split->shards[i]->n_left_out;
     return n;
+}
+
+int64_t vg_split_listed(const vg_split *split)
+{
+    return split->n_listed;
 }
 
 int vg_split_leak_count(const vg_split *split)

@@ -29,8 +29,8 @@ void vg_run_tell_start(const vg_run *r, const char *checkpoint)
                    vg_compute_profile(&r->compute), (long long)vg_split_sentence_count(r->train_split),
                    (long long)vg_split_image_count(r->train_split), r->o->data_train_split);
     if (*r->o->data_without)
-        vg_metrics_say(r->metrics, "%lld of the records that data.without lists are there, and left out",
-                       (long long)vg_split_left_out(r->train_split));
+        vg_metrics_say(r->metrics, "%lld of %lld records that data.without lists are there, and left out",
+                       (long long)vg_split_left_out(r->train_split), (long long)vg_split_listed(r->train_split));
     tell_leaks(r);
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
     if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)

@@ -533,8 +533,8 @@ vg_status vg_collector_next(void *collector, vg_import_record *record, bool *mor
         *more = record->n_sentences > 0;
     }
     if (!*more) {
-        int64_t first_line = 0;
-        const int64_t n_lines = vg_split_rule_unmet(c->rule, &first_line);
+        int64_t n_lines = 0, first_line = 0;
+        VG_TRY(vg_split_rule_unmet(c->rule, &n_lines, &first_line));
         vg_import_note_unmet(c->log, n_lines, first_line);
     }
     return VG_OK;

@@ -181,14 +181,17 @@ const char *vg_split_rule_of(vg_split_rule *rule, int64_t image_id, const char *
     return strcmp(rule->splits[found->split], "-") == 0 ? NULL : rule->splits[found->split];
 }
 
-int64_t vg_split_rule_unmet(const vg_split_rule *rule, int64_t *first_line)
+vg_status vg_split_rule_unmet(const vg_split_rule *rule, int64_t *n, int64_t *first_line)
 {
-    int64_t n = 0;
+    *n = 0;
     for (size_t i = 0; i < rule->n_list; i++) {
         const listed *l = &rule->list[i];
         if (l->met) continue;
-        if (n == 0 || l->line < *first_line) *first_line = l->line;
-        n++;
+        if (*n == 0 || l->line < *first_line) *first_line = l->line;
+        ++*n;
     }
-    return n;
+    VG_CHECK(*n == 0 || *n < (int64_t)rule->n_list, VG_E_DATA,
+             "--splits: none of the %lld lines names an image that the set has phrases of, by its id or file name",
+             (long long)*n);
+    return VG_OK;
 }

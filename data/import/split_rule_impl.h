@@ -13,7 +13,8 @@ void vg_split_rule_free(vg_split_rule *rule);
 /* The split of an image, NULL for one that the list leaves out. Borrowed until free. */
 const char *vg_split_rule_of(vg_split_rule *rule, int64_t image_id, const char *file_name);
 
-/* How many lines of the list name no image that was asked for; *first_line: the first, where there is one. */
-int64_t vg_split_rule_unmet(const vg_split_rule *rule, int64_t *first_line);
+/* *n lines of the list name no image that was asked for; *first_line: the first, where there is one. Errors: VG_E_DATA
+ * where that is all of them. */
+vg_status vg_split_rule_unmet(const vg_split_rule *rule, int64_t *n, int64_t *first_line);
 
 #endif

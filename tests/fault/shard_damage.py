@@ -86,7 +86,7 @@ def damaged_shards(bench):
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "without", "data.sets": "it=beyond", "schedule.heads.mix": "it=1",
                                                       "schedule.blocks.mix": "it=1", **short}))
     check("training leaves out what is listed", done.returncode == 0 and "step 3/3" in done.stderr
-          and "1 of the records that data.without lists" in done.stderr, done.stderr[-400:])
+          and "1 of 1 records that data.without lists" in done.stderr, done.stderr[-400:])
     done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "late", "data.shards": "beyond", **short}))
     expect("evaluation does not, and says so before the first step", done, DATA, "data.eval_split", "filter --without")
     check("nothing was trained", not os.path.exists(bench.path("late")))

@@ -245,6 +245,10 @@ static void a_list_or_shares_make_splits(void **state)
         strstr(text.data, "\n2 lines of --splits name no image that the set has phrases of, the first is line 4\n"));
     free(text.data);
     vg_import_report_release(&report);
+    write_file(*state, "list.txt", "one.jpeg val\n17 held\n");
+    assert_int_equal(vg_import("jsonl", *state, out, &options, &report), VG_E_DATA);
+    ASSERT_SAYS("--splits: none of the 2 lines names an image");
+    vg_import_report_release(&report);
     write_file(*state, "list.txt", "one.jpg val\none.jpg test\n");
     assert_int_equal(vg_import("jsonl", *state, out, &options, &report), VG_E_DATA);
     ASSERT_SAYS("an image stands in both ");

@@ -72,11 +72,35 @@ static void listed_records_are_left_out(void **state)
     assert_string_equal(shard->origin.history, "filter without 1 records");
     assert_int_equal(report.left_out, 1);
     vg_shard_close(shard);
-    uint64_t unknown = 1;
-    list.records = &unknown;
+    list.n = 0;
     shard = rewritten(*state, "again", (vg_shard_rewrite_spec){.without = &list}, &report);
     assert_true(shard->tables.n_images == 2 && report.left_out == 0);
     vg_shard_close(shard);
+    vg_shard_close(whole);
+}
+
+static void a_list_of_which_no_record_is_there_is_refused(void **state)
+{
+    vg_shard_rewrite_report report;
+    vg_shard *whole = NULL;
+    vg_split *split = NULL;
+    const char *from = path_in(*state, "a.h5"), *repacked = path_in(*state, "out"), *none = path_in(*state, "none");
+    char text[64];
+    vg_shard_close(rewritten(*state, "out", (vg_shard_rewrite_spec){.side = 40, .quality = 90}, &report));
+    MUST(vg_shard_open(from, &whole));
+    vg_record_list list = {.records = &whole->tables.images[1].record, .n = 1}; /* 60 x 20 then, 40 x 13 now */
+    const vg_shard_rewrite_spec spec = {.paths = &repacked, .n_paths = 1, .out = none, .name = "new", .without = &list};
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_DATA);
+    ASSERT_SAYS("none of the 1 listed records is in the shards");
+    assert_int_not_equal(access(none, F_OK), 0);
+    snprintf(text, sizeof text, "{\"records\":[\"%016llx\"]}\n", (unsigned long long)list.records[0]);
+    const vg_split_opening opening = {.without = path_in(*state, "list.jsonl")};
+    MUST(vg_file_write_atomic(opening.without, text, strlen(text)));
+    assert_int_equal(vg_split_open_as(&repacked, 1, "train", &opening, &split), VG_E_DATA);
+    ASSERT_SAYS("list.jsonl: none of the 1 listed records");
+    MUST(vg_split_open_as(&from, 1, "train", &opening, &split));
+    assert_true(vg_split_left_out(split) == 1 && vg_split_listed(split) == 1);
+    vg_split_close(split);
     vg_shard_close(whole);
 }
 
@@ -327,6 +351,7 @@ int main(void)
         IN_SCRATCH(a_condition_keeps_some_sentences),
         IN_SCRATCH(images_without_sentences_go),
         IN_SCRATCH(listed_records_are_left_out),
+        IN_SCRATCH(a_list_of_which_no_record_is_there_is_refused),
         IN_SCRATCH(sentences_that_two_shards_share_are_counted),
         IN_SCRATCH(larger_images_are_resized_and_their_boxes_with_them),
         IN_SCRATCH(equal_input_makes_equal_files),
