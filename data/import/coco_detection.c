@@ -95,6 +95,11 @@ static vg_status annotation_item(void *user, const json_t *item, size_t index)
         !vg_json_int(item, "category_id", &category_id) || !vg_json_box(json_object_get(item, "bbox"), true, box[0]))
         return vg_import_reject(
             d->log, 1, "%s: annotations[%zu]: no id, image_id, category_id and bbox of four numbers", d->path, index);
+    if (vg_json_box_in_shares(json_object_get(item, "bbox")))
+        return vg_import_reject(d->log, 1,
+                                "annotation %lld: its bbox is in shares of the picture; wanted are pixels, [x, y, "
+                                "width, height]",
+                                (long long)p.sentence_id);
     p.ref_id = p.sentence_id;
     p.text = category_find(d, category_id);
     if (!p.text)

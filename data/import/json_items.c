@@ -236,3 +236,12 @@ bool vg_json_box(const json_t *four, bool is_size, double xyxy[4])
     }
     return true;
 }
+
+bool vg_json_box_in_shares(const json_t *four)
+{
+    for (size_t i = 0; i < 4; i++) {
+        const double number = json_number_value(json_array_get(four, i));
+        if (number < 0 || number > 1) return false;
+    }
+    return json_number_value(json_array_get(four, 3)) > 0; /* zeros are an empty box in either */
+}

@@ -31,4 +31,8 @@ bool vg_json_side(const json_t *object, const char *key, int *out);
 /* An array of four numbers, corners or (is_size) a corner and the size, as corners; false where it is none. */
 bool vg_json_box(const json_t *four, bool is_size, double xyxy[4]);
 
+/* Whether such an array holds shares of the picture where pixels are wanted: as pixels they would be one in its corner.
+ */
+bool vg_json_box_in_shares(const json_t *four);
+
 #endif

@@ -39,21 +39,11 @@ typedef struct box_key {
 static const box_key box_keys[] = {
     {"box", false, false}, {"boxes", false, true}, {"bbox", true, false}, {"bboxes", true, true}};
 
-/* Shares of the picture where pixels are wanted: as pixels they would be one in its corner. */
-static bool is_in_shares(const json_t *four)
-{
-    for (size_t i = 0; i < 4; i++) {
-        const double number = json_number_value(json_array_get(four, i));
-        if (number < 0 || number > 1) return false;
-    }
-    return json_number_value(json_array_get(four, 3)) > 0; /* zeros are an empty box in either */
-}
-
 /* What is wrong with a box, which is put into xyxy; NULL when nothing is. */
 static const char *box_read(const json_t *four, bool is_size, double xyxy[4])
 {
     if (!vg_json_box(four, is_size, xyxy)) return "a box is not four numbers";
-    if (is_in_shares(four))
+    if (vg_json_box_in_shares(four))
         return "a box is in shares of the picture; wanted are pixels, [x1, y1, x2, y2] in box, [x, y, width, height] "
                "in bbox";
     if (!is_size && (xyxy[0] >= xyxy[2] || xyxy[1] >= xyxy[3]))

@@ -67,12 +67,29 @@ static void each_broken_annotation_is_set_aside(void **state)
     vg_import_report_release(&report);
 }
 
+static void boxes_in_shares_of_the_picture_are_set_aside(void **state)
+{
+    const vg_import_options options = {.images = PICTURES, .max_bad = 1};
+    static const char text[] = "{\"images\": [{\"id\": 1, \"file_name\": \"one.jpg\", \"width\": 32, \"height\": 24}],"
+                               " \"categories\": [{\"id\": 1, \"name\": \"dog\"}], \"annotations\": ["
+                               "{\"id\": 5, \"image_id\": 1, \"category_id\": 1, \"bbox\": [0.1, 0.25, 0.5, 0.75]},"
+                               "{\"id\": 6, \"image_id\": 1, \"category_id\": 1, \"bbox\": [1, 2, 3, 4]}]}";
+    static const char *const lines[] = {
+        "annotation 5: its bbox is in shares of the picture; wanted are pixels, [x, y, width, height]"};
+    MUST(vg_file_write_atomic(path_in(*state, "instances.json"), text, sizeof text - 1));
+    vg_import_report report = import_into("coco-detection", *state, *state, &options);
+    assert_set_aside(&report, lines, 1);
+    assert_int_equal(report.boxes, 1);
+    vg_import_report_release(&report);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(a_category_means_all_its_objects),
         IN_SCRATCH(the_file_is_one_of_several_or_named),
         IN_SCRATCH(each_broken_annotation_is_set_aside),
+        IN_SCRATCH(boxes_in_shares_of_the_picture_are_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
