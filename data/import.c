@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { USUAL_SHARD_BYTES = 256 << 20, MAX_BAD_LINES = 1000, PHRASES_BUDGET_BYTES = 8 << 20 };
 
@@ -237,6 +238,8 @@ static vg_status import_into(const vg_import_set *set, const char *root, const c
                                      .scratch = scratch_folder(out, options)};
     vg_shard_maker maker = {.set = set->name, .out = out, .report = report, .options = options};
     maker.shard_bytes = options->shard_bytes ? options->shard_bytes : USUAL_SHARD_BYTES;
+    snprintf(maker.cut, sizeof maker.cut, "--shard-mb %g", (double)maker.shard_bytes / (1 << 20));
+    if (!options->dry_run) VG_TRY(vg_shard_mark_check(out, set->name, maker.cut));
     maker.merge_boxes = options->boxes == VG_BOXES_USUAL ? importer->merges_boxes : options->boxes == VG_BOXES_MERGED;
     maker.n_threads = options->threads ? options->threads : vg_processors();
     maker.log = vg_import_log_new(report, options);
@@ -260,10 +263,12 @@ vg_status vg_import(const char *name, const char *root, const char *out, const v
     if (options->dry_run) return import_into(set, root, out, options, report);
     const size_t there = vg_path_there(out);
     const bool is_made = there < strlen(out);
+    int lock = -1;
     vg_status st = vg_make_directories(out);
+    if (st == VG_OK) VG_TRY(vg_folder_lock(out, &lock)); /* what is in there is another's */
     if (st == VG_OK) st = import_into(set, root, out, options, report);
-    if (st == VG_OK) return VG_OK;
-    if (is_made && report->shards == 0) VG_KEEP(st, vg_shard_mark_clear(out, name));
-    vg_remove_made(out, there);
+    if (st != VG_OK && is_made && report->shards == 0) VG_KEEP(st, vg_shard_mark_clear(out, name));
+    if (st != VG_OK) vg_remove_made(out, there);
+    if (lock >= 0) close(lock);
     return st;
 }

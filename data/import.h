@@ -72,7 +72,8 @@ typedef struct vg_import_report {
 
 /* Imports set `name` (a row of data/importers.def) from `root`, which is the folder that holds the set's folder, or the
  * set's own folder, into out/<name>-NNNNN.h5. *report is filled also on failure, as far as things came; the caller
- * releases it. Errors: VG_E_USAGE (unknown set), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. Local. */
+ * releases it. Errors: VG_E_USAGE (unknown set, another one at work in `out`, or one unfinished there whose
+ * shards are cut otherwise), VG_E_DATA, VG_E_STORAGE, VG_E_NOMEM. Local. */
 vg_status vg_import(const char *name, const char *root, const char *out, const vg_import_options *options,
                     vg_import_report *report);
 

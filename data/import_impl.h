@@ -35,6 +35,7 @@ typedef struct vg_shard_maker {
     vg_import_log *log;
     vg_import_report *report;
     uint64_t shard_bytes;
+    char cut[40]; /* the same for people */
     bool merge_boxes;
     int n_threads;
     const vg_import_options *options;

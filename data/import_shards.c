@@ -387,7 +387,7 @@ static vg_status shard_make(vg_shard_maker *m)
     bool kept = false;
     const int64_t images = m->report->images;
     vg_status st = shard_path(m, &path);
-    if (st == VG_OK && !m->options->dry_run) st = vg_shard_mark_set(m->out, m->set);
+    if (st == VG_OK && !m->options->dry_run) st = vg_shard_mark_set(m->out, m->set, m->cut);
     if (st == VG_OK && !m->options->dry_run) st = shard_keep(m, path.data, &kept);
     if (st == VG_OK && !kept) st = shard_write(m, path.data);
     free(path.data);

@@ -115,10 +115,12 @@ vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_pa
 int64_t vg_shard_paths_bytes(const vg_shard_paths *list); /* of all files, for progress */
 void vg_shard_paths_release(vg_shard_paths *list);
 
-/* The empty file <name>.unfinished in a folder: whatever the reason, not all shards that shall be called
- * <name>-NNNNN.h5 are there. Who writes several sets it before the first and clears it behind the last. Errors:
- * VG_E_STORAGE, VG_E_NOMEM. */
-vg_status vg_shard_mark_set(const char *folder, const char *name);
+/* The file <name>.unfinished in a folder: whatever the reason, not all shards that shall be called <name>-NNNNN.h5 are
+ * there. Who writes several sets it before the first and clears it behind the last. It holds how they are cut where
+ * that must stay for the work to go on, else "". Errors: VG_E_STORAGE, VG_E_NOMEM; check: VG_E_USAGE where they were
+ * cut otherwise. */
+vg_status vg_shard_mark_set(const char *folder, const char *name, const char *cut);
+vg_status vg_shard_mark_check(const char *folder, const char *name, const char *cut);
 vg_status vg_shard_mark_clear(const char *folder, const char *name);
 
 /* Takes rows out of tables that were not checked. *n_out: rows left out, those that went along not counted. */

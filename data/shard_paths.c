@@ -20,15 +20,33 @@ static bool ends_with(const char *name, const char *ending)
     return n > m && strcmp(name + n - m, ending) == 0;
 }
 
-vg_status vg_shard_mark_set(const char *folder, const char *name)
+vg_status vg_shard_mark_set(const char *folder, const char *name, const char *cut)
 {
     vg_text path = {0};
     VG_TRY(vg_text_add(&path, "%s/%s" MARK, folder, name));
     const int fd = open(path.data, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     vg_status st = fd >= 0 ? VG_OK : vg_fail(VG_E_STORAGE, "%s: %s", path.data, strerror(errno));
+    if (st == VG_OK) st = vg_write_all(fd, path.data, cut, strlen(cut));
     if (fd >= 0) close(fd);
     free(path.data);
     return st == VG_OK ? vg_sync_directory(folder) : st; /* before a shard has its name */
+}
+
+vg_status vg_shard_mark_check(const char *folder, const char *name, const char *cut)
+{
+    enum { MOST = 4096 };
+    vg_text path = {0};
+    char *was = NULL;
+    VG_TRY(vg_text_add(&path, "%s/%s" MARK, folder, name));
+    vg_status st = access(path.data, F_OK) == 0 ? vg_file_read(path.data, MOST, &was, NULL) : VG_OK;
+    if (was && *was && strcmp(was, cut) != 0)
+        st = vg_fail(VG_E_USAGE,
+                     "%s: an import with %s is unfinished there, and this one has %s: go on with %s, or remove "
+                     "%s-*.h5 and %s" MARK " there",
+                     folder, was, cut, was, name, name);
+    free(path.data);
+    free(was);
+    return st;
 }
 
 vg_status vg_shard_mark_clear(const char *folder, const char *name)

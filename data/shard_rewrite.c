@@ -49,6 +49,7 @@ typedef struct rewriter {
     uint64_t *records; /* of all sentences that stay, as they were */
     size_t n_records, records_capacity;
     vg_progress progress;
+    int lock; /* of the new folder; -1: none */
 } rewriter;
 
 /* ---- the new shards ---- */
@@ -317,7 +318,7 @@ static vg_status shards_copy(rewriter *r, const vg_shard_paths *list)
 /* All of the new shards or none; what a kill leaves has its mark. */
 static vg_status shards_write(rewriter *r, const vg_shard_paths *list)
 {
-    VG_TRY(vg_shard_mark_set(r->spec->out, r->spec->name));
+    VG_TRY(vg_shard_mark_set(r->spec->out, r->spec->name, ""));
     vg_status st = shards_copy(r, list);
     vg_shard_writer_abandon(r->writer);
     if (st != VG_OK) shards_remove(r);
@@ -329,6 +330,7 @@ static vg_status rewrite(rewriter *r)
 {
     vg_shard_paths list = {0};
     VG_TRY(spec_check(r->spec));
+    VG_TRY(vg_folder_lock(r->spec->out, &r->lock));
     if (r->spec->where) VG_TRY(vg_where_read(r->spec->where, &r->where));
     VG_TRY(vg_shard_history_line(r->spec, r->did));
     vg_status st = vg_shard_paths_find(r->spec->paths, r->spec->n_paths, &list);
@@ -343,10 +345,12 @@ vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_r
     VG_CHECK(r, VG_E_NOMEM, "no memory to rewrite shards");
     r->spec = spec;
     r->report = report;
+    r->lock = -1;
     *report = (vg_shard_rewrite_report){0};
     const size_t there = vg_path_there(spec->out);
     const vg_status st = rewrite(r);
     if (st != VG_OK) vg_remove_made(spec->out, there);
+    if (r->lock >= 0) close(r->lock);
     free(r->kept);
     free(r->sentences);
     free(r->boxes);

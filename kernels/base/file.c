@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -189,6 +190,18 @@ vg_status vg_make_directories(const char *path)
         if (end == '\0') return VG_OK;
         *c = '/';
     }
+}
+
+vg_status vg_folder_lock(const char *path, int *lock)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(fd);
+        return vg_fail(VG_E_USAGE, "%s: another vlgtr is writing into it; let it finish, or name another folder", path);
+    }
+    *lock = fd;
+    return VG_OK;
 }
 
 size_t vg_path_there(const char *path)

@@ -41,6 +41,10 @@ vg_status vg_write_all(int fd, const char *path, const void *data, size_t size);
 /* mkdir -p. Errors: VG_E_STORAGE, also where something that is no folder has the name. */
 vg_status vg_make_directories(const char *path);
 
+/* Keeps others that lock the folder out until close(*lock), or this process ends, however it does. Where the file
+ * system has no locks it keeps nobody out. Errors: VG_E_USAGE (another one is at work there), VG_E_STORAGE. */
+vg_status vg_folder_lock(const char *path, int *lock);
+
 /* How much of a path names folders that are there, in bytes: what vg_make_directories would not have to make. */
 size_t vg_path_there(const char *path);
 

@@ -291,6 +291,46 @@ static void a_folder_is_refused_until_its_import_is_whole(void **state)
     vg_split_close(split);
 }
 
+/* Else the first shards were made anew before that shows. */
+static void an_unfinished_import_goes_on_with_shards_of_the_same_size(void **state)
+{
+    const char *folder = *state;
+    vg_import_options options = {.split_by = "broken", .shard_bytes = 1 << 20, .max_bad = 0};
+    vg_import_report report;
+    assert_int_equal(vg_import("refcoco", fixture, folder, &options, &report), VG_E_DATA);
+    vg_import_report_release(&report);
+    const long inode = inode_of(folder, "refcoco-00000.h5");
+    options.shard_bytes = 3 << 20;
+    options.max_bad = 1;
+    assert_int_equal(vg_import("refcoco", fixture, folder, &options, &report), VG_E_USAGE);
+    ASSERT_SAYS(
+        ": an import with --shard-mb 1 is unfinished there, and this one has --shard-mb 3: go on with --shard-mb 1, "
+        "or remove refcoco-*.h5 and refcoco.unfinished there");
+    assert_int_equal(inode_of(folder, "refcoco-00000.h5"), inode);
+    options.shard_bytes = 1 << 20;
+    MUST(vg_import("refcoco", fixture, folder, &options, &report));
+    assert_int_equal(report.shards_kept, 1);
+    vg_import_report_release(&report);
+    options.shard_bytes = 3 << 20; /* a finished one may be made anew */
+    MUST(vg_import("refcoco", fixture, folder, &options, &report));
+    vg_import_report_release(&report);
+}
+
+static void a_folder_at_work_is_left_alone(void **state)
+{
+    const char *folder = path_in(*state, "out");
+    int lock = -1;
+    vg_import_report report;
+    MUST(vg_make_directories(folder));
+    MUST(vg_folder_lock(folder, &lock));
+    report = import_small(folder, VG_E_USAGE);
+    ASSERT_SAYS("out: another vlgtr is writing into it");
+    vg_import_report_release(&report);
+    close(lock);
+    report = import_small(folder, VG_OK);
+    vg_import_report_release(&report);
+}
+
 static void a_shard_of_other_input_is_written_again(void **state)
 {
     vg_import_report report = import_small(*state, VG_OK);
@@ -572,6 +612,8 @@ int main(void)
         IN_SCRATCH(without_images_nothing_is_imported),
         IN_SCRATCH(an_unknown_set_names_its_neighbour),
         IN_SCRATCH(an_import_goes_on_where_it_was_cut),
+        IN_SCRATCH(an_unfinished_import_goes_on_with_shards_of_the_same_size),
+        IN_SCRATCH(a_folder_at_work_is_left_alone),
         IN_SCRATCH(a_folder_is_refused_until_its_import_is_whole),
         IN_SCRATCH(a_shard_of_other_input_is_written_again),
         IN_SCRATCH(shards_of_a_larger_import_are_not_left_behind_silently),

@@ -216,6 +216,21 @@ static void an_error_leaves_no_new_shard(void **state)
     assert_int_not_equal(access(out, F_OK), 0); /* nor the folder that was made for them */
 }
 
+static void a_folder_at_work_is_left_alone(void **state)
+{
+    const char *from = path_in(*state, "a.h5"), *out = path_in(*state, "out");
+    const vg_shard_rewrite_spec spec = {.paths = &from, .n_paths = 1, .out = out, .name = "new"};
+    vg_shard_rewrite_report report;
+    int lock = -1;
+    small_shard(from);
+    MUST(vg_make_directories(out));
+    MUST(vg_folder_lock(out, &lock));
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_USAGE);
+    ASSERT_SAYS("out: another vlgtr is writing into it");
+    close(lock);
+    MUST(vg_shard_rewrite(&spec, &report));
+}
+
 /* Such as a kill leaves them. */
 static void marked_shards_are_neither_read_nor_added_to(void **state)
 {
@@ -224,7 +239,7 @@ static void marked_shards_are_neither_read_nor_added_to(void **state)
     const vg_shard_rewrite_spec here = {.paths = &from, .n_paths = 1, .out = folder, .name = "new"};
     vg_shard_rewrite_report report;
     small_shard(from);
-    MUST(vg_shard_mark_set(folder, "merge"));
+    MUST(vg_shard_mark_set(folder, "merge", ""));
     assert_int_equal(vg_shard_rewrite(&away, &report), VG_E_DATA);
     ASSERT_SAYS("not all of its shards are there, says merge.unfinished");
     assert_int_equal(vg_shard_rewrite(&here, &report), VG_E_USAGE);
@@ -359,6 +374,7 @@ int main(void)
         cmocka_unit_test(impossible_sizes_are_refused),
         IN_SCRATCH(records_of_different_origin_share_no_shard),
         IN_SCRATCH(an_error_leaves_no_new_shard),
+        IN_SCRATCH(a_folder_at_work_is_left_alone),
         IN_SCRATCH(marked_shards_are_neither_read_nor_added_to),
         IN_SCRATCH(merging_changes_the_files_and_not_the_data),
         IN_SCRATCH(what_would_spoil_the_new_shards_is_refused),
