@@ -155,21 +155,30 @@ static vg_status read_op(reader *r, vg_where_op *op)
     return reader_fail(r, "one of = != < <= > >= is missing");
 }
 
+/* Whether the value ends at `at`; a double quote between such quotes stands there twice. */
+static bool value_ends(const char *at, bool quoted)
+{
+    if (!*at) return true;
+    return quoted ? at[0] == '"' && at[1] != '"' : isspace((unsigned char)*at);
+}
+
 /* Up to white space, or between double quotes. */
 static vg_status read_value(reader *r, char value[VG_WHERE_VALUE_BYTES])
 {
     const bool quoted = *r->at == '"';
-    const char *from = r->at + quoted;
+    const char *at = r->at + quoted;
     size_t n = 0;
-    while (from[n] && (quoted ? from[n] != '"' : !isspace((unsigned char)from[n]))) n++;
-    if (quoted && !from[n]) return reader_fail(r, "a quote is not closed");
-    if (!quoted && n == 0) return reader_fail(r, "a value is missing");
-    if (!quoted && strchr("=!<>'", *from))
+    if (!quoted && !*at) return reader_fail(r, "a value is missing");
+    if (!quoted && strchr("=!<>'", *at))
         return reader_fail(r, "the signs are = != < <= > >=, and a value that begins so stands in double quotes");
-    if (n >= VG_WHERE_VALUE_BYTES) return reader_fail(r, "a value is too long");
-    memcpy(value, from, n);
+    for (; !value_ends(at, quoted); at++) {
+        if (n + 1 == VG_WHERE_VALUE_BYTES) return reader_fail(r, "a value is too long");
+        value[n++] = *at;
+        at += quoted && *at == '"';
+    }
+    if (quoted && !*at) return reader_fail(r, "a quote is not closed");
     value[n] = '\0';
-    r->at = from + n + quoted;
+    r->at = at + quoted;
     return VG_OK;
 }
 

@@ -3,7 +3,8 @@
  *     split=train and words<=20 and area>=0.001 and kind!="far relation"
  *
  * Text (split, kind, source, name, phrase) is compared by = and !=, numbers by = != < <= > >=. A value with white
- * space, or that begins with one of = ! < > ', stands in double quotes. The names are the rows of `fields` in
+ * space, or that begins with one of = ! < > ' ", stands in double quotes, in which a double quote is written twice. The
+ * names are the rows of `fields` in
  * shard_where.c. Inside data/. */
 #ifndef VG_DATA_SHARD_WHERE_IMPL_H
 #define VG_DATA_SHARD_WHERE_IMPL_H

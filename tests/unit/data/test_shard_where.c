@@ -44,6 +44,7 @@ static void each_name_means_what_it_says(void **state)
         {"phrase=\"left man\"", 0x9},
         {"phrase!=\"=left man\"", 0xf},
         {"phrase!=it's", 0xf},
+        {"phrase=\"left man\" and kind=\"position\"", 0x1},
         {"words<2", 0x4},
         {"words>=2", 0xb},
         {"boxes=0", 0x4},
@@ -91,6 +92,28 @@ static void large_ids_are_told_apart(void **state)
     vg_shard_close(shard);
 }
 
+static void a_double_quote_is_written_twice_between_quotes(void **state)
+{
+    static const struct {
+        const char *condition, *value;
+    } cases[] = {
+        {"phrase=\"the \"\"stop\"\" sign\"", "the \"stop\" sign"},
+        {"phrase=\"\"\"\"", "\""},
+        {"phrase=\"\"\"a\"", "\"a"},
+        {"phrase=\"a\"\"\"", "a\""},
+        {"phrase=\"\"", ""},
+        {"phrase=5\"tall", "5\"tall"},
+        {"phrase=a\"\"", "a\"\""},
+        {"phrase=\"a\\b\"", "a\\b"},
+    };
+    vg_where where;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MUST(vg_where_read(cases[i].condition, &where));
+        assert_string_equal(where.terms[0].text, cases[i].value);
+    }
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -118,6 +141,8 @@ static void mistakes_are_named(void **state)
         {"words=3 and", "a name is missing"},
         {"words=3 andwords=3", "'and' is missing"},
         {"kind=\"far", "a quote is not closed"},
+        {"kind=\"far\"\"", "a quote is not closed"},
+        {"kind=\"a\"b\"", "'and' is missing at 'b\"'"},
         {"split=\xff", "not UTF-8"},
     };
     vg_where where;
@@ -143,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_name_means_what_it_says, scratch_make, scratch_remove),
         cmocka_unit_test_setup_teardown(large_ids_are_told_apart, scratch_make, scratch_remove),
+        cmocka_unit_test(a_double_quote_is_written_twice_between_quotes),
         cmocka_unit_test(mistakes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
