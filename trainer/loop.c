@@ -383,9 +383,10 @@ vg_status vg_train(vg_comm *comm, const vg_options *options, bool allow_new_bits
     vg_run r = {.comm = comm, .o = options, .faults = faults};
     char *checkpoint = NULL;
     const vg_status st = train(&r, allow_new_bits, &checkpoint);
+    const vg_error ended = vg_error_of(st); /* what closing cannot write any more is no reason */
     if (st != VG_OK) vg_metrics_note(r.metrics, vg_error_text());
     if (st == VG_E_CONFIG) vg_metrics_disown(r.metrics); /* once it trains, a run ends so when it is taken over */
     close_run(&r);
     free(checkpoint);
-    return st;
+    return vg_error_raise(&ended);
 }

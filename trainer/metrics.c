@@ -54,9 +54,10 @@ static vg_status drop_later(const char *path, int64_t step)
     char *data = NULL;
     size_t n = 0;
     if (access(path, F_OK) != 0) return VG_OK;
-    VG_TRY(vg_file_read(path, MAX_BYTES, &data, &n));
     vg_text kept = {0};
-    vg_status st = vg_text_add(&kept, "%s", "");
+    vg_status st = vg_file_read(path, MAX_BYTES, &data, &n);
+    if (st == VG_E_DATA) st = VG_E_STORAGE; /* what we wrote ourselves */
+    if (st == VG_OK) st = vg_text_add(&kept, "%s", "");
     for (char *line = data; st == VG_OK && line < data + n;) {
         char *end = memchr(line, '\n', (size_t)(data + n - line));
         const size_t length = end ? (size_t)(end - line) + 1 : (size_t)(data + n - line);

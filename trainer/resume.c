@@ -285,7 +285,9 @@ static vg_status claim(vg_run *r, const char *folder)
     const char *job = getenv("VLGTR_JOB");
     snprintf(process, sizeof process, "process %ld on %s", (long)getpid(), vg_comm_host(r->comm));
     const bool root = vg_comm_rank(r->comm) == 0;
-    VG_TRY(vg_comm_agree(r->comm, root ? vg_checkpoint_claim(folder, job ? job : process, &r->generation) : VG_OK));
+    vg_status st = root ? vg_checkpoint_claim(folder, job ? job : process, &r->generation) : VG_OK;
+    if (st != VG_OK) st = vg_fail_at(st, "run.folder");
+    VG_TRY(vg_comm_agree(r->comm, st));
     return vg_comm_broadcast(r->comm, &r->generation, sizeof r->generation, 0);
 }
 

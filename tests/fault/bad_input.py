@@ -370,6 +370,16 @@ def no_room_for_lines(bench):
     check("what is there are whole lines", all(text.endswith("\n") for text in left.values())
           and all("step" in json.loads(line) for line in left["metrics.jsonl"].splitlines()), {k: v[-40:] for k, v in left.items()})
 
+    os.makedirs(bench.path("gauges", "metrics.prom.partial"))
+    done = bench.run("train", "run.yaml", "--set", "run.folder=gauges", "--set", "train.max_skips=1", "--inject", "nan@0,5")
+    last = done.stderr.splitlines()[-1]
+    check("metrics that cannot be written at the end are not why it ends", done.returncode == NUMERICS and "steps in a row" in last
+          and "metrics.prom.partial: Is a directory; whoever watches" in done.stderr, f"{done.returncode}  {last}")
+    os.mkdir(bench.path("odd"))
+    os.mkdir(bench.path("odd", "metrics.jsonl"))
+    expect("metrics.jsonl is a folder", bench.run("train", "run.yaml", "--set", "run.folder=odd"), STORAGE, "odd/metrics.jsonl")
+    expect("run.folder is a file", bench.run("train", "run.yaml", "--set", "run.folder=run.yaml"), STORAGE, "run.folder: run.yaml: ")
+
 
 def full_output(bench):
     """What a command prints is what it is run for."""
