@@ -4,6 +4,7 @@
 #include "trainer/loop_impl.h"
 #include "trainer/process.h"
 #include "trainer/trained.h"
+#include "trainer/watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -336,6 +337,7 @@ static vg_status same_data(const vg_run *r)
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_same_program(r->comm));
+    VG_TRY(vg_watch_ranks(r->comm, r->o)); /* before files are opened, whose server may hang */
     VG_TRY(vg_comm_agree(r->comm, open_run(r)));
     /* all of it: what shapes no bits still says when ranks meet */
     VG_TRY(vg_comm_same(r->comm, r->configuration, strlen(r->configuration), "the configuration"));
@@ -347,7 +349,6 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_comm_agree(r->comm, vg_params_layout(r->params, NULL, 0)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
-    VG_TRY(vg_run_watch(r));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
     if (!*checkpoint) VG_TRY(start_afresh(r));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));

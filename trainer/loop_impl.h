@@ -126,9 +126,6 @@ void vg_run_leave_stage(vg_run *r);
 /* Whether no later start of this run has taken its folder over. Local. */
 vg_status vg_run_still_ours(const vg_run *r);
 
-/* Begins the watch over ranks. Collective. */
-vg_status vg_run_watch(vg_run *r);
-
 /* What this rank does from here on. Local. */
 void vg_run_phase(vg_run *r, vg_phase phase);
 

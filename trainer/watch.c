@@ -1,9 +1,9 @@
-/* The watch over a run's ranks, as the options want it. */
+#include "trainer/watch.h"
+
 #include "trainer/loop_impl.h"
 
-vg_status vg_run_watch(vg_run *r)
+vg_status vg_watch_ranks(vg_comm *comm, const vg_options *o)
 {
-    const vg_options *o = r->o;
     const vg_health_limits limits = {.silence = o->watch_silence,
                                      .phase = {[VG_PHASE_start] = o->watch_start,
                                                [VG_PHASE_data] = o->watch_data,
@@ -11,7 +11,7 @@ vg_status vg_run_watch(vg_run *r)
                                                [VG_PHASE_exchange] = o->watch_exchange,
                                                [VG_PHASE_save] = o->watch_save,
                                                [VG_PHASE_evaluate] = o->watch_evaluate}};
-    return vg_health_watch(r->comm, &limits);
+    return vg_health_watch(comm, &limits);
 }
 
 static const char *const names[VG_PHASES] = {[VG_PHASE_start] = "stage entry",

@@ -60,6 +60,27 @@ def ended(bench, what, seen, pattern):
     check("  no process is left", not bench.processes())
 
 
+def unanswered_files(bench):
+    """Files of a server that no longer answers, which pipes that nobody writes to stand for: in start-up, and of an evaluation."""
+    for folder, files in (("tokenizer", os.listdir(bench.path("data", "tokenizer"))), ("pipes", ["synth-00000.h5"])):
+        os.mkdir(bench.path(folder))
+        for name in files:
+            os.mkfifo(bench.path(folder, name))
+    bench.train(1, {"run.folder": "evaluated"})
+    for words in (["train", "run.yaml", *bench.sets({"run.folder": "unanswered", "text.tokenizer": "tokenizer"})],
+                  ["eval", "evaluated", "--set", "data.shards=pipes"]):
+        process = subprocess.Popen(bench.command(2, *words, "--set", f"watch.start={SILENCE}"), cwd=bench.folder, text=True,
+                                   env=bench.environment(2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            said = process.communicate(timeout=30)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            bench.kill_left()
+            said = process.communicate()[1]
+        check(f"{words[0]}: a file that cannot be opened nor not", process.returncode == COMMUNICATION and
+              re.search(r"rank \d on \S+ stands still: in phase 'start' for .* \(watch.start\)", said), f"{process.returncode}: {said[-300:]}")
+
+
 def dropped(bench):
     """A rank that stands still in a step which another one was asked to drop: nobody waits for it longer than it may compute."""
     limits = {"train.deadline": 1, "watch.compute": 2, "watch.silence": 0}
@@ -118,6 +139,7 @@ def main(vlgtr):
         limits = {f"watch_{phase}": SILENCE for phase in ("silence", "data", "compute", "exchange", "save")}
         code, _, said = disturb(bench, "suspended", 2, suspend(SILENCE + 3), **limits)
         check("a job that was suspended goes on", code == 0 and bench.hashes("suspended") == want, f"{code}: {said[-300:] if code else ''}")
+        unanswered_files(bench)
         dropped(bench)
         taken_over(bench, want)
     return 1 if check.bad else 0

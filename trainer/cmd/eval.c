@@ -2,6 +2,7 @@
 #include "trainer/evaluate.h"
 #include "trainer/trained.h"
 #include "trainer/vlgtr.h"
+#include "trainer/watch.h"
 
 #include <stdio.h>
 
@@ -44,6 +45,7 @@ static vg_status evaluate(vg_comm *comm, const vg_trained *t, const char *split_
 {
     const vg_options *o = &t->options;
     vg_split *split = NULL;
+    VG_TRY(vg_watch_ranks(comm, o));
     VG_TRY(vg_comm_agree(comm, vg_split_open((const char *const *)o->data_shards.items, o->data_shards.n,
                                              split_name ? split_name : o->data_eval_split, &split)));
     const vg_eval_spec spec = {.comm = comm,
