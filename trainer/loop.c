@@ -209,8 +209,20 @@ static bool until_reached(const vg_run *r)
     return r->stage_index > until;
 }
 
+/* Nothing is left to do where the last step is evaluated, too. */
+static bool is_finished(const vg_run *r)
+{
+    return r->step == vg_run_total_steps(r->o) && r->evaluated_step == r->step;
+}
+
 static vg_status train_schedule(vg_run *r, const char *checkpoint)
 {
+    if (is_finished(r)) {
+        vg_metrics_say(r->metrics,
+                       "the run is finished: step %lld is its last, acc@0.5 %.4f; `vlgtr eval` evaluates again",
+                       (long long)r->step, r->accuracy);
+        return VG_OK;
+    }
     const bool at_end = checkpoint && r->stage_step == r->o->schedule[r->stage_index].steps;
     if (at_end && !r->evaluation_due && r->stage_index + 1 < r->o->n_stages) {
         r->stage_index++; /* saved at the end of a stage, with nothing left to do there: the next one starts afresh */

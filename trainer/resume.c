@@ -273,6 +273,8 @@ static vg_status take_over(vg_run *r, const char *path, bool allow_new_bits)
         r->skipped = info->skipped_steps;
         r->bad_samples = (int64_t)vg_checkpoint_number_of(info, BAD_SAMPLES, 0);
         r->evaluation_due = vg_checkpoint_number_of(info, EVALUATION_DUE, 0) != 0;
+        r->accuracy = vg_checkpoint_number_of(info, VG_CHECKPOINT_ACCURACY, -1);
+        r->evaluated_step = r->accuracy >= 0 ? r->step : 0;
     }
     vg_checkpoint_info_free(info);
     return st;

@@ -114,6 +114,10 @@ def main(vlgtr, tools=None):
             want = {r["step"]: r[tag] for r in records if tag in r}
             same = have[tag].keys() == want.keys() and all(abs(have[tag][s] - v) <= 1e-6 * abs(v) for s, v in want.items())
             check(f"the curve of {tag} is that of metrics.jsonl", same and want, f"{len(want)} values")
+        again = bench.run("train", "run.yaml", *bench.sets(options))
+        check("a finished run that is started again says so", again.returncode == 0 and
+              f"the run is finished: step {LAST} is its last" in again.stderr, again.stderr[-200:])
+        check("and does and writes nothing more", bench.records("run") == records and curves(bench) == have)
         whole, now = gauges(bench)
         check("metrics.prom is whole", whole, f"{len(now)} gauges")
         check("and has the newest numbers", now["vlgtr_step"] == LAST and now["vlgtr_checkpoint_step"] == LAST
