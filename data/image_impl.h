@@ -13,6 +13,10 @@ vg_status vg_pixels_check(uint64_t width, uint64_t height);
 /* Makes room for width x height pixels, which are not cleared. Errors: as vg_pixels_check, VG_E_NOMEM. */
 vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height);
 
+/* Whether a JPEG's EXIF data name another orientation than the stored one (2 to 8), which viewers follow.
+ * Source: CIPA DC-008 (Exif 2.3), 4.5.4, 4.6.4, 4.7.2. */
+bool vg_image_is_turned(const unsigned char *bytes, size_t n);
+
 /* As vg_image_decode_part, for a JPEG. */
 vg_status vg_jpeg_decode(const unsigned char *bytes, size_t n, const vg_decode *how, vg_decoded *out);
 

@@ -60,6 +60,7 @@ typedef struct vg_import_report {
     int64_t image_bytes;
     int64_t absent_images;             /* in the shards without their file */
     int64_t coco_images;               /* in the shards, known to be COCO's */
+    int64_t turned_images;             /* that EXIF data turn or mirror for viewers; they are taken as stored */
     int64_t clamped_boxes;             /* that left an image whose size the annotations say */
     int64_t short_phrases;             /* left out by a rule of their set, which is no fault of theirs */
     int64_t unmet_lines, first_unmet;  /* of the list of splits, where they name no image with phrases */

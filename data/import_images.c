@@ -2,7 +2,7 @@
  * in order. */
 #include "data/import_impl.h"
 
-#include "data/draw.h"
+#include "data/image_impl.h"
 #include "data/shard_impl.h"
 #include "data/steady_read_impl.h"
 #include "data/workers.h"
@@ -50,6 +50,7 @@ static vg_status image_find(const vg_kept_record *kept, bool decode, vg_found_im
     const vg_import_record *r = &kept->record;
     if (kept->absent) return absent_find(r, out);
     VG_TRY(vg_steady_read_file(r->path, VG_SHARD_MAX_IMAGE, &out->bytes, &out->n_bytes));
+    out->turned = vg_image_is_turned(out->bytes, out->n_bytes);
     if (!decode) return VG_OK;
     const vg_status st = picture_check(r, out);
     return st == VG_OK ? VG_OK : vg_fail_at(st, "%s", r->path);

@@ -20,6 +20,7 @@ typedef struct vg_found_image {
     unsigned char *bytes; /* heap; NULL when it could not be read */
     size_t n_bytes;
     int width, height; /* when it was decoded */
+    bool turned;       /* EXIF data turn it for viewers */
     vg_status status;
     char why[400]; /* the sentence of a failure; another thread's error text does not reach the caller */
 } vg_found_image;
@@ -44,6 +45,7 @@ typedef struct vg_shard_maker {
     size_t n, capacity;
     uint64_t size; /* of their image files */
     size_t n_sentences;
+    int64_t n_turned; /* images of them that EXIF data turn for viewers */
 } vg_shard_maker;
 
 /* Takes a copy of a record; makes a shard when there is enough for one. Errors: VG_E_DATA (strict), VG_E_STORAGE. */

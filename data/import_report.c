@@ -150,6 +150,11 @@ static vg_status taken_otherwise_add(const vg_import_report *r, vg_text *out)
                            "%lld images are COCO's; `vlgtr shard leakage` finds those that stand in evaluation splits "
                            "of other sets\n",
                            (long long)r->coco_images));
+    if (r->turned_images)
+        VG_TRY(vg_text_add(out,
+                           "%lld images are turned by their EXIF orientation where viewers show them, and not here: "
+                           "boxes are in pixels as they are stored\n",
+                           (long long)r->turned_images));
     if (r->clamped_boxes)
         VG_TRY(vg_text_add(out, "%lld boxes left their image and were clamped to it\n", (long long)r->clamped_boxes));
     if (r->short_phrases)

@@ -271,6 +271,7 @@ static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_
     vg_found_image *found = vg_new0_array(WINDOW, sizeof *found);
     VG_CHECK(found, VG_E_NOMEM, "no memory for a window of images");
     vg_status st = VG_OK;
+    m->n_turned = 0;
     hash_begin(&state);
     for (size_t first = 0, n; first < m->n && st == VG_OK; first += n) {
         n = window_at(m, first);
@@ -279,6 +280,7 @@ static vg_status images_walk(vg_shard_maker *m, vg_shard_writer *writer, uint64_
         for (size_t i = 0; i < n; i++) {
             vg_kept_record *kept = &m->records[first + i];
             hash_record(&state, &kept->record, &found[i]);
+            m->n_turned += found[i].status == VG_OK && found[i].turned;
             if (writer && st == VG_OK) st = image_put(m, writer, kept, &found[i]);
             free(found[i].bytes);
         }
@@ -395,6 +397,7 @@ static vg_status shard_make(vg_shard_maker *m)
     VG_TRY(st);
     m->report->shards += m->report->images > images; /* a shard without images is not written */
     m->report->shards_kept += kept;
+    m->report->turned_images += m->n_turned;
     return VG_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Any bytes as a picture: a status comes back, what was decoded can be stretched and encoded, and any part of it comes
  * out as it does in the whole. The last bytes choose the part, and what becomes of it on every instruction set. */
 #define _DEFAULT_SOURCE /* setenv, unsetenv */
-#include "data/draw.h"
+#include "data/image_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +72,7 @@ static void use_part(const uint8_t *data, size_t size, const vg_image *whole)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    (void)vg_image_is_turned(data, size);
     for (int partial_ok = 0; partial_ok < 2; partial_ok++) {
         vg_image image;
         if (vg_image_decode(data, size, partial_ok, &image) != VG_OK) continue;

@@ -1,6 +1,6 @@
 """Writes the seeds that are made rather than found: pickles, the two files of the RefCOCO layout, a shard's tables, a
-tensor file, a vocabulary. Found are data_container/two.h5, written by vg_shard_writer (two images, four sentences), the pictures
-of tests/fixtures/import, and a manifest and an optimizer's piece that a test of checkpoints wrote."""
+tensor file, a vocabulary. Found are data_container/two.h5, written by vg_shard_writer (two images, four sentences), pictures
+of tests/fixtures, and a manifest and an optimizer's piece that a test of checkpoints wrote."""
 
 import json
 import pickle

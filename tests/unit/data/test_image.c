@@ -1,7 +1,7 @@
 /* Decoding and encoding: the kinds of pictures that data sets hold, and broken ones. The fixtures all show one
  * gradient (tests/fixtures/images/make.py). */
 #define _XOPEN_SOURCE 700
-#include "data/draw.h"
+#include "data/image_impl.h"
 #include "tests/unit/scratch.h"
 
 #include <math.h>
@@ -412,6 +412,45 @@ static void stretched_planes_of_a_calm_picture_are_near(void **state)
     free(scratch.data);
 }
 
+/* turned.jpg with each orientation, in either byte order, and cut anywhere. */
+static void an_orientation_is_seen(void **state)
+{
+    static const char *const upright[] = {"rgb.jpg", "grey.jpg", "cmyk.jpg", "rgb.png"};
+    char *bytes = NULL;
+    size_t n = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof upright / sizeof *upright; i++) {
+        char path[512];
+        snprintf(path, sizeof path, FIXTURES "/images/%s", upright[i]);
+        assert_int_equal(vg_file_read(path, 1 << 20, &bytes, &n), VG_OK);
+        assert_false(vg_image_is_turned((unsigned char *)bytes, n));
+        free(bytes);
+    }
+    assert_int_equal(vg_file_read(FIXTURES "/images/turned.jpg", 1 << 20, &bytes, &n), VG_OK);
+    unsigned char *picture = (unsigned char *)bytes, *tiff = NULL;
+    for (size_t i = 0; i + 6 < n && !tiff; i++)
+        if (memcmp(picture + i, "Exif\0", 6) == 0) tiff = picture + i + 6;
+    assert_non_null(tiff);
+    for (int little = 0; little < 2; little++)
+        for (int orientation = 0; orientation < 10; orientation++) { /* a directory of one entry, at 8 */
+            const unsigned char big[] = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0},
+                                small[] = {'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0};
+            memcpy(tiff, little ? small : big, sizeof big);
+            tiff[little ? 18 : 19] = (unsigned char)orientation;
+            assert_int_equal(vg_image_is_turned(picture, n), orientation >= 2 && orientation <= 8);
+        }
+    tiff[18] = 6; /* little, as it was left */
+    assert_true(vg_image_is_turned(picture, n));
+    for (size_t cut = 0; cut < (size_t)(tiff + 20 - picture); cut++) {
+        unsigned char *part = malloc(cut + 1); /* of its own, so that a sanitizer sees its end */
+        assert_non_null(part);
+        memcpy(part, picture, cut);
+        assert_false(vg_image_is_turned(part, cut));
+        free(part);
+    }
+    free(bytes);
+}
+
 static void other_files_are_named_as_such(void **state)
 {
     (void)state;
@@ -438,6 +477,7 @@ int main(void)
         cmocka_unit_test(planes_of_a_part_are_those_of_the_whole),
         cmocka_unit_test(stretched_planes_are_the_stretched_picture),
         cmocka_unit_test(stretched_planes_of_a_calm_picture_are_near),
+        cmocka_unit_test(an_orientation_is_seen),
         cmocka_unit_test(other_files_are_named_as_such),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);

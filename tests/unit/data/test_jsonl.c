@@ -284,6 +284,27 @@ static void a_picture_is_one_however_its_name_is_spelled(void **state)
     vg_import_report_release(&report);
 }
 
+/* Whether a shard is made or was there. */
+static void pictures_that_viewers_turn_are_counted(void **state)
+{
+    char out[512];
+    vg_import_report report;
+    vg_text text = {0};
+    const vg_import_options options = {.strict = true, .images = FIXTURES "/images"};
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"rgb.jpg\", \"phrase\": \"a\", \"box\": [1, 2, 3, 4]}\n"
+               "{\"image\": \"turned.jpg\", \"phrase\": \"b\", \"box\": [1, 2, 3, 4]}\n");
+    snprintf(out, sizeof out, "%s/out", (const char *)*state);
+    for (int kept = 0; kept < 2; kept++) {
+        MUST(vg_import("jsonl", *state, out, &options, &report));
+        assert_true(report.turned_images == 1 && report.shards_kept == kept);
+        MUST(vg_import_report_text(&report, &text));
+        assert_non_null(strstr(text.data, "\n1 images are turned by their EXIF orientation where viewers show them"));
+        vg_import_report_release(&report);
+    }
+    free(text.data);
+}
+
 static void white_space_in_a_phrase_is_one_space(void **state)
 {
     const vg_import_options options = {.strict = true, .images = PICTURES};
@@ -345,6 +366,7 @@ int main(void)
         IN_SCRATCH(files_of_a_folder_are_splits),
         IN_SCRATCH(a_list_or_shares_make_splits),
         IN_SCRATCH(a_picture_is_one_however_its_name_is_spelled),
+        IN_SCRATCH(pictures_that_viewers_turn_are_counted),
         IN_SCRATCH(white_space_in_a_phrase_is_one_space),
         IN_SCRATCH(images_may_be_absent_where_that_is_allowed),
     };
