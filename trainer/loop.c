@@ -365,7 +365,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     if (!*checkpoint) VG_TRY(start_afresh(r));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
-    vg_run_tell_start(r, *checkpoint);
+    VG_TRY(vg_comm_agree(r->comm, vg_run_tell_start(r, *checkpoint)));
     r->start_step = r->step;
     VG_TRY(vg_trace_open(&r->trace, r->comm, r->o->run_trace_steps));
     r->start_s = vg_now_s();

@@ -163,8 +163,8 @@ vg_feature_source vg_run_feature_source(vg_run *r, const vg_split *split);
 /* Each rank keeps the average of its slices of the weights alone, until somebody wants all of it. Collective. */
 vg_status vg_run_gather_average(vg_run *r);
 
-/* Rank 0 tells what the run is and begins with; checkpoint NULL: afresh. Local. */
-void vg_run_tell_start(const vg_run *r, const char *checkpoint);
+/* Rank 0 tells what the run is and begins with; checkpoint NULL: afresh. Local. Errors: VG_E_NOMEM. */
+vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint);
 
 /* Rank 0 tells of the step that ended, as often as run.log_every and run.hash_every say. Local. Errors: VG_E_CONFIG,
  * when the run is no longer ours. */

@@ -1,6 +1,9 @@
 #include "trainer/splits.h"
 
+#include "trainer/model/model.h"
+
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,4 +60,24 @@ vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out)
     vg_tokenizer_close(t);
     return vg_fail(VG_E_CONFIG, "%s has ids up to %d, but text.vocab is %lld", o->text_tokenizer, last,
                    (long long)o->text_vocab);
+}
+
+/* A token has a byte or more, so most phrases need not be encoded for it. */
+vg_status vg_count_cut_phrases(const vg_options *o, const vg_split *split, const vg_tokenizer *tokenizer, int64_t *n)
+{
+    const int most = vg_model_batch_shape(o).text_tokens;
+    int32_t *ids = vg_new0_array((size_t)most + 1, sizeof *ids);
+    VG_CHECK(ids, VG_E_NOMEM, "no memory for the tokens of a phrase");
+    vg_status st = VG_OK;
+    *n = 0;
+    for (int64_t i = 0; i < vg_split_sentence_count(split) && !o->data_blind && st == VG_OK; i++) {
+        vg_sentence s;
+        int n_ids = 0;
+        vg_split_sentence(split, i, &s);
+        if (s.text_bytes + 2 > (size_t)most)
+            st = vg_tokenizer_encode(tokenizer, s.text, s.text_bytes, most + 1, ids, &n_ids);
+        *n += n_ids > most;
+    }
+    free(ids);
+    return st;
 }

@@ -19,4 +19,8 @@ vg_status vg_open_eval_split(const vg_options *o, vg_split **out);
  * VG_E_NOMEM. */
 vg_status vg_open_tokenizer(const vg_options *o, vg_tokenizer **out);
 
+/* How many sentences of a split have more tokens than the phrase encoder reads: their ends are cut off. Errors:
+ * VG_E_NOMEM. */
+vg_status vg_count_cut_phrases(const vg_options *o, const vg_split *split, const vg_tokenizer *tokenizer, int64_t *n);
+
 #endif

@@ -1,5 +1,6 @@
 /* What a run tells of its steps: records in metrics.jsonl, lines in the log, hashes, and who is slow. */
 #include "trainer/loop_impl.h"
+#include "trainer/splits.h"
 #include "trainer/weights_hash.h"
 
 #include <inttypes.h>
@@ -22,8 +23,26 @@ static void tell_leaks(const vg_run *r)
     if (n) vg_metrics_number(r->metrics, r->step, "leaked_images", (double)vg_split_leaked(r->train_split));
 }
 
-void vg_run_tell_start(const vg_run *r, const char *checkpoint)
+/* Phrases whose ends neither training nor evaluation sees. */
+static vg_status tell_cut_phrases(const vg_run *r)
 {
+    const vg_split *const splits[] = {r->train_split, r->eval_split};
+    for (int k = 0; k < 2; k++) {
+        int64_t n = 0;
+        VG_TRY(vg_count_cut_phrases(r->o, splits[k], r->tokenizer, &n));
+        if (n == 0) continue;
+        vg_metrics_say(r->metrics,
+                       "%lld of %lld phrases in %s have more than %d tokens (text.max_tokens): their ends are cut off",
+                       (long long)n, (long long)vg_split_sentence_count(splits[k]), vg_split_name(splits[k]),
+                       vg_model_batch_shape(r->o).text_tokens);
+        if (splits[k] == r->train_split) vg_metrics_number(r->metrics, r->step, "cut_phrases", (double)n);
+    }
+    return VG_OK;
+}
+
+vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint)
+{
+    if (!r->metrics) return VG_OK;
     vg_metrics_say(r->metrics, "%s\n%d ranks, %d threads each, %s; %lld sentences on %lld images in split '%s'",
                    r->configuration, vg_comm_size(r->comm), r->compute.stream.n_threads,
                    vg_compute_profile(&r->compute), (long long)vg_split_sentence_count(r->train_split),
@@ -32,10 +51,12 @@ void vg_run_tell_start(const vg_run *r, const char *checkpoint)
         vg_metrics_say(r->metrics, "%lld of %lld records that data.without lists are there, and left out",
                        (long long)vg_split_left_out(r->train_split), (long long)vg_split_listed(r->train_split));
     tell_leaks(r);
+    VG_TRY(tell_cut_phrases(r));
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
     if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
         vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
     if (checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", checkpoint, (long long)r->step);
+    return VG_OK;
 }
 
 double vg_run_step_flops(const vg_run *r)

@@ -6,6 +6,7 @@ usage: watch.py VLGTR [--tools]"""
 
 import os
 import pathlib
+import pickle
 import re
 import struct
 import subprocess
@@ -102,6 +103,21 @@ def look_with_tools(bench):
     check("TensorBoard shows every step once", done.stdout.startswith(str(list(range(1, LAST + 1)))), done.stdout[-20:] + done.stderr[-300:])
 
 
+def cut_phrases(bench):
+    """Phrases that are longer than the encoder reads are counted, in training and evaluation."""
+    dataset = pathlib.Path(bench.path("data", "synth"))
+    refs = pickle.loads((dataset / "refs(vlgtr).p").read_bytes())
+    n_tokens = {s["sent"]: len(bench.must("tokenize", "--tokenizer", "data/tokenizer", s["sent"]).split())
+                for r in refs for s in r["sentences"]}
+    cut = {split: sum(n_tokens[s["sent"]] > 8 for r in refs if r["split"] == split for s in r["sentences"]) for split in ("train", "val")}
+    done = bench.run("train", "run.yaml", *bench.sets({"run.folder": "cut", "text.max_tokens": 8, "schedule.heads.steps": 1, "schedule.blocks.steps": 1}))
+    counts = [int(n) for n in re.findall(r"^(\d+) of \d+ phrases in \w+ have more than 8 tokens", done.stderr, re.M)]
+    check("phrases that are cut are counted", done.returncode == 0 and counts == [n for n in cut.values() if n] and cut["train"] > 0, f"{cut} {counts}")
+    check("and a metric", [r["cut_phrases"] for r in bench.records("cut") if "cut_phrases" in r] == [cut["train"]])
+    told = bench.must("eval", "cut", "--split", "train")
+    check("eval counts them, too", f"{cut['train']} of the phrases have more than 8 tokens" in told, told[-200:])
+
+
 def main(vlgtr, tools=None):
     options = {"run.checkpoint_every": 7, "run.eval_every": 10}
     with harness.Bench(vlgtr) as bench:
@@ -122,6 +138,7 @@ def main(vlgtr, tools=None):
         check("metrics.prom is whole", whole, f"{len(now)} gauges")
         check("and has the newest numbers", now["vlgtr_step"] == LAST and now["vlgtr_checkpoint_step"] == LAST
               and abs(now["vlgtr_loss"] - [r["loss"] for r in records if "loss" in r][-1]) < 1e-6)
+        cut_phrases(bench)
         if tools:
             look_with_tools(bench)
     return 1 if check.bad else 0

@@ -1,5 +1,7 @@
 #include "trainer/cmd/arguments.h"
 #include "trainer/evaluate.h"
+#include "trainer/model/model.h"
+#include "trainer/splits.h"
 #include "trainer/trained.h"
 #include "trainer/vlgtr.h"
 #include "trainer/watch.h"
@@ -19,9 +21,12 @@ static void print_score(const vg_score *s)
            share(s->giou50, s->trials), s->trials ? s->iou / (double)s->trials : 0);
 }
 
-static vg_status report(const vg_evaluation *e, const vg_split *split, const char *out, const char *gallery)
+static vg_status report(const vg_trained *t, const vg_evaluation *e, const vg_split *split, const char *out,
+                        const char *gallery)
 {
     enum { TILES = 24 };
+    int64_t n_cut = 0;
+    VG_TRY(vg_count_cut_phrases(&t->options, split, t->tokenizer, &n_cut));
     printf("split %s, %lld images\n", vg_split_name(split), (long long)vg_split_image_count(split));
     printf("%-12s %7s  %-6s  %-6s  %-6s  %-6s  %-6s %-6s %-6s  %s\n", "kind", "phrases", "acc@0.5", "acc@.25",
            "acc@.75", "acc@.9", "P@5", "P@10", "giou.5", "mean IoU");
@@ -30,6 +35,9 @@ static vg_status report(const vg_evaluation *e, const vg_split *split, const cha
     if (e->scores[0].unread)
         printf("%lld of the phrases have no answer since their images cannot be read: they count as misses\n",
                (long long)e->scores[0].unread);
+    if (n_cut)
+        printf("%lld of the phrases have more than %d tokens (text.max_tokens): their ends were cut off\n",
+               (long long)n_cut, vg_model_batch_shape(&t->options).text_tokens);
     if (out) VG_TRY(vg_evaluation_write(e, split, out));
     return gallery ? vg_evaluation_draw(e, split, TILES, gallery) : VG_OK;
 }
@@ -56,7 +64,7 @@ static vg_status evaluate(vg_comm *comm, const vg_trained *t, const char *split_
                                .answer = t->answer};
     vg_evaluation e = {0};
     vg_status st = vg_evaluate(&spec, &e);
-    if (st == VG_OK && vg_comm_rank(comm) == 0) st = report(&e, split, out, gallery);
+    if (st == VG_OK && vg_comm_rank(comm) == 0) st = report(t, &e, split, out, gallery);
     st = vg_comm_agree(comm, st);
     vg_evaluation_release(&e);
     vg_split_close(split);
