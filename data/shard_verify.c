@@ -77,11 +77,16 @@ static vg_status image_verify(const verifier *v, size_t i)
     return st;
 }
 
+static bool row_is_bad(const verifier *v, size_t i)
+{
+    return i < v->n_bad && v->is_bad[i];
+}
+
 static void verify_one(void *context, size_t i)
 {
     const verifier *v = context;
     const vg_shard_image *row = &v->shard->tables.images[i];
-    if (row->length == 0 || (i < v->n_bad && v->is_bad[i])) return;
+    if (row->length == 0 || row_is_bad(v, i)) return;
     v->results[i].status = image_verify(v, i);
     if (v->results[i].status != VG_OK) v->results[i].why = vg_copy_string(vg_error_text());
     vg_progress_add(v->progress, (int64_t)row->length);
@@ -108,13 +113,16 @@ static vg_status images_verify(verifier *v)
     return st;
 }
 
-static void count_up(vg_shard_verify_report *report, const vg_shard_tables *t)
+/* What a row at fault says of its bytes may be anything. */
+static void count_up(const verifier *v)
 {
-    report->images += (int64_t)t->n_images;
-    report->sentences += (int64_t)t->n_sentences;
+    const vg_shard_tables *t = &v->shard->tables;
+    v->report->images += (int64_t)t->n_images;
+    v->report->sentences += (int64_t)t->n_sentences;
     for (size_t i = 0; i < t->n_images; i++) {
-        report->absent += t->images[i].length == 0;
-        report->image_bytes += (int64_t)t->images[i].length;
+        if (row_is_bad(v, i)) continue;
+        v->report->absent += t->images[i].length == 0;
+        v->report->image_bytes += (int64_t)t->images[i].length;
     }
 }
 
@@ -127,7 +135,7 @@ static vg_status shard_verify(const char *path, bool decode, vg_progress *progre
     if (st == VG_OK) {
         v.shard = shard;
         st = images_verify(&v);
-        count_up(report, &shard->tables);
+        count_up(&v);
     } else if (st == VG_E_DATA) { /* a shard that does not open has no records to leave out */
         report->bad++;
         st = vg_text_add(&report->lines, "%s\n", vg_error_text());

@@ -119,13 +119,16 @@ static void sentences_of_a_bad_image_row_go_with_it(void **state)
     vg_shard *shard = NULL;
     small_shard(path);
     MUST(vg_shard_open(path, &shard));
+    const int64_t second_bytes = (int64_t)shard->tables.images[1].length;
     shard->tables.images[0].width = 0;
+    shard->tables.images[0].length = INT64_MAX;
     const hid_t type = vg_shard_image_type(true);
     table_change(path, "images", type, shard->tables.images);
     H5Tclose(type);
     vg_shard_close(shard);
     vg_shard_verify_report report = verified(path, true, VG_E_DATA);
     assert_int_equal(report.bad, 1); /* the row; nothing is said of sentences that need its size */
+    assert_int_equal(report.image_bytes, second_bytes);
     assert_non_null(strstr(report.lines.data, "/images row 0 (image 7): its size is impossible"));
     shard = opened_without(path, &report);
     assert_true(shard->tables.n_images == 1 && shard->tables.n_sentences == 1);
