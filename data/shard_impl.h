@@ -113,6 +113,8 @@ typedef struct vg_shard_paths {
 } vg_shard_paths;
 vg_status vg_shard_paths_find(const char *const *names, int n_names, vg_shard_paths *list);
 int64_t vg_shard_paths_bytes(const vg_shard_paths *list); /* of all files, for progress */
+/* That one of them has the split, with the sentence of vg_split_open for one that none has. Errors: as that. */
+vg_status vg_split_check_name(const char *const *paths, int n_paths, const char *name);
 void vg_shard_paths_release(vg_shard_paths *list);
 
 /* The file <name>.unfinished in a folder: whatever the reason, not all shards that shall be called <name>-NNNNN.h5 are

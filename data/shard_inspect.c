@@ -204,7 +204,7 @@ vg_status vg_shard_inspect(const char *const *paths, int n_paths, const char *sp
     vg_shard_statistics s = {0};
     vg_status st = vg_shard_paths_find(paths, n_paths, &list);
     for (size_t i = 0; i < list.n && st == VG_OK; i++) st = shard_add(&s, list.path[i], split);
-    if (st == VG_OK && s.n_phrases == 0) st = vg_fail(VG_E_DATA, "%s: no split '%s' in it", paths[0], split);
+    if (st == VG_OK && s.n_phrases == 0) st = vg_split_check_name(paths, n_paths, split);
     if (st == VG_OK) {
         measures_sort(&s);
         st = json ? vg_shard_statistics_json(&s, out) : vg_shard_statistics_text(&s, out);

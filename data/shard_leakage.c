@@ -220,8 +220,8 @@ static vg_status gather(vg_leak_search *s)
         s->report->train_images += s->items[i].is_train;
         s->report->evaluation_images += s->items[i].splits != 0;
     }
-    VG_CHECK(s->report->train_images > 0, VG_E_DATA, "%s: no split '%s' in it; name the one that is trained on",
-             s->spec->paths[0], s->train);
+    if (s->report->train_images == 0) st = vg_split_check_name(s->spec->paths, s->spec->n_paths, s->train);
+    if (st != VG_OK) return vg_fail_at(st, "--train");
     VG_CHECK(s->report->evaluation_images > 0, VG_E_DATA, "%s: no split but '%s' in it, so nothing to compare with",
              s->spec->paths[0], s->train);
     return check_against(s);

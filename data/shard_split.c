@@ -251,6 +251,14 @@ vg_status vg_split_open(const char *const *paths, int n_paths, const char *name,
     return vg_split_open_as(paths, n_paths, name, &(vg_split_opening){0}, out);
 }
 
+vg_status vg_split_check_name(const char *const *paths, int n_paths, const char *name)
+{
+    vg_split *split = NULL;
+    const vg_status st = vg_split_open(paths, n_paths, name, &split);
+    vg_split_close(split);
+    return st;
+}
+
 void vg_split_close(vg_split *split)
 {
     if (!split) return;

@@ -91,7 +91,9 @@ static void an_absent_split_is_named(void **state)
     const char *folder = two_shards(*state);
     vg_text text = {0};
     assert_int_equal(vg_shard_inspect(&folder, 1, "testA", false, &text), VG_E_DATA);
-    ASSERT_SAYS("no split 'testA'");
+    ASSERT_SAYS("no split 'testA'; there are ");
+    assert_int_equal(vg_shard_inspect(&folder, 1, "trian", false, &text), VG_E_DATA);
+    ASSERT_SAYS("did you mean 'train'?");
     assert_int_equal(vg_shard_sample(&folder, 1, "testA", 1, 1, "never.png"), VG_E_DATA);
     ASSERT_SAYS("no images of split 'testA'");
 }

@@ -80,7 +80,8 @@ static void each_way_finds_its_own(void **state)
     vg_leakage_report_release(&r);
     assert_int_equal(leakage_of(other, own, true, false, false, &r),
                      VG_E_DATA); /* the split trained on is in `own` alone */
-    ASSERT_SAYS("no split 'train' in it");
+    ASSERT_SAYS("--train: ");
+    ASSERT_SAYS("no split 'train'; there are test, val");
     vg_leakage_report_release(&r);
 }
 
