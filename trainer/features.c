@@ -48,11 +48,12 @@ static vg_status store_path(const vg_feature_source *s, const vg_feature_job *jo
 
 /* The sentence of a store that cannot be had: without one the step computes, with the same bits; but not those of bf16.
  */
-static vg_status do_without(const vg_feature_job *job, const char *why)
+static vg_status do_without(const vg_feature_source *s, const vg_feature_job *job, const char *why)
 {
     VG_CHECK(!job->key.bf16, VG_E_CONFIG, "%s; features.dtype bf16 needs the store, fp32 can do without", why);
+    if (s->told->data && strstr(s->told->data, why)) return VG_OK;
     vg_log_root("%s; the steps compute %s features themselves", why, job->what);
-    return VG_OK;
+    return vg_text_add(s->told, "%s\n", why);
 }
 
 static vg_status begin(const vg_feature_source *s, const vg_feature_job *job, const char *path, vg_feature_store **out)
@@ -159,7 +160,7 @@ static vg_status provide(const vg_feature_source *s, const vg_feature_job *job, 
     if (bytes * 1e-9 > s->options->features_max_gb) {
         snprintf(why, sizeof why, "%s would take %s, features.max_gb is %g", path, vg_size_text(bytes, size),
                  s->options->features_max_gb);
-        return do_without(job, why);
+        return do_without(s, job, why);
     }
     VG_TRY(look(s, job, path, "it is made anew", &found));
     if (!found) {
@@ -167,7 +168,7 @@ static vg_status provide(const vg_feature_source *s, const vg_feature_job *job, 
         if (st != VG_OK && st != VG_E_STORAGE) return st;
         snprintf(why, sizeof why, "%s", st == VG_OK ? "" : vg_error_text());
         if (st == VG_E_STORAGE) VG_TRY(look(s, job, path, NULL, &found)); /* another run may have been faster */
-        if (st == VG_E_STORAGE && !found) return do_without(job, why);
+        if (st == VG_E_STORAGE && !found) return do_without(s, job, why);
     }
     return open_all(s, job, path, out);
 }

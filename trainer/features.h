@@ -18,6 +18,7 @@ typedef struct vg_feature_source {
     const vg_tokenizer *tokenizer;
     const vg_split *split;
     const vg_loader_stage *views; /* whose fixed views of images are wanted; NULL: images as they are */
+    vg_text *told;                /* why stores were not made so far: each stage asks anew, and that is said once */
 } vg_feature_source;
 
 /* Features of every image of the split, by its index, or of its views one after the other; an image that cannot be

@@ -19,7 +19,8 @@ vg_feature_source vg_run_feature_source(vg_run *r, const vg_split *split)
                                .params = r->params,
                                .compute = &r->compute,
                                .tokenizer = r->tokenizer,
-                               .split = split};
+                               .split = split,
+                               .told = &r->told_stores};
 }
 
 vg_status vg_run_gather_average(vg_run *r)
@@ -385,6 +386,7 @@ static void close_run(vg_run *r)
     vg_pace_release(&r->pace);
     vg_trace_release(&r->trace);
     free(r->configuration);
+    free(r->told_stores.data);
     free(r->newest);
     vg_params_free(r->params);
     vg_compute_close(&r->compute);

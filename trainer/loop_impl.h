@@ -45,6 +45,7 @@ typedef struct vg_run {
     /* the sample stream: this rank's leaves of each step */
     vg_loader *loader;
     vg_feature_store *images; /* of the current stage, where it takes stored features; else NULL */
+    vg_text told_stores;      /* why there are none, once for all stages */
     int64_t epoch_samples;    /* of the training split */
     vg_loader_stage stream_stages[VG_MAX_STAGES];
     vg_loader_set stream_sets[VG_MAX_DATA_SETS];

@@ -198,6 +198,9 @@ def main(vlgtr, *more):
         hashes, said = train(bench, "large", **STORED, **{"features.max_gb": 1e-5})
         check("a store above features.max_gb is refused, the step computes: same bits",
               hashes == want and "max_gb" in said and not made(said, "image"))
+        said = train(bench, "alike", **STORED, **{"features.max_gb": 1e-6, "schedule.blocks.flip": 0})[1]
+        told = [said.count(f"phrases-{split}.h5 would take") for split in ("train", "val")]
+        check("which is said once of a store that two stages want", told == [1, 1], f"{told}")
         plans = [bench.must("plan", "run.yaml", *bench.sets({**STORED, "features.max_gb": gb})) for gb in (1, 1e-5)]
         check("`plan` tells of stores that are made and of one that is refused",
               "stage 0 reads image features from a store" in plans[0] and re.search(r"a store of \d+\.\d kB is above", plans[1]), plans[1])
