@@ -43,6 +43,8 @@ static int split_row(vg_split_rule *rule, const char *name, size_t n)
 
 /* ---- shares: "val=0.05,test=0.05" ---- */
 
+static const double ROUNDING = 1e-9; /* of the whole, by which decimal fractions may miss it */
+
 static vg_status shares_read(vg_split_rule *rule, const char *shares)
 {
     bool named[VG_IMPORT_MAX_SPLITS] = {false};
@@ -62,7 +64,10 @@ static vg_status shares_read(vg_split_rule *rule, const char *shares)
         sum += share;
         at = *end ? end + 1 : end;
     }
-    VG_CHECK(sum <= 1, VG_E_USAGE, "--shares: '%s' adds up to %g, more than the whole", shares, sum);
+    VG_CHECK(sum <= 1 + ROUNDING, VG_E_USAGE, "--shares: '%s' adds up to %g, more than the whole", shares, sum);
+    VG_CHECK(!named[0] || sum >= 1 - ROUNDING, VG_E_USAGE,
+             "--shares: '%s' adds up to %g, and the rest is %s, too: leave that out, or give it all of the rest",
+             shares, sum, rule->splits[0]);
     return VG_OK;
 }
 

@@ -62,7 +62,11 @@ static void a_split_has_one_share(void **state)
     vg_split_rule *rule = NULL;
     assert_int_equal(vg_split_rule_new(&source, &rule), VG_E_USAGE);
     assert_non_null(strstr(vg_error_text(), "'val=0.1,test=0.1,val=0.2' gives split 'val' two shares"));
+    const vg_import_source less = {.shares = "train=0.5,val=0.1"}; /* train would get 0.9 */
+    assert_int_equal(vg_split_rule_new(&less, &rule), VG_E_USAGE);
+    assert_non_null(strstr(vg_error_text(), "adds up to 0.6, and the rest is train, too"));
     assert_share(count("train=0.9,val=0.1", 1, "val"), 0.1);
+    assert_share(count("val=0.56,test=0.34,train=0.1", 1, "train"), 0.1); /* 1 and some rounding */
 }
 
 int main(void)
