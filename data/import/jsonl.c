@@ -80,7 +80,7 @@ static vg_status boxes_read(jsonl *j, const json_t *phrase, size_t *n, const cha
 static vg_status phrase_read(jsonl *j, const json_t *from, int64_t image_id, const char *split, const char *place)
 {
     const json_t *text = json_object_get(from, "phrase"), *kind = json_object_get(from, "kind");
-    const char *fault = json_is_string(text) ? NULL : "no phrase, a string";
+    const char *fault = json_is_string(text) ? NULL : "no \"phrase\", a string";
     if (!json_is_object(from)) fault = "phrases holds something else than objects with phrase and box";
     if (!fault && kind && !json_is_string(kind)) fault = "its kind is no string";
     vg_collected_phrase p = {.image_id = image_id,
@@ -116,7 +116,7 @@ static bool side_read(const json_t *line, const char *key, int *out)
 static const char *image_read(const json_t *line, const char *name, vg_collected_image *image)
 {
     *image = (vg_collected_image){.file_name = name};
-    if (!*name) return "no image, the name of its file";
+    if (!*name) return "no \"image\", the name of its file";
     image->image_id = id_of_name(image->file_name);
     if (!vg_json_maybe_int(line, "image_id", &image->image_id) ||
         !vg_json_maybe_int(line, "coco_id", &image->coco_id) ||
