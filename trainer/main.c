@@ -78,7 +78,7 @@ static vg_status run_verb(const struct verb *verb, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    if (argc < 2 || vg_argument_is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
         print_usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? vg_exit_code(VG_E_USAGE) : 0;
     }

@@ -77,11 +77,14 @@ def helps(bench):
     of_shards = re.findall(r"^  (\w+) ", bench.run("shard", "--help").stdout, re.M)
     for words in [[v] for v in verbs] + [["shard", v] for v in of_shards]:
         done = bench.run(*words, "--help")
+        short = bench.run(*words, "-h")
+        check(f"{' '.join(words)} -h", (short.returncode, short.stdout, short.stderr) == (done.returncode, done.stdout, done.stderr))
         check(f"{' '.join(words)} --help", done.returncode == 0 and f"vlgtr {' '.join(words)}" in done.stdout and not done.stderr)
     for verb in of_shards:
         for name in re.findall(r"--[a-z-]+", bench.run("shard", verb, "--help").stdout.partition("\n\n")[0]):
             expect(f"shard {verb} {name}", bench.run("shard", verb, name), USAGE, "a value is missing"
                    if name not in FLAGS else "vlgtr shard " + verb)
+    expect("one dash for two", bench.run("shard", "import", "synth", "data", "out", "-strict"), USAGE, "'-strict'; did you mean '--strict'?")
     expect("no verb of shards", bench.run("shard"), USAGE, "a verb of shards is missing")
     expect("a verb unlike any of them", bench.run("shard", "reticulate"), USAGE, "no verb 'reticulate'; `vlgtr shard --help`")
     expect("a sample without a picture", bench.run("shard", "inspect", "nowhere", "--sample", "3"), USAGE, "--png")

@@ -43,6 +43,7 @@ vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int
     for (int i = 1; i < argc; i++) {
         char *word = argv[i];
         if (strncmp(word, "--", 2) != 0) {
+            if (*n_words == max_words && *word == '-') return unknown_argument(table, n_table, word);
             VG_CHECK(*n_words < max_words, VG_E_USAGE, "'%s' is one word too many; --help shows the usage", word);
             words[(*n_words)++] = word;
             continue;
@@ -62,10 +63,15 @@ vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int
     return VG_OK;
 }
 
+bool vg_argument_is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 bool vg_arguments_ask_help(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0) return true;
+        if (vg_argument_is_help(argv[i])) return true;
     return false;
 }
 

@@ -28,7 +28,8 @@ typedef struct vg_argument {
 vg_status vg_arguments_read(int argc, char **argv, const vg_argument *table, int n_table, char **words, int max_words,
                             int *n_words);
 
-/* Whether --help stands in argv[1..]. */
+/* Whether --help, or -h for short, stands in argv[1..]. */
+bool vg_argument_is_help(const char *word);
 bool vg_arguments_ask_help(int argc, char **argv);
 
 /* One of auto, cpu and cuda. Errors: VG_E_USAGE. */
