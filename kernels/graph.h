@@ -174,8 +174,9 @@ const void *vg_program_output(const vg_program *program, const char *name, vg_sh
 vg_status vg_program_stage(vg_program *program);
 
 /* Enqueues one pass over the nodes, after what the program has still under way. A device that can record runs plays the
- * second and later ones from a record. Errors: VG_E_BUG for an unbound input, or what a kernel says, with the node's
- * name. */
+ * second and later ones from a record. On the host a run, which may take minutes, ends between two nodes once the
+ * process is asked to stop. Errors: VG_E_STOPPED then; VG_E_BUG for an unbound input, or what a kernel says, with the
+ * node's name. */
 vg_status vg_program_run(vg_program *program);
 
 /* Runs tell how far the gradients are: told(context, ends[i]) when the nodes that write gradients below offset ends[i]

@@ -296,7 +296,10 @@ static int end_node(const vg_program *p, int part)
 
 static vg_status walk_part(vg_program *p, int part)
 {
-    for (int i = first_node(p, part); i < end_node(p, part); i++) VG_TRY(run_node(p, i));
+    for (int i = first_node(p, part); i < end_node(p, part); i++) {
+        if (!is_apart(p)) VG_TRY(vg_stop_check());
+        VG_TRY(run_node(p, i));
+    }
     return VG_OK;
 }
 

@@ -240,15 +240,18 @@ static double dropped_deadline_s(const vg_options *o)
     return o->watch_compute > 0 ? o->train_deadline + o->watch_compute : 0;
 }
 
+/* What lies there of a leaf that was left out, or not ended, is pushed in its place: with it the total is worth
+ * nothing. */
 static vg_status run_or_leave_out(vg_run *r, int i)
 {
     double *sums = r->leaf_sums + (size_t)i * N_SUMS;
     vg_batch *next = i + 1 < r->n_leaves ? r->taken[i + 1] : NULL;
     if (!next && injected(r, VG_FAULT_ask)) raise(SIGUSR1);
-    if (!is_asked_to_stop(r)) return run_leaf(r, r->taken[i], next, sums);
+    const vg_status st = is_asked_to_stop(r) ? VG_E_STOPPED : run_leaf(r, r->taken[i], next, sums);
+    if (st != VG_E_STOPPED) return st;
     vg_comm_set_deadline(r->comm, dropped_deadline_s(r->o));
     sums[SUM_LEFT_OUT] = 1;
-    return leave_out(r);
+    return vg_gradients_push(r->gradients, false);
 }
 
 static vg_status run_leaves(vg_run *r)

@@ -127,6 +127,19 @@ def within_a_step(bench, want):
     check("asked within the first step", done.returncode == STOPPED and "within the first step" in done.stderr and not manifests(bench, "first"))
 
 
+def within_a_micro_batch(bench):
+    """Nor does anybody wait for the end of a micro-batch, of which a step may have one alone."""
+    options = {"run.folder": "long", "data.side": 224, "train.global_batch": 128, "train.micro_batch": 128, "train.threads": 1}
+    process = bench.start("train", "run.yaml", *bench.sets(options))
+    running = bench.wait_for_step(2, "long", process)
+    step_s = min(r["step_ms"] for r in bench.records("long") if "step_ms" in r) / 1000
+    time.sleep(step_s / 3)
+    process.send_signal(signal.SIGUSR1)
+    code = process.wait(timeout=60)
+    check("USR1 within the only micro-batch of a step", running and step_s > 0.3 and code == STOPPED
+          and manifests(bench, "long")[-1]["step"] == 2, f"{code}, steps of {step_s:.1f} s")
+
+
 def at_stage_end(bench, want):
     """The evaluation that was due there is made up for with what that stage has, its average included."""
     options = {"run.folder": "end", **EVALUATED}
@@ -198,6 +211,7 @@ def main(vlgtr):
         stop(bench, "USR1 while evaluating", "evaluating", 8, usr1, want)
         interrupt(bench)
         within_a_step(bench, want)
+        within_a_micro_batch(bench)
         at_stage_end(bench, want)
         before_main(bench, want)
         unread(bench, want)
