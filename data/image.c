@@ -18,9 +18,13 @@ void vg_image_release(vg_image *image)
 
 vg_status vg_decode_check(const vg_decode *how, uint64_t width, uint64_t height)
 {
-    VG_CHECK(!how->width || (width == (uint64_t)how->width && height == (uint64_t)how->height), VG_E_DATA,
-             "the picture is %llu x %llu pixels and its record says %d x %d", (unsigned long long)width,
-             (unsigned long long)height, how->width, how->height);
+    const uint64_t said_width = (uint64_t)how->width, said_height = (uint64_t)how->height;
+    VG_CHECK(!how->width || (width == said_width && height == said_height), VG_E_DATA,
+             "the picture is %llu x %llu pixels and its record says %d x %d%s", (unsigned long long)width,
+             (unsigned long long)height, how->width, how->height,
+             width == said_height && height == said_width
+                 ? ", as viewers show it where its EXIF orientation turns it; turn the picture itself"
+                 : "");
     return VG_OK;
 }
 

@@ -303,6 +303,13 @@ static void pictures_that_viewers_turn_are_counted(void **state)
         vg_import_report_release(&report);
     }
     free(text.data);
+    write_file(*state, "a.jsonl",
+               "{\"image\": \"turned.jpg\", \"phrase\": \"b\", \"box\": [1, 2, 3, 4], "
+               "\"width\": 12, \"height\": 16}\n");
+    assert_int_equal(vg_import("jsonl", *state, out, &options, &report), VG_E_DATA);
+    ASSERT_SAYS(
+        "is 16 x 12 pixels and its record says 12 x 16, as viewers show it where its EXIF orientation turns it");
+    vg_import_report_release(&report);
 }
 
 static void white_space_in_a_phrase_is_one_space(void **state)
