@@ -239,7 +239,7 @@ static vg_status train_schedule(vg_run *r, const char *checkpoint)
         VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
         VG_TRY(evaluate_where_due(r));
         VG_TRY(train_stage(r));
-        vg_metrics_number(r->metrics, r->step, "peak_bytes", (double)vg_peak_memory());
+        vg_metrics_number(r->metrics, r->step, VG_METRIC_peak_bytes, (double)vg_peak_memory());
         if (r->stage_index + 1 == r->o->n_stages) {
             VG_TRY(vg_run_evaluate(r));
             return check_saved(r, "trained to the end");

@@ -17,19 +17,27 @@ static const struct {
     const char *key, *prometheus;
     double factor;
     const char *help;
-} rows[] = {
+} rows[VG_METRICS] = {
 #define VG_METRIC(key, prometheus, factor, help) {#key, prometheus, factor, help},
 #include "trainer/metrics.def"
 #undef VG_METRIC
 };
 
-enum { N_ROWS = sizeof rows / sizeof *rows };
+const char *vg_metric_key(vg_metric metric)
+{
+    return rows[metric].key;
+}
+
+const char *vg_metric_help(vg_metric metric)
+{
+    return rows[metric].help;
+}
 
 struct vg_metrics {
     int records, log; /* open for appending; -1: not yet */
     vg_event_file *events;
-    char *prometheus, *run; /* path of metrics.prom; name of the run there */
-    double values[N_ROWS];  /* as told last; NaN: not yet */
+    char *prometheus, *run;    /* path of metrics.prom; name of the run there */
+    double values[VG_METRICS]; /* as told last; NaN: not yet */
     int64_t step, steps;
     bool terminal, bar_shown;
     bool unseen; /* metrics.prom could not be written the last time */
@@ -101,7 +109,7 @@ vg_status vg_metrics_open(const char *folder, int64_t step, vg_metrics **out)
     VG_CHECK(m, VG_E_NOMEM, "no memory for metrics");
     m->records = m->log = -1;
     m->terminal = isatty(STDERR_FILENO) == 1;
-    for (int i = 0; i < N_ROWS; i++) m->values[i] = NAN;
+    for (int i = 0; i < VG_METRICS; i++) m->values[i] = NAN;
     const vg_status st = open_files(m, folder, step);
     if (st != VG_OK) {
         vg_metrics_close(m);
@@ -216,20 +224,12 @@ static json_t *number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-/* A value for those who watch; what has no row is for metrics.jsonl alone. */
-static void keep(vg_metrics *m, int64_t step, const char *key, double value)
+/* Into the record, and for those who watch. */
+static void put_number(vg_metrics *m, json_t *record, int64_t step, vg_metric metric, double value)
 {
-    for (int i = 0; i < N_ROWS; i++)
-        if (strcmp(rows[i].key, key) == 0) {
-            m->values[i] = value;
-            vg_event_file_scalar(m->events, step, key, value);
-        }
-}
-
-static void put_number(vg_metrics *m, json_t *record, int64_t step, const char *key, double value)
-{
-    json_object_set_new(record, key, number(value));
-    keep(m, step, key, value);
+    json_object_set_new(record, rows[metric].key, number(value));
+    m->values[metric] = value;
+    vg_event_file_scalar(m->events, step, rows[metric].key, value);
 }
 
 static json_t *start_record(int64_t step)
@@ -258,7 +258,7 @@ static vg_status write_prometheus(const vg_metrics *m)
     vg_text text = {0};
     vg_status st = add_gauge(&text, m->run, "step", "optimizer steps done", (double)m->step);
     if (st == VG_OK) st = add_gauge(&text, m->run, "schedule_steps", "steps of the whole schedule", (double)m->steps);
-    for (int i = 0; i < N_ROWS && st == VG_OK; i++)
+    for (int i = 0; i < VG_METRICS && st == VG_OK; i++)
         if (!isnan(m->values[i]))
             st = add_gauge(&text, m->run, rows[i].prometheus, rows[i].help, m->values[i] * rows[i].factor);
     if (st == VG_OK) st = vg_file_write_atomic(m->prometheus, text.data, text.length);
@@ -279,26 +279,26 @@ void vg_metrics_step(vg_metrics *m, const vg_step_record *r)
     if (!m) return;
     json_t *record = start_record(r->step), *ranks = json_array();
     const struct {
-        const char *key;
+        vg_metric metric;
         double value;
-    } numbers[] = {{"loss", r->loss},
-                   {"loss_class", r->loss_class},
-                   {"loss_l1", r->loss_l1},
-                   {"loss_giou", r->loss_giou},
-                   {"loss_align", r->loss_align},
-                   {"giou", r->giou},
-                   {"grad_norm", r->grad_norm},
-                   {"lr", r->lr},
-                   {"phrases_per_s", r->phrases_per_s},
-                   {"step_ms", r->step_ms},
-                   {"gflops_per_s", r->gflops_per_s},
-                   {"wait_ms", r->wait_ms},
-                   {"eta_s", r->eta_s},
-                   {"skipped", (double)r->skipped},
-                   {"bad_samples", (double)r->bad_samples}};
+    } numbers[] = {{VG_METRIC_loss, r->loss},
+                   {VG_METRIC_loss_class, r->loss_class},
+                   {VG_METRIC_loss_l1, r->loss_l1},
+                   {VG_METRIC_loss_giou, r->loss_giou},
+                   {VG_METRIC_loss_align, r->loss_align},
+                   {VG_METRIC_giou, r->giou},
+                   {VG_METRIC_grad_norm, r->grad_norm},
+                   {VG_METRIC_lr, r->lr},
+                   {VG_METRIC_phrases_per_s, r->phrases_per_s},
+                   {VG_METRIC_step_ms, r->step_ms},
+                   {VG_METRIC_gflops_per_s, r->gflops_per_s},
+                   {VG_METRIC_wait_ms, r->wait_ms},
+                   {VG_METRIC_eta_s, r->eta_s},
+                   {VG_METRIC_skipped, (double)r->skipped},
+                   {VG_METRIC_bad_samples, (double)r->bad_samples}};
     json_object_set_new(record, "stage", json_string(r->stage));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        put_number(m, record, r->step, numbers[i].key, numbers[i].value);
+        put_number(m, record, r->step, numbers[i].metric, numbers[i].value);
     for (int i = 0; i < r->n_ranks; i++) json_array_append_new(ranks, json_integer(r->rank_phrases[i]));
     json_object_set_new(record, "phrases", json_integer((json_int_t)r->phrases));
     json_object_set_new(record, "rank_phrases", ranks);
@@ -309,11 +309,11 @@ void vg_metrics_step(vg_metrics *m, const vg_step_record *r)
     say_step(m, r);
 }
 
-void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value)
+void vg_metrics_number(vg_metrics *m, int64_t step, vg_metric metric, double value)
 {
     if (!m) return;
     json_t *record = start_record(step);
-    put_number(m, record, step, key, value);
+    put_number(m, record, step, metric, value);
     write_record(m, record);
 }
 

@@ -7,6 +7,17 @@
 
 typedef struct vg_metrics vg_metrics;
 
+/* A row of metrics.def. */
+typedef enum vg_metric {
+#define VG_METRIC(key, prometheus, factor, help) VG_METRIC_##key,
+#include "trainer/metrics.def"
+#undef VG_METRIC
+    VG_METRICS
+} vg_metric;
+
+const char *vg_metric_key(vg_metric metric);
+const char *vg_metric_help(vg_metric metric); /* a line for people */
+
 /* One step, averaged over nothing: losses are those of the step's whole batch. */
 typedef struct vg_step_record {
     int64_t step, steps; /* done so far, in the whole schedule */
@@ -44,9 +55,8 @@ void vg_metrics_say(vg_metrics *m, const char *format, ...) __attribute__((forma
 /* A sentence into log.txt alone: one that standard error gets from elsewhere. */
 void vg_metrics_note(vg_metrics *m, const char *sentence);
 
-/* A record {"step": .., "<key>": <value>} with a number (those that metrics.def has are shown elsewhere, too), or with
- * a text. */
-void vg_metrics_number(vg_metrics *m, int64_t step, const char *key, double value);
+/* A record {"step": .., "<key>": <value>} with a number, shown in curves and metrics.prom, too; or with a text. */
+void vg_metrics_number(vg_metrics *m, int64_t step, vg_metric metric, double value);
 void vg_metrics_text(vg_metrics *m, int64_t step, const char *key, const char *value);
 
 #endif

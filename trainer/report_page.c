@@ -34,27 +34,20 @@ static vg_status add_top(vg_text *page, const char *run)
 
 /* ---- numbers ---- */
 
-static vg_status add_last(vg_text *page, const vg_run_records *records, const char *key, const char *name,
-                          double factor, const char *unit)
-{
-    const vg_curve *c = vg_run_records_find(records, key);
-    if (!c->n) return VG_OK;
-    return vg_text_add(page, "<tr><td>%s</td><td>%.5g%s</td></tr>\n", name, c->values[c->n - 1] * factor, unit);
-}
-
+/* The newest of every number that the run told. */
 static vg_status add_summary(vg_text *page, const vg_run_records *records)
 {
-    const vg_curve *loss = vg_run_records_find(records, "loss");
+    const vg_curve *loss = &records->curves[VG_METRIC_loss];
     VG_TRY(vg_text_add(page, "<table>\n"));
-    if (loss->n) VG_TRY(vg_text_add(page, "<tr><td>step</td><td>%.0f</td></tr>\n", loss->steps[loss->n - 1]));
-    VG_TRY(add_last(page, records, "acc50", "accuracy (IoU 0.5)", 1, ""));
-    VG_TRY(add_last(page, records, "loss", "loss", 1, ""));
-    VG_TRY(add_last(page, records, "step_ms", "a step", 1, " ms"));
-    VG_TRY(add_last(page, records, "wait_ms", "of which waiting for data", 1, " ms"));
-    VG_TRY(add_last(page, records, "phrases_per_s", "phrases a second", 1, ""));
-    VG_TRY(add_last(page, records, "save_stall_ms", "stall of the last checkpoint", 1, " ms"));
-    VG_TRY(add_last(page, records, "skipped", "skipped steps", 1, ""));
-    VG_TRY(add_last(page, records, "peak_bytes", "memory of rank 0", 1e-9, " GB"));
+    if (loss->n)
+        VG_TRY(vg_text_add(page, "<tr><td>step</td><td>%.0f</td><td>optimizer steps done</td></tr>\n",
+                           loss->steps[loss->n - 1]));
+    for (int i = 0; i < VG_METRICS; i++) {
+        const vg_curve *c = &records->curves[i];
+        if (c->n)
+            VG_TRY(vg_text_add(page, "<tr><td>%s</td><td>%.5g</td><td>%s</td></tr>\n", c->key, c->values[c->n - 1],
+                               vg_metric_help((vg_metric)i)));
+    }
     VG_TRY(vg_text_add(page, "</table>\n"));
     return records->unread ? vg_text_add(page, "<p>Lines of metrics.jsonl that could not be read: %lld.</p>\n",
                                          (long long)records->unread)
@@ -64,23 +57,27 @@ static vg_status add_summary(vg_text *page, const vg_run_records *records)
 static vg_status add_charts(vg_text *page, const vg_run_records *records)
 {
     static const struct {
-        const char *title, *keys[VG_CHART_CURVES + 1];
+        const char *title;
+        int n;
+        vg_metric metrics[VG_CHART_CURVES];
         bool log;
     } charts[] = {
-        {"loss and its parts", {"loss", "loss_class", "loss_l1", "loss_giou", "loss_align"}, false},
-        {"accuracy at IoU 0.5", {"acc50"}, false},
-        {"mean GIoU of matched pairs", {"giou"}, false},
-        {"gradient norm before clipping", {"grad_norm"}, true},
-        {"learning rate", {"lr"}, false},
-        {"milliseconds: step, and of it waiting for data", {"step_ms", "wait_ms"}, false},
-        {"phrases a second", {"phrases_per_s"}, false},
-        {"milliseconds that checkpoints made steps wait", {"save_stall_ms"}, false},
+        {"loss and its parts",
+         5,
+         {VG_METRIC_loss, VG_METRIC_loss_class, VG_METRIC_loss_l1, VG_METRIC_loss_giou, VG_METRIC_loss_align},
+         false},
+        {"accuracy at IoU 0.5", 1, {VG_METRIC_acc50}, false},
+        {"mean GIoU of matched pairs", 1, {VG_METRIC_giou}, false},
+        {"gradient norm before clipping", 1, {VG_METRIC_grad_norm}, true},
+        {"learning rate", 1, {VG_METRIC_lr}, false},
+        {"milliseconds: step, and of it waiting for data", 2, {VG_METRIC_step_ms, VG_METRIC_wait_ms}, false},
+        {"phrases a second", 1, {VG_METRIC_phrases_per_s}, false},
+        {"milliseconds that checkpoints made steps wait", 1, {VG_METRIC_save_stall_ms}, false},
     };
     VG_TRY(add_heading(page, "Curves"));
     for (size_t i = 0; i < sizeof charts / sizeof *charts; i++) {
-        vg_chart chart = {.title = charts[i].title, .log_values = charts[i].log};
-        for (const char *const *key = charts[i].keys; *key; key++)
-            chart.curves[chart.n++] = vg_run_records_find(records, *key);
+        vg_chart chart = {.title = charts[i].title, .n = charts[i].n, .log_values = charts[i].log};
+        for (int k = 0; k < chart.n; k++) chart.curves[k] = &records->curves[charts[i].metrics[k]];
         VG_TRY(vg_chart_add(page, &chart));
     }
     return VG_OK;

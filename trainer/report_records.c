@@ -7,14 +7,6 @@
 
 #include <jansson.h>
 
-static const char *const keys[] = {
-#define VG_METRIC(key, prometheus, factor, help) #key,
-#include "trainer/metrics.def"
-#undef VG_METRIC
-};
-
-enum { N_KEYS = sizeof keys / sizeof *keys };
-
 static vg_status add_point(vg_curve *c, double step, double value)
 {
     size_t capacity = c->capacity;
@@ -28,7 +20,7 @@ static vg_status add_point(vg_curve *c, double step, double value)
 static vg_status add_record(vg_run_records *r, const json_t *record)
 {
     const double step = json_number_value(json_object_get(record, "step"));
-    for (int i = 0; i < r->n; i++) {
+    for (int i = 0; i < VG_METRICS; i++) {
         const json_t *value = json_object_get(record, r->curves[i].key);
         if (json_is_number(value)) VG_TRY(add_point(&r->curves[i], step, json_number_value(value)));
     }
@@ -53,9 +45,8 @@ vg_status vg_run_records_read(const char *run, vg_run_records *out)
 {
     enum { MAX_BYTES = 1 << 30 };
     char path[4096], *data = NULL;
-    vg_run_records r = {.curves = vg_new0_array(N_KEYS, sizeof *r.curves), .n = N_KEYS};
-    VG_CHECK(r.curves, VG_E_NOMEM, "no memory for the records of a run");
-    for (int i = 0; i < N_KEYS; i++) r.curves[i].key = keys[i];
+    vg_run_records r = {0};
+    for (int i = 0; i < VG_METRICS; i++) r.curves[i].key = vg_metric_key((vg_metric)i);
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
     vg_status st = vg_file_read(path, MAX_BYTES, &data, NULL);
     if (st == VG_OK) st = read_lines(&r, data);
@@ -69,17 +60,9 @@ vg_status vg_run_records_read(const char *run, vg_run_records *out)
 
 void vg_run_records_release(vg_run_records *r)
 {
-    for (int i = 0; r->curves && i < r->n; i++) {
+    for (int i = 0; i < VG_METRICS; i++) {
         free(r->curves[i].steps);
         free(r->curves[i].values);
     }
-    free(r->curves);
     *r = (vg_run_records){0};
-}
-
-const vg_curve *vg_run_records_find(const vg_run_records *r, const char *key)
-{
-    for (int i = 0; i < r->n; i++)
-        if (strcmp(r->curves[i].key, key) == 0) return &r->curves[i];
-    return NULL;
 }

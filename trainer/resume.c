@@ -60,8 +60,8 @@ static void say_saved(vg_run *r, const char *path)
 {
     r->failed_saves = 0;
     vg_metrics_say(r->metrics, "checkpoint %s", path);
-    vg_metrics_number(r->metrics, r->saving_step, "checkpoint_step", (double)r->saving_step);
-    vg_metrics_number(r->metrics, r->saving_step, "save_stall_ms", 1e3 * r->save_stall_s);
+    vg_metrics_number(r->metrics, r->saving_step, VG_METRIC_checkpoint_step, (double)r->saving_step);
+    vg_metrics_number(r->metrics, r->saving_step, VG_METRIC_save_stall_ms, 1e3 * r->save_stall_s);
 }
 
 /* Of what trains: all records in order, and with sets how many images each has. */

@@ -20,7 +20,7 @@ static void tell_leaks(const vg_run *r)
                        r->o->data_train_split, leak.set, leak.splits, leak.evaluated_in,
                        kept ? "trained on, as data.leaked=keep says" : "left out; data.leaked=keep trains on them");
     }
-    if (n) vg_metrics_number(r->metrics, r->step, "leaked_images", (double)vg_split_leaked(r->train_split));
+    if (n) vg_metrics_number(r->metrics, r->step, VG_METRIC_leaked_images, (double)vg_split_leaked(r->train_split));
 }
 
 /* Phrases whose ends neither training nor evaluation sees. */
@@ -35,7 +35,7 @@ static vg_status tell_cut_phrases(const vg_run *r)
                        "%lld of %lld phrases in %s have more than %d tokens (text.max_tokens): their ends are cut off",
                        (long long)n, (long long)vg_split_sentence_count(splits[k]), vg_split_name(splits[k]),
                        vg_model_batch_shape(r->o).text_tokens);
-        if (splits[k] == r->train_split) vg_metrics_number(r->metrics, r->step, "cut_phrases", (double)n);
+        if (splits[k] == r->train_split) vg_metrics_number(r->metrics, r->step, VG_METRIC_cut_phrases, (double)n);
     }
     return VG_OK;
 }
@@ -123,7 +123,7 @@ static void tell_slow_rank(vg_run *r)
         "warning: rank %d on %s takes %.1f ms for a micro-batch, the ranks' median is %.1f ms; all wait for it in "
         "every step: see what else runs there",
         slow.rank, slow.host, slow.ms, slow.usual_ms);
-    vg_metrics_number(r->metrics, r->step, "slow_rank", slow.rank);
+    vg_metrics_number(r->metrics, r->step, VG_METRIC_slow_rank, slow.rank);
 }
 
 /* What the exchange of gradients took a step, and what of that did not hide behind backward: where it is known. */
@@ -132,8 +132,8 @@ static void tell_exchange(vg_run *r)
     const double steps = (double)(r->step - r->mark_step);
     vg_exchange_times t;
     if (!vg_gradients_times(r->gradients, &t) || !t.n_buckets) return;
-    vg_metrics_number(r->metrics, r->step, "exchange_ms", 1e3 * r->mark_exchange_s / steps);
-    vg_metrics_number(r->metrics, r->step, "exposed_ms", 1e3 * r->mark_exposed_s / steps);
+    vg_metrics_number(r->metrics, r->step, VG_METRIC_exchange_ms, 1e3 * r->mark_exchange_s / steps);
+    vg_metrics_number(r->metrics, r->step, VG_METRIC_exposed_ms, 1e3 * r->mark_exposed_s / steps);
 }
 
 vg_status vg_run_tell(vg_run *r)

@@ -15,8 +15,8 @@ static void say_scores(vg_run *r, const vg_evaluation *e, double accuracy)
     char line[1024];
     int n = snprintf(line, sizeof line, "step %lld  eval %s  acc@0.5 %.4f", (long long)r->step, r->o->data_eval_split,
                      accuracy);
-    vg_metrics_number(r->metrics, r->step, "acc50", accuracy);
-    vg_metrics_number(r->metrics, r->step, "eval_unread", (double)e->scores[0].unread);
+    vg_metrics_number(r->metrics, r->step, VG_METRIC_acc50, accuracy);
+    vg_metrics_number(r->metrics, r->step, VG_METRIC_eval_unread, (double)e->scores[0].unread);
     for (int i = 1; i < e->n_scores && n < (int)sizeof line - 64; i++)
         n += snprintf(line + n, sizeof line - (size_t)n, "  %s %.3f", e->scores[i].kind,
                       (double)e->scores[i].hits50 / (double)e->scores[i].trials);

@@ -18,6 +18,7 @@ import harness
 
 VOID = {"meta", "img", "line"}
 DATA, USAGE = 65, 64
+METRICS = re.findall(r"^VG_METRIC\((\w+),", (pathlib.Path(__file__).resolve().parents[2] / "trainer/metrics.def").read_text(), re.M)
 check = harness.Check()
 
 
@@ -86,9 +87,13 @@ def main(vlgtr, screenshot=None):
         bench.must("report", "run", *made)
         page = Page(pathlib.Path(bench.path("run.html")).read_text())
         check("every element is closed, nothing is fetched", not page.open and not page.fetched)
-        losses = sum("loss" in r for r in map(json.loads, open(bench.path("run", "metrics.jsonl")).read().splitlines()[:-1]))
+        records = [json.loads(line) for line in open(bench.path("run", "metrics.jsonl")).read().splitlines()[:-1]]
+        losses = sum("loss" in r for r in records)
         check("there are curves with a point for each record", page.points.count(losses) >= 8, page.points)
         check("and of the three evaluations", page.points.count(3) >= 1)
+        newest = {key: r[key] for r in records for key in METRICS if isinstance(r.get(key), (int, float))}
+        absent = [key for key in newest if f"{key}{newest[key]:.5g}" not in page.text["td"]]
+        check("the newest of every number stands there", len(newest) > 15 and not absent, absent)
         answers = [json.loads(line) for line in open(bench.path("answers.jsonl"))]
         hits = sum(a["iou"] >= 0.5 for a in answers) / len(answers)
         check("the table counts the answers", f"all{len(answers)}" in page.text["td"] and f"{hits:.4f}" in page.text["td"])
