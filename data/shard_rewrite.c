@@ -284,7 +284,8 @@ static vg_status result_check(const vg_shard_rewrite_spec *spec, const vg_shard_
     VG_CHECK(report->images > 0, VG_E_USAGE, "nothing is left%s%s%s", spec->where ? " where " : "",
              spec->where ? spec->where : "", spec->without ? " without the records of the list" : "");
     VG_CHECK(!spec->from || report->moved_sentences > 0, VG_E_USAGE,
-             "nothing went from split '%s' to '%s': no such split, or too small a share", spec->from, spec->to);
+             "nothing went from split '%s' to '%s': a share of %g has none of its images, by this seed", spec->from,
+             spec->to, spec->share);
     return VG_OK;
 }
 
@@ -326,6 +327,13 @@ static vg_status shards_write(rewriter *r, const vg_shard_paths *list)
     return st;
 }
 
+/* Before all of them are copied. */
+static vg_status check_from(const vg_shard_rewrite_spec *spec)
+{
+    const vg_status st = spec->from ? vg_split_check_name(spec->paths, spec->n_paths, spec->from) : VG_OK;
+    return st == VG_OK ? VG_OK : vg_fail_at(st, "--from");
+}
+
 static vg_status rewrite(rewriter *r)
 {
     vg_shard_paths list = {0};
@@ -333,6 +341,7 @@ static vg_status rewrite(rewriter *r)
     VG_TRY(vg_folder_lock(r->spec->out, &r->lock));
     if (r->spec->where) VG_TRY(vg_where_read(r->spec->where, &r->where));
     VG_TRY(vg_shard_history_line(r->spec, r->did));
+    VG_TRY(check_from(r->spec));
     vg_status st = vg_shard_paths_find(r->spec->paths, r->spec->n_paths, &list);
     if (st == VG_OK) st = shards_write(r, &list);
     vg_shard_paths_release(&list);

@@ -330,10 +330,13 @@ static void a_share_of_a_split_moves_by_image(void **state)
     assert_true(hash_of(again, "held") == vg_split_hash(held)); /* the same ones again */
     vg_split_close(train);
     vg_split_close(held);
-    spec.from = "nope";
     spec.out = path_in(*state, "third");
+    spec.share = 0;
     assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_USAGE);
-    ASSERT_SAYS("nothing went from split 'nope' to 'held'");
+    ASSERT_SAYS("nothing went from split 'train' to 'held'");
+    spec.from = "trian";
+    assert_int_equal(vg_shard_rewrite(&spec, &report), VG_E_DATA);
+    ASSERT_SAYS("no split 'trian'; there are train, val; did you mean 'train'?");
 }
 
 static void a_history_forgets_its_oldest_lines(void **state)
