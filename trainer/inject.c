@@ -8,10 +8,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+typedef enum when { ONCE, FROM } when;
+
 static const struct {
     const char *name, *help;
+    when when;
 } faults[] = {
-#define VG_FAULT(name, help) {#name, help},
+#define VG_FAULT(name, when, help) {#name, help, when},
 #include "trainer/faults.def"
 #undef VG_FAULT
 };
@@ -75,8 +78,7 @@ bool vg_injected(const vg_injections *injections, vg_fault fault, int rank, int6
     for (int i = 0; i < injections->n; i++) {
         const vg_injection *item = &injections->items[i];
         if (item->fault != fault || item->rank != rank) continue;
-        const bool goes_on = fault == VG_FAULT_slow || fault == VG_FAULT_lag;
-        if (goes_on ? step >= item->step : step == item->step) return true;
+        if (faults[fault].when == FROM ? step >= item->step : step == item->step) return true;
     }
     return false;
 }

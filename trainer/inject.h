@@ -7,7 +7,7 @@
 #include "kernels/base/base.h"
 
 typedef enum vg_fault {
-#define VG_FAULT(name, help) VG_FAULT_##name,
+#define VG_FAULT(name, when, help) VG_FAULT_##name,
 #include "trainer/faults.def"
 #undef VG_FAULT
     VG_FAULTS
@@ -35,8 +35,7 @@ vg_status vg_injections_help(vg_text *out);
 /* Brings about what is due before this step on this rank; some faults do not return. */
 void vg_inject(const vg_injections *injections, int rank, int64_t step);
 
-/* Whether a fault that the step itself brings about holds in this one: slow and lag from their step on, the others in
- * theirs alone. */
+/* Whether a fault that the step itself brings about holds in this one. */
 bool vg_injected(const vg_injections *injections, vg_fault fault, int rank, int64_t step);
 
 #endif
