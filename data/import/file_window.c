@@ -33,6 +33,22 @@ vg_status vg_file_window_tell(const vg_file_window *w, vg_import_log *log)
     return vg_import_progress(log, w->path, (int64_t)vg_file_window_place(w), (int64_t)w->size, VG_PROGRESS_BYTES);
 }
 
+/* What a file whose first bytes these are wants first, NULL where it may be text as it is read here. */
+static const char *wanted_first(const char *bytes, size_t n)
+{
+    static const struct {
+        const char *begin, *wanted;
+    } kinds[] = {{"\x1f\x8b", "compressed by gzip; unpack it first"},
+                 {"PK\x03\x04", "a zip archive; unpack it first"},
+                 {"\xff\xfe", "UTF-16; `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it, which is wanted"},
+                 {"\xfe\xff", "UTF-16; `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it, which is wanted"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const size_t length = strlen(kinds[i].begin);
+        if (n >= length && memcmp(bytes, kinds[i].begin, length) == 0) return kinds[i].wanted;
+    }
+    return NULL;
+}
+
 vg_status vg_file_window_extend(vg_file_window *w, bool *more)
 {
     const uint64_t left = w->size - w->read;
@@ -46,6 +62,8 @@ vg_status vg_file_window_extend(vg_file_window *w, bool *more)
     w->end = seen;
     VG_TRY(vg_grow(&w->bytes, &w->capacity, seen + piece, 1));
     VG_TRY(vg_steady_read(w->path, w->fd, pread, w->read, w->bytes + seen, piece));
+    const char *wanted = w->read == 0 ? wanted_first(w->bytes, piece) : NULL;
+    VG_CHECK(!wanted, VG_E_DATA, "%s: it is %s", w->path, wanted);
     if (w->read == 0 && piece >= 3 && memcmp(w->bytes, "\xef\xbb\xbf", 3) == 0) w->begin = 3; /* a byte order mark */
     w->read += piece;
     w->end += piece;

@@ -133,6 +133,25 @@ static void write_file(const char *folder, const char *name, const char *text)
     MUST(vg_file_write_atomic(path, text, strlen(text)));
 }
 
+static void a_file_that_is_no_text_is_told_by_its_kind(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {{"\x1f\x8b\x08{", "a.jsonl: it is compressed by gzip; unpack it first"},
+                 {"PK\x03\x04{", "a.jsonl: it is a zip archive"},
+                 {"\xff\xfe{", "a.jsonl: it is UTF-16; `iconv"},
+                 {"\xfe\xff", "a.jsonl: it is UTF-16; `iconv"}};
+    const vg_import_options options = {.images = PICTURES, .max_bad = 1};
+    vg_import_report report;
+    const char *path = path_in(*state, "a.jsonl"), *out = path_in(*state, "out");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_file(*state, "a.jsonl", cases[i].text);
+        assert_int_equal(vg_import("jsonl", path, out, &options, &report), VG_E_DATA);
+        ASSERT_SAYS(cases[i].says);
+        vg_import_report_release(&report);
+    }
+}
+
 static void usual_mistakes_are_told_with_the_way_out(void **state)
 {
     const vg_import_options options = {.images = PICTURES, .max_bad = 1};
@@ -368,6 +387,7 @@ int main(void)
         IN_SCRATCH(each_broken_line_is_set_aside),
         IN_SCRATCH(usual_mistakes_are_told_with_the_way_out),
         IN_SCRATCH(boxes_in_shares_of_the_picture_are_set_aside),
+        IN_SCRATCH(a_file_that_is_no_text_is_told_by_its_kind),
         IN_SCRATCH(a_file_that_is_not_an_object_a_line_is_refused),
         IN_SCRATCH(a_finished_shard_is_counted_as_it_was_written),
         IN_SCRATCH(files_of_a_folder_are_splits),
