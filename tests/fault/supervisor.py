@@ -59,6 +59,15 @@ def list_of_hosts(folder):
     check("who reads along is not kept waiting", took < 10, f"{took:.1f} s")
 
 
+def outlived(folder):
+    """As one whose ranks have ended and which does not come to its own end."""
+    (folder / "vlgtr").write_bytes(pathlib.Path("/bin/sleep").read_bytes())
+    (folder / "vlgtr").chmod(0o755)
+    program(folder / "mpirun", f"echo start >>{folder}/starts; {folder}/vlgtr 1 & wait; exec sleep 60")
+    code, said, took = piped(folder, VLGTR=str(folder / "vlgtr"), VLGTR_PROBE="0.3", VLGTR_MAX_RESTARTS="0")
+    check("an mpirun that outlives its ranks is ended", code > 128 and took < 20 and "has outlived its ranks" in said, f"{code} after {took:.1f} s: {said}")
+
+
 def no_program(folder):
     """As where VLGTR names nothing: it does not come to be there by starting again."""
     program(folder / "mpirun", f"echo start >>{folder}/starts; exit 127")
@@ -79,6 +88,7 @@ def main():
             check(f"{number.name} {where}", code == STOPPED and took < 5 and starts == 1, f"{code} after {took:.1f} s, {starts} starts")
         code, _, starts = supervise(folder, "allows no more", 0, VLGTR_PAUSE="0", VLGTR_MAX_RESTARTS="1")
         check("a run that always loses a host", code == COMMUNICATION and starts == 2, f"{code}, {starts} starts")
+        outlived(folder)
         no_program(folder)
     return 1 if check.bad else 0
 
