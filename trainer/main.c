@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum { ONE, MANY };
-enum { ROW, ITSELF };
+enum { ROW, MORE, ITSELF };
 
 static const struct verb {
     const char *name;
@@ -27,12 +27,13 @@ enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
 static void print_verb(FILE *to, const struct verb *verb)
 {
-    fprintf(to, "  %-10s %s\n             vlgtr %s %s\n", verb->name, verb->help, verb->name, verb->arguments);
+    fprintf(to, "  %-10s %s\n             %svlgtr %s %s\n", verb->name, verb->help,
+            verb->ranks == MANY ? "[mpirun -n R] " : "", verb->name, verb->arguments);
 }
 
 static void print_usage(FILE *to)
 {
-    fprintf(to, "usage: vlgtr VERB ...      (many ranks: mpirun -n R vlgtr train ...)\n\n");
+    fprintf(to, "usage: vlgtr VERB ...\n\n");
     for (int i = 0; i < N_VERBS; i++) print_verb(to, &verbs[i]);
     fprintf(to, "\nexit codes: 0 done, 64 usage, 65 data, 69 communication, 70 a bug of ours, 71 device or memory,\n"
                 "            74 storage, 75 stopped at a checkpoint on request, 76 numerics, 78 configuration\n");
@@ -87,9 +88,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "vlgtr: %s\n", vg_error_text());
         return vg_exit_code(VG_E_USAGE);
     }
-    if (verb->helper == ROW && vg_arguments_ask_help(argc - 1, argv + 1)) {
+    if (verb->helper != ITSELF && vg_arguments_ask_help(argc - 1, argv + 1)) {
         print_verb(stdout, verb);
-        return 0;
+        if (verb->helper == ROW) return 0;
     }
     if (verb->ranks == MANY) vg_stop_on_signals(); /* before MPI starts: a request meanwhile is one, too */
     signal(SIGXFSZ, SIG_IGN);                      /* a file-size limit is a failed write, not a death */

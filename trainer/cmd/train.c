@@ -6,15 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Below its row of verbs.def. */
 static vg_status print_help(void)
 {
     vg_text help = {0};
     VG_TRY(vg_options_help(&help));
     VG_TRY(vg_text_add(&help, "\nFaults of --inject NAME@RANK,STEP, to see what a run makes of them:\n"));
     VG_TRY(vg_injections_help(&help));
-    printf("usage: mpirun -n R vlgtr train RUN.yaml [--device auto|cpu|cuda] [--set key=value]... [--allow-new-bits]\n"
-           "                             [--inject NAME@RANK,STEP]...\n\n"
-           "--set gives a list as a,b (data.shards=x,y) and a mapping as name=value,name=value\n"
+    printf("\n--set gives a list as a,b (data.shards=x,y) and a mapping as name=value,name=value\n"
            "(schedule.heads.mix=vg=1,refcoco=3).\n\n"
            "Options of RUN.yaml, written as `section:` with `key: value` lines below it:\n%s",
            help.data);
