@@ -142,7 +142,7 @@ void vg_gpu_add_kernel(void *context, vg_op op, const vg_cost *cost)
     line->expected_s += expected * s->leaves;
     /* Attention's scores are computed again in backward: one product of five that no model asks for. */
     s->model_flops += cost->flops * s->leaves * (op == VG_OP_attention_grad ? 0.8 : 1);
-    if (op >= VG_OP_act_grad) s->backward_s += expected + cost->kernels * assumed[ASSUMED_start_us].value * micro;
+    if (vg_op_is_backward(op)) s->backward_s += expected + cost->kernels * assumed[ASSUMED_start_us].value * micro;
 }
 
 /* ---- between ranks ---- */
