@@ -254,6 +254,28 @@ static void gradients_are_finite_differences(void **state)
     trial_close(&t);
 }
 
+static void the_model_has_every_operation_with_a_gradient(void **state)
+{
+    (void)state;
+    static const char *const rules[VG_OP_COUNT] = {
+#define VG_OP(name, n_in, n_out, shape, grad, cost) #grad,
+#include "kernels/ops.def"
+#undef VG_OP
+    };
+    trial t;
+    bool has[VG_OP_COUNT] = {false}, all = true;
+    trial_open(&t, model, train_all, NULL, vg_backend_cpu(), 1);
+    for (int i = 0; i < t.program->n_nodes; i++) has[t.program->nodes[i].op] = true;
+    for (int op = 0; op < VG_OP_COUNT; op++) {
+        if (has[op] || strcmp(rules[op], "grad_none") == 0) continue;
+        print_error("no %s is in the model: nothing holds %s against finite differences\n", vg_op_name((vg_op)op),
+                    rules[op]);
+        all = false;
+    }
+    assert_true(all);
+    trial_close(&t);
+}
+
 static void a_bias_of_keys_has_the_gradient_0(void **state)
 {
     (void)state;
@@ -360,6 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_finite_differences),
+        cmocka_unit_test(the_model_has_every_operation_with_a_gradient),
         cmocka_unit_test(a_mask_right_after_relu_is_not_made_again),
         cmocka_unit_test(a_bias_of_keys_has_the_gradient_0),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
