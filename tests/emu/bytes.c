@@ -1,8 +1,9 @@
 #define _DEFAULT_SOURCE /* setenv */
 /* emu_bytes OPERATION PRECISION: runs the largest node of an operation in a training step on the device, and prints the
  * bytes that it must move by the rules of ops.def, each input once, each output once, and the kernels that the forecast
- * takes it for. What it does move and start is counted by the emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes
- * compares. The step is that of the strong preset, everything trains, with fewer layers and tokens. */
+ * takes it for; nothing where the step has none of that precision. What it does move and start is counted by the
+ * emulator (VG_EMU_COUNTERS); tests/claims/gpu_bytes compares. The step is that of the strong preset, everything
+ * trains, with fewer layers and tokens. */
 #include "kernels/program_impl.h"
 #include "tests/device_test.h"
 #include "trainer/stage.h"
@@ -81,8 +82,18 @@ static vg_status prepare(step *s)
     return vg_options_bf16(o) ? VG_OK : vg_program_run(s->stage->train);
 }
 
-/* The node of an operation that moves most. */
+static bool is_bf16(const vg_node *n)
+{
+    bool any = false;
+    for (int i = 0; i < VG_MAX_IN; i++) any = any || (n->in[i].shape.rank && n->in[i].dtype == VG_BF16);
+    for (int i = 0; i < VG_MAX_OUT; i++) any = any || (n->out[i].shape.rank && n->out[i].dtype == VG_BF16);
+    return any;
+}
+
+/* The node of an operation that moves most; in a step of bf16, of those that have such operands. */
 typedef struct search {
+    const vg_node *nodes;
+    bool bf16;
     vg_op op;
     int at, best;
     double bytes, kernels;
@@ -91,7 +102,7 @@ typedef struct search {
 static void look(void *context, vg_op op, const vg_cost *cost)
 {
     search *s = context;
-    if (op == s->op && cost->bytes > s->bytes) {
+    if (op == s->op && cost->bytes > s->bytes && (!s->bf16 || is_bf16(&s->nodes[s->at]))) {
         s->bytes = cost->bytes;
         s->kernels = cost->kernels;
         s->best = s->at;
@@ -110,10 +121,13 @@ static vg_status run(const vg_backend *backend, vg_stream *stream, const char *n
     VG_CHECK(found.op < VG_OP_COUNT, VG_E_USAGE, "there is no operation '%s'", name);
     VG_TRY(vg_options_parse(&s.options, yaml, sizeof yaml - 1, "bytes", sets, 1));
     VG_TRY(prepare(&s));
+    found.nodes = s.stage->train->nodes;
+    found.bf16 = vg_options_bf16(&s.options);
     vg_program_each_cost(s.stage->train, look, &found);
-    VG_CHECK(found.best >= 0, VG_E_BUG, "the step has no '%s'", name);
-    VG_TRY(run_node_on(backend, stream, &s.stage->train->nodes[found.best]));
-    printf("%.0f %.0f\n", found.bytes, found.kernels);
+    if (found.best >= 0) {
+        VG_TRY(run_node_on(backend, stream, &s.stage->train->nodes[found.best]));
+        printf("%.0f %.0f\n", found.bytes, found.kernels);
+    }
     vg_stage_leave(s.stage);
     vg_params_free(s.params);
     vg_batch_release(&s.batch);
