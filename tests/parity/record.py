@@ -155,6 +155,19 @@ def record(name, c):
     return f"total {truth['value.total']:.9f} margin {facts['margin']:.4f} fp32 worst {error:.1e} of {worst}"
 
 
+def keep_errors(tensors, rows):
+    """Cases that the file has with the same numbers keep PyTorch's errors, which are other ones on each machine."""
+    path = FIXTURES / "ops.safetensors"
+    if not path.exists():
+        return
+    with safetensors.safe_open(path, "np") as f:
+        have = {name: f.get_tensor(name) for name in f.keys()}
+        errors = {json.dumps({**row, "error": None}): row["error"] for row in json.loads(f.metadata()["case"])}
+    for row in rows:
+        same = all(name in have and np.array_equal(have[name], tensors[name]) for name in (*row["in"], *row["out"]) if name)
+        row["error"] = errors.get(json.dumps({**row, "error": None}), row["error"]) if same else row["error"]
+
+
 def record_ops():
     """One file for all operations: operands as they are, results in full."""
     tensors, rows, names = {}, [], {}
@@ -176,6 +189,7 @@ def record_ops():
         inputs = [store(v, f"{label}.in{i}") for i, v in enumerate(operands)]
         outputs = [store(rounded[id(t)], f"{label}.out{i}") for i, t in enumerate(truth)]
         rows.append({"op": op, "case": case, "attr": attr, "in": inputs, "out": outputs, "error": errors})
+    keep_errors(tensors, rows)
     write("ops", tensors, rows)
     return f"{len(rows)} cases of {len({r['op'] for r in rows})} operations"
 
