@@ -134,8 +134,7 @@ vg_status vg_comm_too_late(vg_comm *comm, const char *whose, double deadline_s)
     vg_comm_break(comm, -1);
     return vg_fail(VG_E_COMM,
                    "no answer from %s for %g s, longer than train.deadline allows; see the other ranks' logs, then "
-                   "start again: a run goes "
-                   "on from its last checkpoint",
+                   "start again: a run goes on from its last checkpoint",
                    known ? latest : whose, deadline_s);
 }
 
