@@ -14,7 +14,7 @@ vg_status vg_pixels_check(uint64_t width, uint64_t height);
 vg_status vg_decoded_fit(vg_decoded *out, uint64_t width, uint64_t height);
 
 /* Whether a JPEG's EXIF data name another orientation than the stored one (2 to 8), which viewers follow.
- * Source: CIPA DC-008 (Exif 2.3), 4.5.4, 4.6.4, 4.7.2. */
+ * Source: CIPA DC-008 (Exif 2.3), 4.6.4, Orientation. */
 bool vg_image_is_turned(const unsigned char *bytes, size_t n);
 
 /* As vg_image_decode_part, for a JPEG. */

@@ -56,9 +56,9 @@ typedef struct vg_shard_rewrite_report {
 
 /* Copies the records of all shards, unchanged but for what the spec says, into new ones of about shard_bytes (256 MiB);
  * every image's hash is checked on the way. What was done goes into the history of the new shards; records of different
- * origin never share one. Images without sentences go, too. Errors: VG_E_USAGE (nothing moved, nothing left),
- * VG_E_DATA (also a split `from` that is not there, a list of which no record is there), VG_E_STORAGE, VG_E_STOPPED; no
- * new shard stays then, for some would be read as all. */
+ * origin never share one. Images without sentences go, too. Errors: VG_E_USAGE (nothing moved, nothing left, another
+ * one at work in `out`), VG_E_DATA (also a split `from` that is not there, a list of which no record is there),
+ * VG_E_STORAGE, VG_E_STOPPED; no new shard stays then, for some would be read as all. */
 vg_status vg_shard_rewrite(const vg_shard_rewrite_spec *spec, vg_shard_rewrite_report *report);
 
 #endif

@@ -1,22 +1,17 @@
 /* Checkpoints of one rank: what comes back, what is refused, what survives a failure. */
 #define _GNU_SOURCE /* RTLD_NEXT */
-#include "checkpoint_fixture.h"
+#include "checkpoint_folder.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
 #include <xxhash.h>
-
-#include "checkpoints/safetensors.h"
 
 static bool renames_fail, folders_fail, hashes_fail;
 
@@ -41,41 +36,6 @@ XXH3_state_t *XXH3_createState(void)
     return hashes_fail ? NULL : create();
 }
 
-typedef struct fixture {
-    vg_comm *comm;
-    char folder[64];
-} fixture;
-
-/* Each test works in a folder of its own and saves into it, under relative names. */
-static int enter_folder(void **state)
-{
-    fixture *f = vg_new0(sizeof *f);
-    *state = f;
-    strcpy(f->folder, "/tmp/vlgtr-checkpoints-XXXXXX");
-    return mkdtemp(f->folder) && chdir(f->folder) == 0 && vg_comm_open(&f->comm) == VG_OK ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "cd / && rm -r %s", f->folder);
-    vg_comm_close(f->comm);
-    free(f);
-    return system(command);
-}
-
-static vg_status save_step(fixture *f, int step, uint64_t generation, int keep, bool compress)
-{
-    vg_params *params = fixture_space(false, true);
-    fixture_fill(params, step, 1, 0);
-    vg_checkpoint_state s = fixture_state(step, generation);
-    s.compress = compress;
-    const vg_status st = fixture_save(f->comm, "runs", params, &s, keep, NULL);
-    vg_params_free(params);
-    return st;
-}
-
 static void assert_chosen(fixture *f, const char *name)
 {
     char *path = NULL;
@@ -91,23 +51,6 @@ static int count_listed(void)
     assert_int_equal(vg_checkpoint_list("runs", &paths, &n), VG_OK);
     vg_checkpoint_list_free(paths, n);
     return n;
-}
-
-static void says(const char *part)
-{
-    if (!strstr(vg_error_text(), part)) fail_msg("'%s' does not say '%s'", vg_error_text(), part);
-}
-
-/* Turns over one bit at `at` from the start, or from the end when negative. */
-static void flip_bit(const char *path, long at)
-{
-    FILE *file = fopen(path, "r+b");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
-    const int byte = fgetc(file);
-    assert_int_equal(fseek(file, -1, SEEK_CUR), 0);
-    fputc(byte ^ 4, file);
-    fclose(file);
 }
 
 static void everything_saved_comes_back(void **state)
@@ -447,64 +390,6 @@ static void another_stage_or_model_is_refused_by_parameter(void **state)
     vg_params_free(params);
 }
 
-static void an_export_strips_the_tower(void **state)
-{
-    fixture *f = *state;
-    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
-    const char *path = "runs/step-00000010", *out = "vision.safetensors";
-    assert_int_equal(vg_checkpoint_export(path, "vision.", out), VG_OK);
-    vg_tensors *t = NULL;
-    assert_int_equal(vg_tensors_open(out, &t), VG_OK);
-    assert_int_equal(vg_tensors_count(t), 1);
-    assert_string_equal(vg_tensors_get(t, 0)->name, "blocks.0.norm1.weight");
-    float x[384];
-    assert_int_equal(vg_tensors_read_f32(t, 0, x), VG_OK);
-    assert_true(x[7] == fixture_value("weight", "vision.blocks.0.norm1.weight", 7, 10));
-    vg_tensors_close(t);
-    assert_int_equal(vg_checkpoint_export(path, "audio.", out), VG_E_USAGE);
-    assert_int_equal(vg_checkpoint_export(path, NULL, out), VG_OK);
-    assert_int_equal(vg_tensors_open(out, &t), VG_OK);
-    assert_int_equal(vg_tensors_count(t), N_FIXTURE_PARAMS);
-    vg_tensors_close(t);
-}
-
-static void damaged_weights_are_neither_exported_nor_compared(void **state)
-{
-    fixture *f = *state;
-    int64_t differ = 0;
-    const char *path = "runs/step-00000010";
-    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
-    flip_bit("runs/step-00000010/weights.safetensors", -5);
-    assert_int_equal(vg_checkpoint_export(path, NULL, "all.safetensors"), VG_E_STORAGE);
-    says("weights.safetensors: its bytes have the hash");
-    assert_int_not_equal(access("all.safetensors", F_OK), 0);
-    assert_int_equal(vg_checkpoint_diff(path, path, NULL, NULL, &differ), VG_E_STORAGE);
-}
-
-static void nothing_takes_the_place_of_a_device(void **state)
-{
-    fixture *f = *state;
-    struct stat info;
-    assert_int_equal(save_step(f, 10, 0, 0, false), VG_OK);
-    assert_int_equal(mkfifo("pipe", 0600), 0);
-    assert_int_equal(vg_checkpoint_export("runs/step-00000010", NULL, "pipe"), VG_E_USAGE);
-    says("pipe: a pipe or a device");
-    assert_true(stat("pipe", &info) == 0 && S_ISFIFO(info.st_mode));
-}
-
-/* A checkpoint of this step in "runs" that says how accurate it was. */
-static void save_accurate(fixture *f, int step, double accuracy)
-{
-    vg_params *params = fixture_space(false, false);
-    fixture_fill(params, step, 1, 0);
-    const vg_checkpoint_number number = {VG_CHECKPOINT_ACCURACY, accuracy};
-    vg_checkpoint_state s = fixture_state(step, 1);
-    s.numbers = &number;
-    s.n_numbers = accuracy >= 0;
-    assert_int_equal(fixture_save(f->comm, "runs", params, &s, 0, NULL), VG_OK);
-    vg_params_free(params);
-}
-
 static void the_newest_the_regular_and_the_best_are_kept(void **state)
 {
     fixture *f = *state;
@@ -524,67 +409,6 @@ static void the_newest_the_regular_and_the_best_are_kept(void **state)
         if ((access(path, F_OK) == 0) != cases[i].kept)
             fail_msg("%s should %sbe there", path, cases[i].kept ? "" : "not ");
     }
-}
-
-static void an_average_is_the_mean_and_answers_only(void **state)
-{
-    fixture *f = *state;
-    const char *paths[] = {"runs/step-00000010", "runs/step-00000020", "runs/step-00000030"};
-    for (int i = 0; i < 3; i++) save_accurate(f, 10 * (i + 1), -1);
-    assert_int_equal(vg_checkpoint_average(paths, 3, "mean"), VG_OK);
-    assert_int_equal(vg_checkpoint_verify("mean"), VG_OK);
-    vg_params *params = fixture_space(false, false);
-    assert_int_equal(vg_checkpoint_load_weights("mean", params), VG_OK);
-    for (int k = 0; k < params->n; k++)
-        for (int64_t i = 0; i < params->items[k].count; i++) {
-            double sum = 0;
-            for (int step = 10; step <= 30; step += 10) sum += fixture_value("weight", params->items[k].name, i, step);
-            assert_true(vg_params_data(params, k)[i] == (float)(sum / 3));
-        }
-    assert_int_equal(vg_checkpoint_load_moments("mean", params), VG_E_CONFIG);
-    assert_int_equal(vg_checkpoint_average(paths, 3, "mean"), VG_E_STORAGE); /* there already */
-    says("File exists");
-    flip_bit("runs/step-00000020/weights.safetensors", -5);
-    assert_int_equal(vg_checkpoint_average(paths, 3, "other"), VG_E_STORAGE);
-    says("step-00000020");
-    assert_int_not_equal(access("other", F_OK), 0);
-    vg_params_free(params);
-}
-
-static void an_average_that_fails_leaves_nothing(void **state)
-{
-    fixture *f = *state;
-    const char *paths[] = {"runs/step-00000010"};
-    save_accurate(f, 10, -1);
-    renames_fail = true;
-    assert_int_equal(vg_checkpoint_average(paths, 1, "mean"), VG_E_STORAGE);
-    renames_fail = false;
-    says("No space left");
-    assert_int_equal(vg_checkpoint_average(paths, 1, "mean"), VG_OK);
-}
-
-static void count_difference(void *context, const vg_checkpoint_difference *d)
-{
-    int64_t *values = context;
-    *values += d->values;
-    assert_true(d->where || d->largest > 0);
-}
-
-static void a_difference_is_told_by_parameter(void **state)
-{
-    fixture *f = *state;
-    int64_t differ = -1, values = 0;
-    save_accurate(f, 10, -1);
-    save_accurate(f, 20, -1);
-    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "runs/step-00000010", count_difference, &values, &differ),
-                     VG_OK);
-    assert_true(differ == 0 && values == 0);
-    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "runs/step-00000020", count_difference, &values, &differ),
-                     VG_OK);
-    assert_int_equal(differ, N_FIXTURE_PARAMS);
-    assert_true(values > 5000);
-    assert_int_equal(vg_checkpoint_diff("runs/step-00000010", "nowhere", count_difference, &values, &differ),
-                     VG_E_USAGE);
 }
 
 /* Goes on as soon as this rank is ready, as a run does between its steps. */
@@ -674,8 +498,6 @@ static void a_number_that_is_not_finite_is_not_saved(void **state)
     vg_params_free(params);
 }
 
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -685,9 +507,6 @@ int main(void)
         IN_FOLDER(without_an_average_the_weights_stay),
         IN_FOLDER(an_empty_or_absent_folder_means_start_afresh),
         IN_FOLDER(the_newest_the_regular_and_the_best_are_kept),
-        IN_FOLDER(an_average_is_the_mean_and_answers_only),
-        IN_FOLDER(an_average_that_fails_leaves_nothing),
-        IN_FOLDER(a_difference_is_told_by_parameter),
         IN_FOLDER(a_flipped_bit_is_found_and_an_older_checkpoint_chosen),
         IN_FOLDER(without_memory_to_verify_the_newest_no_older_one_is_chosen),
         IN_FOLDER(files_that_are_short_or_gone_are_named),
@@ -701,9 +520,6 @@ int main(void)
         IN_FOLDER(a_run_that_went_back_is_newer_than_what_it_left_behind),
         IN_FOLDER(the_same_step_again_is_kept_if_whole_and_replaced_if_not),
         IN_FOLDER(another_stage_or_model_is_refused_by_parameter),
-        IN_FOLDER(an_export_strips_the_tower),
-        IN_FOLDER(damaged_weights_are_neither_exported_nor_compared),
-        IN_FOLDER(nothing_takes_the_place_of_a_device),
         IN_FOLDER(steps_that_follow_do_not_change_what_is_being_written),
         IN_FOLDER(a_disk_that_fills_up_behind_the_training_is_told_at_the_end),
         IN_FOLDER(a_number_that_is_not_finite_is_not_saved),
