@@ -74,7 +74,13 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
     const vg_backend *cuda = vg_backend_find("cuda");
     const bool must = strcmp(spec->device, "cuda") == 0, may = strcmp(spec->device, "cpu") != 0 && !spec->check;
     vg_compute c = {.backend = spec->check ? vg_backend_check() : vg_backend_cpu()};
-    VG_TRY(vg_thread_count(comm, spec->threads, &c.stream.n_threads));
+    vg_cores cores;
+    VG_TRY(vg_cores_share(comm, spec->threads, &cores));
+    c.stream.n_threads = cores.threads;
+    if (cores.used < cores.usable)
+        snprintf(c.idle_cores, sizeof c.idle_cores,
+                 "mpirun leaves its %d rank%s on %s only %d of %d cores: start it with --bind-to none", cores.ranks,
+                 cores.ranks == 1 ? "" : "s", vg_comm_host(comm), cores.used, cores.usable);
     VG_CHECK(!must || !spec->check, VG_E_CONFIG,
              "train.check guards kernels of the CPU; leave it, or train.device: cuda");
     VG_CHECK(!must || cuda, VG_E_DEVICE,

@@ -14,7 +14,8 @@ typedef struct vg_compute {
     const vg_backend *backend;
     vg_stream stream;
     char profile[VG_PROFILE_BYTES];
-    char why_cpu[256]; /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
+    char why_cpu[256];    /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
+    char idle_cores[256]; /* the same of cores of this host that mpirun keeps from its ranks */
 } vg_compute;
 
 /* What is asked for: the rows train.device, train.check, train.threads, train.precision. */
@@ -26,8 +27,8 @@ typedef struct vg_compute_spec {
 } vg_compute_spec;
 
 /* Collective: all ranks compute on the same kind of device. `auto` takes the GPUs where every rank has one, else the
- * CPU; why_cpu is for a line about it. Errors: VG_E_DEVICE (cuda is asked for and not there), VG_E_CONFIG (two ranks
- * have the same GPU, bf16 on the CPU, check on a GPU). */
+ * CPU; why_cpu and idle_cores are for lines about it. Errors: VG_E_DEVICE (cuda is asked for and not there),
+ * VG_E_CONFIG (two ranks have the same GPU, bf16 on the CPU, check on a GPU). */
 vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute *out);
 void vg_compute_close(vg_compute *compute);
 

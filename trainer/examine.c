@@ -249,6 +249,7 @@ static vg_status check_device(doctor *d)
     const char *profile = vg_compute_profile(&compute);
     say(d, *compute.why_cpu ? WARN : OK, "device", "%s, %d threads a rank%s%s", profile, compute.stream.n_threads,
         *compute.why_cpu ? "; no GPU: " : "", compute.why_cpu);
+    if (*compute.idle_cores) say(d, WARN, "cores", "%s", compute.idle_cores);
     st = vg_comm_same(d->comm, profile, strlen(profile), "the numerics profile");
     say_status(d, "alike", st, "every rank computes with the same build on a like machine");
     if (st == VG_OK)

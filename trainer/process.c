@@ -54,21 +54,33 @@ typedef struct site {
     cpu_set_t cores;
 } site;
 
+/* The cores that mpirun may run on; 0 where this rank is not a child of it. */
+static int cores_of_mpirun(void)
+{
+    cpu_set_t set;
+    if (!getenv("OMPI_COMM_WORLD_SIZE") || sched_getaffinity(getppid(), sizeof set, &set) != 0) return 0;
+    return CPU_COUNT(&set);
+}
+
 /* The share of this rank among those of its host. */
-static int share_of(const vg_comm *comm, const site *sites, cpu_set_t *cores)
+static vg_cores share_of(const vg_comm *comm, const site *sites, cpu_set_t *cores)
 {
     const int me = vg_comm_rank(comm);
+    cpu_set_t all;
     int n = 0, mine = 0;
+    CPU_ZERO(&all);
     for (int r = 0; r < vg_comm_size(comm); r++) {
         if (strcmp(sites[r].host, sites[me].host) != 0) continue;
         if (r == me) mine = n;
+        CPU_OR(&all, &all, &sites[r].cores);
         cores[n++] = sites[r].cores;
     }
-    return vg_core_share(cores, n, mine);
+    const int used = CPU_COUNT(&all), usable = cores_of_mpirun();
+    return (vg_cores){vg_core_share(cores, n, mine), used, n, usable > used ? usable : used};
 }
 
 /* A launcher may have bound a rank to cores of its own, or to a socket or a job's cores that others have, too. */
-vg_status vg_thread_count(vg_comm *comm, int64_t wanted, int *n_threads)
+vg_status vg_cores_share(vg_comm *comm, int64_t wanted, vg_cores *out)
 {
     const size_t n = (size_t)vg_comm_size(comm);
     site own = {0}, *sites = vg_new0_array(n, sizeof *sites);
@@ -79,7 +91,8 @@ vg_status vg_thread_count(vg_comm *comm, int64_t wanted, int *n_threads)
         for (int core = 0; core < CPU_SETSIZE; core++) CPU_SET(core, &own.cores);
     st = vg_comm_agree(comm, st);
     if (st == VG_OK) st = vg_comm_allgather(comm, &own, sizeof own, sites);
-    if (st == VG_OK) *n_threads = wanted > 0 ? (int)wanted : share_of(comm, sites, cores);
+    if (st == VG_OK) *out = share_of(comm, sites, cores);
+    if (st == VG_OK && wanted > 0) out->threads = (int)wanted;
     free(sites);
     free(cores);
     return st;

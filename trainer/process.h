@@ -10,9 +10,17 @@
  * not; VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_same_program(vg_comm *comm);
 
-/* Collective. Threads that this rank computes with: `wanted`, or (0) its share of the cores that it may run on, each of
- * which is divided among the ranks of this host that may use it. Errors: VG_E_NOMEM, VG_E_COMM. */
-vg_status vg_thread_count(vg_comm *comm, int64_t wanted, int *n_threads);
+/* How a rank uses its host. */
+typedef struct vg_cores {
+    int threads;             /* that the rank computes with */
+    int used, ranks, usable; /* on this host: cores that its ranks may run on, the ranks, cores that they could */
+} vg_cores;
+
+/* Collective. Threads: `wanted`, or (0) the rank's share of the cores that it may run on, each of which is divided
+ * among the ranks of this host that may use it. More cores are usable than used where mpirun bound its ranks to some of
+ * those that it may run on itself, as Open MPI does by default where there are one or two. Errors: VG_E_NOMEM,
+ * VG_E_COMM. */
+vg_status vg_cores_share(vg_comm *comm, int64_t wanted, vg_cores *out);
 
 /* Local. The same for rank `mine` of n whose cores are known: at least 1. */
 int vg_core_share(const cpu_set_t *cores, int n, int mine);

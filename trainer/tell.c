@@ -53,6 +53,7 @@ vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint)
     tell_leaks(r);
     VG_TRY(tell_cut_phrases(r));
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
+    if (*r->compute.idle_cores) vg_metrics_say(r->metrics, "warning: %s", r->compute.idle_cores);
     if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
         vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
     if (checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", checkpoint, (long long)r->step);

@@ -90,6 +90,7 @@ vg_status vg_trained_open(vg_comm *comm, const char *path, const char *device, c
         vg_log_root("warning: %s holds another tokenizer than %s was trained with: its answers mean little",
                     t.options.text_tokenizer, t.path);
     if (*t.compute.why_cpu) vg_log_root("computing on the CPU: %s", t.compute.why_cpu);
+    if (*t.compute.idle_cores) vg_log_root("warning: %s", t.compute.idle_cores);
     *out = t;
     return VG_OK;
 }

@@ -4,6 +4,7 @@ VLGTR_HOME=${VLGTR_HOME:-$SLURM_SUBMIT_DIR}
 . "$VLGTR_HOME/jobs/site.env" || exit 78
 . "$VLGTR_HOME/jobs/stoppable.sh" || exit 78
 restarts=${SLURM_RESTART_COUNT:-0}
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun reads only this (22.05)
 task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 task=${task:-$SLURM_JOB_ID}
 

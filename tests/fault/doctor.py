@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import resource
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -57,12 +58,29 @@ def full_disk(bench):
     check("a full disk", done.returncode == CONFIGURATION and line.startswith("FAIL") and "File too large" in line, line)
 
 
+def cores(bench):
+    """mpirun may keep cores from its ranks: Open MPI binds one or two ranks to a core each."""
+    n = len(os.sched_getaffinity(0))
+    wanted = f"mpirun leaves its 1 rank on {os.uname().nodename} only 1 of {n} cores: start it with --bind-to none"
+    said = {}
+    for policy in "core", "none":
+        env = bench.environment(1) | {"OMPI_MCA_hwloc_base_binding_policy": policy}
+        for verb in "doctor", "train":
+            words = bench.sets({"run.folder": policy})
+            done = subprocess.run(bench.command(1, verb, "run.yaml", *words), cwd=bench.folder, env=env, text=True, capture_output=True)
+            said[policy, verb] = [line for line in (done.stdout + done.stderr).splitlines() if "--bind-to" in line]
+    told = all(len(said["core", verb]) == 1 and said["core", verb][0].endswith(wanted) for verb in ("doctor", "train"))
+    check("cores that mpirun keeps from its ranks", told or n == 1, said)
+    check("no word where it does not", not said["none", "doctor"] and not said["none", "train"])
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
         examine(bench, "a sound host", 0, [])
         examine(bench, "two ranks on it", 0, [], ranks=2)
         little_shared_memory(bench)
+        cores(bench)
         full_disk(bench)
         examine(bench, "shards that are not there", CONFIGURATION, ["shards", "shards"], data_shards="absent")
         examine(bench, "a split that is not there", CONFIGURATION, ["shards"], data_eval_split="absent", ranks=2)

@@ -176,9 +176,9 @@ static vg_status plan_options(vg_context *context, vg_options *o, const vg_scali
     VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
     const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
-    int n_threads;
-    VG_TRY(vg_thread_count(context->comm, o->train_threads, &n_threads));
-    return gpu ? plan(o, (int)ranks, n_threads, memory, gpu) : plan_host(o, (int)ranks, n_threads, memory);
+    vg_cores cores;
+    VG_TRY(vg_cores_share(context->comm, o->train_threads, &cores));
+    return gpu ? plan(o, (int)ranks, cores.threads, memory, gpu) : plan_host(o, (int)ranks, cores.threads, memory);
 }
 
 vg_status vg_cmd_plan(vg_context *context, int argc, char **argv)
