@@ -1,6 +1,9 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "data/workers.h"
 
+#include "kernels/base/base.h"
+
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -17,7 +20,8 @@ typedef struct job {
 int vg_processors(void)
 {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    const int bound = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return (int)fmax(1, fmin(bound, ceil(vg_cgroup_read("").cpus)));
 }
 
 static void *work(void *argument)

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* The processors this process may use. */
+/* The processors this process may use, no more than its control groups grant time of. */
 int vg_processors(void);
 
 /* Calls work(context, i) for each i in [0, n), on n_threads threads (64 at most, the caller one of them), in no order,

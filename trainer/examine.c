@@ -76,7 +76,7 @@ static void check_libraries(doctor *d)
 
 static void check_memory(doctor *d)
 {
-    const double there = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    const double there = vg_host_memory();
     const double need =
         (largest(d, offsetof(vg_stage_forecast, peak)) - largest(d, offsetof(vg_stage_forecast, device))) *
         vg_comm_local_size(d->comm);

@@ -2,6 +2,7 @@
 #include "trainer/process.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,8 +76,10 @@ static vg_cores share_of(const vg_comm *comm, const site *sites, cpu_set_t *core
         CPU_OR(&all, &all, &sites[r].cores);
         cores[n++] = sites[r].cores;
     }
-    const int used = CPU_COUNT(&all), usable = cores_of_mpirun();
-    return (vg_cores){vg_core_share(cores, n, mine), used, n, usable > used ? usable : used};
+    const double granted = vg_cgroup_read("").cpus;
+    const int used = CPU_COUNT(&all), usable = (int)fmin(cores_of_mpirun(), ceil(granted));
+    const int share = (int)fmax(1, fmin(vg_core_share(cores, n, mine), granted / n + 1e-6));
+    return (vg_cores){share, used, n, usable > used ? usable : used};
 }
 
 /* A launcher may have bound a rank to cores of its own, or to a socket or a job's cores that others have, too. */
@@ -96,6 +99,11 @@ vg_status vg_cores_share(vg_comm *comm, int64_t wanted, vg_cores *out)
     free(sites);
     free(cores);
     return st;
+}
+
+double vg_host_memory(void)
+{
+    return fmin((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE), vg_cgroup_read("").memory);
 }
 
 size_t vg_peak_memory(void)

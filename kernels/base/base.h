@@ -11,11 +11,13 @@
  * status.h  one error type, one sentence      memory.h  checked sizes, the arena     log.h     lines for people
  * clock.h   monotonic seconds                 random.h  counter-based Philox         bf16.h    bfloat16
  * text.h    growing strings, nearest word     file.h    whole files, atomic rename   stop.h    being asked to stop
- * vector.h  loops for each instruction set    library.h what was built with, and runs */
+ * vector.h  loops for each instruction set    library.h what was built with, and runs
+ * cgroup.h  what a container or a job grants */
 #ifndef VG_BASE_BASE_H
 #define VG_BASE_BASE_H
 
 #include "kernels/base/bf16.h"
+#include "kernels/base/cgroup.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/library.h"

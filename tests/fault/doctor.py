@@ -74,6 +74,35 @@ def cores(bench):
     check("no word where it does not", not said["none", "doctor"] and not said["none", "train"])
 
 
+LIMITS = {"cpu/{}/cpu.cfs_quota_us": "100000", "memory/{}/memory.limit_in_bytes": "200000000"}  # version 1
+LIMITS_2 = {"{}/cpu.max": "100000 100000", "{}/memory.max": "200000000"}
+
+
+def granted(bench):
+    """A control group grants one processor and little memory."""
+    top, group = pathlib.Path("/sys/fs/cgroup"), f"vlgtr-test-{os.getpid()}"
+    limits = LIMITS if (top / "cpu").is_dir() else LIMITS_2
+    files = [top / name.format(group) for name in limits]
+
+    def enter():
+        for path in files:
+            (path.parent / "cgroup.procs").write_text("0")
+
+    try:
+        for path, limit in zip(files, limits.values()):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(limit)
+        said = bench.run("doctor", "run.yaml", preexec_fn=enter).stdout
+        good = "1 threads a rank" in said and "0.2 GB, 1 ranks here" in said
+        check("what a control group grants", good, "" if good else said)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"skip what a control group grants: {error}")
+    finally:
+        for folder in {path.parent for path in files}:
+            if folder.is_dir():
+                folder.rmdir()
+
+
 def main(vlgtr):
     with harness.Bench(vlgtr) as bench:
         bench.make_data()
@@ -81,6 +110,7 @@ def main(vlgtr):
         examine(bench, "two ranks on it", 0, [], ranks=2)
         little_shared_memory(bench)
         cores(bench)
+        granted(bench)
         full_disk(bench)
         examine(bench, "shards that are not there", CONFIGURATION, ["shards", "shards"], data_shards="absent")
         examine(bench, "a split that is not there", CONFIGURATION, ["shards"], data_eval_split="absent", ranks=2)

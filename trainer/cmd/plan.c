@@ -174,7 +174,7 @@ static vg_status plan_options(vg_context *context, vg_options *o, const vg_scali
     if (vg_scaling_wanted(scaling)) return vg_scaling_print(o, gpu, scaling);
     VG_TRY(vg_argument_integer("--ranks", scaling->ranks, 1, VG_MAX_FORECAST_RANKS, &ranks));
     VG_TRY(vg_argument_integer("--memory-gb", memory_text, 1, 1 << 20, &memory_gb));
-    const size_t host = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    const size_t host = (size_t)vg_host_memory();
     const size_t memory = memory_gb ? (size_t)memory_gb * 1000000000 : host / (size_t)ranks;
     vg_cores cores;
     VG_TRY(vg_cores_share(context->comm, o->train_threads, &cores));
