@@ -48,16 +48,6 @@ static void say_status(doctor *d, const char *what, vg_status st, const char *fi
     say(d, st == VG_OK ? OK : FAIL, what, "%s", st == VG_OK ? fine : vg_error_text());
 }
 
-static double largest(const doctor *d, size_t offset)
-{
-    size_t most = 0;
-    for (int i = 0; i < d->o->n_stages; i++) {
-        const size_t bytes = *(const size_t *)(const void *)((const char *)&d->stages[i] + offset);
-        if (bytes > most) most = bytes;
-    }
-    return (double)most;
-}
-
 /* ---- one host ---- */
 
 static void check_libraries(doctor *d)
@@ -77,9 +67,7 @@ static void check_libraries(doctor *d)
 static void check_memory(doctor *d)
 {
     const double there = vg_host_memory();
-    const double need =
-        (largest(d, offsetof(vg_stage_forecast, peak)) - largest(d, offsetof(vg_stage_forecast, device))) *
-        vg_comm_local_size(d->comm);
+    const double need = vg_forecast_host_need(d->stages, d->o->n_stages, vg_comm_local_size(d->comm));
     say(d, need < 0.9 * there ? OK : FAIL, "memory", "%.1f GB, %d ranks here need %.1f GB%s", there * 1e-9,
         vg_comm_local_size(d->comm), need * 1e-9,
         need < 0.9 * there ? "" : "; start fewer ranks or lower train.micro_batch");
@@ -250,10 +238,11 @@ static vg_status check_device(doctor *d)
     say(d, *compute.why_cpu ? WARN : OK, "device", "%s, %d threads a rank%s%s", profile, compute.stream.n_threads,
         *compute.why_cpu ? "; no GPU: " : "", compute.why_cpu);
     if (*compute.idle_cores) say(d, WARN, "cores", "%s", compute.idle_cores);
+    double host_need = 0; /* check_memory knows it */
     st = vg_comm_same(d->comm, profile, strlen(profile), "the numerics profile");
     say_status(d, "alike", st, "every rank computes with the same build on a like machine");
     if (st == VG_OK)
-        say_status(d, "room", vg_comm_agree(d->comm, vg_forecast_fits(o, d->comm, &compute)),
+        say_status(d, "room", vg_comm_agree(d->comm, vg_forecast_fits(o, d->comm, &compute, &host_need)),
                    "the device holds every stage");
     vg_compute_close(&compute);
     return VG_OK;

@@ -358,7 +358,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     const vg_compute_spec spec = {r->o->train_device, r->o->train_check, r->o->train_threads, vg_options_bf16(r->o)};
     VG_TRY(vg_compute_open(r->comm, &spec, &r->compute));
     VG_TRY(same_data(r));
-    VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute)));
+    VG_TRY(vg_comm_agree(r->comm, vg_forecast_fits(r->o, r->comm, &r->compute, &r->host_need)));
     VG_TRY(vg_comm_agree(r->comm, vg_params_layout(r->params, NULL, 0)));
     const char *profile = vg_compute_profile(&r->compute);
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));

@@ -35,6 +35,7 @@ typedef struct vg_run {
     const vg_options *o;
     const vg_injections *faults;
     vg_compute compute;
+    double host_need; /* bytes of memory that the ranks of this host take in the stage that takes most */
     vg_params *params;
     vg_tokenizer *tokenizer;
     vg_split *train_split, *eval_split;

@@ -1,5 +1,6 @@
 /* What a run tells of its steps: records in metrics.jsonl, lines in the log, hashes, and who is slow. */
 #include "trainer/loop_impl.h"
+#include "trainer/process.h"
 #include "trainer/splits.h"
 #include "trainer/weights_hash.h"
 
@@ -40,6 +41,17 @@ static vg_status tell_cut_phrases(const vg_run *r)
     return VG_OK;
 }
 
+/* A rank that finds no memory any more is ended by the kernel, without a word. */
+static void tell_memory(const vg_run *r)
+{
+    const double there = vg_host_memory();
+    if (r->host_need <= there) return;
+    vg_metrics_say(r->metrics,
+                   "warning: the ranks of %s need %.2f GB of memory and may take %.2f GB; lower train.micro_batch (now "
+                   "%lld), or start fewer of them there",
+                   vg_comm_host(r->comm), r->host_need * 1e-9, there * 1e-9, (long long)r->o->train_micro_batch);
+}
+
 vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint)
 {
     if (!r->metrics) return VG_OK;
@@ -54,6 +66,7 @@ vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint)
     VG_TRY(tell_cut_phrases(r));
     if (*r->compute.why_cpu) vg_metrics_say(r->metrics, "computing on the CPU: %s", r->compute.why_cpu);
     if (*r->compute.idle_cores) vg_metrics_say(r->metrics, "warning: %s", r->compute.idle_cores);
+    tell_memory(r);
     if (r->compute.backend->device == &vg_host_device && strcmp(r->o->train_reduction, "fast") == 0)
         vg_metrics_say(r->metrics, "train.reduction concerns GPUs: on the CPU the sum is canonical");
     if (checkpoint) vg_metrics_say(r->metrics, "resumed from %s at step %lld", checkpoint, (long long)r->step);

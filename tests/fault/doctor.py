@@ -3,6 +3,7 @@
 
 usage: doctor.py VLGTR"""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -95,11 +96,15 @@ def granted(bench):
         said = bench.run("doctor", "run.yaml", preexec_fn=enter).stdout
         good = "1 threads a rank" in said and "0.2 GB, 1 ranks here" in said
         check("what a control group grants", good, "" if good else said)
+        much = bench.sets({"run.folder": "much", "train.global_batch": 4096, "train.micro_batch": 4096})
+        said = bench.run("train", "run.yaml", *much, preexec_fn=enter).stderr
+        warned = re.search(r"warning: the ranks of \S+ need ([0-9.]+) GB of memory and may take 0.20 GB", said)
+        check("a run that needs more of it says so", warned and float(warned[1]) > 0.2, warned[0] if warned else said)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"skip what a control group grants: {error}")
     finally:
         for folder in {path.parent for path in files}:
-            if folder.is_dir():
+            with contextlib.suppress(OSError):  # it was not made
                 folder.rmdir()
 
 
