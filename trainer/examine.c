@@ -64,15 +64,6 @@ static void check_libraries(doctor *d)
             all[i].running, all[i].built);
 }
 
-static void check_memory(doctor *d)
-{
-    const double there = vg_host_memory();
-    const double need = vg_forecast_host_need(d->stages, d->o->n_stages, vg_comm_local_size(d->comm));
-    say(d, need < 0.9 * there ? OK : FAIL, "memory", "%.1f GB, %d ranks here need %.1f GB%s", there * 1e-9,
-        vg_comm_local_size(d->comm), need * 1e-9,
-        need < 0.9 * there ? "" : "; start fewer ranks or lower train.micro_batch");
-}
-
 /* Ranks of a host sum their gradients there. */
 static void check_shared_memory(doctor *d)
 {
@@ -181,7 +172,6 @@ static void check_files(doctor *d)
 static void check_host(doctor *d)
 {
     check_libraries(d);
-    check_memory(d);
     check_shared_memory(d);
     check_limit(d, "files", RLIMIT_NOFILE, 1024, "ulimit -n 4096");
     check_limit(d, "locked", RLIMIT_MEMLOCK, 64 << 20,
@@ -223,7 +213,15 @@ static vg_status check_clock(doctor *d)
     return VG_OK;
 }
 
-/* The device, the ranks on it, its memory, and whether all compute alike. Collective. */
+static void say_memory(doctor *d, double need)
+{
+    const double there = vg_host_memory();
+    say(d, need < 0.9 * there ? OK : FAIL, "memory", "%.1f GB, %d ranks here need %.1f GB%s", there * 1e-9,
+        vg_comm_local_size(d->comm), need * 1e-9,
+        need < 0.9 * there ? "" : "; start fewer ranks or lower train.micro_batch");
+}
+
+/* The device, the ranks on it, its memory and the host's, and whether all compute alike. Collective. */
 static vg_status check_device(doctor *d)
 {
     const vg_options *o = d->o;
@@ -238,12 +236,13 @@ static vg_status check_device(doctor *d)
     say(d, *compute.why_cpu ? WARN : OK, "device", "%s, %d threads a rank%s%s", profile, compute.stream.n_threads,
         *compute.why_cpu ? "; no GPU: " : "", compute.why_cpu);
     if (*compute.idle_cores) say(d, WARN, "cores", "%s", compute.idle_cores);
-    double host_need = 0; /* check_memory knows it */
+    double host_need = 0;
     st = vg_comm_same(d->comm, profile, strlen(profile), "the numerics profile");
     say_status(d, "alike", st, "every rank computes with the same build on a like machine");
     if (st == VG_OK)
         say_status(d, "room", vg_comm_agree(d->comm, vg_forecast_fits(o, d->comm, &compute, &host_need)),
                    "the device holds every stage");
+    if (host_need > 0) say_memory(d, host_need);
     vg_compute_close(&compute);
     return VG_OK;
 }

@@ -240,11 +240,16 @@ vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *da
     return forecast(o, on, data, gpu, cuda ? cuda : vg_backend_cpu(), out);
 }
 
-double vg_forecast_host_need(const vg_stage_forecast *stages, int n_stages, int ranks)
+/* Bytes of its memory that a host's ranks take in the stage that takes most. */
+static double host_need_of(const vg_stage_forecast *stages, int n_stages, int ranks)
 {
     double most = 0;
-    for (int i = 0; i < n_stages; i++) most = fmax(most, (double)stages[i].peak - (double)stages[i].device);
-    return most * ranks;
+    for (int i = 0; i < n_stages; i++) {
+        const vg_stage_forecast *f = &stages[i];
+        const double total = f->device ? 0 : 4 * f->n_trainable; /* of the gradients, which is there once */
+        most = fmax(most, ranks * ((double)f->peak - (double)f->device) - (ranks - 1) * total);
+    }
+    return most;
 }
 
 vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute, double *host_need)
@@ -252,9 +257,10 @@ vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute 
     const vg_device_ops *device = compute->backend->device;
     vg_stage_forecast f[VG_MAX_STAGES];
     size_t room = 0;
+    *host_need = 0;
     const crew on = {.ranks = vg_comm_size(comm), .of_host = vg_comm_local_size(comm)};
     VG_TRY(forecast(o, on, &(vg_forecast_data){0}, NULL, compute->backend, f));
-    *host_need = vg_forecast_host_need(f, o->n_stages, on.of_host);
+    *host_need = host_need_of(f, o->n_stages, on.of_host);
     if (!device->room) return VG_OK;
     VG_TRY(device->room(&compute->stream, &room));
     int most = 0;

@@ -46,13 +46,11 @@ typedef struct vg_forecast_data {
 vg_status vg_forecast(const vg_options *o, int ranks, const vg_forecast_data *data, const vg_gpu *gpu,
                       vg_stage_forecast *out);
 
-/* Bytes of its memory that a host's `ranks` ranks take in the stage that takes most, of n_stages. */
-double vg_forecast_host_need(const vg_stage_forecast *stages, int n_stages, int ranks);
-
 /* Local. Whether every stage of the run can be entered, which is known before the first: compiles them all, and
- * compares what the largest needs with what the device has; what this host's ranks need of its memory is for the caller
- * to judge. The host needs room for the parameters of two stages meanwhile. Errors: VG_E_CONFIG; VG_E_NOMEM, naming
- * that stage and what to change; VG_E_DEVICE. */
+ * compares what the largest needs with what the device has. host_need: bytes of memory that the ranks of this host take
+ * in the stage that takes most, without pictures and phrases that are kept; 0 where it fails before. The host needs
+ * room for the parameters of two stages meanwhile. Errors: VG_E_CONFIG; VG_E_NOMEM, naming that stage and what to
+ * change; VG_E_DEVICE. */
 vg_status vg_forecast_fits(const vg_options *o, const vg_comm *comm, vg_compute *compute, double *host_need);
 
 /* Local. Reads the size of the training split; zeros where it cannot be opened, and vg_error_text says why. */

@@ -55,11 +55,11 @@ typedef struct site {
     cpu_set_t cores;
 } site;
 
-/* The cores that mpirun may run on; 0 where this rank is not a child of it. */
+/* The cores that mpirun may run on; 0 where it did not bind this rank. */
 static int cores_of_mpirun(void)
 {
     cpu_set_t set;
-    if (!getenv("OMPI_COMM_WORLD_SIZE") || sched_getaffinity(getppid(), sizeof set, &set) != 0) return 0;
+    if (!getenv("OMPI_MCA_orte_bound_at_launch") || sched_getaffinity(getppid(), sizeof set, &set) != 0) return 0;
     return CPU_COUNT(&set);
 }
 

@@ -17,15 +17,16 @@ typedef struct vg_cores {
 } vg_cores;
 
 /* Collective. Threads: `wanted`, or (0) the rank's share of the cores that it may run on, each of which is divided
- * among the ranks of this host that may use it, and of the processor time that control groups grant. More cores are
- * usable than used where mpirun bound its ranks to some of those that it may run on itself, as Open MPI does by default
- * where there are one or two. Errors: VG_E_NOMEM, VG_E_COMM. */
+ * among the ranks of this host that may use it, and of the processor time that control groups grant, which they are
+ * taken to have in common. More cores are usable than used where mpirun bound its ranks to some of those that it may
+ * run on itself, as Open MPI does by default where there are one or two. Errors: VG_E_NOMEM, VG_E_COMM. */
 vg_status vg_cores_share(vg_comm *comm, int64_t wanted, vg_cores *out);
 
 /* Local. The same for rank `mine` of n whose cores are known: at least 1. */
 int vg_core_share(const cpu_set_t *cores, int n, int mine);
 
-/* Bytes of memory that the processes of this host may take: what it has, or what control groups grant of it. */
+/* Bytes of memory that the processes of this host may take: what it has, or what control groups grant of it, which they
+ * are taken to have in common. */
 double vg_host_memory(void);
 
 /* The largest number of bytes that were resident since the last reset; 0 where the system does not tell. */

@@ -4,24 +4,24 @@ VLGTR_HOME=${VLGTR_HOME:-$SLURM_SUBMIT_DIR}
 . "$VLGTR_HOME/jobs/site.env" || exit 78
 . "$VLGTR_HOME/jobs/stoppable.sh" || exit 78
 restarts=${SLURM_RESTART_COUNT:-0}
-[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun reads only this (22.05)
 task=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 task=${task:-$SLURM_JOB_ID}
 
 # ranks WORDS: the program on all ranks of the job; its exit code. srun returns 0 also where it could not start a single
-# task, so rank 0, which is on this node, leaves a sign that it was there.
+# task, so rank 0, which is on this node, leaves a sign that it was there. From 22.05 on it takes the cores of a task only
+# from its own words.
 ranks() {
     local code sign
     case $VLGTR_LAUNCH in
     srun)
         sign=$(mktemp) || return 74
-        stoppable srun $VLGTR_SRUN $guard sh -c '[ "$SLURM_PROCID" -ne 0 ] || echo started >"$0"; exec "$@"' "$sign" "$VLGTR" "$@"
+        stoppable srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} $VLGTR_SRUN $guard sh -c '[ "$SLURM_PROCID" -ne 0 ] || echo started >"$0"; exec "$@"' "$sign" "$VLGTR" "$@"
         code=$?
         [ $code -ne 0 ] || [ -s "$sign" ] || { echo "job $task: srun started no rank" >&2; code=69; }
         rm -f "$sign"
         return $code
         ;;
-    mpirun) stoppable mpirun $VLGTR_MPIRUN -n "${SLURM_NTASKS:-1}" $guard "$VLGTR" "$@" ;;
+    mpirun) stoppable mpirun $VLGTR_BIND $VLGTR_MPIRUN -n "${SLURM_NTASKS:-1}" $guard "$VLGTR" "$@" ;;
     *)
         echo "VLGTR_LAUNCH=$VLGTR_LAUNCH is neither srun nor mpirun" >&2
         return 78
