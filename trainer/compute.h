@@ -15,7 +15,7 @@ typedef struct vg_compute {
     vg_stream stream;
     char profile[VG_PROFILE_BYTES];
     char why_cpu[256];    /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
-    char idle_cores[256]; /* the same of cores of this host that mpirun keeps from its ranks */
+    char idle_cores[256]; /* what mpirun keeps from its ranks on this host; empty when nothing */
 } vg_compute;
 
 /* What is asked for: the rows train.device, train.check, train.threads, train.precision. */

@@ -215,10 +215,9 @@ static vg_status check_clock(doctor *d)
 
 static void say_memory(doctor *d, double need)
 {
-    const double there = vg_host_memory();
-    say(d, need < 0.9 * there ? OK : FAIL, "memory", "%.1f GB, %d ranks here need %.1f GB%s", there * 1e-9,
-        vg_comm_local_size(d->comm), need * 1e-9,
-        need < 0.9 * there ? "" : "; start fewer ranks or lower train.micro_batch");
+    const bool fits = vg_host_holds(need);
+    say(d, fits ? OK : FAIL, "memory", "%.1f GB, %d ranks here need %.1f GB%s", vg_host_memory() * 1e-9,
+        vg_comm_local_size(d->comm), need * 1e-9, fits ? "" : "; start fewer ranks or lower train.micro_batch");
 }
 
 /* The device, the ranks on it, its memory and the host's, and whether all compute alike. Collective. */

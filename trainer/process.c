@@ -106,6 +106,11 @@ double vg_host_memory(void)
     return fmin((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE), vg_cgroup_read("").memory);
 }
 
+bool vg_host_holds(double bytes)
+{
+    return bytes < 0.9 * vg_host_memory();
+}
+
 size_t vg_peak_memory(void)
 {
     char line[256];

@@ -29,6 +29,9 @@ int vg_core_share(const cpu_set_t *cores, int n, int mine);
  * are taken to have in common. */
 double vg_host_memory(void);
 
+/* Whether so many bytes fit there, with a tenth to spare, by which a forecast may be off. */
+bool vg_host_holds(double bytes);
+
 /* The largest number of bytes that were resident since the last reset; 0 where the system does not tell. */
 size_t vg_peak_memory(void);
 void vg_peak_memory_reset(void);

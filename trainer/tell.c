@@ -44,12 +44,12 @@ static vg_status tell_cut_phrases(const vg_run *r)
 /* A rank that finds no memory any more is ended by the kernel, without a word. */
 static void tell_memory(const vg_run *r)
 {
-    const double there = vg_host_memory();
-    if (r->host_need <= there) return;
+    if (vg_host_holds(r->host_need)) return;
     vg_metrics_say(r->metrics,
-                   "warning: the ranks of %s need %.2f GB of memory and may take %.2f GB; lower train.micro_batch (now "
-                   "%lld), or start fewer of them there",
-                   vg_comm_host(r->comm), r->host_need * 1e-9, there * 1e-9, (long long)r->o->train_micro_batch);
+                   "warning: the ranks of %s need %.2f GB of memory, of %.2f GB that they may take; lower "
+                   "train.micro_batch (now %lld), or start fewer of them there",
+                   vg_comm_host(r->comm), r->host_need * 1e-9, vg_host_memory() * 1e-9,
+                   (long long)r->o->train_micro_batch);
 }
 
 vg_status vg_run_tell_start(const vg_run *r, const char *checkpoint)

@@ -105,7 +105,7 @@ def granted(bench):
         check("what a control group grants", good, "" if good else said)
         much = bench.sets({"run.folder": "much", "train.global_batch": 4096, "train.micro_batch": 4096})
         said = bench.run("train", "run.yaml", *much, preexec_fn=enter, timeout=60).stderr
-        warned = re.search(r"warning: the ranks of \S+ need ([0-9.]+) GB of memory and may take 0.50 GB", said)
+        warned = re.search(r"warning: the ranks of \S+ need ([0-9.]+) GB of memory, of 0.50 GB that they may take", said)
         check("a run that needs more of it says so", warned and float(warned[1]) > 0.5, warned[0] if warned else said)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"skip what a control group grants: {error}")
