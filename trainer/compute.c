@@ -77,6 +77,7 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
     vg_cores cores;
     VG_TRY(vg_cores_share(comm, spec->threads, &cores));
     c.stream.n_threads = cores.threads;
+    c.n_processors = cores.processors;
     if (cores.used < cores.usable)
         snprintf(c.idle_cores, sizeof c.idle_cores,
                  "mpirun leaves its %d rank%s on %s only %d of %d cores: start it with --bind-to none", cores.ranks,
@@ -107,7 +108,7 @@ void vg_compute_close(vg_compute *compute)
 int vg_compute_workers(const vg_compute *compute, int64_t wanted)
 {
     enum { MOST = 8 };
-    const int spare = compute->backend->device == &vg_host_device ? 1 : compute->stream.n_threads - 1;
+    const int spare = compute->backend->device == &vg_host_device ? 1 : compute->n_processors - 1;
     if (wanted >= 0) return (int)wanted;
     return spare < 1 ? 1 : spare > MOST ? MOST : spare;
 }

@@ -13,6 +13,7 @@ enum { VG_NUMERICS = 2, VG_PROFILE_BYTES = 256 };
 typedef struct vg_compute {
     const vg_backend *backend;
     vg_stream stream;
+    int n_processors; /* a rank's share of the host's; the stream has no more threads than cores */
     char profile[VG_PROFILE_BYTES];
     char why_cpu[256];    /* what speaks against the GPUs that `auto` would have taken; empty when nothing does */
     char idle_cores[256]; /* what mpirun keeps from its ranks on this host; empty when nothing */
@@ -33,7 +34,7 @@ vg_status vg_compute_open(vg_comm *comm, const vg_compute_spec *spec, vg_compute
 void vg_compute_close(vg_compute *compute);
 
 /* Local. Threads that load for this rank: `wanted`, the row data.workers, or (-1) one where the host computes, which
- * needs its processors, and where a device does the stream's threads but the one that drives it, at least 1, at most 8:
+ * needs its processors, and where a device does the rank's but the one that drives it, at least 1, at most 8:
  * of pictures of 640 x 480 at 224 pixels a thread makes about 1000 a second. */
 int vg_compute_workers(const vg_compute *compute, int64_t wanted);
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <hwloc.h>
 
 static cpu_set_t cores(int first, int n)
 {
@@ -39,12 +40,36 @@ static void a_rank_has_a_thread_where_there_are_fewer_cores_than_ranks(void **st
     assert_int_equal(vg_core_share(one, 2, 1), 1);
 }
 
+/* Eight processors, two of each core, as they are often numbered: 0 and 4 are of the first one. */
+static void hardware_threads_of_a_core_are_one(void **state)
+{
+    (void)state;
+    hwloc_topology_t topology;
+    assert_int_equal(hwloc_topology_init(&topology), 0);
+    assert_int_equal(hwloc_topology_set_synthetic(topology, "core:4 pu:2(indexes=0,4,1,5,2,6,3,7)"), 0);
+    assert_int_equal(hwloc_topology_load(topology), 0);
+    const struct {
+        cpu_set_t processors, cores;
+    } cases[] = {{cores(0, 8), cores(0, 4)}, /* all of them */
+                 {cores(0, 4), cores(0, 4)}, /* one of each */
+                 {cores(5, 3), cores(1, 3)}, /* the second ones of three */
+                 {cores(100, 7), cores(100, 7)} /* not told of */};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const cpu_set_t found = vg_cores_of(topology, &cases[k].processors);
+        assert_true(CPU_EQUAL(&found, &cases[k].cores));
+    }
+    const cpu_set_t alone = vg_cores_of(NULL, &cases[0].processors);
+    assert_true(CPU_EQUAL(&alone, &cases[0].processors));
+    hwloc_topology_destroy(topology);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cores_of_its_own_are_a_rank_s),
         cmocka_unit_test(cores_that_several_may_use_are_divided),
         cmocka_unit_test(a_rank_has_a_thread_where_there_are_fewer_cores_than_ranks),
+        cmocka_unit_test(hardware_threads_of_a_core_are_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
