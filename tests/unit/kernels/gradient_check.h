@@ -79,8 +79,24 @@ static inline double trial_loss(trial *t, const double weights[4])
     return loss;
 }
 
-/* Along a random direction d of each trainable parameter, (loss(p + h d) - loss(p - h d)) / 2h is <gradient, d>, but
- * for the third derivative times h^2 (the tolerance) and the rounding of an fp32 forward pass, loss * 2^-24 / h. */
+/* (loss(p + h d) - loss(p - h d)) / 2h, which is <gradient, d> but for the third derivative times h^2 and the rounding
+ * of an fp32 forward pass, loss * 2^-24 / h. */
+static inline double trial_difference(trial *t, const double weights[4], int param, const float *d, double h)
+{
+    const int64_t count = t->params->items[param].count;
+    float *value = vg_params_data(t->params, param), *old = vg_new0((size_t)count * sizeof(float));
+    double loss[2];
+    memcpy(old, value, (size_t)count * sizeof(float));
+    for (int side = 0; side < 2; side++) {
+        for (int64_t j = 0; j < count; j++) value[j] = old[j] + (float)(side ? -h : h) * d[j];
+        loss[side] = trial_loss(t, weights);
+    }
+    memcpy(value, old, (size_t)count * sizeof(float));
+    free(old);
+    return (loss[0] - loss[1]) / (2 * h);
+}
+
+/* Along a random direction of each trainable parameter, within a tolerance for the third derivative. */
 static inline void trial_check_gradients(trial *t, const double weights[4], double h, double tolerance)
 {
     int n = 0, n_good = 0;
@@ -91,28 +107,22 @@ static inline void trial_check_gradients(trial *t, const double weights[4], doub
         const vg_param *p = &t->params->items[i];
         if (!p->trainable) continue;
         n++;
-        float *value = vg_params_data(t->params, i);
-        const size_t bytes = (size_t)p->count * sizeof(float);
-        float *old = vg_new0(bytes), *d = vg_new0(bytes);
-        memcpy(old, value, bytes);
+        float *d = vg_new0((size_t)p->count * sizeof(float));
         vg_fill_normal(d, p->count, vg_rng_key_of(11, vg_rng_purpose(p->name)), 0, (float)(1 / sqrt((double)p->count)));
-        double expected = 0, loss[2], norm = 0;
+        double expected = 0, norm = 0;
         for (int64_t j = 0; j < p->count; j++) {
             expected += (double)gradients[p->offset + j] * (double)d[j];
             norm += (double)gradients[p->offset + j] * (double)gradients[p->offset + j] / (double)p->count;
         }
-        for (int side = 0; side < 2; side++) {
-            for (int64_t j = 0; j < p->count; j++) value[j] = old[j] + (float)(side ? -h : h) * d[j];
-            loss[side] = trial_loss(t, weights);
-        }
-        memcpy(value, old, bytes);
-        const double measured = (loss[0] - loss[1]) / (2 * h), scale = fabs(expected) + sqrt(norm);
+        const double measured = trial_difference(t, weights, i, d, h), scale = fabs(expected) + sqrt(norm);
         if (norm > 0 && fabs(measured - expected) <= tolerance * scale + rounding)
             n_good++;
         else
-            print_error("%s: the gradient says %.8g, the difference %.8g (gradient norm %.3g)\n", p->name, expected,
-                        measured, sqrt(norm));
-        free(old);
+            print_error(
+                "%s: the gradient says %.8g, the difference %.8g, and with half the step %.8g (gradient norm %.3g). "
+                "Where the last two agree, a rule is wrong; else a kink lies within the step: give the model "
+                "other numbers\n",
+                p->name, expected, measured, trial_difference(t, weights, i, d, h / 2), sqrt(norm));
         free(d);
     }
     free(gradients);
