@@ -113,7 +113,7 @@ static vg_status print_all_bits(const vg_options *o, vg_text *out)
     for (int s = 0; s < o->n_stages; s++)
         for (int i = 0; i < VG_N_STAGE_OPTIONS; i++) {
             VG_TRY(vg_text_add(out, "schedule.%d.%s: ", s, vg_stage_rows[i].key));
-            VG_TRY(print_value(&vg_stage_rows[i], &o->schedule[s], out));
+            VG_TRY(print_bits(&vg_stage_rows[i], &o->schedule[s], out));
             VG_TRY(vg_text_add(out, "\n"));
         }
     return VG_OK;
