@@ -39,9 +39,9 @@ def complaint(room, header):
     if room_of(header) == room:
         return None
     if header.endswith("_impl.h"):
-        return "is private to its room"
+        return "is private to its room; a door of that room (DOORS in tests/rooms.py) has what others may use"
     if not any(header == door or (door.endswith("/") and header.startswith(door)) for door in DOORS[room]):
-        return "is not a door of this room"
+        return f"is no door that {room} may open; DOORS in tests/rooms.py lists those"
     return None
 
 
@@ -49,7 +49,7 @@ def device_complaint(name, text):
     if not name.startswith("kernels/cuda/") or name == "kernels/cuda/dev.h":
         return None
     foreign = DIALECT.search(COMMENT.sub("", text))
-    return foreign and f"{foreign.group()} belongs into kernels/cuda/dev.h"
+    return foreign and f"{foreign.group()} belongs into kernels/cuda/dev.h; its macros (KERNEL, LAUNCH, SHARED, ..) say it for nvcc and g++"
 
 
 def main(root):
@@ -60,7 +60,7 @@ def main(root):
             files += 1
             twin = names.setdefault(path.name, name)
             if twin != name and "trainer/cmd/" not in name:  # those are named after their verbs
-                print(f"{name}: {twin} has the same file name")
+                print(f"{name}: {twin} has the same file name; rename one")
                 faults += 1
             text = path.read_text()
             foreign = device_complaint(name, text)

@@ -31,6 +31,15 @@ class Tree:
         return [re.findall(r'"[^"]*"|[^,\s][^,]*', row) for row in re.findall(rf"^{macro}\((.*)\)$", self.text(table), re.M)]
 
 
+def operations(tree):
+    """A build without CUDA does not miss a kernel there."""
+    for name, *_ in tree.rows("kernels/ops.def", "VG_OP"):
+        if f"vg_cuda_{name}(" not in tree.text("kernels/cuda/*.cu"):
+            yield f"kernels/ops.def: no file of kernels/cuda has vg_cuda_{name}"
+        if not re.search(rf"\bVG_OP_{name}\b", tree.text("tests/unit/kernels/*.c")):
+            yield f"kernels/ops.def: no test in tests/unit/kernels runs VG_OP_{name}; test_{name}.c would"
+
+
 def options(tree):
     code = tree.text("trainer/**/*.[ch]")
     for section, name, *_ in tree.rows("trainer/options.def", "VG_OPTION"):
@@ -40,11 +49,13 @@ def options(tree):
 
 def metrics(tree):
     code = tree.text("trainer/*.c")
-    told = {name for call in re.findall(r"vg_metrics_number\([^;]*;|\{VG_METRIC_\w+, \(?\w*\)? ?r->", code)
-            for name in re.findall(r"VG_METRIC_(\w+)", call)}
+    told = {name for call in re.findall(r"vg_metrics_number\([^;]*;", code) for name in re.findall(r"VG_METRIC_(\w+)", call)}
+    fields = dict(re.findall(r"\{VG_METRIC_(\w+), (?:\(\w+\))?r->(\w+)\}", code))
     for key, *_ in tree.rows("trainer/metrics.def", "VG_METRIC"):
-        if key not in told:
+        if key not in told | fields.keys():
             yield f"trainer/metrics.def: nobody tells {key}: no vg_metrics_number and no line of vg_metrics_step has it"
+        if key in fields and not re.search(rf"(\.|->){fields[key]} = ", code):
+            yield f"trainer/metrics.def: {key} is always 0: nothing in trainer/ fills the field {fields[key]} of vg_step_record"
 
 
 def faults(tree):
@@ -77,18 +88,32 @@ def importers(tree):
     """Of the sets that one importer reads, one stands for all."""
     sets = {}
     for name, importer, *_ in tree.rows("data/importers.def", "VG_IMPORTER"):
-        sets.setdefault(importer, []).append(name)
-    places = {"data/FORMAT.md": "shard import {} ", "tests/unit/data/*.c": '"{}"', "tests/fuzz/*.[ch]": '"{}"'}
+        sets.setdefault(importer, []).append(name.strip('"'))
+    places = {"data/FORMAT.md": ("shard import {} ", "does not tell of `vlgtr shard import {}`"),
+              "README.md": ("shard import {} ", "does not name `vlgtr shard import {}`"),
+              "tests/unit/data/*.c": ('"{}"', "do not import {}; test_{}.c would"),
+              "tests/fuzz/*.c": ('"{}"', "have no file of {}; a row of fuzz_data_annotations.c would")}
     for names in sets.values():
-        for place, shape in places.items():
-            if not any(shape.format(name.strip('"')) in tree.text(place) for name in names):
-                yield f"data/importers.def: {place} has nothing of {' or '.join(names)}"
+        for place, (shape, lack) in places.items():
+            if not any(shape.format(name) in tree.text(place) for name in names):
+                yield f"data/importers.def: {place} {lack.format(*names[:1] * 2)}"
 
 
-CHECKS = options, metrics, faults, verbs, importers
+def seeds(tree):
+    """Of the files that importers read, each has a letter of its own, with which the names of its seeds begin."""
+    source = "tests/fuzz/fuzz_data_annotations.c"
+    letters = re.findall(r"^    \{'(\w)', \"", tree.text(source), re.M)
+    for letter in sorted(set(letters)):
+        if letters.count(letter) > 1:
+            yield f"{source}: two files have the letter '{letter}'"
+        if not any(tree.root.glob(f"tests/fuzz/corpus/data_annotations/{letter}-*")):
+            yield f"{source}: '{letter}' has no seed; a line of tests/fuzz/corpus/make.py writes one"
 
 
-TABLES = {"trainer/options.def": "VG_OPTION", "trainer/metrics.def": "VG_METRIC", "trainer/faults.def": "VG_FAULT",
+CHECKS = operations, options, metrics, faults, verbs, importers, seeds
+
+
+TABLES = {"kernels/ops.def": "VG_OP", "trainer/options.def": "VG_OPTION", "trainer/metrics.def": "VG_METRIC", "trainer/faults.def": "VG_FAULT",
           VERBS: "VG_VERB", "data/importers.def": "VG_IMPORTER"}
 
 
@@ -106,17 +131,22 @@ def self_test():
     import tempfile
 
     files = {
+        "kernels/ops.def": "VG_OP(add, 2, 1, s, g, c)\nVG_OP(halve, 1, 1, s, g, c)\n",
+        "kernels/cuda/a.cu": "vg_cuda_add(",
+        "tests/unit/kernels/test_a.c": "VG_OP_add",
         "trainer/options.def": 'VG_OPTION(run, folder, text, "a,b", 0, 0, "", FREE, "h")\nVG_OPTION(run, idle, flag, "", 0, 0, "", FREE, "h")\n',
-        "trainer/metrics.def": 'VG_METRIC(loss, "l", 1, "h")\nVG_METRIC(lr, "r", 1, "h")\nVG_METRIC(mute, "m", 1, "h")\n',
+        "trainer/metrics.def": 'VG_METRIC(loss, "l", 1, "h")\nVG_METRIC(lr, "r", 1, "h")\nVG_METRIC(mute, "m", 1, "h")\nVG_METRIC(empty, "e", 1, "h")\n',
         "trainer/faults.def": 'VG_FAULT(kill, ONCE, "h")\nVG_FAULT(idle, ONCE, "h")\n',  # brought about and tried by nobody
         "trainer/verbs.def": 'VG_VERB(eval, MANY, ROW, "RUN [--out F] [--gone]", "h")\n',
         "trainer/inject.c": "VG_FAULT_kill o->run_folder",
-        "trainer/metrics.c": "{VG_METRIC_loss, r->loss} vg_metrics_number(m, r->step, VG_METRIC_lr, x); charts = {VG_METRIC_mute}",
+        "trainer/metrics.c": "{VG_METRIC_loss, (double)r->loss}, {VG_METRIC_empty, r->empty}, {.loss = 1} vg_metrics_number(m, r->step, VG_METRIC_lr, x); charts = {VG_METRIC_mute}",
         "trainer/cmd/eval.c": '{.name = "--out", .text = &out}, {.name = "--secret", .flag = &s}',
         "data/importers.def": 'VG_IMPORTER("a", vg_a, "", "h")\nVG_IMPORTER("a+", vg_a, "", "h")\nVG_IMPORTER("b", vg_b, "", "h")\n',
         "data/FORMAT.md": "`vlgtr shard import a DIR OUT`",
         "tests/unit/data/test_b.c": '"a" "b"',
-        "tests/fuzz/fuzz_a.c": '"a"',
+        "README.md": "vlgtr shard import a  DIR",
+        "tests/fuzz/fuzz_data_annotations.c": "    {'x', \"a\", ..\n    {'y', \"a\", ..\n    {'y', \"a\", ..\n",
+        "tests/fuzz/corpus/data_annotations/x-a": "x",
         "tests/fault/bad_input.py": 'bench.run("eval", "--inject", "kill@0,1")',
     }
     with tempfile.TemporaryDirectory() as root:
@@ -124,7 +154,7 @@ def self_test():
             path = pathlib.Path(root, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return 0 if main(root) == 8 else 1
+        return 0 if main(root) == 14 else 1
 
 
 if __name__ == "__main__":

@@ -413,7 +413,10 @@ static void every_row_of_ops_def_has_a_case(void **state)
         if (!is_wanted(table[op].name)) continue;
         for (size_t i = 0; i < json_array_size(rows); i++)
             n += strcmp(json_string_value(json_object_get(json_array_get(rows, i), "op")), table[op].name) == 0;
-        if (n == 0) print_error("%s has no case in ops.safetensors; add one to tests/parity/ops.py\n", table[op].name);
+        if (n == 0)
+            print_error("%s has no case in ops.safetensors; add one to tests/parity/ops.py and record it, as "
+                        "tests/parity/README.md says\n",
+                        table[op].name);
         assert_true(n > 0);
     }
 }
