@@ -1,12 +1,13 @@
 /* Messages between GPUs by NCCL. The communicator never blocks the host: every call is followed until it is through,
  * looking after the peers, and given up at the deadline. */
-#define _GNU_SOURCE /* syscall */
+#define _GNU_SOURCE /* syscall, pthread_timedjoin_np */
 #include "dist/device_group_impl.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,11 @@ typedef struct place {
 } place;
 
 typedef struct nccl_group {
-    ncclComm_t comm; /* NULL once aborted */
+    ncclComm_t comm; /* NULL once it is being given back */
+    int device;
+    ncclComm_t parting; /* what the thread gives back; NULL: there is none */
+    bool aborts;
+    pthread_t thread;
     cudaEvent_t done;
     place *places; /* [size] */
     int *watches;  /* [size] a handle on the rank's process (pidfd), or -1 where it cannot be seen from here */
@@ -47,6 +52,47 @@ static vg_status cuda_failed(const char *call, cudaError_t result)
         const cudaError_t vg_cuda_ = (call);                              \
         if (vg_cuda_ != cudaSuccess) return cuda_failed(#call, vg_cuda_); \
     } while (0)
+
+/* ---- giving the communicator back ---- */
+
+static void *give_back(void *argument)
+{
+    const nccl_group *g = argument;
+    cudaSetDevice(g->device);
+    if (g->aborts)
+        ncclCommAbort(g->parting);
+    else
+        ncclCommDestroy(g->parting);
+    return NULL;
+}
+
+/* In a thread of its own: where NCCL serves its peers by sockets, the call ends when all ranks of the host have made
+ * it. One that stands still, or whose GPU failed, would keep the others here until its process ends. Kernels that wait
+ * for peers end as soon as an abort begins. */
+static void part(nccl_group *g, bool aborts)
+{
+    if (!g->comm) return;
+    g->parting = g->comm;
+    g->comm = NULL;
+    g->aborts = aborts;
+    if (pthread_create(&g->thread, NULL, give_back, g) == 0) return;
+    give_back(g);
+    g->parting = NULL;
+}
+
+/* Whether the thread is through; it has a while, and none where the job is about to end. */
+static bool has_parted(const vg_device_group *group)
+{
+    enum { MOST_S = 5 };
+    const nccl_group *g = nccl_of(group);
+    struct timespec until;
+    if (!g->parting) return true;
+    clock_gettime(CLOCK_REALTIME, &until);
+    if (!vg_comm_broken(group->comm)) until.tv_sec += MOST_S;
+    if (pthread_timedjoin_np(g->thread, NULL, &until) == 0) return true;
+    pthread_detach(g->thread);
+    return false;
+}
 
 /* ---- when a peer is gone ---- */
 
@@ -93,13 +139,10 @@ static vg_status give_up_ranks(vg_device_group *group, vg_status status, const c
                    why);
 }
 
-/* Before anything else is given back: graphs and streams that hold the communicator's work can be destroyed only
- * afterwards. */
+/* Before anything else is given back: memory and streams that the communicator's kernels use would wait for them. */
 static vg_status abandon(vg_device_group *group, vg_status status)
 {
-    nccl_group *g = nccl_of(group);
-    ncclCommAbort(g->comm);
-    g->comm = NULL;
+    part(nccl_of(group), true);
     return status;
 }
 
@@ -221,9 +264,9 @@ static void close_communicator(vg_device_group *group)
 {
     nccl_group *g = nccl_of(group);
     if (cudaStreamQuery(queue_of(group, group->device.exchange)) != cudaSuccess)
-        ncclCommAbort(g->comm);
+        part(g, true);
     else if (settle(group, "ncclCommFinalize", ncclCommFinalize(g->comm)) == VG_OK)
-        ncclCommDestroy(g->comm);
+        part(g, false);
 }
 
 static void nccl_close(vg_device_group *group)
@@ -233,7 +276,7 @@ static void nccl_close(vg_device_group *group)
     if (g->done) cudaEventDestroy(g->done);
     for (int r = 0; r < group->comm->size; r++)
         if (g->watches[r] >= 0) close(g->watches[r]);
-    free_group(g);
+    if (has_parted(group)) free_group(g); /* else the thread needs it */
 }
 
 /* Who runs where. The ranks of this host are watched: the handle stays on its process when the number goes to another.
@@ -254,6 +297,7 @@ static vg_status find_places(vg_device_group *group)
 
 static vg_status make_event(nccl_group *g)
 {
+    VG_CUDA(cudaGetDevice(&g->device));
     VG_CUDA(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming));
     return VG_OK;
 }

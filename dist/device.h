@@ -45,7 +45,8 @@ typedef struct vg_device {
 /* Collective. The device is the calling thread's current one; no two ranks share one. Errors: VG_E_CONFIG (several
  * ranks in a build without NCCL), VG_E_COMM, VG_E_DEVICE, VG_E_NOMEM. */
 vg_status vg_device_group_open(vg_comm *comm, const vg_device *device, vg_device_group **out);
-/* After vg_device_group_wait it waits for the others; with messages under way it gives them up. NULL is fine. */
+/* After vg_device_group_wait it waits for the others, a few seconds; with messages under way it gives them up. NULL is
+ * fine. */
 void vg_device_group_close(vg_device_group *group);
 
 /* Waits until the exchange stream is empty, looking after the peers meanwhile. */

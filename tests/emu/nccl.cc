@@ -4,7 +4,7 @@
  * What a real NCCL punishes with a hang or wrong numbers is said here: operations that differ between ranks, buffers
  * that do not lie in one allocation, a communicator that is used before its last call has become ncclSuccess. A
  * communicator made non-blocking enqueues nothing before it is asked (ncclCommGetAsyncError), as late as a real one
- * may.
+ * may; ncclCommDestroy and ncclCommAbort end as late as they may, when all ranks have called one of them.
  *
  * VG_EMU_NCCL_FAULT=rank:operation:kill ends that rank when it would run its operation number n (from 0) of a
  * communicator; `stop` makes it stand still instead. */

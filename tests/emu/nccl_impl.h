@@ -72,8 +72,12 @@ int lost_rank(const ncclComm &c, const bool *awaited);
 void lose(ncclComm &c, int rank);
 void look_who_is_here(ncclComm &c);
 ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id);
-void leave(const shared_comm &c, presence how);
 void give_way();
+
+/* Gives the communicator back, and waits for the others: a rank serves its peers until all of them have closed their
+ * connections, which they do when they leave, too, or their process ends. One whose device is lost does not get as far
+ * as to close its own. */
+void leave(const shared_comm &c, presence how);
 
 /* --- messages (nccl_message.cc) --- */
 

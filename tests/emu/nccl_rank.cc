@@ -51,23 +51,47 @@ bool alive(int pid)
     return state && state[1] && state[2] != 'Z' && state[2] != 'X';
 }
 
-/* Handles that callers hold; work on streams may outlive them. */
-std::vector<shared_comm> &communicators()
+/* Handles that callers hold, in any of their threads; work on streams may outlive them. */
+struct handles {
+    std::mutex lock;
+    std::vector<shared_comm> all;
+};
+handles &communicators()
 {
-    static auto *all = new std::vector<shared_comm>;
-    return *all;
+    static auto *made = new handles;
+    return *made;
+}
+
+bool others_are_here(const ncclComm &c)
+{
+    for (int r = 0; r < c.n_ranks; r++) {
+        const member &m = c.place->members[r];
+        if (r != c.rank && m.presence == PRESENT && alive(m.pid)) return true;
+    }
+    return false;
+}
+
+void forget(const shared_comm &c)
+{
+    handles &h = communicators();
+    const std::lock_guard<std::mutex> guard(h.lock);
+    h.all.erase(std::remove(h.all.begin(), h.all.end(), c), h.all.end());
 }
 
 } // namespace
 
 void keep(const shared_comm &c)
 {
-    communicators().push_back(c);
+    handles &h = communicators();
+    const std::lock_guard<std::mutex> guard(h.lock);
+    h.all.push_back(c);
 }
 
 shared_comm find(ncclComm_t handle)
 {
-    for (const auto &c : communicators())
+    handles &h = communicators();
+    const std::lock_guard<std::mutex> guard(h.lock);
+    for (const auto &c : h.all)
         if (c.get() == handle) return c;
     emu::misuse("the communicator %p does not exist (destroyed or aborted, or never made)", (void *)handle);
 }
@@ -132,9 +156,11 @@ ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id)
 
 void leave(const shared_comm &c, presence how)
 {
+    int device;
+    if (cudaGetDevice(&device) != cudaSuccess) return; /* the device is lost */
     c->place->members[c->rank].presence = how;
-    auto &all = communicators();
-    all.erase(std::remove(all.begin(), all.end(), c), all.end());
+    while (c->met && others_are_here(*c)) give_way();
+    forget(c);
 }
 
 } // namespace emu::nccl

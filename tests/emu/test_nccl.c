@@ -1,5 +1,6 @@
 /* The emulated NCCL: what collectives give, and how it says what is wrong. A rank is a process. */
 #include "emu_test.h"
+#include "kernels/base/base.h"
 
 #include <nccl.h>
 
@@ -178,6 +179,15 @@ static void dead_rank(rank_state *r)
     OK(cudaStreamSynchronize(r->stream));
 }
 
+/* A rank that comes late keeps the others in the call. */
+static void late_abort(rank_state *r)
+{
+    const double late_s = 0.3, start_s = vg_now_s();
+    if (r->rank == 1) usleep((useconds_t)(late_s * 1e6));
+    NEED(ncclCommAbort(r->comm) == ncclSuccess);
+    NEED(vg_now_s() - start_s > late_s / 2);
+}
+
 /* Every body as a process that holds the ranks, and as a test. */
 #define TEST_IN_RANKS(body, sentence)  \
     static void body##_apart(void)     \
@@ -213,6 +223,7 @@ static void calls_that_differ_are_named_and_an_abort_frees_the_stream(void **sta
 }
 
 TEST_IN_RANKS(dead_rank, a_dead_rank_is_a_remote_error)
+TEST_IN_RANKS(late_abort, an_abort_ends_when_all_ranks_have_made_it)
 
 int main(void)
 {
@@ -226,6 +237,7 @@ int main(void)
         cmocka_unit_test(host_memory_is_refused),
         cmocka_unit_test(calls_that_differ_are_named_and_an_abort_frees_the_stream),
         cmocka_unit_test(a_dead_rank_is_a_remote_error),
+        cmocka_unit_test(an_abort_ends_when_all_ranks_have_made_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
