@@ -74,6 +74,11 @@ int vg_comm_size(const vg_comm *comm)
     return comm->size;
 }
 
+int vg_comm_place(const vg_comm *comm)
+{
+    return comm->place;
+}
+
 int vg_comm_local_rank(const vg_comm *comm)
 {
     return comm->local_rank;

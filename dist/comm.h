@@ -31,9 +31,11 @@ vg_status vg_comm_open(vg_comm **out);
 /* Finalizes and frees; makes no barrier of its own. NULL is fine. Errors: VG_E_COMM; the group is gone all the same. */
 vg_status vg_comm_close(vg_comm *comm);
 
-/* Local. The host name is cut at 63 bytes; local ranks are those that share memory, counted in rank order. */
+/* Local. The host name is cut at 63 bytes; local ranks are those that share memory, counted in rank order; the place is
+ * that among all ranks of the host. */
 int vg_comm_rank(const vg_comm *comm);
 int vg_comm_size(const vg_comm *comm);
+int vg_comm_place(const vg_comm *comm);
 int vg_comm_local_rank(const vg_comm *comm);
 int vg_comm_local_size(const vg_comm *comm);
 const char *vg_comm_host(const vg_comm *comm);

@@ -53,7 +53,7 @@ typedef struct vg_comm_ops {
 
 struct vg_comm {
     const vg_comm_ops *ops;
-    int rank, size, local_rank, local_size;
+    int rank, size, place, local_rank, local_size;
     const vg_comm_ops *intact; /* what ops was before the group broke */
     int speaker;               /* the rank that prints errors */
     double deadline_s;         /* 0: none */

@@ -317,10 +317,9 @@ static vg_status split_local(vg_comm *comm, int most)
 {
     mpi_group *g = mpi_of(comm);
     MPI_Comm host;
-    int place;
     VG_MPI(MPI_Comm_split_type(g->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host));
-    VG_MPI(MPI_Comm_rank(host, &place));
-    VG_MPI(MPI_Comm_split(host, place / most, place, &g->local));
+    VG_MPI(MPI_Comm_rank(host, &comm->place));
+    VG_MPI(MPI_Comm_split(host, comm->place / most, comm->place, &g->local));
     VG_MPI(MPI_Comm_free(&host));
     VG_MPI(MPI_Comm_rank(g->local, &comm->local_rank));
     VG_MPI(MPI_Comm_size(g->local, &comm->local_size));

@@ -302,6 +302,14 @@ static vg_status make_event(nccl_group *g)
     return VG_OK;
 }
 
+/* NCCL itself would say that the call is invalid. */
+static vg_status same_version(vg_comm *comm)
+{
+    int version = 0;
+    (void)ncclGetVersion(&version);
+    return vg_comm_same(comm, &version, sizeof version, "the version of NCCL");
+}
+
 static vg_status draw_id(const vg_comm *comm, ncclUniqueId *id)
 {
     const ncclResult_t result = comm->rank == 0 ? ncclGetUniqueId(id) : ncclSuccess;
@@ -318,6 +326,7 @@ static vg_status begin(vg_device_group *group)
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     memset(&id, 0, sizeof id);
+    VG_TRY(same_version(comm));
     VG_TRY(find_places(group));
     VG_TRY(vg_comm_agree(comm, make_event(g)));
     VG_TRY(vg_comm_agree(comm, draw_id(comm, &id)));

@@ -104,8 +104,8 @@ typedef vg_status (*vg_kernel)(vg_stream *stream, const vg_node *node);
 typedef struct vg_capture vg_capture;
 enum { VG_ADDRESS_BYTES = 32 };
 typedef struct vg_device_ops {
-    /* Completes a stream whose n_threads is set, on the device that belongs to this rank of the host. */
-    vg_status (*open)(vg_stream *stream, int local_rank);
+    /* Completes a stream whose n_threads is set, on the device that belongs to the rank at this place on the host. */
+    vg_status (*open)(vg_stream *stream, int place);
     /* Completes another stream on the device of an open one: its work runs beside that of the first, and goes before it
      * where both could. */
     vg_status (*open_beside)(const vg_stream *stream, vg_stream *beside);

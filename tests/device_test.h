@@ -10,7 +10,7 @@
 
 /* The backend that VLGTR_DEVICE names (the CPU's when it is not set), its stream opened with n_threads for a rank of
  * the host. A build without it and a machine without its device end the program with 77: skipped. */
-static inline const vg_backend *backend_under_test(int n_threads, int local_rank, vg_stream *stream)
+static inline const vg_backend *backend_under_test(int n_threads, int place, vg_stream *stream)
 {
     enum { SKIPPED = 77 };
     const char *name = getenv("VLGTR_DEVICE");
@@ -20,7 +20,7 @@ static inline const vg_backend *backend_under_test(int n_threads, int local_rank
         exit(SKIPPED);
     }
     *stream = (vg_stream){.n_threads = n_threads};
-    const vg_status st = backend->device->open(stream, local_rank);
+    const vg_status st = backend->device->open(stream, place);
     if (st != VG_OK) printf("%s\n", vg_error_text());
     if (st == VG_E_DEVICE) exit(SKIPPED);
     if (st != VG_OK) exit(1);

@@ -35,7 +35,7 @@ static vg_status open_gpu(vg_comm *comm, vg_compute *c, seat *seats, vg_status *
 {
     seat own = {0};
     const vg_device_ops *device = c->backend->device;
-    *mine = device->open(&c->stream, vg_comm_local_rank(comm));
+    *mine = device->open(&c->stream, vg_comm_place(comm));
     snprintf(own.host, sizeof own.host, "%s", vg_comm_host(comm));
     if (*mine == VG_OK) *mine = device->address(&c->stream, own.address);
     VG_TRY(vg_comm_allgather(comm, &own, sizeof own, seats));

@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-static vg_status open_host(vg_stream *stream, int local_rank)
+static vg_status open_host(vg_stream *stream, int place)
 {
     (void)stream;
-    (void)local_rank;
+    (void)place;
     return VG_OK;
 }
 

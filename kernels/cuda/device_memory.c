@@ -9,25 +9,25 @@ enum { NOT_A_NUMBER = -1 };
 
 /* Slurm's word counts for a process that knows of no neighbours: a batch script's own SLURM_LOCALID reaches all ranks
  * that mpirun starts from it. */
-static int place_on_host(int local_rank)
+static int slurms_place(int place)
 {
-    if (local_rank > 0) return local_rank;
+    if (place > 0) return place;
     const char *slurm = getenv("SLURM_LOCALID");
     char *end = NULL;
-    const long place = slurm ? strtol(slurm, &end, 10) : NOT_A_NUMBER;
-    return slurm && *slurm && !*end && place >= 0 ? (int)place : local_rank;
+    const long told = slurm ? strtol(slurm, &end, 10) : NOT_A_NUMBER;
+    return slurm && *slurm && !*end && told >= 0 ? (int)told : place;
 }
 
 /* The device at the rank's place; or the only one that CUDA_VISIBLE_DEVICES leaves, which is how launchers give each
  * rank one of its own. */
-static vg_status choose_device(int local_rank, int *device)
+static vg_status choose_device(int place, int *device)
 {
     int n = 0;
     const cudaError_t result = cudaGetDeviceCount(&n);
     VG_CHECK(result == cudaSuccess && n > 0, VG_E_DEVICE,
              "no GPU answers (%s); see nvidia-smi and CUDA_VISIBLE_DEVICES, or compute with --device cpu",
              result == cudaSuccess ? "the driver sees none" : cudaGetErrorString(result));
-    *device = n == 1 && getenv("CUDA_VISIBLE_DEVICES") ? 0 : place_on_host(local_rank);
+    *device = n == 1 && getenv("CUDA_VISIBLE_DEVICES") ? 0 : slurms_place(place);
     VG_CHECK(*device < n, VG_E_DEVICE,
              "rank %d of this host has no GPU (%d visible): start at most %d ranks a host, or see CUDA_VISIBLE_DEVICES",
              *device, n, n);
@@ -75,10 +75,10 @@ static void close_device(vg_stream *stream)
     stream->cuda = NULL;
 }
 
-static vg_status open_device(vg_stream *stream, int local_rank)
+static vg_status open_device(vg_stream *stream, int place)
 {
     int device = 0;
-    VG_TRY(choose_device(local_rank, &device));
+    VG_TRY(choose_device(place, &device));
     stream->cuda = vg_new0(sizeof *stream->cuda);
     VG_CHECK(stream->cuda, VG_E_NOMEM, "no memory for a GPU's queue");
     const vg_status st = fill(stream->cuda, device);

@@ -15,7 +15,7 @@ typedef struct ranks {
 static inline vg_status open_ranks(ranks *r, double deadline_s)
 {
     VG_TRY(vg_comm_open(&r->comm));
-    r->backend = backend_under_test(1, vg_comm_local_rank(r->comm), &r->compute);
+    r->backend = backend_under_test(1, vg_comm_place(r->comm), &r->compute);
     VG_TRY(r->backend->device->open_beside(&r->compute, &r->exchange));
     const vg_device device = {.compute = &r->compute,
                               .exchange = &r->exchange,

@@ -12,6 +12,7 @@ static void everyone_knows_the_same_group(void **state)
     assert_int_equal(vg_comm_allgather(comm, &rank, sizeof rank, ranks), VG_OK);
     for (int r = 0; r < size; r++) assert_int_equal(ranks[r], r);
     assert_in_range(vg_comm_local_rank(comm), 0, vg_comm_local_size(comm) - 1);
+    assert_in_range(vg_comm_place(comm), vg_comm_local_rank(comm), size - 1);
     assert_true(strlen(vg_comm_host(comm)) > 0);
     free(ranks);
 }

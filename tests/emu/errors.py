@@ -11,10 +11,10 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-DEVICE, SKIPPED, CONFIG = 71, 77, 78
+COMM, DEVICE, SKIPPED, CONFIG = 69, 71, 77, 78
 RUN = str(pathlib.Path(__file__).with_name("run"))
 # The second rank alone: words of a shell command before the program's own.
-SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST; exec "$0" "$@"', RUN]
+SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST VG_EMU_NCCL_VERSION; exec "$0" "$@"', RUN]
 runs = 0
 check = harness.Check()
 
@@ -75,6 +75,8 @@ def main(vlgtr, build):
         expect("the same where each keeps a share of the moments",
                train(bench, {"VG_EMU_LOST": "100"}, *cuda, "--set", "train.zero=true", ranks=2), DEVICE,
                "unspecified launch failure")
+        expect("another NCCL beside one of two", train(bench, {"VG_EMU_NCCL_VERSION": "22703"}, *cuda, ranks=2), COMM,
+               "rank 1 on", "the version of NCCL")
         # What the others' devices wait for never comes: they are told, long before the deadline.
         soon = {"VG_EMU_LOST": "adamw_blocks"}
         for what, more in (("two", []), ("two that share the moments", ["--set", "train.zero=true"])):

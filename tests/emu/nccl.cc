@@ -1,6 +1,8 @@
 /* A stand-in of NCCL under its own header and name. Ranks are processes of one machine that meet in shared memory named
  * by the unique id; operations run on emulated streams, in issue order within a communicator.
  *
+ * Ranks that share a device and those of another version (VG_EMU_NCCL_VERSION) are refused, as a real one does.
+ *
  * What a real NCCL punishes with a hang or wrong numbers is said here: operations that differ between ranks, buffers
  * that do not lie in one allocation, a communicator that is used before its last call has become ncclSuccess. A
  * communicator made non-blocking enqueues nothing before it is asked (ncclCommGetAsyncError), as late as a real one
@@ -17,7 +19,7 @@ using namespace emu::nccl;
 
 PUBLIC ncclResult_t ncclGetVersion(int *version)
 {
-    *version = NCCL_VERSION_CODE;
+    *version = emu::nccl::version();
     return ncclSuccess;
 }
 

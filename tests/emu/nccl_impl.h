@@ -31,7 +31,7 @@ struct channel {
 };
 
 struct member {
-    std::atomic<int> pid, presence;
+    std::atomic<int> pid, presence, version, gpu; /* where the last sits on the bus */
 };
 
 struct meeting {
@@ -72,6 +72,7 @@ int lost_rank(const ncclComm &c, const bool *awaited);
 void lose(ncclComm &c, int rank);
 void look_who_is_here(ncclComm &c);
 ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id);
+int version();
 void give_way();
 
 /* Gives the communicator back, and waits for the others: a rank serves its peers until all of them have closed their

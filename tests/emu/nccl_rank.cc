@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -71,6 +72,21 @@ bool others_are_here(const ncclComm &c)
     return false;
 }
 
+/* What all find out as soon as they know of each other. */
+void compare_ranks(ncclComm &c)
+{
+    const member &me = c.place->members[c.rank];
+    for (int r = 0; r < c.n_ranks; r++) {
+        const member &m = c.place->members[r];
+        if (m.version != me.version)
+            fail(c, ncclInvalidUsage, "Mismatched NCCL version detected : rank %d version %d rank %d version %d", r,
+                 (int)m.version, c.rank, (int)me.version);
+        if (r != c.rank && m.gpu == me.gpu)
+            fail(c, ncclInvalidUsage, "Duplicate GPU detected : rank %d and rank %d both on CUDA device %x", c.rank, r,
+                 (unsigned)me.gpu);
+    }
+}
+
 void forget(const shared_comm &c)
 {
     handles &h = communicators();
@@ -133,12 +149,21 @@ void give_way()
     nanosleep(&nap, nullptr);
 }
 
+int version()
+{
+    const char *set = getenv("VG_EMU_NCCL_VERSION");
+    return set ? atoi(set) : NCCL_VERSION_CODE;
+}
+
 void look_who_is_here(ncclComm &c)
 {
     bool all[MAX_RANKS];
     std::fill(all, all + MAX_RANKS, true);
     const int lost = c.met ? -1 : lost_rank(c, all);
-    if (c.place->n_present == c.n_ranks) c.met = true; /* a rank may come, finish and leave while another looks */
+    if (!c.met && c.place->n_present == c.n_ranks) { /* a rank may come, finish and leave while another looks */
+        compare_ranks(c);
+        c.met = true;
+    }
     if (!c.met && lost >= 0) lose(c, lost);
 }
 
@@ -148,10 +173,17 @@ ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id)
     if (!c.place) return ncclSystemError;
     member &me = c.place->members[c.rank];
     if (me.presence != ABSENT) emu::misuse("rank %d of a communicator was made twice", c.rank);
+    char address[32] = "";
+    unsigned bus = 0;
+    if (cudaGetDevice(&c.device) != cudaSuccess) return ncclUnhandledCudaError;
+    cudaDeviceGetPCIBusId(address, sizeof address, c.device);
+    sscanf(address, "%*x:%x", &bus);
     me.pid = getpid();
+    me.version = version();
+    me.gpu = (int)bus;
     me.presence = PRESENT;
     if (++c.place->n_present == c.n_ranks) shm_unlink(meeting_name(id).c_str());
-    return cudaGetDevice(&c.device) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+    return ncclSuccess;
 }
 
 void leave(const shared_comm &c, presence how)
