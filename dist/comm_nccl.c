@@ -151,13 +151,23 @@ static vg_status give_up(vg_device_group *group, vg_status status, const char *w
     return abandon(group, give_up_ranks(group, status, why));
 }
 
+/* NCCL takes memory of its own, with the first messages too; of what it could not have it says that CUDA failed. */
+static void memory_text(char *text, size_t size)
+{
+    size_t free_bytes = 0, total = 0;
+    if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return;
+    snprintf(text, size, "; %zu of the GPU's %zu MiB are free: where NCCL lacks memory, lower train.micro_batch",
+             free_bytes >> 20, total >> 20);
+}
+
 static vg_status nccl_failed(vg_device_group *group, const char *call, ncclResult_t result)
 {
-    char what[1024];
+    char what[1024], memory[160] = "";
     const bool ours = result == ncclInvalidArgument || result == ncclInvalidUsage;
     const bool device = result == ncclUnhandledCudaError;
-    snprintf(what, sizeof what, "%.*s: %s (%s)", (int)strcspn(call, "("), call, ncclGetErrorString(result),
-             ncclGetLastError(nccl_of(group)->comm));
+    if (device) memory_text(memory, sizeof memory);
+    snprintf(what, sizeof what, "%.*s: %s (%s)%s", (int)strcspn(call, "("), call, ncclGetErrorString(result),
+             ncclGetLastError(nccl_of(group)->comm), memory);
     return give_up(group, ours ? VG_E_BUG : device ? VG_E_DEVICE : VG_E_COMM, what);
 }
 

@@ -14,7 +14,7 @@ import harness
 COMM, DEVICE, SKIPPED, CONFIG = 69, 71, 77, 78
 RUN = str(pathlib.Path(__file__).with_name("run"))
 # The second rank alone: words of a shell command before the program's own.
-SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST VG_EMU_NCCL_VERSION; exec "$0" "$@"', RUN]
+SECOND_RANK = ["sh", "-c", '[ "$OMPI_COMM_WORLD_RANK" = 1 ] || unset VG_EMU_LOST VG_EMU_NCCL_VERSION VG_EMU_NCCL_MEMORY; exec "$0" "$@"', RUN]
 runs = 0
 check = harness.Check()
 
@@ -77,6 +77,8 @@ def main(vlgtr, build):
                "unspecified launch failure")
         expect("another NCCL beside one of two", train(bench, {"VG_EMU_NCCL_VERSION": "22703"}, *cuda, ranks=2), COMM,
                "rank 1 on", "the version of NCCL")
+        expect("too little memory for NCCL", train(bench, {"VG_EMU_NCCL_MEMORY": str(8 << 30)}, *cuda, ranks=2), DEVICE,
+               "rank 1 on", "Failed to CUDA malloc", "MiB are free", "train.micro_batch")
         # What the others' devices wait for never comes: they are told, long before the deadline.
         soon = {"VG_EMU_LOST": "adamw_blocks"}
         for what, more in (("two", []), ("two that share the moments", ["--set", "train.zero=true"])):

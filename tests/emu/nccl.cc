@@ -87,6 +87,7 @@ PUBLIC ncclResult_t ncclCommDestroy(ncclComm_t handle)
     const shared_comm c = find(handle);
     drain(*c);
     leave(c, LEFT);
+    cudaFree(c->memory);
     return c->error;
 }
 

@@ -46,6 +46,7 @@ struct ncclComm {
     emu::nccl::meeting *place;
     int rank, n_ranks, device;
     bool blocking, finalizing = false;
+    void *memory = nullptr; /* of the device, as much as VG_EMU_NCCL_MEMORY says */
     /* Work may run in a thread of the device's own. */
     std::mutex telling;
     std::atomic<ncclResult_t> error = ncclSuccess; /* asynchronous; the first one stays */

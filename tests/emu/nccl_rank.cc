@@ -87,6 +87,12 @@ void compare_ranks(ncclComm &c)
     }
 }
 
+size_t own_memory()
+{
+    const char *set = getenv("VG_EMU_NCCL_MEMORY");
+    return set ? (size_t)atoll(set) : 0;
+}
+
 void forget(const shared_comm &c)
 {
     handles &h = communicators();
@@ -176,6 +182,8 @@ ncclResult_t join_meeting(ncclComm &c, const ncclUniqueId &id)
     char address[32] = "";
     unsigned bus = 0;
     if (cudaGetDevice(&c.device) != cudaSuccess) return ncclUnhandledCudaError;
+    if (cudaMalloc(&c.memory, own_memory()) != cudaSuccess)
+        fail(c, ncclUnhandledCudaError, "Failed to CUDA malloc %zu bytes", own_memory());
     cudaDeviceGetPCIBusId(address, sizeof address, c.device);
     sscanf(address, "%*x:%x", &bus);
     me.pid = getpid();
