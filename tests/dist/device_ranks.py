@@ -37,7 +37,7 @@ def main(vlgtr, build):
             os.environ["VG_EMU_SEED"] = str(seed)
             done = bench.run("train", "run.yaml", "--device", "cuda", *bench.sets({**STEPS, "run.folder": folder, **more}),
                              ranks=ranks)
-            if done.returncode == 71 and "no GPU answers" in done.stderr:
+            if done.returncode == 71 and "no GPU" in done.stderr:
                 raise SystemExit(77)
             if done.returncode:
                 raise SystemExit(f"{folder} ended with {done.returncode}:\n{done.stdout[-800:]}{done.stderr}")

@@ -38,7 +38,7 @@ def main(vlgtr, build, more=""):
             options = {key.replace("_", ".", 1): value for key, value in options.items()}
             done = bench.run("train", "run.yaml", "--device", device, *bench.sets({**STEPS, "run.folder": folder, **options}),
                              ranks=ranks)
-            if done.returncode == 71 and "no GPU answers" in done.stderr:
+            if done.returncode == 71 and "no GPU" in done.stderr:
                 raise SystemExit(77)
             if done.returncode:
                 raise SystemExit(f"{folder} ended with {done.returncode}:\n{done.stdout[-800:]}{done.stderr}")
