@@ -38,7 +38,7 @@ def main(vlgtr, build):
             os.environ.update(VG_EMU_SEED=str(seed), VG_EMU_MODE=mode, VG_EMU_ORDER=order)
             precision = {"train.precision": "bf16"} if device == "cuda" else {}
             done = command(folder, ranks, device, {**stages(n), **precision, **options})
-            if done.returncode == 71 and "no GPU answers" in done.stderr:
+            if done.returncode == 71 and "no GPU" in done.stderr:
                 raise SystemExit(77)
             if done.returncode or "vg-emu" in done.stderr:
                 raise SystemExit(f"{folder} ended with {done.returncode}:\n{done.stdout[-800:]}{done.stderr}")
