@@ -59,6 +59,14 @@ def list_of_hosts(folder):
     check("who reads along is not kept waiting", took < 10, f"{took:.1f} s")
 
 
+def handed_on(folder):
+    """mpirun does not hand on by itself what NCCL is set to."""
+    program(folder / "mpirun", f'echo "$*" >{folder}/words; exit 78')
+    piped(folder, NCCL_SOCKET_IFNAME="ib0", NCCL_IB_HCA="mlx5")
+    words = (folder / "words").read_text()
+    check("NCCL's settings reach the ranks of other hosts", all(f"-x {name} " in words for name in ("VLGTR_JOB", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")), words)
+
+
 def outlived(folder):
     """As one whose ranks have ended and which does not come to its own end."""
     (folder / "vlgtr").write_bytes(pathlib.Path("/bin/sleep").read_bytes())
@@ -88,6 +96,7 @@ def main():
             check(f"{number.name} {where}", code == STOPPED and took < 5 and starts == 1, f"{code} after {took:.1f} s, {starts} starts")
         code, _, starts = supervise(folder, "allows no more", 0, VLGTR_PAUSE="0", VLGTR_MAX_RESTARTS="1")
         check("a run that always loses a host", code == COMMUNICATION and starts == 2, f"{code}, {starts} starts")
+        handed_on(folder)
         outlived(folder)
         no_program(folder)
     return 1 if check.bad else 0
