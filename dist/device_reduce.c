@@ -439,7 +439,7 @@ vg_status vg_device_reducer_new(vg_device_group *group, const vg_sum_plan *plan,
     VG_TRY(reducer_plan(group, plan, &r));
     r->buffers = memory;
     r->staging = r->buffers + (size_t)slots_of(plan->n_leaves, group->comm->size, group->comm->rank) * (size_t)plan->n;
-    const vg_status st = connect_ranks(r);
+    const vg_status st = vg_comm_leave(group->comm, connect_ranks(r)); /* the others wait for this rank's device */
     if (st != VG_OK) {
         vg_device_reducer_free(r);
         return st;

@@ -84,6 +84,8 @@ def main(vlgtr, build):
         for what, more in (("two", []), ("two that share the moments", ["--set", "train.zero=true"])):
             expect(f"one of {what} lost in the update", train(bench, soon, "--set", "train.deadline=300", *cuda, *more, ranks=2),
                    DEVICE, "rank 1 on", "unspecified launch failure")
+        expect("one of two lost when they meet", train(bench, {"VG_EMU_LOST": "add_numbers"}, "--set", "train.deadline=300", *cuda, ranks=2),
+               DEVICE, "rank 1 on", "unspecified launch failure")
     return 1 if check.bad else 0
 
 
