@@ -1,5 +1,5 @@
 /* The rows of a feature store. A row is there when its hash is, which is written after the row. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* F_OFD_SETLK */
 #include "data/feature_store_impl.h"
 #include "data/steady_read_impl.h"
 #include "kernels/base/bf16.h"
@@ -63,6 +63,17 @@ static bool is_at(const vg_feature_store *s, const char *path)
            found.st_dev == open.st_dev;
 }
 
+/* Clients of a file server (NFS) keep pages of their own. While a file is locked they write the bytes that were put,
+ * and not the page around them, in which other hosts put rows; and whoever locks it reads anew what those wrote. All
+ * lock for reading, which shuts nobody out. Where there are no locks, caches of hosts have to agree by themselves. */
+static void lock_for_all(int fd, bool keep)
+{
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    (void)fcntl(fd, F_OFD_SETLK, &whole);
+    whole.l_type = F_UNLCK;
+    if (!keep) (void)fcntl(fd, F_OFD_SETLK, &whole);
+}
+
 static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feature_key *key, bool writes)
 {
     s->path = vg_copy_string(path);
@@ -72,6 +83,7 @@ static vg_status store_fill(vg_feature_store *s, const char *path, const vg_feat
     s->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     const bool no_data = vg_file_absent(errno) || !(writes || vg_steady_may_pass(errno));
     VG_CHECK(s->fd >= 0, no_data ? VG_E_DATA : VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    lock_for_all(s->fd, writes);
     VG_TRY(vg_feature_file_find(path, key, &s->places));
     s->hashes = vg_new0_array((size_t)key->n_rows, sizeof *s->hashes);
     VG_CHECK(s->hashes, VG_E_NOMEM, "%s: no memory for the hashes of %lld rows", path, (long long)key->n_rows);

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Folders of file servers, as several hosts see them: what their clients cache, lack and refuse changes no bit and loses
+no checkpoint.
+
+usage: far_folder.py VLGTR FAR_FOLDER     the library that shows folders so"""
+
+import errno
+import os
+import pathlib
+import sys
+from unittest import mock
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import harness
+
+STORAGE = 74
+STORED = {"features.images": "disk", "features.phrases": "disk"}
+check = harness.Check()
+
+
+class Far(harness.Bench):
+    """A bench whose runs see its folder so."""
+
+    def __init__(self, vlgtr, library):
+        super().__init__(vlgtr)
+        self.library = library
+
+    def far(self, how, *words, ranks=0):
+        variables = {**{f"FAR_{name}": str(value) for name, value in how.items()}, **harness.preloading(self.library)}
+        with mock.patch.dict(os.environ, variables):
+            return self.run(*words, ranks=ranks)
+
+    def far_train(self, how, folder, ranks=0, **options):
+        return self.far(how, "train", "run.yaml", *self.sets({"run.folder": folder, **options}), ranks=ranks)
+
+
+def said(done):
+    return f"{done.returncode} {[line for line in done.stderr.splitlines() if line.startswith('vlgtr ')]}"
+
+
+def stores(bench, want):
+    """Ranks on two hosts put rows into the same pages of one file."""
+    done = bench.far_train({"PAGES": 1}, "pages", 2, **STORED)
+    good = done.returncode == 0 and bench.hashes("pages") == want
+    check("rows that ranks of two hosts put into one page are all kept, and seen by both", good, "" if good else said(done))
+    for why in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        done = bench.far_train({"LOCKS": why}, f"no-locks-{why}", 2, **STORED)
+        good = done.returncode == 0 and bench.hashes(f"no-locks-{why}") == want and "features: done" in done.stderr
+        check(f"stores where the file system has no locks ({errno.errorcode[why]})", good, "" if good else said(done))
+
+
+def main(vlgtr, library):
+    with Far(vlgtr, library) as bench:
+        bench.make_data()
+        bench.train(1, {"run.folder": "want"})
+        want = bench.hashes("want")
+        stores(bench, want)
+    print(f"{check.bad} faults")
+    return 1 if check.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
