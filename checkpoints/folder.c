@@ -34,7 +34,7 @@ static bool is_checkpoint_name(const char *name)
 bool vg_checkpoint_exists(const char *path)
 {
     char *file = vg_path_join(path, VG_MANIFEST_NAME);
-    const bool there = !file || access(file, F_OK) == 0 || !vg_file_absent(errno);
+    const bool there = !file || vg_file_there(file);
     free(file);
     return there;
 }
@@ -43,7 +43,7 @@ vg_status vg_wait_for_file(const char *file)
 {
     const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
     for (int i = 0; i < 1500; i++) {
-        if (access(file, F_OK) == 0) return VG_OK;
+        if (vg_file_there(file) && access(file, F_OK) == 0) return VG_OK;
         nanosleep(&pause, NULL);
     }
     return vg_fail(VG_E_STORAGE, "%s: not to be seen here after 30 s; do all hosts mount the same folder?", file);

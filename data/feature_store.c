@@ -144,7 +144,7 @@ vg_status vg_feature_store_open(const char *path, const vg_feature_key *key, vg_
 {
     *out = NULL;
     why[0] = '\0';
-    if (access(path, F_OK) != 0 && vg_file_absent(errno)) return VG_OK;
+    if (!vg_file_there(path)) return VG_OK;
     const vg_status st = store_new(path, key, false, out);
     if (st != VG_E_DATA) return st;
     snprintf(why, why_bytes, "%s", vg_error_text());
@@ -258,11 +258,11 @@ vg_status vg_feature_store_begin(const char *path, const vg_feature_key *key, vg
     return st;
 }
 
-/* Where another run has taken the shared file to finish it, the store is there in a moment. */
+/* Where another run has taken the shared file to finish it, the store is there in a moment; so is on this host what
+ * another one has just made. */
 static void await_store(const names *n, const char *path)
 {
-    for (int tried = 1; tried < VG_STEADY_TRIES && access(path, F_OK) != 0 && access(n->partial.data, F_OK) != 0;
-         tried++)
+    for (int tried = 1; tried < VG_STEADY_TRIES && !vg_file_there(path) && !vg_file_there(n->partial.data); tried++)
         vg_steady_wait(tried);
 }
 
@@ -270,6 +270,7 @@ vg_status vg_feature_store_join(const char *path, const vg_feature_key *key, vg_
 {
     names n = {0};
     vg_status st = names_fill(&n, path);
+    if (st == VG_OK) await_store(&n, path);
     if (st == VG_OK) st = store_new(n.partial.data, key, true, out);
     if (st == VG_E_DATA) await_store(&n, path);
     names_release(&n);

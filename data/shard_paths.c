@@ -38,7 +38,7 @@ vg_status vg_shard_mark_check(const char *folder, const char *name, const char *
     vg_text path = {0};
     char *was = NULL;
     VG_TRY(vg_text_add(&path, "%s/%s" MARK, folder, name));
-    vg_status st = access(path.data, F_OK) == 0 ? vg_file_read(path.data, MOST, &was, NULL) : VG_OK;
+    vg_status st = vg_file_there(path.data) ? vg_file_read(path.data, MOST, &was, NULL) : VG_OK;
     if (was && *was && strcmp(was, cut) != 0)
         st = vg_fail(VG_E_USAGE,
                      "%s: an import with %s is unfinished there, and this one has %s: go on with %s, or remove "

@@ -61,7 +61,7 @@ static vg_status drop_later(const char *path, int64_t step)
     enum { MAX_BYTES = 1 << 30 };
     char *data = NULL;
     size_t n = 0;
-    if (access(path, F_OK) != 0) return VG_OK;
+    if (!vg_file_there(path)) return VG_OK;
     vg_text kept = {0};
     vg_status st = vg_file_read(path, MAX_BYTES, &data, &n);
     if (st == VG_E_DATA) st = VG_E_STORAGE; /* what we wrote ourselves */

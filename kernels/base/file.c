@@ -23,6 +23,22 @@ bool vg_file_absent(int error)
     return error == ENOENT || error == ENOTDIR;
 }
 
+/* Opening the folder is when its client asks the server what is new in it. */
+static void look_anew(const char *path)
+{
+    vg_text folder = {0};
+    DIR *dir = vg_folder_of(path, &folder) == VG_OK ? opendir(folder.data) : NULL;
+    if (dir) closedir(dir);
+    free(folder.data);
+}
+
+bool vg_file_there(const char *path)
+{
+    if (access(path, F_OK) == 0 || !vg_file_absent(errno)) return true;
+    look_anew(path);
+    return access(path, F_OK) == 0 || !vg_file_absent(errno);
+}
+
 const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *status)
 {
     errno = 0;

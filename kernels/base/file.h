@@ -17,6 +17,10 @@ vg_status vg_file_fault(int error);
 /* Whether errno says that nothing has this name, and not that it could not be looked at. */
 bool vg_file_absent(int error);
 
+/* Whether something has this name, or cannot be looked at. A client of NFS may believe for a minute that nothing has,
+ * where somebody looked before another host made it; that is asked again. */
+bool vg_file_there(const char *path);
+
 /* The next entry of a folder; NULL behind the last one and where it cannot be read, with the sentence and *status
  * VG_E_STORAGE. */
 const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *status);

@@ -43,7 +43,9 @@ static int n_opened;
 
 static void folder_opened(const char *path)
 {
-    if (getenv("FAR_ABSENT") && n_opened < MOST) opened_folders[n_opened++] = strdup(path);
+    if (!getenv("FAR_ABSENT") || n_opened == MOST) return;
+    const size_t n = strlen(path);
+    opened_folders[n_opened++] = strndup(path, ends_with(path, "/.") ? n - 2 : n);
 }
 
 static int seems_absent(const char *path)

@@ -49,12 +49,28 @@ def stores(bench, want):
         check(f"stores where the file system has no locks ({errno.errorcode[why]})", good, "" if good else said(done))
 
 
+def absent_before(bench, want):
+    """Hosts that looked before another one made it, and believe for a while that it is not there."""
+    go_on = {"run.checkpoint_every": 100}
+    bench.train(1, {"run.folder": "remembered", "run.until": "heads", "run.checkpoint_every": 8})
+    done = bench.far_train({"ABSENT": "/manifest.json"}, "remembered", **go_on)
+    resumed = "resumed from remembered/checkpoints/step-00000016" in done.stderr
+    good = done.returncode == 0 and resumed and bench.hashes("remembered") == want
+    check("a checkpoint whose manifest was not there a moment ago is gone on from, and not deleted", good, "" if good else said(done))
+    for name in ("images-train.h5", "images-train.h5.partial"):
+        done = bench.far_train({"ABSENT": f"/{name}"}, f"saw-no-{name}", 2, **STORED)
+        good = done.returncode == 0 and bench.hashes(f"saw-no-{name}") == want and "image features: done" in done.stderr
+        good = good and "the steps compute" not in done.stderr
+        check(f"a store whose {name} was not there a moment ago is built and read", good, "" if good else said(done))
+
+
 def main(vlgtr, library):
     with Far(vlgtr, library) as bench:
         bench.make_data()
         bench.train(1, {"run.folder": "want"})
         want = bench.hashes("want")
         stores(bench, want)
+        absent_before(bench, want)
     print(f"{check.bad} faults")
     return 1 if check.bad else 0
 
