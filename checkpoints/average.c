@@ -120,7 +120,7 @@ vg_status vg_checkpoint_average(const char *const *paths, int n, const char *out
     vg_status st = s.weights ? VG_OK : vg_fail(VG_E_NOMEM, "no memory for %d checkpoints", n);
     for (int k = 0; k < n && st == VG_OK; k++) st = vg_checkpoint_open_sound_weights(paths[k], &s.weights[k]);
     if (st == VG_OK) st = check_alike(&s);
-    if (st == VG_OK && mkdir(out, 0755) != 0)
+    if (st == VG_OK && mkdir(out, 0777) != 0)
         st = vg_fail(VG_E_STORAGE, "%s: %s", out, strerror(errno));
     else if (st == VG_OK)
         st = make_average(&s, out);

@@ -52,7 +52,7 @@ static vg_status make_place(const char *path)
 {
     struct stat info;
     if (stat(path, &info) == 0) VG_TRY(vg_checkpoint_remove(path)); /* torn: it did not verify */
-    VG_CHECK(mkdir(path, 0755) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
+    VG_CHECK(mkdir(path, 0777) == 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
     return VG_OK;
 }
 

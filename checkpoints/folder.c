@@ -291,7 +291,7 @@ static vg_status try_claim(const char *claims, uint64_t generation, const char *
 {
     char *file = claim_file(claims, generation);
     VG_CHECK(file, VG_E_NOMEM, "%s: no memory to claim it", claims);
-    const int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    const int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     *taken = fd < 0 && errno == EEXIST;
     vg_status st = fd >= 0 || *taken ? VG_OK : vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
     if (fd >= 0) {

@@ -119,7 +119,7 @@ vg_status vg_tensor_writer_start(vg_tensor_writer *w, const char *path)
     vg_text text = {0};
     w->path = vg_copy_string(path);
     vg_status st = w->path ? header_text(w, &text) : vg_fail(VG_E_NOMEM, "%s: no memory", path);
-    if (st == VG_OK && (w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
+    if (st == VG_OK && (w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
         st = vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(errno));
     w->bytes = text.length + w->data_bytes;
     if (st == VG_OK) st = write_bytes(w, text.data, text.length);

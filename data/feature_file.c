@@ -65,9 +65,10 @@ vg_status vg_feature_file_take_space(const char *path)
     struct stat info;
     const int fd = open(path, O_RDWR | O_CLOEXEC);
     VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    const bool full = fstat(fd, &info) == 0 && fallocate(fd, 0, 0, info.st_size) != 0 && errno == ENOSPC;
+    const int why = fstat(fd, &info) == 0 && fallocate(fd, 0, 0, info.st_size) != 0 ? errno : 0;
     close(fd);
-    VG_CHECK(!full, VG_E_STORAGE, "%s: %s for %lld bytes", path, strerror(ENOSPC), (long long)info.st_size);
+    VG_CHECK(why != ENOSPC && why != EDQUOT, VG_E_STORAGE, "%s: %s for %lld bytes", path, strerror(why),
+             (long long)info.st_size);
     return VG_OK;
 }
 

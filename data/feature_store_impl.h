@@ -20,7 +20,7 @@ static inline size_t vg_feature_row_bytes(const vg_feature_key *key)
 vg_status vg_feature_file_create(const char *path, const vg_feature_key *key);
 
 /* Takes the disk space of the whole file now, where the file system can, so that a full disk is known before hours of
- * work. Errors: VG_E_STORAGE (no room). */
+ * work. Errors: VG_E_STORAGE (no room, or more than the quota). */
 vg_status vg_feature_file_take_space(const char *path);
 
 /* Checks that the file is a store with this key, and finds its parts. Errors: VG_E_DATA, with what is wrong;

@@ -115,7 +115,8 @@ vg_status vg_sync_directory(const char *path)
     VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", path, strerror(errno));
     const int rc = fsync(fd), why = errno;
     close(fd);
-    VG_CHECK(rc == 0, VG_E_STORAGE, "%s: fsync: %s", path, strerror(why));
+    const bool unknown = why == EINVAL || why == EOPNOTSUPP || why == ENOSYS;
+    VG_CHECK(rc == 0 || unknown, VG_E_STORAGE, "%s: fsync: %s", path, strerror(why));
     return VG_OK;
 }
 
@@ -170,7 +171,7 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
     vg_text part = {0};
     vg_status st = vg_text_add(&part, "%s.partial", path);
     int fd = -1;
-    if (st == VG_OK && (fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
+    if (st == VG_OK && (fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
         st = vg_fail(VG_E_STORAGE, "%s: %s", part.data, strerror(errno));
     if (st == VG_OK) {
         st = vg_write_all(fd, part.data, data, size);
@@ -186,10 +187,10 @@ vg_status vg_file_write_atomic(const char *path, const void *data, size_t size)
 static vg_status make_directory(const char *path)
 {
     struct stat info;
-    if (mkdir(path, 0755) == 0) return VG_OK;
-    VG_CHECK(errno == EEXIST, VG_E_STORAGE, "%s: %s", path, strerror(errno));
-    VG_CHECK(stat(path, &info) == 0 && S_ISDIR(info.st_mode), VG_E_STORAGE, "%s: %s", path, strerror(ENOTDIR));
-    return VG_OK;
+    if (mkdir(path, 0777) == 0) return VG_OK;
+    const int why = errno; /* not always EEXIST: NFS and automounters may refuse before they see that it is there */
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return VG_OK;
+    return vg_fail(VG_E_STORAGE, "%s: %s", path, strerror(why == EEXIST ? ENOTDIR : why));
 }
 
 vg_status vg_make_directories(const char *path)

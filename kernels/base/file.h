@@ -65,7 +65,7 @@ const char *vg_base_name(const char *path);
 /* Adds the folder that holds what a path names, "." where the path has no slash. Errors: VG_E_NOMEM. */
 vg_status vg_folder_of(const char *path, vg_text *folder);
 
-/* fsync of a directory, which makes renames inside it last. Errors: VG_E_STORAGE. */
+/* fsync of a directory, which makes renames inside it last, where its file system knows that. Errors: VG_E_STORAGE. */
 vg_status vg_sync_directory(const char *path);
 
 #endif

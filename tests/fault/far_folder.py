@@ -64,6 +64,28 @@ def absent_before(bench, want):
         check(f"a store whose {name} was not there a moment ago is built and read", good, "" if good else said(done))
 
 
+def refused(bench, want):
+    """What some file systems do not do, and what is not allowed there."""
+    for what, how in (("whose folders are found only after mkdir was refused", {"COLD": 1}), ("that cannot sync a folder", {"SYNC": 1})):
+        done = bench.far_train(how, what.replace(" ", "-"))
+        good = done.returncode == 0 and bench.hashes(what.replace(" ", "-")) == want
+        check(f"a run on a file system {what}", good, "" if good else said(done))
+    done = bench.far_train({"QUOTA": 1}, "quota", **STORED)
+    good = done.returncode == 0 and "Disk quota exceeded for" in done.stderr and bench.hashes("quota") == want
+    check("a store above the quota is known before its rows are computed", good, "" if good else said(done))
+
+
+def of_a_group(bench):
+    """The umask decides who may write: a colleague may go on with a run in a shared folder."""
+    before = os.umask(0o002)
+    try:
+        bench.train(1, {"run.folder": "shared", "run.until": "heads", "features.images": "disk"})
+    finally:
+        os.umask(before)
+    shut = [str(p) for p in pathlib.Path(bench.path("shared")).rglob("*") if not p.stat().st_mode & 0o020]
+    check("with umask 002 the group may write all that a run makes", not shut, shut)
+
+
 def main(vlgtr, library):
     with Far(vlgtr, library) as bench:
         bench.make_data()
@@ -71,6 +93,8 @@ def main(vlgtr, library):
         want = bench.hashes("want")
         stores(bench, want)
         absent_before(bench, want)
+        refused(bench, want)
+        of_a_group(bench)
     print(f"{check.bad} faults")
     return 1 if check.bad else 0
 
