@@ -440,6 +440,7 @@ template <int HD, bool PLAIN> static __device__ __forceinline__ void key_gradien
         base = next;
         slot = next_slot;
     }
+    cp_async_wait<0>(); /* an image without slots: the lanes come here while their rows are on the way */
     __syncthreads();
     const int row = column - (p.second ? a.n_first : 0);
     const float plain[2] = {1.0F, 1.0F}, scaled[2] = {a.scale, a.scale};

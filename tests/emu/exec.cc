@@ -34,6 +34,9 @@ void thread_main()
     now.l.k->body(now.l.args);
     thread &t = *self;
     t.exited = true;
+    if (!t.copies.empty())
+        report("copy under way", t.copies.front().place,
+               "%s ends and has not waited for a cp.async: it may come at any time", where(t).c_str());
     t.copies.clear();
     now.n_exited++;
     free_stacks.push_back(t.stack);

@@ -37,6 +37,7 @@ const expectation expectations[] = {
     {"shared_without_value", "uninitialised"},
     {"global_without_value", "uninitialised"},
     {"copy_not_waited_for", "uninitialised"},
+    {"copy_in_place_of_a_result", "copy under way"},
     {"shared_index_off_by_one", "out of bounds"},
     {"guard_missing", "out of bounds"},
     {"dynamic_shared_too_small", "out of bounds"},

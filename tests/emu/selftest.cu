@@ -187,6 +187,17 @@ CASE(copy_not_waited_for)
 }
 ENTRY(copy_not_waited_for)
 
+/* What the line holds at the end hangs on when the copy comes. */
+CASE(copy_in_place_of_a_result)
+{
+    SHARED(float, line, [N]);
+    cp_async<4>(&line[threadIdx.x], p.x + global_index());
+    cp_async_commit();
+    line[threadIdx.x] = 0.0f;
+    p.y[global_index()] = line[threadIdx.x];
+}
+ENTRY(copy_in_place_of_a_result)
+
 /* --- memory that is not there --- */
 
 CASE(shared_index_off_by_one)
