@@ -61,6 +61,14 @@ static uint32_t alignment_of(const void *data, vg_matmul_rows rows, vg_dtype dty
     return (uint32_t)(bits & (~bits + 1));
 }
 
+/* Of d, and of the bias: no preference speaks of it, and algorithms may read it as wide as they write d. */
+static uint32_t alignment_of_result(const vg_matmul *product)
+{
+    const uint32_t d = alignment_of(product->d, product->d_rows, product->sums);
+    const uint32_t bias = alignment_of(product->bias, (vg_matmul_rows){0}, product->sums);
+    return bias < d ? bias : d;
+}
+
 static int32_t type_of(vg_dtype dtype)
 {
     return dtype == VG_BF16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -85,7 +93,7 @@ static problem problem_of(const vg_matmul *product)
                      .alignment = {alignment_of(product->a, product->a_rows, factors),
                                    alignment_of(product->b, product->b_rows, factors),
                                    alignment_of(product->c ? product->c : product->d, product->d_rows, sums),
-                                   alignment_of(product->d, product->d_rows, sums)}};
+                                   alignment_of_result(product)}};
 }
 
 /* --- asking for an algorithm -------------------------------------------------------------------------------------- */

@@ -245,6 +245,13 @@ struct call {
     uint32_t alignment[4];
 };
 
+/* Nobody is asked for that of a bias: what is added to D may be read as wide as D is written. */
+uint32_t bias_alignment(const call &x)
+{
+    enum { WIDEST = 16 };
+    return has(x.q, CUBLASLT_EPILOGUE_BIAS) ? std::min<uint32_t>(x.alignment[3], WIDEST) : 1;
+}
+
 std::vector<place> places(const call &x)
 {
     const problem &q = x.q;
@@ -253,7 +260,7 @@ std::vector<place> places(const call &x)
                               {"B", x.b, span_bytes(q.b), align[1]},
                               {"D", x.d, span_bytes(q.d), align[3]}};
     if (x.beta != 0) all.push_back({"C", x.c, span_bytes(q.c), align[2]});
-    if (uses_bias(q)) all.push_back({"bias", q.p.bias, bias_at(q, q.d.batches - 1) + bias_bytes(q), 1});
+    if (uses_bias(q)) all.push_back({"bias", q.p.bias, bias_at(q, q.d.batches - 1) + bias_bytes(q), bias_alignment(x)});
     if (x.workspace_bytes > 0) all.push_back({"workspace", x.workspace, x.workspace_bytes, 256});
     return all;
 }

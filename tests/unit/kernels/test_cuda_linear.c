@@ -40,6 +40,19 @@ static void every_activation_with_and_without_bias(void **state)
     }
 }
 
+static void a_bias_that_is_part_of_another_may_begin_anywhere(void **state)
+{
+    (void)state;
+    for (int k = 0; k < N_LAYERS; k++) {
+        test_memory m = {0};
+        vg_node n = forward(&m, layers[k], VG_ACT_RELU, true);
+        cuda_matches_cpu(&m, &n, 4, layers[k].k); /* finds an algorithm for a bias that begins at a whole line */
+        misalign(&m, &n, &n.in[B]);
+        cuda_matches_cpu(&m, &n, 4, layers[k].k);
+        release(&m);
+    }
+}
+
 static void gamma_and_residual_in_every_pairing_also_in_place(void **state)
 {
     (void)state;
@@ -326,6 +339,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_activation_with_and_without_bias),
+        cmocka_unit_test(a_bias_that_is_part_of_another_may_begin_anywhere),
         cmocka_unit_test(gamma_and_residual_in_every_pairing_also_in_place),
         cmocka_unit_test(dx_with_gamma_and_other_contributions),
         cmocka_unit_test(rows_before_the_padding_are_the_cpus),
