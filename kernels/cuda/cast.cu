@@ -1,4 +1,5 @@
 /* From one element type to another. */
+#include "kernels/cuda/device_impl.h"
 #include "kernels/cuda/rows.h"
 
 enum { THREADS = 256, EACH = 4 };
@@ -36,6 +37,14 @@ static void cast(vg_stream *stream, struct cast_args p)
 {
     p.wide = is_aligned(p.x, p.y);
     LAUNCH(cast_numbers, blocks_for(p.n, EACH * THREADS), THREADS, 0, vg_cuda_queue(stream), p);
+}
+
+/* Any kernel tells: all are compiled for the same architectures. */
+extern "C" bool vg_cuda_has_code(void)
+{
+    struct cudaFuncAttributes found;
+    const cudaError_t result = cudaFuncGetAttributes(&found, (const void *)cast_numbers);
+    return result != cudaErrorNoKernelImageForDevice && result != cudaErrorInvalidDeviceFunction;
 }
 
 extern "C" vg_status vg_cuda_to_bf16(vg_stream *stream, vg_bf16 *to, const float *from, int64_t n)

@@ -46,6 +46,19 @@ static vg_status describe(int device, char profile[64])
     return VG_OK;
 }
 
+/* Else the first kernel would fail, long after the data was read. */
+static vg_status check_code(int device)
+{
+    int major = 0, minor = 0;
+    if (vg_cuda_has_code()) return VG_OK;
+    VG_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    VG_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    return vg_fail(VG_E_DEVICE,
+                   "this build has no code for GPU %d, of compute capability %d.%d: from 8.0 on "
+                   "-DVLGTR_CUDA_ARCHITECTURES=%d%d builds it, or compute with --device cpu",
+                   device, major, minor, major, minor);
+}
+
 static vg_status make_event(vg_cuda *cuda)
 {
     VG_CUDA(cudaEventCreateWithFlags(&cuda->here, cudaEventDisableTiming));
@@ -56,6 +69,7 @@ static vg_status fill(vg_cuda *cuda, int device)
 {
     VG_TRY(describe(device, cuda->profile));
     VG_CUDA(cudaSetDevice(device));
+    VG_TRY(check_code(device));
     cuda->device = device;
     VG_CUDA(cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking));
     VG_TRY(make_event(cuda));

@@ -66,10 +66,18 @@ outcome run_kernel(const kernel &body, dim3 grid, dim3 block, size_t shared_byte
     return outcome::done;
 }
 
+/* VG_EMU_NO_CODE: the program was not compiled for this device. */
+cudaError_t code_of(const CUkern_st *k)
+{
+    static const bool none = setting("VG_EMU_NO_CODE", 0) != 0;
+    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    return none ? cudaErrorNoKernelImageForDevice : cudaSuccess;
+}
+
 cudaError_t launch_kernel(const CUkern_st *k, dim3 grid, dim3 block, void **args, size_t shared_bytes,
                           cudaStream_t stream)
 {
-    if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+    if (const cudaError_t error = code_of(k)) return error;
     if (shared_bytes > k->dynamic_shared) return cudaErrorInvalidValue;
     const kernel &body = body_of(*k);
     const char *wrong = launch_error({&body, grid, block, shared_bytes, args[0]});
@@ -172,6 +180,7 @@ const std::map<cudaError_t, error_text> &error_texts()
         ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument"),
         ERROR(cudaErrorInvalidDeviceFunction, "invalid device function"),
         ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected"),
+        ERROR(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device"),
         ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
         ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
         ERROR(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
@@ -316,7 +325,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *function)
 {
     return call(in_capture::fine, [=] {
         const CUkern_st *k = find_registered(function);
-        if (k == nullptr) return cudaErrorInvalidDeviceFunction;
+        if (const cudaError_t error = code_of(k)) return error;
         *out = {};
         out->maxThreadsPerBlock = (int)body_of(*k).max_threads;
         out->maxDynamicSharedSizeBytes = (int)k->dynamic_shared;

@@ -62,6 +62,10 @@ def main(vlgtr, build):
         expect("hidden devices", train(bench, {"CUDA_VISIBLE_DEVICES": ""}, *cuda), DEVICE, "CUDA_VISIBLE_DEVICES")
         allowed = train(bench, {"VG_EMU_DEVICES": "0"}, "--device", "auto")
         check("no device, and that is allowed", allowed.returncode == 0 and "computing on the CPU: no GPU" in allowed.stderr)
+        foreign = {"VG_EMU_NO_CODE": "1"}
+        expect("no code for the device", train(bench, foreign, *cuda), DEVICE, "compute capability 9.0", "VLGTR_CUDA_ARCHITECTURES=90", "--device")
+        allowed = train(bench, foreign, "--device", "auto")
+        check("no code for it, and that is allowed", allowed.returncode == 0 and "computing on the CPU: this build" in allowed.stderr)
         short = train(bench, {"VG_EMU_MEMORY": str(4 << 20)}, *cuda)
         expect("too little memory", short, DEVICE, "train.micro_batch")
         enough(bench, short, cuda, ranks=1)
