@@ -1,5 +1,6 @@
 #define _DEFAULT_SOURCE /* setenv */
 /* The device's memory, and that a node runs in it. */
+#include "kernels/cuda/cuda_impl.h"
 #include "tests/unit/kernels/cuda_test.h"
 
 enum { COUNT = 1000 };
@@ -68,6 +69,19 @@ static void a_rank_behind_the_last_device_is_told_so(void **state)
     assert_null(stream.cuda);
 }
 
+static void a_lost_device_asks_to_start_again(void **state)
+{
+    (void)state;
+    const cudaError_t faults[] = {cudaErrorIllegalAddress, cudaErrorECCUncorrectable, cudaErrorContained,
+                                  cudaErrorNvlinkUncorrectable};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        assert_int_equal(vg_cuda_status(faults[i], "a call"), VG_E_DEVICE);
+        assert_non_null(strstr(vg_error_text(), "start again"));
+    }
+    assert_int_equal(vg_cuda_status(cudaErrorInvalidValue, "a call"), VG_E_DEVICE);
+    assert_null(strstr(vg_error_text(), "start again"));
+}
+
 static void a_sum_of_two_tensors_is_the_cpus(void **state)
 {
     (void)state;
@@ -92,6 +106,7 @@ int main(void)
         cmocka_unit_test(fresh_memory_is_zero),
         cmocka_unit_test(more_memory_than_there_is_names_the_way_out),
         cmocka_unit_test(a_rank_behind_the_last_device_is_told_so),
+        cmocka_unit_test(a_lost_device_asks_to_start_again),
         cmocka_unit_test(a_sum_of_two_tensors_is_the_cpus),
     };
     cuda_open();
