@@ -388,7 +388,7 @@ static vg_status hash_fd(int fd, const char *file, uint64_t *bytes, uint64_t *ha
     for (*bytes = 0; st == VG_OK;) {
         const ssize_t n = read(fd, piece, PIECE);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) st = vg_fail(VG_E_STORAGE, "%s: %s", file, strerror(errno));
+        if (n < 0) st = vg_fail(vg_file_fault(errno), "%s: %s", file, strerror(errno));
         if (n <= 0) break;
         XXH3_64bits_update(state, piece, (size_t)n);
         *bytes += (uint64_t)n;
@@ -399,14 +399,25 @@ static vg_status hash_fd(int fd, const char *file, uint64_t *bytes, uint64_t *ha
     return st;
 }
 
-vg_status vg_file_verify(const char *file, const vg_file_sum *sum)
+static vg_status hash_file(const char *file, uint64_t *bytes, uint64_t *hash)
 {
     const int fd = open(file, O_RDONLY | O_CLOEXEC);
-    VG_CHECK(fd >= 0, VG_E_STORAGE, "%s: %s", file, strerror(errno));
-    uint64_t bytes = 0, hash = 0;
-    const vg_status st = hash_fd(fd, file, &bytes, &hash);
+    VG_CHECK(fd >= 0, vg_file_fault(errno), "%s: %s", file, strerror(errno));
+    const vg_status st = hash_fd(fd, file, bytes, hash);
     close(fd);
-    if (st != VG_OK) return st;
+    return st;
+}
+
+/* What may pass is tried again: steps would be lost for a checkpoint that is passed over. */
+vg_status vg_file_verify(const char *file, const vg_file_sum *sum)
+{
+    uint64_t bytes = 0, hash = 0;
+    vg_status st = hash_file(file, &bytes, &hash);
+    for (int tried = 1; st == VG_E_STORAGE && tried < VG_STEADY_TRIES; tried++) {
+        vg_steady_wait(tried);
+        st = hash_file(file, &bytes, &hash);
+    }
+    if (st != VG_OK) return st == VG_E_DATA ? VG_E_STORAGE : st;
     VG_CHECK(bytes == sum->bytes, VG_E_STORAGE, "%s: %" PRIu64 " bytes, %" PRIu64 " were written", file, bytes,
              sum->bytes);
     VG_CHECK(hash == sum->hash, VG_E_STORAGE,

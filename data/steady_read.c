@@ -6,18 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 bool vg_steady_may_pass(int error)
 {
     return vg_file_fault(error) == VG_E_STORAGE;
-}
-
-void vg_steady_wait(int tried)
-{
-    const struct timespec pause = {.tv_nsec = 20000000L << tried}; /* 40 ms, then twice as long each time */
-    nanosleep(&pause, NULL);
 }
 
 vg_status vg_steady_open(const char *path, int *fd, uint64_t *size)
@@ -29,9 +22,10 @@ vg_status vg_steady_open(const char *path, int *fd, uint64_t *size)
         vg_steady_wait(tried);
     }
     struct stat info;
-    if (fstat(handle, &info) != 0 || !S_ISREG(info.st_mode)) {
+    const int why = fstat(handle, &info) == 0 ? 0 : errno;
+    if (why || !S_ISREG(info.st_mode)) {
         close(handle);
-        return vg_fail(VG_E_DATA, "%s: not a regular file", path);
+        return vg_fail(vg_file_fault(why), "%s: %s", path, why ? strerror(why) : "not a regular file");
     }
     *fd = handle;
     *size = (uint64_t)info.st_size;

@@ -11,10 +11,8 @@
 /* pread(2), which tests replace. */
 typedef ssize_t vg_pread(int fd, void *to, size_t n, off_t offset);
 
-/* For readers of their own: errors that may pass, how often to try, and the pause behind try `tried` = 1, 2, .. */
-enum { VG_STEADY_TRIES = 5 };
+/* For readers of their own: errors that may pass. */
 bool vg_steady_may_pass(int error);
-void vg_steady_wait(int tried);
 
 /* Opens a regular file and tells its size. Errors: VG_E_DATA (absent, not allowed, not a file), VG_E_STORAGE. */
 vg_status vg_steady_open(const char *path, int *fd, uint64_t *size);

@@ -11,11 +11,26 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+/* A disk or a server, a client that lost its server (FUSE, an evicted one of Lustre), the way there, Kerberos. */
+static const int passing[] = {
+    EIO,        ESTALE,    ETIMEDOUT,    EAGAIN,   EREMOTEIO,   ENOTCONN, ESHUTDOWN, ECONNABORTED, ECONNREFUSED,
+    ECONNRESET, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENODEV,   ENOLINK,   EKEYEXPIRED,  ENOKEY,
+};
 
 vg_status vg_file_fault(int error)
 {
-    return error == EIO || error == ESTALE || error == ETIMEDOUT || error == EAGAIN ? VG_E_STORAGE : VG_E_DATA;
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (error == passing[i]) return VG_E_STORAGE;
+    return VG_E_DATA;
+}
+
+void vg_steady_wait(int tried)
+{
+    const struct timespec pause = {.tv_nsec = 20000000L << tried}; /* 40 ms, then twice as long each time */
+    nanosleep(&pause, NULL);
 }
 
 bool vg_file_absent(int error)
@@ -60,14 +75,17 @@ static vg_status read_all(int fd, const char *path, size_t size, char *data)
     return VG_OK;
 }
 
-vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size)
+static vg_status read_once(const char *path, size_t max_bytes, char **data, size_t *size)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     VG_CHECK(fd >= 0, vg_file_fault(errno), "%s: %s", path, strerror(errno));
     struct stat info;
     char *bytes = NULL;
     vg_status st = VG_OK;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) st = vg_fail(VG_E_DATA, "%s: not a regular file", path);
+    if (fstat(fd, &info) != 0)
+        st = vg_fail(vg_file_fault(errno), "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        st = vg_fail(VG_E_DATA, "%s: not a regular file", path);
     const size_t n = st == VG_OK ? (size_t)info.st_size : 0;
     if (st == VG_OK && n > max_bytes)
         st = vg_fail(VG_E_DATA, "%s: %zu bytes, more than the %zu allowed here", path, n, max_bytes);
@@ -81,6 +99,16 @@ vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *
     *data = bytes;
     if (size) *size = n;
     return VG_OK;
+}
+
+vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size)
+{
+    vg_status st = read_once(path, max_bytes, data, size);
+    for (int tried = 1; st == VG_E_STORAGE && tried < VG_STEADY_TRIES; tried++) {
+        vg_steady_wait(tried);
+        st = read_once(path, max_bytes, data, size);
+    }
+    return st;
 }
 
 size_t vg_write_most(int fd, const void *data, size_t size)

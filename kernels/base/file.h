@@ -11,8 +11,12 @@
 #include <stddef.h>
 
 /* Whose fault it is that a file or folder could not be opened, looked at or read, by errno: VG_E_STORAGE (EIO, ESTALE,
- * a time-out: it may pass), else VG_E_DATA (absent, not allowed). */
+ * a time-out, a server or client of the storage that is gone: it may pass), else VG_E_DATA (absent, not allowed). */
 vg_status vg_file_fault(int error);
+
+/* How often to try what may pass, and the pause behind try `tried` = 1, 2, .. About a second in all. */
+enum { VG_STEADY_TRIES = 5 };
+void vg_steady_wait(int tried);
 
 /* Whether errno says that nothing has this name, and not that it could not be looked at. */
 bool vg_file_absent(int error);
@@ -26,6 +30,7 @@ bool vg_file_there(const char *path);
 const struct dirent *vg_folder_next(DIR *dir, const char *folder, vg_status *status);
 
 /* Reads a file of at most max_bytes into heap memory with a NUL behind it (not counted in *size; size may be NULL).
+ * What may pass is tried again.
  * The caller frees *data. Errors: VG_E_DATA (absent, not allowed, too large), VG_E_STORAGE, VG_E_NOMEM. */
 vg_status vg_file_read(const char *path, size_t max_bytes, char **data, size_t *size);
 

@@ -64,6 +64,19 @@ def absent_before(bench, want):
         check(f"a store whose {name} was not there a moment ago is built and read", good, "" if good else said(done))
 
 
+def passing(bench, want):
+    """Errors that pass, or are those of the storage, and not of what lies there."""
+    bench.train(1, {"run.folder": "stale", "run.until": "heads", "run.checkpoint_every": 8})
+    for name in ("weights.safetensors", "manifest.json"):
+        go_on = {"run.until": "heads", "run.checkpoint_every": 100}
+        done = bench.far_train({"FAIL": f"/{name}", "ERROR": errno.ESTALE, "TIMES": 2}, "stale", **go_on)
+        good = done.returncode == 0 and "WARNING" not in done.stderr
+        check(f"a {name} that is stale for a moment costs no checkpoint", good, "" if good else said(done))
+    how = {"FAIL": ".jpg", "ERROR": errno.ENOTCONN, "TIMES": 10**6}
+    done = bench.far(how, "shard", "import", "synth", "data", "gone")
+    check("pictures whose storage is gone (ENOTCONN) are not set aside as bad", done.returncode == STORAGE, said(done))
+
+
 def refused(bench, want):
     """What some file systems do not do, and what is not allowed there."""
     for what, how in (("whose folders are found only after mkdir was refused", {"COLD": 1}), ("that cannot sync a folder", {"SYNC": 1})):
@@ -93,6 +106,7 @@ def main(vlgtr, library):
         want = bench.hashes("want")
         stores(bench, want)
         absent_before(bench, want)
+        passing(bench, want)
         refused(bench, want)
         of_a_group(bench)
     print(f"{check.bad} faults")
