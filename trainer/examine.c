@@ -101,7 +101,8 @@ static vg_status write_probe(int fd, const char *path, size_t bytes, double *mb_
     return VG_OK;
 }
 
-/* Room for the checkpoints that are kept and one more, and how fast one gets there. */
+/* Room for the checkpoints that are kept and one more, and how fast one gets there. *free_bytes is -1 where the file
+ * system does not tell, as many of FUSE. */
 static vg_status probe_storage(const doctor *d, double *mb_per_s, double *free_bytes)
 {
     enum { PROBE_BYTES = 64 << 20 };
@@ -116,7 +117,7 @@ static vg_status probe_storage(const doctor *d, double *mb_per_s, double *free_b
     unlink(path);
     VG_TRY(st);
     VG_CHECK(statvfs(d->o->run_folder, &room) == 0, VG_E_STORAGE, "%s: %s", d->o->run_folder, strerror(errno));
-    *free_bytes = (double)room.f_bavail * (double)room.f_frsize;
+    *free_bytes = room.f_blocks ? (double)room.f_bavail * (double)room.f_frsize : -1;
     return VG_OK;
 }
 
@@ -130,10 +131,12 @@ static void check_storage(doctor *d)
     for (int i = 0; i < d->o->n_stages; i++)
         checkpoint = fmax(checkpoint, 4 * d->stages[i].n_parameters + 8 * d->stages[i].n_trainable);
     const double need = checkpoint * (double)(d->o->run_checkpoint_keep + 1);
-    const int level = free_bytes < need ? FAIL : mb_per_s < 50 ? WARN : OK;
-    say(d, level, "storage",
-        "%s: %.0f MB/s, a checkpoint of %.0f MB takes %.1f s; %.1f GB free, checkpoints take %.1f GB%s",
-        d->o->run_folder, mb_per_s, checkpoint * 1e-6, checkpoint * 1e-6 / mb_per_s, free_bytes * 1e-9, need * 1e-9,
+    const bool told = free_bytes >= 0;
+    const int level = told && free_bytes < need ? FAIL : mb_per_s < 50 ? WARN : OK;
+    char room[40] = "room unknown";
+    if (told) snprintf(room, sizeof room, "%.1f GB free", free_bytes * 1e-9);
+    say(d, level, "storage", "%s: %.0f MB/s, a checkpoint of %.0f MB takes %.1f s; %s, checkpoints take %.1f GB%s",
+        d->o->run_folder, mb_per_s, checkpoint * 1e-6, checkpoint * 1e-6 / mb_per_s, room, need * 1e-9,
         level == FAIL   ? "; make room or lower run.checkpoint_keep"
         : level == WARN ? "; slow, save less often"
                         : "");

@@ -92,7 +92,8 @@ int main(int argc, char **argv)
         print_verb(stdout, verb);
         if (verb->helper == ROW) return 0;
     }
-    if (verb->ranks == MANY) vg_stop_on_signals(); /* before MPI starts: a request meanwhile is one, too */
-    signal(SIGXFSZ, SIG_IGN);                      /* a file-size limit is a failed write, not a death */
+    if (verb->ranks == MANY) vg_stop_on_signals();     /* before MPI starts: a request meanwhile is one, too */
+    signal(SIGXFSZ, SIG_IGN);                          /* a file-size limit is a failed write, not a death */
+    (void)setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1); /* its word goes before the code's, which needs no such locks */
     return vg_exit_code(run_verb(verb, argc - 1, argv + 1));
 }

@@ -83,6 +83,11 @@ def refused(bench, want):
         done = bench.far_train(how, what.replace(" ", "-"))
         good = done.returncode == 0 and bench.hashes(what.replace(" ", "-")) == want
         check(f"a run on a file system {what}", good, "" if good else said(done))
+    with mock.patch.dict(os.environ, {"HDF5_USE_FILE_LOCKING": "TRUE"}):
+        done = bench.far({"LOCKS": errno.ENOSYS}, "shard", "inspect", "shards")
+    check("shards are read where HDF5 is told to lock and nothing can", done.returncode == 0, said(done))
+    done = bench.far({"ROOM": 1}, "doctor", "run.yaml")
+    check("doctor, where the file system does not tell its room", done.returncode == 0 and "room unknown" in done.stdout, said(done))
     done = bench.far_train({"QUOTA": 1}, "quota", **STORED)
     good = done.returncode == 0 and "Disk quota exceeded for" in done.stderr and bench.hashes("quota") == want
     check("a store above the quota is known before its rows are computed", good, "" if good else said(done))
