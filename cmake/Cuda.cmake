@@ -1,7 +1,11 @@
 # The CUDA backend is built where a toolkit is found; the CPU backend is the embedded default and always there.
 find_package(CUDAToolkit QUIET)
 option(VLGTR_CUDA "build the CUDA backend" ${CUDAToolkit_FOUND})
-set(VLGTR_CUDA_ARCHITECTURES "80;90a;100;120" CACHE STRING "GPU architectures to compile for: A100, H100, B200, RTX 50")
+set(ARCHITECTURES "80;90a")
+if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)  # those before do not know the others
+  list(APPEND ARCHITECTURES 100 120)
+endif()
+set(VLGTR_CUDA_ARCHITECTURES "${ARCHITECTURES}" CACHE STRING "GPU architectures to compile for: A100, H100, B200, RTX 50")
 if(VLGTR_CUDA)
   find_package(CUDAToolkit REQUIRED)
   list(TRANSFORM VLGTR_CUDA_ARCHITECTURES APPEND -real OUTPUT_VARIABLE CMAKE_CUDA_ARCHITECTURES)

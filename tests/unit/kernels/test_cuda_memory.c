@@ -72,8 +72,7 @@ static void a_rank_behind_the_last_device_is_told_so(void **state)
 static void a_lost_device_asks_to_start_again(void **state)
 {
     (void)state;
-    const cudaError_t faults[] = {cudaErrorIllegalAddress, cudaErrorECCUncorrectable, cudaErrorContained,
-                                  cudaErrorNvlinkUncorrectable};
+    const cudaError_t faults[] = {cudaErrorIllegalAddress, cudaErrorECCUncorrectable, cudaErrorNvlinkUncorrectable};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         assert_int_equal(vg_cuda_status(faults[i], "a call"), VG_E_DEVICE);
         assert_non_null(strstr(vg_error_text(), "start again"));
