@@ -5,6 +5,7 @@
 #include "trainer/process.h"
 #include "trainer/trained.h"
 #include "trainer/watch.h"
+#include "trainer/weights_hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,6 +348,15 @@ static vg_status same_data(const vg_run *r)
     return vg_comm_same(r->comm, &hashes[1], sizeof hashes[1], "the data of data.eval_split");
 }
 
+/* What each rank reads for itself may lie on a disk of its host. */
+static vg_status same_model(const vg_run *r)
+{
+    if (vg_comm_size(r->comm) == 1) return VG_OK;
+    const uint64_t hashes[] = {vg_tokenizer_hash(r->tokenizer), vg_weights_hash(r->params, "")};
+    VG_TRY(vg_comm_same(r->comm, &hashes[0], sizeof hashes[0], "the content of text.tokenizer"));
+    return vg_comm_same(r->comm, &hashes[1], sizeof hashes[1], "the content of its weights");
+}
+
 static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
 {
     VG_TRY(vg_same_program(r->comm));
@@ -364,6 +374,7 @@ static vg_status train(vg_run *r, bool allow_new_bits, char **checkpoint)
     VG_TRY(vg_comm_same(r->comm, profile, strlen(profile), "the numerics profile"));
     VG_TRY(vg_run_resume(r, allow_new_bits, checkpoint));
     if (!*checkpoint) VG_TRY(start_afresh(r));
+    VG_TRY(same_model(r));
     VG_TRY(vg_comm_agree(r->comm, vg_stop_check()));
     VG_TRY(vg_comm_agree(r->comm, open_files(r)));
     VG_TRY(vg_comm_agree(r->comm, vg_run_tell_start(r, *checkpoint)));

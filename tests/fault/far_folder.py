@@ -5,15 +5,18 @@ no checkpoint.
 usage: far_folder.py VLGTR FAR_FOLDER     the library that shows folders so"""
 
 import errno
+import json
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import harness
 
-STORAGE = 74
+COMMUNICATION, STORAGE = 69, 74
 STORED = {"features.images": "disk", "features.phrases": "disk"}
 check = harness.Check()
 
@@ -104,6 +107,45 @@ def of_a_group(bench):
     check("with umask 002 the group may write all that a run makes", not shut, shut)
 
 
+def apart(bench, what, other):
+    """Two ranks in folders of their own, as on disks of two hosts; other(folder): what the second has otherwise."""
+    words = ["train", "run.yaml", *bench.sets({"run.folder": bench.path(f"apart-{what}"), "vision.weights": "tower.safetensors"})]
+    launch = ["mpirun", "--oversubscribe"]
+    for host in ("a", "b"):
+        folder = bench.path(f"{what}-{host}")
+        os.mkdir(folder)
+        os.symlink(bench.path("shards"), os.path.join(folder, "shards"))
+        shutil.copytree(bench.path("data", "tokenizer"), os.path.join(folder, "data", "tokenizer"))
+        for name in ("run.yaml", "tower.safetensors"):
+            shutil.copy(bench.path(name), folder)
+        launch += [*([":"] if host == "b" else []), "-n", "1", "-wdir", folder, *bench.vlgtr, *words]
+    other(pathlib.Path(folder))
+    return subprocess.run(launch, env=bench.environment(2), capture_output=True, text=True)
+
+
+def files_of_hosts(bench):
+    """What each rank reads from a disk of its host is the same, or the run does not begin."""
+
+    def another_tower(folder):
+        shutil.copy(bench.path("other.safetensors"), folder / "tower.safetensors")
+
+    def another_tokenizer(folder):
+        vocab = folder / "data" / "tokenizer" / "vocab.json"
+        ids = json.loads(vocab.read_text())
+        a, b = list(ids)[-2:]
+        vocab.write_text(json.dumps({**ids, a: ids[b], b: ids[a]}))
+
+    bench.train(1, {"run.folder": "other", "train.seed": 2, "run.until": "heads"})
+    for folder, name in (("want", "tower"), ("other", "other")):
+        newest = max(os.listdir(bench.path(folder, "checkpoints")), key=lambda n: (n.startswith("step-"), n))
+        bench.must("checkpoint", "export", f"{folder}/checkpoints/{newest}", f"{name}.safetensors", "--tower", "vision")
+    for what, other in (("tokenizer", another_tokenizer), ("weights", another_tower)):
+        done = apart(bench, what, other)
+        check(f"other {what} on a host are named", done.returncode == COMMUNICATION and what in "".join(said(done)), said(done))
+    done = apart(bench, "same", lambda folder: None)
+    check("a run from files of two disks that are the same begins", done.returncode == 0, "" if done.returncode == 0 else said(done))
+
+
 def main(vlgtr, library):
     with Far(vlgtr, library) as bench:
         bench.make_data()
@@ -114,6 +156,7 @@ def main(vlgtr, library):
         passing(bench, want)
         refused(bench, want)
         of_a_group(bench)
+        files_of_hosts(bench)
     print(f"{check.bad} faults")
     return 1 if check.bad else 0
 
