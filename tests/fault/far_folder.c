@@ -7,12 +7,12 @@
  * EACCES. FAR_SYNC=1: fsync of a folder fails with EINVAL. FAR_QUOTA=1: no file may grow, EDQUOT. FAR_ROOM=1: the file
  * system does not say how large it is. */
 #define _GNU_SOURCE
+#include "tests/fault/preloaded.h"
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +21,6 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-static long from_environment(const char *name)
-{
-    const char *text = getenv(name);
-    return text ? atol(text) : 0;
-}
-
-static int ends_with(const char *path, const char *end)
-{
-    const size_t n = strlen(path), m = end ? strlen(end) : 0;
-    return m > 0 && n >= m && strcmp(path + n - m, end) == 0;
-}
 
 /* ---- names that were remembered to be absent ---- */
 
@@ -231,7 +219,7 @@ static int fails_to_open(const char *path)
     return 1;
 }
 
-static int far_open(const char *path, int flags, int mode)
+static int open_instead(const char *path, int flags, int mode)
 {
     if (seems_absent(path) || fails_to_open(path)) return -1;
     const int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
@@ -239,29 +227,6 @@ static int far_open(const char *path, int flags, int mode)
     if (fd >= 0 && fd < 1024)
         far_files[fd] = from_environment("FAR_PAGES") && !(flags & O_CREAT) && strstr(path, "features/");
     return fd;
-}
-
-static int mode_of(int flags, va_list rest)
-{
-    return flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, int) : 0;
-}
-
-int open(const char *path, int flags, ...)
-{
-    va_list rest;
-    va_start(rest, flags);
-    const int mode = mode_of(flags, rest);
-    va_end(rest);
-    return far_open(path, flags, mode);
-}
-
-int open64(const char *path, int flags, ...)
-{
-    va_list rest;
-    va_start(rest, flags);
-    const int mode = mode_of(flags, rest);
-    va_end(rest);
-    return far_open(path, flags | O_LARGEFILE, mode);
 }
 
 /* ---- locks ---- */

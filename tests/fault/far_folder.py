@@ -26,10 +26,10 @@ class Far(harness.Bench):
 
     def __init__(self, vlgtr, library):
         super().__init__(vlgtr)
-        self.library = library
+        self.preload = library
 
     def far(self, how, *words, ranks=0):
-        variables = {**{f"FAR_{name}": str(value) for name, value in how.items()}, **harness.preloading(self.library)}
+        variables = {**{f"FAR_{name}": str(value) for name, value in how.items()}, **harness.preloading(self.preload)}
         with mock.patch.dict(os.environ, variables):
             return self.run(*words, ranks=ranks)
 
